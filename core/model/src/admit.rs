@@ -1,0 +1,265 @@
+//! How a submit becomes a task.
+
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+use crate::options::before_eta;
+use crate::{
+    Code, DEFAULT_MAX_CRASHES, DEFAULT_QUEUE, Effects, Error, KeyLimit, MAX_PAYLOAD, Name, Options, Priority,
+    Rare, Row, Spec, State, TaskId, Timestamp, Unique, WaitingFor, When, apply::next_due,
+};
+
+/// Options made ready: validated once, so that submitting a task with them costs next to nothing.
+#[derive(Clone, Debug)]
+pub struct Admission {
+    queue: Name,
+    priority: Priority,
+    retries: u32,
+    max_crashes: u8,
+    timeout_micros: Option<NonZeroU64>,
+    id: Option<TaskId>,
+    eta: Option<When>,
+    expires: Option<When>,
+    deadline: Option<When>,
+    unique_for: Option<Duration>,
+    rare: Option<Box<Rare>>,
+}
+
+impl Admission {
+    /// Validates options and makes them ready.
+    pub fn new(options: &Options) -> Result<Self, Error> {
+        options.validate()?;
+        let rare = Rare {
+            retry: options.retry,
+            tags: options.tags.clone(),
+            unique: options.unique_key.clone().map(|key| Unique {
+                key,
+                until: None,
+                on_conflict: options.on_conflict.unwrap_or_default(),
+            }),
+            key: options.key.clone().map(|key| KeyLimit {
+                key,
+                concurrency: options.concurrency,
+                rate: options.rate,
+            }),
+            depends_on: options.depends_on.clone(),
+            requires: options.requires.clone(),
+            agent: options.agent.clone(),
+            metadata: options.metadata.clone(),
+            correlation_id: options.correlation_id.clone(),
+            traceparent: options.traceparent.clone(),
+            ..Rare::default()
+        };
+        Ok(Self {
+            queue: Name::new(options.queue.as_deref().unwrap_or(DEFAULT_QUEUE)),
+            priority: options.priority.unwrap_or_default(),
+            retries: options.retries.unwrap_or(0),
+            max_crashes: options.max_crashes.unwrap_or(DEFAULT_MAX_CRASHES),
+            timeout_micros: options
+                .timeout
+                .and_then(|span| NonZeroU64::new(u64::try_from(span.as_micros()).unwrap_or(u64::MAX).max(1))),
+            id: options.id,
+            eta: options.eta,
+            expires: options.expires,
+            deadline: options.deadline,
+            unique_for: options.unique_for,
+            rare: (rare != Rare::default()).then(|| Box::new(rare)),
+        })
+    }
+
+    /// The id that the caller asked for.
+    pub fn id(&self) -> Option<TaskId> {
+        self.id
+    }
+
+    /// The queue that its tasks go to.
+    pub fn queue(&self) -> Name {
+        self.queue
+    }
+
+    fn spec(&self, id: TaskId, name: Name, payload: Box<[u8]>, now: Timestamp) -> Spec {
+        let mut rare = self.rare.clone();
+        if self.eta.is_some() || self.expires.is_some() || self.deadline.is_some() {
+            let rare = rare.get_or_insert_default();
+            rare.eta = self.eta.map(|when| when.resolve(now)).filter(|eta| *eta > now);
+            rare.expires = self.expires.map(|when| when.resolve(now));
+            rare.deadline = self.deadline.map(|when| when.resolve(now));
+        }
+        if let (Some(span), Some(unique)) =
+            (self.unique_for, rare.as_mut().and_then(|rare| rare.unique.as_mut()))
+        {
+            unique.until = Some(now + span);
+        }
+        Spec {
+            id,
+            name,
+            queue: self.queue,
+            created: now,
+            payload,
+            timeout_micros: self.timeout_micros,
+            rare,
+            retries: self.retries,
+            max_crashes: self.max_crashes,
+            priority: self.priority,
+        }
+    }
+}
+
+impl Default for Admission {
+    /// No option set.
+    fn default() -> Self {
+        Self {
+            queue: Name::new(DEFAULT_QUEUE),
+            priority: Priority::default(),
+            retries: 0,
+            max_crashes: DEFAULT_MAX_CRASHES,
+            timeout_micros: None,
+            id: None,
+            eta: None,
+            expires: None,
+            deadline: None,
+            unique_for: None,
+            rare: None,
+        }
+    }
+}
+
+/// Makes the task that a submit asks for, in its first state: `queued`, `pending`, or `expired` at once.
+///
+/// Refuses a payload over [`MAX_PAYLOAD`] and an expiry that comes before the eta.
+pub fn admit(
+    admission: &Admission,
+    id: TaskId,
+    name: Name,
+    payload: Box<[u8]>,
+    now: Timestamp,
+) -> Result<(Spec, Row, Effects), Error> {
+    if payload.len() > MAX_PAYLOAD {
+        return Err(Error::new(
+            Code::PayloadTooLarge,
+            format!("the payload for {name} has {} bytes; the limit is {MAX_PAYLOAD}", payload.len()),
+        )
+        .hint("store the data elsewhere (a file, an object store) and pass where it is"));
+    }
+    let spec = admission.spec(id, name, payload, now);
+    let (eta, expires) = (spec.eta(), spec.expires());
+    if let (Some(eta), Some(expires)) = (eta, expires)
+        && expires <= eta
+    {
+        return Err(before_eta(eta, expires));
+    }
+    let unmet = spec.rare.as_ref().map_or(0, |rare| u32::try_from(rare.depends_on.len()).unwrap_or(u32::MAX));
+    let (state, waiting_for) = if expires.is_some_and(|expires| expires <= now) {
+        (State::Expired, WaitingFor::Nothing)
+    } else if unmet > 0 {
+        (State::Pending, WaitingFor::Dependencies)
+    } else if eta.is_some() {
+        (State::Pending, WaitingFor::Eta)
+    } else {
+        (State::Queued, WaitingFor::Nothing)
+    };
+    let row = Row {
+        state,
+        waiting_for,
+        crashes: 0,
+        generation: 0,
+        attempt: 0,
+        failures: 0,
+        unmet,
+        owner: None,
+        eligible: eta.unwrap_or(now),
+        updated: now,
+        started: None,
+        finished: state.is_terminal().then_some(now),
+        result: None,
+        history: None,
+    };
+    let effects = Effects { from: None, to: state, left: None, due: next_due(&spec, &row) };
+    Ok((spec, row, effects))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_micros(1_000_000);
+
+    fn admitted(options: Options) -> Result<(Spec, Row, Effects), Error> {
+        let admission = Admission::new(&options)?;
+        admit(&admission, TaskId::from_bytes([7; 16]), Name::new("resize"), Box::new(*b"{}"), NOW)
+    }
+
+    fn seconds(count: u64) -> Option<When> {
+        Some(When::In(Duration::from_secs(count)))
+    }
+
+    #[test]
+    fn first_states() {
+        let past = Some(When::At(Timestamp::from_micros(5)));
+        for (options, state, waiting_for, due) in [
+            (Options::default(), State::Queued, WaitingFor::Nothing, None),
+            (Options { eta: past, ..Options::default() }, State::Queued, WaitingFor::Nothing, None),
+            (Options { eta: seconds(5), ..Options::default() }, State::Pending, WaitingFor::Eta, Some(6)),
+            (Options { expires: past, ..Options::default() }, State::Expired, WaitingFor::Nothing, None),
+            (
+                Options { expires: seconds(2), ..Options::default() },
+                State::Queued,
+                WaitingFor::Nothing,
+                Some(3),
+            ),
+            (
+                Options { eta: seconds(5), expires: seconds(9), deadline: seconds(4), ..Options::default() },
+                State::Pending,
+                WaitingFor::Eta,
+                Some(5),
+            ),
+            (
+                Options { depends_on: vec![TaskId::from_bytes([1; 16])], ..Options::default() },
+                State::Pending,
+                WaitingFor::Dependencies,
+                None,
+            ),
+        ] {
+            let (_, row, effects) = admitted(options.clone()).unwrap();
+            assert_eq!((row.state, row.waiting_for), (state, waiting_for), "{options:?}");
+            assert_eq!(effects.due.map(|due| due.micros() / 1_000_000), due, "{options:?}");
+            assert_eq!(row.finished.is_some(), state.is_terminal());
+        }
+    }
+
+    #[test]
+    fn a_task_that_could_never_start_is_refused() {
+        let at = |seconds: i64| Some(When::At(Timestamp::from_micros(seconds * 1_000_000)));
+        for (eta, expires) in
+            [(seconds(5), seconds(5)), (at(9), at(8)), (at(9), seconds(2)), (seconds(20), at(3))]
+        {
+            let error = admitted(Options { eta, expires, ..Options::default() }).unwrap_err();
+            assert_eq!(error.code(), Code::InvalidOption);
+            assert!(error.message().contains("could never start"), "{error}");
+        }
+    }
+
+    #[test]
+    fn bad_options_are_named() {
+        for (options, word) in [
+            (Options { timeout: Some(Duration::ZERO), ..Options::default() }, "timeout"),
+            (Options { queue: Some("a b".into()), ..Options::default() }, "queue"),
+            (Options { queue: Some(String::new()), ..Options::default() }, "queue"),
+        ] {
+            let error = admitted(options).unwrap_err();
+            assert!(error.message().contains(word), "{error}");
+        }
+        let big = vec![b' '; MAX_PAYLOAD + 1].into();
+        let error =
+            admit(&Admission::default(), TaskId::from_bytes([7; 16]), Name::new("f"), big, NOW).unwrap_err();
+        assert_eq!(error.code(), Code::PayloadTooLarge);
+    }
+
+    #[test]
+    fn options_fall_back_to_the_handlers() {
+        let handler = Options { queue: Some("img".into()), retries: Some(3), ..Options::default() };
+        let own = Options { retries: Some(0), ..Options::default() };
+        let merged = own.over(&handler);
+        assert_eq!((merged.queue.as_deref(), merged.retries), (Some("img"), Some(0)));
+    }
+}

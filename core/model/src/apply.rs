@@ -1,0 +1,325 @@
+//! The one function that changes a task.
+//!
+//! [`apply`] is given an operation, a task and the time. It either refuses and leaves the row exactly as it was, or
+//! changes the row and returns what follows. It does nothing else, so a store can call it inside a transaction that
+//! may still be rolled back, and a test can call it a million times.
+//!
+//! Three rules hold for every operation:
+//! * every change of state goes through the table in [`crate::transition`];
+//! * a report about an attempt must carry that attempt's fence, or it is `LeaseLost`;
+//! * a task that has ended is never changed but by an operator.
+
+use std::time::Duration;
+
+use crate::transition::{Rule, check};
+use crate::{
+    Code, Effects, Error, Failure, Fence, Operation, OwnerId, Row, Spec, State, Timestamp, WaitingFor,
+};
+
+/// Applies one operation to a task at `now`.
+pub fn apply(operation: Operation, spec: &Spec, row: &mut Row, now: Timestamp) -> Result<Effects, Error> {
+    if let Some(fence) = operation.fence() {
+        check_fence(&operation, fence, spec, row)?;
+    }
+    let from = row.state;
+    let task = Subject { spec, row, now, from, left: None };
+    task.run(operation)
+}
+
+/// When the next time of a task comes, at which it must be told to [`Operation::Elapse`]. The timeout of a running
+/// attempt is not among them: its own process watches that.
+pub fn next_due(spec: &Spec, row: &Row) -> Option<Timestamp> {
+    let eligible = match (row.state, row.waiting_for) {
+        (State::Retrying, _) => Some(row.eligible),
+        (State::Pending, WaitingFor::Eta | WaitingFor::Sleep | WaitingFor::Key | WaitingFor::Signal) => {
+            (row.eligible != Timestamp::MAX).then_some(row.eligible)
+        }
+        _ => None,
+    };
+    let expires = match row.state {
+        State::Pending | State::Queued | State::Retrying => live(spec.expires(), row),
+        _ => None,
+    };
+    let deadline = if row.state.is_terminal() { None } else { live(spec.deadline(), row) };
+    [eligible, expires, deadline].into_iter().flatten().min()
+}
+
+/// An expiry or deadline that counts: a replay leaves those behind it that had passed.
+fn live(time: Option<Timestamp>, row: &Row) -> Option<Timestamp> {
+    let replayed = row.history.as_ref().and_then(|history| history.replayed);
+    time.filter(|time| replayed.is_none_or(|replayed| *time > replayed))
+}
+
+fn check_fence(operation: &Operation, fence: Fence, spec: &Spec, row: &Row) -> Result<(), Error> {
+    if row.state == State::Running && row.owner == Some(fence.owner) && row.attempt == fence.attempt {
+        return Ok(());
+    }
+    Err(Error::new(
+        Code::LeaseLost,
+        format!(
+            "attempt {} of task {} may not {}: the task is {} and its attempt is {}",
+            fence.attempt,
+            spec.id,
+            operation.name(),
+            row.state,
+            row.attempt
+        ),
+    )
+    .hint("the task was cancelled, timed out, or went to another worker while this attempt ran"))
+}
+
+/// A task in the middle of an operation.
+struct Subject<'a> {
+    spec: &'a Spec,
+    row: &'a mut Row,
+    now: Timestamp,
+    from: State,
+    left: Option<Fence>,
+}
+
+impl Subject<'_> {
+    fn run(mut self, operation: Operation) -> Result<Effects, Error> {
+        match operation {
+            Operation::Claim { owner } => self.claim(owner)?,
+            Operation::Succeed { result, metadata, .. } => {
+                self.go(State::Succeeded)?;
+                self.row.result = Some(result);
+                if metadata.is_some() {
+                    self.row.history_mut().result_metadata = metadata;
+                }
+            }
+            Operation::Fail { failure, permanent, retry_after, chance, .. } => {
+                self.fail(*failure, permanent, retry_after, chance, State::Failed)?;
+            }
+            Operation::TimeOut { chance, .. } => self.time_out(chance)?,
+            Operation::Suspend { waiting_for, until, .. } => {
+                self.go(State::Pending)?;
+                self.row.waiting_for = waiting_for;
+                self.row.eligible = until.unwrap_or(Timestamp::MAX);
+            }
+            Operation::Release { .. } => self.queue()?,
+            Operation::Progress { progress, .. } => self.row.history_mut().progress = Some(progress),
+            Operation::Checkpoint { value, .. } => self.row.history_mut().checkpoint = value,
+            Operation::Lose { owner } => self.lose(owner)?,
+            Operation::Elapse => self.elapse()?,
+            Operation::Wake => self.wake()?,
+            Operation::CloseKey { until } => {
+                self.go(State::Pending)?;
+                self.row.waiting_for = WaitingFor::Key;
+                self.row.eligible = until.unwrap_or(Timestamp::MAX);
+            }
+            Operation::DependencyEnded { state } => self.dependency_ended(state)?,
+            Operation::Cancel { reason } => {
+                if !self.from.is_terminal() {
+                    self.go(State::Cancelled)?;
+                    self.note(reason);
+                }
+            }
+            Operation::Skip { reason } => {
+                self.move_to(State::Skipped, Rule::Operator)?;
+                self.note(reason);
+            }
+            Operation::Resolve { result } => {
+                self.move_to(State::Succeeded, Rule::Operator)?;
+                self.row.result = Some(result);
+            }
+            Operation::Replay => self.replay()?,
+        }
+        if !self.from.is_terminal() || self.row.state != self.from {
+            self.row.updated = self.now;
+        }
+        Ok(Effects {
+            from: Some(self.from),
+            to: self.row.state,
+            left: self.left,
+            due: next_due(self.spec, self.row),
+        })
+    }
+
+    /// Moves to another state as the engine, or refuses and changes nothing.
+    fn go(&mut self, to: State) -> Result<(), Error> {
+        self.move_to(to, Rule::Engine)
+    }
+
+    fn move_to(&mut self, to: State, by: Rule) -> Result<(), Error> {
+        check(Some(self.row.state), to, by).map_err(|error| error.with("task", self.spec.id))?;
+        if self.row.state == State::Running {
+            self.left = self.row.owner.take().map(|owner| Fence { owner, attempt: self.row.attempt });
+        }
+        self.row.state = to;
+        self.row.waiting_for = WaitingFor::Nothing;
+        self.row.finished = to.is_terminal().then_some(self.now);
+        Ok(())
+    }
+
+    fn note(&mut self, reason: Option<Box<str>>) {
+        if let Some(reason) = reason {
+            self.row.history_mut().reason = Some(reason.into());
+        }
+    }
+
+    /// Makes it eligible now.
+    fn queue(&mut self) -> Result<(), Error> {
+        self.go(State::Queued)?;
+        self.row.eligible = self.now;
+        Ok(())
+    }
+
+    fn claim(&mut self, owner: OwnerId) -> Result<(), Error> {
+        self.go(State::Running)?;
+        self.row.attempt += 1;
+        self.row.owner = Some(owner);
+        self.row.started = Some(self.now);
+        Ok(())
+    }
+
+    /// One more failure: another attempt, or the end in `spent`.
+    fn fail(
+        &mut self,
+        failure: Failure,
+        permanent: bool,
+        retry_after: Option<Duration>,
+        chance: f64,
+        spent: State,
+    ) -> Result<(), Error> {
+        let failures = self.row.failures.saturating_add(1);
+        if permanent || failures > self.spec.retries {
+            self.go(spent)?;
+        } else {
+            self.go(State::Retrying)?;
+            let wait = retry_after.unwrap_or_else(|| self.spec.retry().backoff(failures, chance));
+            self.row.eligible = self.now + wait;
+        }
+        self.row.failures = failures;
+        self.row.history_mut().errors.push(failure);
+        Ok(())
+    }
+
+    fn time_out(&mut self, chance: f64) -> Result<(), Error> {
+        let limit = self.spec.timeout().unwrap_or_default();
+        let failure = Failure {
+            kind: "TaskTimedOut".into(),
+            message: format!("attempt {} took longer than {} s", self.row.attempt, limit.as_secs_f64()),
+            backtrace: String::new(),
+            attempt: self.row.attempt,
+            at: self.now,
+        };
+        self.fail(failure, false, None, chance, State::TimedOut)
+    }
+
+    /// Its process died. Three times, and the task itself is suspect.
+    fn lose(&mut self, owner: OwnerId) -> Result<(), Error> {
+        if self.row.state != State::Running || self.row.owner != Some(owner) {
+            return Ok(());
+        }
+        let crashes = self.row.crashes.saturating_add(1);
+        if crashes < self.spec.max_crashes {
+            self.queue()?;
+        } else {
+            self.go(State::Failed)?;
+            let failure = Failure {
+                kind: "HandlerLost".into(),
+                message: format!("its worker process died {crashes} times while it ran this task"),
+                backtrace: String::new(),
+                attempt: self.row.attempt,
+                at: self.now,
+            };
+            self.row.history_mut().errors.push(failure);
+        }
+        self.row.crashes = crashes;
+        Ok(())
+    }
+
+    fn elapse(&mut self) -> Result<(), Error> {
+        let past = |time: Option<Timestamp>| live(time, self.row).filter(|time| *time <= self.now);
+        let deadline = past(self.spec.deadline());
+        let expires = past(self.spec.expires());
+        match self.row.state {
+            State::Pending | State::Queued | State::Retrying => {
+                let expired_first = match (expires, deadline) {
+                    (Some(expires), Some(deadline)) => expires <= deadline,
+                    (expires, _) => expires.is_some(),
+                };
+                if expired_first {
+                    self.go(State::Expired)
+                } else if deadline.is_some() {
+                    self.pass_deadline()
+                } else if self.row.state != State::Queued && self.wait_is_over() {
+                    self.queue()
+                } else {
+                    Ok(())
+                }
+            }
+            State::Running if deadline.is_some() => self.pass_deadline(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the time came that the task waits for. Dependencies are not a time.
+    fn wait_is_over(&self) -> bool {
+        self.row.waiting_for != WaitingFor::Dependencies && self.row.eligible <= self.now
+    }
+
+    fn pass_deadline(&mut self) -> Result<(), Error> {
+        let attempt = self.row.attempt;
+        self.go(State::TimedOut)?;
+        let failure = Failure {
+            kind: "TaskTimedOut".into(),
+            message: "its deadline passed".into(),
+            backtrace: String::new(),
+            attempt,
+            at: self.now,
+        };
+        self.row.history_mut().errors.push(failure);
+        Ok(())
+    }
+
+    fn wake(&mut self) -> Result<(), Error> {
+        match self.row.waiting_for {
+            WaitingFor::Signal | WaitingFor::Sleep | WaitingFor::Key => self.queue(),
+            // A wake-up for a wait that is over, or that only time or other tasks can end, is late, not wrong.
+            WaitingFor::Nothing | WaitingFor::Eta | WaitingFor::Dependencies => Ok(()),
+        }
+    }
+
+    /// One dependency less to wait for; or, if it did not end well, the end of this task too.
+    fn dependency_ended(&mut self, state: State) -> Result<(), Error> {
+        if self.row.state != State::Pending || self.row.waiting_for != WaitingFor::Dependencies {
+            return Ok(());
+        }
+        if !matches!(state, State::Succeeded | State::Skipped) {
+            self.go(State::Cancelled)?;
+            self.note(Some(format!("a task that it depends on ended as {state}").into()));
+            return Ok(());
+        }
+        self.row.unmet = self.row.unmet.saturating_sub(1);
+        if self.row.unmet > 0 {
+            return Ok(());
+        }
+        match self.spec.eta().filter(|eta| *eta > self.now) {
+            Some(eta) => {
+                self.row.waiting_for = WaitingFor::Eta;
+                self.row.eligible = eta;
+                Ok(())
+            }
+            None => self.queue(),
+        }
+    }
+
+    fn replay(&mut self) -> Result<(), Error> {
+        self.move_to(State::Queued, Rule::Operator)?;
+        self.row.generation = self.row.generation.wrapping_add(1);
+        self.row.failures = 0;
+        self.row.crashes = 0;
+        self.row.eligible = self.now;
+        self.row.result = None;
+        let now = self.now;
+        let history = self.row.history_mut();
+        history.reason = None;
+        history.replayed = Some(now);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

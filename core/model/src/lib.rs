@@ -1,0 +1,43 @@
+//! The rules of Taskloom, and nothing else.
+//!
+//! This crate says what a task is and how it may change. It has no thread, clock, file, socket or random
+//! generator: `now` and chance come in as arguments, and what has to happen as a consequence goes out as a value
+//! ([`Effects`]). Every store runs these functions inside its own transaction, or is checked against them, so
+//! that "what may happen to a task" is written down once.
+//!
+//! Start with [`State`] and [`transition`], then [`Operation`] and [`apply`].
+#![forbid(unsafe_code)]
+
+mod admit;
+mod apply;
+mod error;
+mod id;
+mod name;
+mod operation;
+mod options;
+mod retry;
+mod schedule;
+mod state;
+mod suggest;
+mod task;
+mod time;
+pub mod transition;
+
+pub use admit::{Admission, admit};
+pub use apply::{apply, next_due};
+pub use error::{Code, Error, Kind, Result};
+pub use id::TaskId;
+pub use name::Name;
+pub use operation::{Effects, Fence, Operation};
+pub use options::{MAX_PAYLOAD, Options, When, check_name};
+pub use retry::RetryPolicy;
+pub use schedule::{
+    CatchUp, Overlap, Rule, ScheduleEffects, ScheduleOperation, ScheduleRow, ScheduleSpec, apply_schedule,
+};
+pub use state::{Priority, State, WaitingFor};
+pub use suggest::nearest;
+pub use task::{
+    DEFAULT_MAX_CRASHES, DEFAULT_QUEUE, Failure, History, KeyLimit, OnConflict, OwnerId, Parent, Progress,
+    Rare, Rate, Row, Spec, Unique,
+};
+pub use time::Timestamp;

@@ -1,0 +1,184 @@
+//! What a submit may ask for, as the bindings hand it over, and whether it makes sense.
+
+use std::time::Duration;
+
+use crate::{Code, Error, OnConflict, Priority, Rate, RetryPolicy, TaskId, Timestamp};
+
+/// The largest payload or result: 4 MiB, encoded.
+pub const MAX_PAYLOAD: usize = 4 << 20;
+
+/// A time, given outright or from now.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum When {
+    /// So long after the submit.
+    In(Duration),
+    /// At this time.
+    At(Timestamp),
+}
+
+impl When {
+    /// The time that it means for a submit at `now`.
+    pub fn resolve(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::In(span) => now + span,
+            Self::At(time) => time,
+        }
+    }
+}
+
+/// Options of a submit. What is `None` comes from the handler's own options, then from the defaults.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Options {
+    /// The id to use; made if not given.
+    pub id: Option<TaskId>,
+    /// The queue; `default`.
+    pub queue: Option<String>,
+    /// The priority; normal.
+    pub priority: Option<Priority>,
+    /// Not before this time; a past one means now.
+    pub eta: Option<When>,
+    /// Not started by then: expired.
+    pub expires: Option<When>,
+    /// How long one attempt may take.
+    pub timeout: Option<Duration>,
+    /// How long it may take in total, from the submit.
+    pub deadline: Option<When>,
+    /// How many failures are followed by another attempt; 0.
+    pub retries: Option<u32>,
+    /// The waits between attempts.
+    pub retry: Option<RetryPolicy>,
+    /// How many lost workers make it fail; 3.
+    pub max_crashes: Option<u8>,
+    /// Words to find it by.
+    pub tags: Vec<String>,
+    /// At most one live task with this key.
+    pub unique_key: Option<String>,
+    /// How long the key is taken, even when the task has ended.
+    pub unique_for: Option<Duration>,
+    /// What a submit does when the key is taken.
+    pub on_conflict: Option<OnConflict>,
+    /// The key whose limits it obeys.
+    pub key: Option<String>,
+    /// How many with its key may run at once.
+    pub concurrency: Option<u32>,
+    /// How many with its key may start in a period.
+    pub rate: Option<Rate>,
+    /// Tasks that must end well first.
+    pub depends_on: Vec<TaskId>,
+    /// What a worker must be capable of.
+    pub requires: Vec<String>,
+    /// The one agent that may run it.
+    pub agent: Option<String>,
+    /// Free facts.
+    pub metadata: Vec<(String, String)>,
+    /// Ties tasks of one request together.
+    pub correlation_id: Option<String>,
+    /// W3C trace context.
+    pub traceparent: Option<String>,
+}
+
+impl Options {
+    /// These options over `base`: what is not set here comes from there.
+    #[must_use]
+    pub fn over(&self, base: &Self) -> Self {
+        fn list<T: Clone>(own: &[T], base: &[T]) -> Vec<T> {
+            if own.is_empty() { base.to_vec() } else { own.to_vec() }
+        }
+        Self {
+            id: self.id.or(base.id),
+            queue: self.queue.clone().or_else(|| base.queue.clone()),
+            priority: self.priority.or(base.priority),
+            eta: self.eta.or(base.eta),
+            expires: self.expires.or(base.expires),
+            timeout: self.timeout.or(base.timeout),
+            deadline: self.deadline.or(base.deadline),
+            retries: self.retries.or(base.retries),
+            retry: self.retry.or(base.retry),
+            max_crashes: self.max_crashes.or(base.max_crashes),
+            tags: list(&self.tags, &base.tags),
+            unique_key: self.unique_key.clone().or_else(|| base.unique_key.clone()),
+            unique_for: self.unique_for.or(base.unique_for),
+            on_conflict: self.on_conflict.or(base.on_conflict),
+            key: self.key.clone().or_else(|| base.key.clone()),
+            concurrency: self.concurrency.or(base.concurrency),
+            rate: self.rate.or(base.rate),
+            depends_on: list(&self.depends_on, &base.depends_on),
+            requires: list(&self.requires, &base.requires),
+            agent: self.agent.clone().or_else(|| base.agent.clone()),
+            metadata: list(&self.metadata, &base.metadata),
+            correlation_id: self.correlation_id.clone().or_else(|| base.correlation_id.clone()),
+            traceparent: self.traceparent.clone().or_else(|| base.traceparent.clone()),
+        }
+    }
+
+    /// Refuses values that no task can have, naming the option and the value.
+    pub fn validate(&self) -> Result<(), Error> {
+        if let Some(queue) = &self.queue {
+            check_name("queue", queue)?;
+        }
+        if self.timeout == Some(Duration::ZERO) {
+            return Err(Error::new(
+                Code::InvalidOption,
+                "timeout is 0: every attempt would time out at once",
+            )
+            .hint("leave timeout out for no limit, or give the time that an attempt may take"));
+        }
+        if let Some(retry) = &self.retry {
+            retry.validate()?;
+        }
+        match (self.eta, self.expires) {
+            (Some(When::At(eta)), Some(When::At(expires))) if expires <= eta => Err(before_eta(eta, expires)),
+            (Some(When::In(delay)), Some(When::In(expires))) if expires <= delay => Err(before_eta(
+                format_args!("{} s from now", delay.as_secs_f64()),
+                format_args!("{} s from now", expires.as_secs_f64()),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// The first option set here that no part of this version acts on yet, if any.
+    pub fn not_available_yet(&self) -> Option<&'static str> {
+        [
+            ("deadline", self.deadline.is_some()),
+            ("tags", !self.tags.is_empty()),
+            ("unique_key", self.unique_key.is_some()),
+            ("unique_for", self.unique_for.is_some()),
+            ("on_conflict", self.on_conflict.is_some()),
+            ("key", self.key.is_some()),
+            ("concurrency", self.concurrency.is_some()),
+            ("rate", self.rate.is_some()),
+            ("depends_on", !self.depends_on.is_empty()),
+            ("requires", !self.requires.is_empty()),
+            ("agent", self.agent.is_some()),
+            ("metadata", !self.metadata.is_empty()),
+            ("correlation_id", self.correlation_id.is_some()),
+            ("traceparent", self.traceparent.is_some()),
+        ]
+        .into_iter()
+        .find_map(|(name, set)| set.then_some(name))
+    }
+}
+
+/// Refuses a task that would expire before it may start.
+pub(crate) fn before_eta(eta: impl std::fmt::Display, expires: impl std::fmt::Display) -> Error {
+    Error::new(
+        Code::InvalidOption,
+        format!("expires ({expires}) is not after eta ({eta}): the task could never start"),
+    )
+    .hint("let it expire later than it becomes eligible")
+}
+
+/// Refuses the name of a handler or a queue that could not be written in a URL, a file or a pattern.
+pub fn check_name(what: &str, name: &str) -> Result<(), Error> {
+    let reason = if name.is_empty() {
+        "is empty"
+    } else if name.len() > 200 {
+        "is longer than 200 bytes"
+    } else if name.chars().any(|c| c.is_control() || c.is_whitespace() || c == '*') {
+        "has a blank, a control character or a *"
+    } else {
+        return Ok(());
+    };
+    Err(Error::new(Code::InvalidOption, format!("{what} {name:?} {reason}"))
+        .hint("use letters, digits and the likes of . _ - / : <>"))
+}

@@ -1,0 +1,267 @@
+//! The contract of a store.
+//!
+//! # What a store owns
+//! The rows of all tasks, who claims them (owners), and the ids that are taken. It runs no thread and reads no
+//! clock: it is told `now`.
+//!
+//! # What it guarantees
+//! * **Atomic.** All of a [`Batch`] is one transaction: its inserts, its commits with the tasks that they spawn, and
+//!   its claim, which sees them. If [`Store::write`] returns an error, nothing of the batch happened. One insert or
+//!   commit that is refused (its verdict says why) does not harm the others; an insert of several tasks is accepted
+//!   or refused as a whole.
+//! * **Compare and set.** A commit is applied, by [`taskloom_model::apply`], to the row as the *store* has it, not
+//!   as the caller believes it to be. So a report about an attempt that no longer counts is refused, whoever sends it.
+//! * **Durable before told.** When a call returns, a durable store has it on disk. Only then are the rows in the
+//!   caller's [`Task`]s replaced, so no one can see what could still be lost.
+//! * **Times.** [`Store::elapse`] tells the tasks whose time has come, and when the next one's does.
+//! * **Owners.** [`Store::join`] gives each process a number that was never given out before. [`Store::bury`] takes
+//!   everything away from one that died.
+//!
+//! # Two ways to keep rows
+//! A *resident* store ([`Capability::resident`]) keeps its rows in the [`Task`]s themselves; claiming a known task is
+//! then a commit of [`Operation::Claim`] without any search. Others keep rows in a file or a server; the `Task`s are
+//! this process's copies. When such a store reads a row it first asks [`Residents`] for a copy that somebody here
+//! already holds, so that one task is one `Task` in a process and a handle sees what a worker did.
+
+use std::sync::Arc;
+
+use taskloom_model::{
+    Code, Effects, Error, Name, Operation, OwnerId, ScheduleEffects, ScheduleOperation, ScheduleRow, State,
+    TaskId, Timestamp,
+};
+
+use crate::Task;
+
+/// What a store can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capability {
+    /// Rows live in the tasks themselves.
+    pub resident: bool,
+    /// What was accepted outlives the process.
+    pub durable: bool,
+    /// It keeps dependencies between tasks.
+    pub dependencies: bool,
+    /// It keeps schedules.
+    pub schedules: bool,
+}
+
+/// Tasks to insert together, all or none.
+#[derive(Debug)]
+pub struct Insert {
+    /// The tasks, as admitted.
+    pub tasks: Vec<Arc<Task>>,
+    /// Whether they were accepted; set by the store.
+    pub verdict: Option<Result<(), Error>>,
+}
+
+/// One change of one task, and tasks to insert with it.
+#[derive(Debug)]
+pub struct Commit {
+    /// The task.
+    pub task: Arc<Task>,
+    /// The change.
+    pub operation: Operation,
+    /// Tasks that are inserted if, and only if, the change is made.
+    pub spawn: Vec<Arc<Task>>,
+}
+
+/// A change that was made.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// The task.
+    pub task: Arc<Task>,
+    /// What follows.
+    pub effects: Effects,
+}
+
+/// A wish for eligible tasks.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// Who wants them.
+    pub owner: OwnerId,
+    /// From these queues, the first ones first.
+    pub queues: Arc<[Name]>,
+    /// For these handlers.
+    pub names: Arc<[Name]>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// Changes to make in one transaction.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// New tasks.
+    pub inserts: Vec<Insert>,
+    /// Changes.
+    pub commits: Vec<Commit>,
+    /// A claim, made after the rest.
+    pub claim: Option<Claim>,
+    /// What became of each commit, in their order; filled in by the store.
+    pub verdicts: Vec<Result<Effects, Error>>,
+    /// What the claim got: running, and owned by the claimer; filled in by the store.
+    pub claimed: Vec<Arc<Task>>,
+    /// Changes of other tasks that followed (dependents); filled in by the store.
+    pub consequences: Vec<Change>,
+}
+
+impl Batch {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.inserts.is_empty() && self.commits.is_empty() && self.claim.is_none()
+    }
+}
+
+/// The tasks that somebody in this process holds.
+pub trait Residents: Sync {
+    /// The one with this id.
+    fn resident(&self, id: TaskId) -> Option<Arc<Task>>;
+}
+
+/// No task is held.
+#[derive(Clone, Copy, Debug)]
+pub struct Nobody;
+
+impl Residents for Nobody {
+    fn resident(&self, _: TaskId) -> Option<Arc<Task>> {
+        None
+    }
+}
+
+/// A process that works on a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Its number.
+    pub id: OwnerId,
+    /// What it calls itself: host and process id.
+    pub name: String,
+    /// Its heartbeat counter. It is compared with its own earlier value only, never with a clock.
+    pub beats: u64,
+}
+
+/// Which tasks to list.
+#[derive(Clone, Debug)]
+pub struct Filter {
+    /// In this state.
+    pub state: Option<State>,
+    /// In this queue.
+    pub queue: Option<Name>,
+    /// For this handler.
+    pub name: Option<Name>,
+    /// Only ids after this one.
+    pub after: Option<TaskId>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+impl Default for Filter {
+    fn default() -> Self {
+        Self { state: None, queue: None, name: None, after: None, limit: 100 }
+    }
+}
+
+/// How many tasks are in each state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts([u64; State::ALL.len()]);
+
+impl Counts {
+    /// How many are in this state.
+    pub fn get(&self, state: State) -> u64 {
+        self.0[usize::from(state.number())]
+    }
+
+    /// Counts some more.
+    pub fn add(&mut self, state: State, more: u64) {
+        self.0[usize::from(state.number())] += more;
+    }
+
+    /// How many have not ended.
+    pub fn unfinished(&self) -> u64 {
+        State::ALL.iter().filter(|state| !state.is_terminal()).map(|state| self.get(*state)).sum()
+    }
+}
+
+/// A place where tasks live. See the module's essay for what it guarantees.
+pub trait Store: Send + Sync {
+    /// What it can do.
+    fn capability(&self) -> Capability;
+
+    /// Makes all changes of a batch in one transaction and fills in what became of them.
+    fn write(&self, batch: &mut Batch, residents: &dyn Residents, now: Timestamp) -> Result<(), Error>;
+
+    /// Inserts tasks, all or none. A shorter way for a batch of one insert.
+    fn insert(&self, tasks: &[Arc<Task>], now: Timestamp) -> Result<(), Error> {
+        let insert = Insert { tasks: tasks.to_vec(), verdict: None };
+        let mut batch = Batch { inserts: vec![insert], ..Batch::default() };
+        self.write(&mut batch, &Nobody, now)?;
+        batch.inserts.pop().and_then(|insert| insert.verdict).unwrap_or(Ok(()))
+    }
+
+    /// Makes one change. A shorter way for a batch of one commit.
+    fn commit(
+        &self,
+        commit: Commit,
+        consequences: &mut Vec<Change>,
+        now: Timestamp,
+    ) -> Result<Effects, Error> {
+        let mut batch = Batch { commits: vec![commit], ..Batch::default() };
+        self.write(&mut batch, &Nobody, now)?;
+        consequences.append(&mut batch.consequences);
+        batch
+            .verdicts
+            .pop()
+            .unwrap_or_else(|| Err(Error::new(Code::StoreFailed, "the store gave no verdict")))
+    }
+
+    /// Applies [`Operation::Elapse`] to at most `limit` tasks whose time has come, earliest first, and says when the
+    /// next time comes (possibly at once, if there are more).
+    fn elapse(
+        &self,
+        limit: usize,
+        residents: &dyn Residents,
+        changes: &mut Vec<Change>,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, Error>;
+
+    /// The task with this id.
+    fn get(&self, id: TaskId, residents: &dyn Residents) -> Result<Option<Arc<Task>>, Error>;
+
+    /// Tasks by filter, in the order of their ids.
+    fn list(&self, filter: &Filter, residents: &dyn Residents) -> Result<Vec<Arc<Task>>, Error>;
+
+    /// How many tasks are in each state.
+    fn counts(&self) -> Result<Counts, Error>;
+
+    /// Forgets at most `limit` tasks that ended before `before`; how many it forgot.
+    fn sweep(&self, before: Timestamp, limit: usize) -> Result<usize, Error>;
+
+    /// Makes this process an owner.
+    fn join(&self, name: &str, now: Timestamp) -> Result<OwnerId, Error>;
+
+    /// Moves an owner's heartbeat on.
+    fn beat(&self, owner: OwnerId) -> Result<(), Error>;
+
+    /// All owners that have joined and were not buried.
+    fn owners(&self) -> Result<Vec<Owner>, Error>;
+
+    /// Takes everything from an owner that died or leaves: applies [`Operation::Lose`] to each task that it runs, and
+    /// strikes it off.
+    fn bury(
+        &self,
+        owner: OwnerId,
+        residents: &dyn Residents,
+        changes: &mut Vec<Change>,
+        now: Timestamp,
+    ) -> Result<(), Error>;
+
+    /// Changes a schedule and inserts the task of a firing in the same transaction.
+    fn change_schedule(
+        &self,
+        name: &str,
+        operation: ScheduleOperation,
+        task: Option<Arc<Task>>,
+        now: Timestamp,
+    ) -> Result<ScheduleEffects, Error>;
+
+    /// All schedules, by name.
+    fn schedules(&self) -> Result<Vec<ScheduleRow>, Error>;
+}

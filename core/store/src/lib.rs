@@ -1,0 +1,19 @@
+//! Where tasks live.
+//!
+//! [`Store`] is the contract between the engine and any place that keeps tasks; [`MemoryStore`] is its reference
+//! implementation. [`Task`] is what both sides hold: what was asked for, the row as last committed, and the latch
+//! that handles wait on.
+#![forbid(unsafe_code)]
+
+mod contract;
+mod due;
+mod memory;
+mod registry;
+mod task;
+
+pub use contract::{
+    Batch, Capability, Change, Claim, Commit, Counts, Filter, Insert, Nobody, Owner, Residents, Store,
+};
+pub use memory::{MemoryOptions, MemoryStore};
+pub use registry::{Live, Registry};
+pub use task::{HostData, Task};

@@ -1,0 +1,355 @@
+//! The memory store: the reference implementation of the contract, and the fastest.
+//!
+//! # What it owns
+//! A [`Registry`] of all tasks, whose rows are the truth (the store is *resident*); the alarm list; the count of
+//! unfinished tasks, which is bounded; and the line of finished ones, of which the newest are kept.
+//!
+//! # Invariants
+//! * A change of one task happens under that task's own lock, by the rules of the model. There is no lock over
+//!   several tasks, so a batch is atomic in its outcome (inserts are checked before the first one is made, and taken
+//!   back if one turns out to be a duplicate) but not isolated: another thread can see half of it.
+//! * `unfinished` is raised before a task becomes findable and lowered when it has ended: it can be too high for a
+//!   moment, never too low, so the bound holds.
+//! * A claim by query looks at every task: the engine never does that on a resident store, since its lanes hold the
+//!   eligible tasks in order; the query is there for completeness and for the conformance suite.
+//!
+//! # Failure
+//! There is no I/O, so nothing fails but by the rules. What the process loses when it ends is everything.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use crossbeam_queue::SegQueue;
+use parking_lot::Mutex;
+use taskloom_model::{
+    Code, Effects, Error, Operation, OwnerId, ScheduleEffects, ScheduleOperation, ScheduleRow, State, TaskId,
+    Timestamp, WaitingFor, next_due,
+};
+
+use crate::due::Alarms;
+use crate::{
+    Batch, Capability, Change, Claim, Commit, Counts, Filter, Owner, Registry, Residents, Store, Task,
+};
+
+/// Bounds of a memory store.
+#[derive(Clone, Copy, Debug)]
+pub struct MemoryOptions {
+    /// How many unfinished tasks it takes before it answers `QueueFull`.
+    pub capacity: usize,
+    /// How many finished tasks it keeps for those who ask by id.
+    pub keep_finished: usize,
+}
+
+impl Default for MemoryOptions {
+    /// A million unfinished, ten thousand finished.
+    fn default() -> Self {
+        Self { capacity: 1_000_000, keep_finished: 10_000 }
+    }
+}
+
+/// Tasks in the memory of this process.
+#[derive(Default)]
+pub struct MemoryStore {
+    options: MemoryOptions,
+    tasks: Registry,
+    alarms: Alarms,
+    unfinished: AtomicUsize,
+    finished: SegQueue<Arc<Task>>,
+    finished_len: AtomicUsize,
+    owners: Mutex<Vec<Owner>>,
+    last_owner: AtomicU64,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new(options: MemoryOptions) -> Self {
+        Self { options, ..Self::default() }
+    }
+
+    fn add(&self, tasks: &[Arc<Task>]) -> Result<(), Error> {
+        for task in tasks {
+            if task.with_row(|row| row.waiting_for == WaitingFor::Dependencies) {
+                return Err(Error::new(
+                    Code::NotSupported,
+                    "the memory store does not keep dependencies yet",
+                ));
+            }
+        }
+        self.reserve(tasks.len())?;
+        for (index, task) in tasks.iter().enumerate() {
+            if !self.tasks.insert(task) {
+                for added in &tasks[..index] {
+                    self.tasks.remove(added);
+                }
+                self.unfinished.fetch_sub(tasks.len(), Ordering::Relaxed);
+                return Err(Error::new(
+                    Code::DuplicateId,
+                    format!("a task with the id {} exists", task.id()),
+                )
+                .hint("ids are for good: leave the id out to have one made"));
+            }
+        }
+        for task in tasks {
+            let (due, ended) = task.with_row(|row| (next_due(task.spec(), row), row.state.is_terminal()));
+            if let Some(due) = due {
+                self.alarms.set(due, task);
+            }
+            if ended {
+                self.retire(task);
+            }
+        }
+        Ok(())
+    }
+
+    fn reserve(&self, count: usize) -> Result<(), Error> {
+        let before = self.unfinished.fetch_add(count, Ordering::Relaxed);
+        if before + count <= self.options.capacity {
+            return Ok(());
+        }
+        self.unfinished.fetch_sub(count, Ordering::Relaxed);
+        Err(Error::new(
+            Code::QueueFull,
+            format!("the memory store holds {before} unfinished tasks and takes {}", self.options.capacity),
+        )
+        .hint("submit more slowly, start more workers, or raise the capacity"))
+    }
+
+    /// A task has ended: it no longer counts, and the oldest ended one may be forgotten.
+    fn retire(&self, task: &Arc<Task>) {
+        self.unfinished.fetch_sub(1, Ordering::Relaxed);
+        if self.options.keep_finished == 0 {
+            self.tasks.remove(task);
+            return;
+        }
+        self.finished.push(Arc::clone(task));
+        if self.finished_len.fetch_add(1, Ordering::Relaxed) >= self.options.keep_finished {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&self) -> bool {
+        let Some(oldest) = self.finished.pop() else { return false };
+        self.finished_len.fetch_sub(1, Ordering::Relaxed);
+        self.tasks.remove(&oldest)
+    }
+
+    fn change(&self, task: &Arc<Task>, operation: Operation, now: Timestamp) -> Result<Effects, Error> {
+        let claiming = matches!(operation, Operation::Claim { .. });
+        let effects = task.apply(operation, now)?;
+        // A claim leaves a task's alarms as they are: its expiry is void then, its deadline was set before.
+        if let Some(due) = effects.due
+            && !claiming
+        {
+            self.alarms.set(due, task);
+        }
+        if effects.finished() {
+            self.retire(task);
+        }
+        Ok(effects)
+    }
+
+    fn make(&self, commit: Commit, consequences: &mut Vec<Change>, now: Timestamp) -> Result<Effects, Error> {
+        if commit.spawn.is_empty() {
+            return self.change(&commit.task, commit.operation, now);
+        }
+        self.add(&commit.spawn)?;
+        let verdict = self.change(&commit.task, commit.operation, now);
+        for task in commit.spawn {
+            if verdict.is_ok() {
+                let effects = task.with_row(|row| Effects {
+                    from: None,
+                    to: row.state,
+                    left: None,
+                    due: next_due(task.spec(), row),
+                });
+                consequences.push(Change { task, effects });
+            } else if self.tasks.remove(&task) {
+                self.unfinished.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        verdict
+    }
+
+    fn claim(&self, claim: &Claim, claimed: &mut Vec<Arc<Task>>, now: Timestamp) {
+        let mut eligible = Vec::new();
+        self.tasks.for_each(|task| {
+            let spec = task.spec();
+            let place = claim.queues.iter().position(|queue| *queue == spec.queue);
+            if let Some(place) = place
+                && claim.names.contains(&spec.name)
+            {
+                let (state, since) = task.with_row(|row| (row.state, row.eligible));
+                if state == State::Queued {
+                    eligible.push((place, Reverse(spec.priority), since, spec.id, Arc::clone(task)));
+                }
+            }
+        });
+        eligible.sort_by_key(|(place, priority, since, id, _)| (*place, *priority, *since, *id));
+        for (.., task) in eligible {
+            if claimed.len() == claim.limit {
+                break;
+            }
+            if self.change(&task, Operation::Claim { owner: claim.owner }, now).is_ok() {
+                claimed.push(task);
+            }
+        }
+    }
+}
+
+impl Store for MemoryStore {
+    fn capability(&self) -> Capability {
+        Capability { resident: true, durable: false, dependencies: false, schedules: false }
+    }
+
+    fn write(&self, batch: &mut Batch, _: &dyn Residents, now: Timestamp) -> Result<(), Error> {
+        for insert in &mut batch.inserts {
+            insert.verdict = Some(self.add(&insert.tasks));
+        }
+        for commit in batch.commits.drain(..) {
+            batch.verdicts.push(self.make(commit, &mut batch.consequences, now));
+        }
+        if let Some(claim) = batch.claim.take() {
+            self.claim(&claim, &mut batch.claimed, now);
+        }
+        Ok(())
+    }
+
+    fn insert(&self, tasks: &[Arc<Task>], _: Timestamp) -> Result<(), Error> {
+        self.add(tasks)
+    }
+
+    fn commit(
+        &self,
+        commit: Commit,
+        consequences: &mut Vec<Change>,
+        now: Timestamp,
+    ) -> Result<Effects, Error> {
+        self.make(commit, consequences, now)
+    }
+
+    fn elapse(
+        &self,
+        limit: usize,
+        _: &dyn Residents,
+        changes: &mut Vec<Change>,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, Error> {
+        for _ in 0..limit {
+            let task = match self.alarms.pop(now) {
+                Ok(task) => task,
+                Err(next) => return Ok(next),
+            };
+            let due = task.with_row(|row| next_due(task.spec(), row));
+            match due {
+                Some(due) if due > now => self.alarms.set(due, &task),
+                Some(_) => {
+                    let effects = self.change(&task, Operation::Elapse, now)?;
+                    if effects.moved() {
+                        changes.push(Change { task, effects });
+                    }
+                }
+                None => {}
+            }
+        }
+        Ok(Some(now))
+    }
+
+    fn get(&self, id: TaskId, _: &dyn Residents) -> Result<Option<Arc<Task>>, Error> {
+        Ok(self.tasks.get(id))
+    }
+
+    fn list(&self, filter: &Filter, _: &dyn Residents) -> Result<Vec<Arc<Task>>, Error> {
+        let mut found = Vec::new();
+        self.tasks.for_each(|task| {
+            let spec = task.spec();
+            if filter.queue.is_none_or(|queue| queue == spec.queue)
+                && filter.name.is_none_or(|name| name == spec.name)
+                && filter.after.is_none_or(|after| spec.id > after)
+                && filter.state.is_none_or(|state| state == task.state())
+            {
+                found.push(Arc::clone(task));
+            }
+        });
+        found.sort_by_key(|task| task.id());
+        found.truncate(filter.limit);
+        Ok(found)
+    }
+
+    fn counts(&self) -> Result<Counts, Error> {
+        let mut counts = Counts::default();
+        self.tasks.for_each(|task| counts.add(task.state(), 1));
+        Ok(counts)
+    }
+
+    fn sweep(&self, before: Timestamp, limit: usize) -> Result<usize, Error> {
+        let mut old = Vec::new();
+        self.tasks.for_each(|task| {
+            if old.len() < limit && task.with_row(|row| row.finished.is_some_and(|at| at < before)) {
+                old.push(Arc::clone(task));
+            }
+        });
+        // Their places in the line of finished tasks come up later and find nothing left to forget.
+        Ok(old.iter().filter(|task| self.tasks.remove(task)).count())
+    }
+
+    fn join(&self, name: &str, _: Timestamp) -> Result<OwnerId, Error> {
+        let number = self.last_owner.fetch_add(1, Ordering::Relaxed) + 1;
+        let id =
+            OwnerId::new(number).ok_or_else(|| Error::new(Code::StoreFailed, "owner numbers are used up"))?;
+        self.owners.lock().push(Owner { id, name: name.to_owned(), beats: 0 });
+        Ok(id)
+    }
+
+    fn beat(&self, owner: OwnerId) -> Result<(), Error> {
+        match self.owners.lock().iter_mut().find(|known| known.id == owner) {
+            Some(known) => known.beats += 1,
+            None => return Err(Error::new(Code::LeaseLost, format!("owner {} was struck off", owner.get()))),
+        }
+        Ok(())
+    }
+
+    fn owners(&self) -> Result<Vec<Owner>, Error> {
+        Ok(self.owners.lock().clone())
+    }
+
+    fn bury(
+        &self,
+        owner: OwnerId,
+        _: &dyn Residents,
+        changes: &mut Vec<Change>,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        self.owners.lock().retain(|known| known.id != owner);
+        let mut orphans = Vec::new();
+        self.tasks.for_each(|task| {
+            if task.with_row(|row| row.owner == Some(owner)) {
+                orphans.push(Arc::clone(task));
+            }
+        });
+        for task in orphans {
+            let effects = self.change(&task, Operation::Lose { owner }, now)?;
+            if effects.moved() {
+                changes.push(Change { task, effects });
+            }
+        }
+        Ok(())
+    }
+
+    fn change_schedule(
+        &self,
+        name: &str,
+        _: ScheduleOperation,
+        _: Option<Arc<Task>>,
+        _: Timestamp,
+    ) -> Result<ScheduleEffects, Error> {
+        Err(Error::new(
+            Code::NotSupported,
+            format!("schedule {name:?}: the memory store does not keep schedules yet"),
+        ))
+    }
+
+    fn schedules(&self) -> Result<Vec<ScheduleRow>, Error> {
+        Err(Error::new(Code::NotSupported, "the memory store does not keep schedules yet"))
+    }
+}

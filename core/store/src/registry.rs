@@ -1,0 +1,156 @@
+//! Tables of tasks by id.
+//!
+//! [`Registry`] is the memory store's: it holds every task that the store keeps, in shards with a lock each, so that
+//! threads that submit and threads that finish seldom meet. An entry is one pointer (the id is read through it) and
+//! one control byte.
+//!
+//! [`Live`] is for engines on a durable store: it finds the copy of a task that somebody in this process still holds.
+//! Its entries are weak, so it keeps nothing alive; the dead ones are swept out whenever a shard has doubled.
+
+use std::hash::BuildHasherDefault;
+use std::sync::{Arc, Weak};
+
+use hashbrown::{HashMap, HashTable};
+use parking_lot::Mutex;
+use taskloom_model::TaskId;
+
+use crate::{Residents, Task};
+
+const SHARDS: usize = 64;
+
+/// A shard has its cache line to itself: neighbours must not slow each other down.
+#[derive(Default)]
+#[repr(align(64))]
+struct Shard<T>(Mutex<T>);
+
+fn shards<T: Default>() -> Box<[Shard<T>]> {
+    (0..SHARDS).map(|_| Shard::default()).collect()
+}
+
+/// The upper bits choose the shard; the table inside uses the lower ones and the uppermost seven.
+fn shard_of(hash: u64) -> usize {
+    (hash >> 48) as usize % SHARDS
+}
+
+/// Every task that a store keeps in memory.
+pub struct Registry(Box<[Shard<HashTable<Arc<Task>>>]>);
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self(shards())
+    }
+}
+
+impl Registry {
+    /// Adds a task unless its id is taken; whether it was added.
+    pub fn insert(&self, task: &Arc<Task>) -> bool {
+        let hash = task.id().table_hash();
+        let mut shard = self.0[shard_of(hash)].0.lock();
+        match shard.entry(hash, |other| other.id() == task.id(), |other| other.id().table_hash()) {
+            hashbrown::hash_table::Entry::Occupied(_) => false,
+            hashbrown::hash_table::Entry::Vacant(place) => {
+                place.insert(Arc::clone(task));
+                true
+            }
+        }
+    }
+
+    /// The task with this id.
+    pub fn get(&self, id: TaskId) -> Option<Arc<Task>> {
+        let hash = id.table_hash();
+        self.0[shard_of(hash)].0.lock().find(hash, |task| task.id() == id).cloned()
+    }
+
+    /// Takes a task out: exactly this one, not a later one with its id.
+    pub fn remove(&self, task: &Arc<Task>) -> bool {
+        let hash = task.id().table_hash();
+        let removed = {
+            let mut shard = self.0[shard_of(hash)].0.lock();
+            let found =
+                shard.find_entry(hash, |other| Arc::ptr_eq(other, task)).ok().map(|entry| entry.remove().0);
+            // After a burst the table gives its memory back, yet not so eagerly that a steady load would resize it.
+            if shard.capacity() > 1024 && shard.len() * 8 < shard.capacity() {
+                let room = shard.len() * 2;
+                shard.shrink_to(room, |other| other.id().table_hash());
+            }
+            found
+        };
+        removed.is_some()
+    }
+
+    /// Calls `visit` with every task, one shard after the other.
+    pub fn for_each(&self, mut visit: impl FnMut(&Arc<Task>)) {
+        for shard in &self.0 {
+            // Cloned, so that the visitor may take as long as it likes and may use the registry.
+            let tasks: Vec<_> = shard.0.lock().iter().cloned().collect();
+            tasks.iter().for_each(&mut visit);
+        }
+    }
+
+    /// How many tasks it holds.
+    pub fn len(&self) -> usize {
+        self.0.iter().map(|shard| shard.0.lock().len()).sum()
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+#[derive(Default)]
+struct LiveShard {
+    tasks: HashMap<TaskId, Weak<Task>, BuildHasherDefault<IdHasher>>,
+    sweep_at: usize,
+}
+
+/// The tasks of a durable store that somebody in this process holds.
+pub struct Live(Box<[Shard<LiveShard>]>);
+
+impl Default for Live {
+    fn default() -> Self {
+        Self(shards())
+    }
+}
+
+impl Live {
+    /// Makes a task findable for as long as somebody holds it.
+    pub fn insert(&self, task: &Arc<Task>) {
+        let mut shard = self.0[shard_of(task.id().table_hash())].0.lock();
+        if shard.tasks.len() >= shard.sweep_at {
+            shard.tasks.retain(|_, task| task.strong_count() > 0);
+            shard.sweep_at = (shard.tasks.len() * 2).max(64);
+        }
+        shard.tasks.insert(task.id(), Arc::downgrade(task));
+    }
+}
+
+impl Residents for Live {
+    fn resident(&self, id: TaskId) -> Option<Arc<Task>> {
+        self.0[shard_of(id.table_hash())].0.lock().tasks.get(&id).and_then(Weak::upgrade)
+    }
+}
+
+impl Residents for Registry {
+    fn resident(&self, id: TaskId) -> Option<Arc<Task>> {
+        self.get(id)
+    }
+}
+
+/// Hashes the sixteen bytes of an id as [`TaskId::table_hash`] does.
+#[derive(Default)]
+pub(crate) struct IdHasher(u64);
+
+impl std::hash::Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.0 = (self.0.rotate_left(32) ^ u64::from_le_bytes(word)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! A task in memory: one allocation that store, lanes, worker and handle share.
+//!
+//! # What it owns
+//! * the [`Spec`], which never changes;
+//! * the [`Row`] as last committed, behind a lock of one byte. In the memory store this is the truth; for a durable
+//!   store it is this process's copy, replaced after each commit;
+//! * a [`Latch`] that is set once, when the task has *settled* here: its terminal state is committed, or the engine
+//!   that would have finished it has shut down;
+//! * observers, called once at that moment;
+//! * what the submitting language left for its own handler (Python's context variables, say).
+//!
+//! # Invariants
+//! * The row's lock is held for a few instructions, never across a user's code: observers are taken out under the
+//!   lock and called without it.
+//! * `settle` is called after the commit that ended the task, so whoever sees the latch set finds the outcome.
+//! * An observer is called exactly once: `settled` changes under the same lock under which observers are added.
+//! * A replay never touches a settled task: it makes a new one with the same id, so older handles keep their outcome.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::{Mutex, MutexGuard};
+use taskloom_model::{Effects, Error, Fence, Operation, Row, Spec, State, TaskId, Timestamp, apply};
+use taskloom_sync::Latch;
+
+/// What a host language keeps with a task until it runs.
+pub type HostData = Box<dyn Any + Send + Sync>;
+
+type Observer = Box<dyn FnOnce(&Arc<Task>) + Send>;
+
+/// A task in memory.
+pub struct Task {
+    spec: Spec,
+    cell: Mutex<Cell>,
+    latch: Latch,
+    host: Option<HostData>,
+}
+
+struct Cell {
+    row: Row,
+    observers: Option<Box<Vec<Observer>>>,
+    settled: bool,
+}
+
+impl Task {
+    /// A task as it was admitted, or as a store has read it. One that has ended already is settled.
+    pub fn new(spec: Spec, row: Row, host: Option<HostData>) -> Arc<Self> {
+        let ended = row.state.is_terminal();
+        let task = Self {
+            spec,
+            cell: Mutex::new(Cell { row, observers: None, settled: ended }),
+            latch: Latch::new(),
+            host,
+        };
+        if ended {
+            task.latch.set();
+        }
+        Arc::new(task)
+    }
+
+    /// What was asked for.
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// Its id.
+    pub fn id(&self) -> TaskId {
+        self.spec.id
+    }
+
+    /// What the submitting language left with it.
+    pub fn host(&self) -> Option<&(dyn Any + Send + Sync)> {
+        self.host.as_deref()
+    }
+
+    /// Looks at the row as last committed. `look` must be short: it runs under the row's lock.
+    pub fn with_row<T>(&self, look: impl FnOnce(&Row) -> T) -> T {
+        look(&self.cell.lock().row)
+    }
+
+    /// Its state as last committed.
+    pub fn state(&self) -> State {
+        self.cell.lock().row.state
+    }
+
+    /// Whether this attempt is still the one that counts.
+    pub fn is_current(&self, fence: Fence) -> bool {
+        let cell = self.cell.lock();
+        cell.row.state == State::Running
+            && cell.row.attempt == fence.attempt
+            && cell.row.owner == Some(fence.owner)
+    }
+
+    /// For stores whose rows live here: applies an operation to the row itself.
+    pub fn apply(&self, operation: Operation, now: Timestamp) -> Result<Effects, Error> {
+        apply(operation, &self.spec, &mut self.cell.lock().row, now)
+    }
+
+    /// For stores whose rows live elsewhere: takes over the row that was committed there.
+    pub fn replace_row(&self, row: Row) {
+        let old = std::mem::replace(&mut self.cell.lock().row, row);
+        drop(old);
+    }
+
+    /// Lets everybody know that nothing more will happen to the task here. The first call counts.
+    pub fn settle(self: &Arc<Self>) {
+        let observers = {
+            let mut cell = self.cell.lock();
+            if cell.settled {
+                return;
+            }
+            cell.settled = true;
+            cell.observers.take()
+        };
+        self.latch.set();
+        if let Some(observers) = observers {
+            for observer in *observers {
+                observer(self);
+            }
+        }
+    }
+
+    /// Whether nothing more will happen to it here. If its state is not terminal then, its engine was shut down.
+    pub fn is_settled(&self) -> bool {
+        self.latch.is_set()
+    }
+
+    /// Blocks until it has settled.
+    pub fn wait(&self) {
+        self.latch.wait();
+    }
+
+    /// Blocks until it has settled, or until `deadline`; whether it has.
+    pub fn wait_until(&self, deadline: Instant) -> bool {
+        self.latch.wait_until(deadline)
+    }
+
+    /// Calls `observer` once when the task settles: on the thread that settles it, or here if it has. It must not
+    /// block.
+    pub fn observe(self: &Arc<Self>, observer: impl FnOnce(&Arc<Self>) + Send + 'static) {
+        {
+            let mut cell: MutexGuard<'_, Cell> = self.cell.lock();
+            if !cell.settled {
+                cell.observers.get_or_insert_default().push(Box::new(observer));
+                return;
+            }
+        }
+        // `settled` is set a moment before the latch is; whoever is called finds both.
+        self.latch.wait();
+        observer(self);
+    }
+}
+
+impl fmt::Debug for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Task({} {} {})", self.spec.id, self.spec.name, self.state())
+    }
+}
