@@ -6,7 +6,8 @@
 //!
 //! # What it guarantees
 //! * **Atomic.** All of a [`Batch`] is one transaction: its inserts, its commits with the tasks that they spawn, and
-//!   its claim, which sees them. If [`Store::write`] returns an error, nothing of the batch happened. One insert or
+//!   its claim, which sees them. If [`Store::write`] returns an error, nothing of the batch happened, and its inserts
+//!   and commits are still in it, to be tried again. One insert or
 //!   commit that is refused (its verdict says why) does not harm the others; an insert of several tasks is accepted
 //!   or refused as a whole.
 //! * **Compare and set.** A commit is applied, by [`taskloom_model::apply`], to the row as the *store* has it, not
@@ -79,7 +80,7 @@ pub struct Change {
 pub struct Claim {
     /// Who wants them.
     pub owner: OwnerId,
-    /// From these queues, the first ones first.
+    /// From these queues, the first ones first; from all of them alike if it names none.
     pub queues: Arc<[Name]>,
     /// For these handlers.
     pub names: Arc<[Name]>,

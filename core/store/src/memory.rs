@@ -175,7 +175,11 @@ impl MemoryStore {
         let mut eligible = Vec::new();
         self.tasks.for_each(|task| {
             let spec = task.spec();
-            let place = claim.queues.iter().position(|queue| *queue == spec.queue);
+            let place = if claim.queues.is_empty() {
+                Some(0)
+            } else {
+                claim.queues.iter().position(|queue| *queue == spec.queue)
+            };
             if let Some(place) = place
                 && claim.names.contains(&spec.name)
             {

@@ -125,6 +125,13 @@ impl Live {
     }
 }
 
+impl Live {
+    /// All of them.
+    pub fn all(&self) -> Vec<Arc<Task>> {
+        self.0.iter().flat_map(|shard| shard.0.lock().tasks.values().filter_map(Weak::upgrade).collect::<Vec<_>>()).collect()
+    }
+}
+
 impl Residents for Live {
     fn resident(&self, id: TaskId) -> Option<Arc<Task>> {
         self.0[shard_of(id.table_hash())].0.lock().tasks.get(&id).and_then(Weak::upgrade)

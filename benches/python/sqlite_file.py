@@ -1,0 +1,115 @@
+"""On a SQLite file, with every commit synced to the disk, against Huey.
+
+Huey runs as its documentation says: ``SqliteHuey`` with its default settings (WAL; it leaves ``synchronous`` alone,
+which is FULL in SQLite) and its own consumer with two worker threads, in this process. It is slower, so it gets fewer
+tasks: rates are compared, and fewer tasks flatter neither, since each costs the same.
+
+(Submitting everything before the consumer starts, or using one worker, makes it faster by a quarter at most.)
+
+Ours always hands back every result. Huey is timed in two ways: until its last task is complete, which spares it the
+reading of results, and with ``Result.get()`` of each.
+"""
+
+import itertools
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness import Comparison, Figures, Metric, Settings, Side, Stopwatch, check
+from threads import TASKS, WORKERS, add, total
+
+HUEY_TASKS = 2_000
+WARM_UP = 50
+
+
+def ours(settings: Settings) -> Figures:
+    from taskloom import App
+
+    tasks = settings.scaled(TASKS)
+    with tempfile.TemporaryDirectory(dir=settings.directory) as directory:
+        app = App(f"sqlite:{Path(directory) / 'ours.db'}", workers=WORKERS)
+        task = app.task(add)
+        with app:
+            for handle in task.submit_many([(i, 1) for i in range(WARM_UP)]):
+                handle.result()
+            watch = Stopwatch()
+            handles = task.submit_many([(i, 1) for i in range(tasks)])
+            found = sum(handle.result() for handle in handles)
+            rate = watch.per_second(tasks)
+    check(found, total(tasks))
+    return {"rate": rate}
+
+
+@contextmanager
+def kept_signals() -> Iterator[None]:
+    """Huey's consumer takes the process's signals; give them back."""
+    names = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in names}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def huey(*, read_results: bool) -> Side:
+    def side(settings: Settings) -> Figures:
+        from huey import SqliteHuey  # type: ignore[import-untyped]
+        from huey.signals import SIGNAL_COMPLETE  # type: ignore[import-untyped]
+
+        tasks = settings.scaled(HUEY_TASKS)
+        with tempfile.TemporaryDirectory(dir=settings.directory) as directory, kept_signals():
+            queue = SqliteHuey("bench", filename=str(Path(directory) / "huey.db"))
+            task = queue.task()(add)
+            completed = itertools.count(1)
+            all_complete = threading.Event()
+
+            @queue.signal(SIGNAL_COMPLETE)  # type: ignore[untyped-decorator]  # sent once the result is stored
+            def on_complete(*_: object) -> None:
+                if next(completed) == WARM_UP + tasks:
+                    all_complete.set()
+
+            consumer = queue.create_consumer(workers=WORKERS, worker_type="thread", periodic=False)
+            consumer.start()
+            for result in [task(i, 1) for i in range(WARM_UP)]:
+                result.get(blocking=True)
+            watch = Stopwatch()
+            results = [task(i, 1) for i in range(tasks)]
+            if read_results:
+                found = sum(result.get(blocking=True) for result in results)
+                rate = watch.per_second(tasks)
+            else:
+                all_complete.wait()
+                rate = watch.per_second(tasks)
+                found = sum(result.get(blocking=True) for result in results)
+            consumer.stop(graceful=True)
+            queue.storage.close()
+        check(found, total(tasks))
+        return {"rate": rate}
+
+    return side
+
+
+COMPARISONS = (
+    Comparison(
+        "sqlite",
+        f"SQLite, FULL: submit_many of {TASKS:,}, then result() of each",
+        f"SqliteHuey, {WORKERS} workers, until complete",
+        ours,
+        huey(read_results=False),
+        (Metric("rate", "tasks/s", ratio_at_least=15),),
+        collector=(True,),
+    ),
+    Comparison(
+        "sqlite-results",
+        f"SQLite, FULL: submit_many of {TASKS:,}, then result() of each",
+        f"SqliteHuey, {WORKERS} workers, with results",
+        ours,
+        huey(read_results=True),
+        (Metric("rate", "tasks/s"),),
+        collector=(True,),
+    ),
+)

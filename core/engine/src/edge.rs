@@ -1,0 +1,59 @@
+//! The engine's edge: the one module that reads clocks, starts threads and finds a seed.
+//!
+//! Everything else takes time, chance and threads from here, through [`Clock`] and arguments, so that a test or a
+//! simulation can bring its own.
+#![allow(clippy::disallowed_methods, reason = "this is the edge that the bans point to")]
+
+use std::io;
+use std::sync::OnceLock;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+
+use taskloom_model::Timestamp;
+
+/// Where the engine takes its time from.
+pub trait Clock: Send + Sync {
+    /// The time of day. It may jump.
+    fn now(&self) -> Timestamp;
+
+    /// Time that only goes forward, since some fixed moment.
+    fn monotonic(&self) -> Duration;
+}
+
+/// The machine's clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Timestamp::from_micros(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX))
+    }
+
+    fn monotonic(&self) -> Duration {
+        static START: OnceLock<Instant> = OnceLock::new();
+        START.get_or_init(Instant::now).elapsed()
+    }
+}
+
+/// The moment that lies `span` ahead, for waits of real threads. A span that no clock can hold means for ever.
+pub(crate) fn deadline_in(span: Duration) -> Option<Instant> {
+    Instant::now().checked_add(span)
+}
+
+/// Starts a named thread.
+pub(crate) fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name).spawn(body)
+}
+
+/// A seed that differs from process to process and from engine to engine.
+pub(crate) fn seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one((std::process::id(), Instant::now()))
+}
+
+/// What this process calls itself among the owners of a store.
+pub(crate) fn process_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}:{}", host.trim(), std::process::id())
+}

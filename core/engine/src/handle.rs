@@ -1,0 +1,137 @@
+//! What a submitter holds: a way to look at its task, to wait for it, and to cancel it.
+
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use taskloom_model::{Code, Error, Result, State, TaskId};
+use taskloom_store::Task;
+
+use crate::core::Core;
+use crate::{edge, worker};
+
+/// A submitted task. Dropping it leaves the task alone; holding it keeps the task's own outcome, even after the
+/// engine is gone.
+#[derive(Clone)]
+pub struct Handle {
+    task: Arc<Task>,
+    core: Weak<Core>,
+}
+
+impl Handle {
+    pub(crate) fn new(task: Arc<Task>, core: &Arc<Core>) -> Self {
+        Self { task, core: Arc::downgrade(core) }
+    }
+
+    /// The task's id.
+    pub fn id(&self) -> TaskId {
+        self.task.id()
+    }
+
+    /// The task.
+    pub fn task(&self) -> &Arc<Task> {
+        &self.task
+    }
+
+    /// Where the task is in its life, as last committed.
+    pub fn state(&self) -> State {
+        self.task.state()
+    }
+
+    /// Whether there is an outcome.
+    pub fn is_done(&self) -> bool {
+        self.task.is_settled()
+    }
+
+    /// Blocks until there is an outcome, or for as long as `timeout`; whether there is one.
+    ///
+    /// On a worker thread, its place is lent to another while it waits, so a parent may wait for its child on a pool
+    /// of one. Refused with `WouldDeadlock` if nobody could ever run the task: a memory store's engine that was not
+    /// started, and no timeout.
+    pub fn wait(&self, timeout: Option<Duration>) -> Result<bool> {
+        if self.task.is_settled() {
+            return Ok(true);
+        }
+        let core = self.core.upgrade();
+        if let Some(core) = &core {
+            core.check_process()?;
+            if timeout.is_none() && core.capability.resident && !core.pool.was_started() && core.is_open() {
+                return Err(Error::new(
+                    Code::WouldDeadlock,
+                    format!("task {} would never end: its engine was not started, and no other process sees its store", self.id()),
+                )
+                .hint("start the engine first (in Python: `with app:` or app.start())"));
+            }
+        }
+        let deadline = timeout.map(edge::deadline_in);
+        let wait = || match deadline {
+            Some(Some(deadline)) => self.task.wait_until(deadline),
+            // A timeout beyond what a clock can tell is none.
+            Some(None) | None => {
+                self.task.wait();
+                true
+            }
+        };
+        match worker::home() {
+            Some(home) => {
+                home.core.pool.go_away(&home.core);
+                let done = wait();
+                home.core.pool.came_back();
+                Ok(done)
+            }
+            None => Ok(wait()),
+        }
+    }
+
+    /// What came of the task, if it has ended.
+    ///
+    /// `Ok` is what the handler returned, encoded. The errors are those of the task: `TaskFailed`, `TaskTimedOut`,
+    /// `TaskCancelled`, `TaskExpired`, or `ShutDown` if its engine stopped before it ended; `WaitTimeout` if it has not
+    /// ended yet.
+    pub fn outcome(&self) -> Result<Box<[u8]>> {
+        let id = self.id();
+        let name = self.task.spec().name;
+        let settled = self.task.is_settled();
+        self.task.with_row(|row| {
+            let reason = || row.history.as_ref().and_then(|history| history.reason.as_deref());
+            let last = |otherwise: &str| match row.errors().last() {
+                Some(failure) if !failure.kind.is_empty() => format!("{}: {}", failure.kind, failure.message),
+                _ => otherwise.to_owned(),
+            };
+            let error = match row.state {
+                State::Succeeded => return Ok(row.result.clone().unwrap_or_default()),
+                State::Skipped => return Ok(Box::from(*b"null")),
+                State::Failed => Error::new(Code::TaskFailed, format!("{name} failed: {}", last("no error was kept"))),
+                State::TimedOut => Error::new(
+                    Code::TaskTimedOut,
+                    format!(
+                        "{name} timed out: {}",
+                        row.errors().last().map_or("it took too long", |failure| failure.message.as_str())
+                    ),
+                ),
+                State::Cancelled => Error::new(
+                    Code::TaskCancelled,
+                    match reason() {
+                        Some(reason) => format!("{name} was cancelled: {reason}"),
+                        None => format!("{name} was cancelled"),
+                    },
+                ),
+                State::Expired => {
+                    Error::new(Code::TaskExpired, format!("{name} was not started before it expired"))
+                }
+                state if settled => Error::new(
+                    Code::ShutDown,
+                    format!("the engine stopped while {name} was {state}; there will be no result here"),
+                ),
+                state => Error::new(Code::WaitTimeout, format!("{name} has not ended: it is {state}")),
+            };
+            Err(error.with("task", id))
+        })
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Handle({} {} {})", self.id(), self.task.spec().name, self.state())
+    }
+}

@@ -1,0 +1,218 @@
+//! Handlers, what they are given, and what they give back.
+//!
+//! A blocking handler runs on a worker thread and returns its [`Outcome`]. An asynchronous one belongs to a foreign
+//! event loop: the engine hands the loop a [`crate::Started`] task with a one-shot [`crate::Completion`], to be used
+//! whenever the outcome is there.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+use taskloom_model::{Admission, Failure, Name, Operation, Options, Progress, Fence, Timestamp};
+use taskloom_store::Task;
+
+use crate::core::Core;
+use crate::queues::Queue;
+use crate::{Error, Result};
+
+/// Something that runs tasks on a worker thread.
+pub trait Blocking: Send + Sync {
+    /// Runs one attempt. A panic is an outcome too.
+    fn run(&self, attempt: &Attempt) -> Outcome;
+}
+
+impl<F: Fn(&Attempt) -> Outcome + Send + Sync> Blocking for F {
+    fn run(&self, attempt: &Attempt) -> Outcome {
+        self(attempt)
+    }
+}
+
+/// How a handler runs.
+pub enum Handler {
+    /// On a worker thread.
+    Blocking(Box<dyn Blocking>),
+    /// On an event loop that takes its tasks itself; the value is the loop's own.
+    Asynchronous(Arc<dyn Any + Send + Sync>),
+}
+
+/// A registered handler.
+pub struct HandlerEntry {
+    pub(crate) name: Name,
+    pub(crate) options: Options,
+    pub(crate) admission: Admission,
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) handler: Handler,
+}
+
+impl HandlerEntry {
+    /// Its name.
+    pub fn name(&self) -> Name {
+        self.name
+    }
+
+    /// The options of its tasks where a submit says nothing else.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Its options made ready.
+    pub fn admission(&self) -> &Admission {
+        &self.admission
+    }
+
+    /// How it runs.
+    pub fn handler(&self) -> &Handler {
+        &self.handler
+    }
+}
+
+/// What came of an attempt.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The handler returned this, encoded.
+    Succeeded {
+        /// The result.
+        result: Box<[u8]>,
+        /// What it noted beside it, encoded.
+        metadata: Option<Box<[u8]>>,
+    },
+    /// The handler failed.
+    Failed(Failed),
+}
+
+impl Outcome {
+    /// A result without notes.
+    pub fn success(result: impl Into<Box<[u8]>>) -> Self {
+        Self::Succeeded { result: result.into(), metadata: None }
+    }
+
+    /// A failure that is retried while retries are left.
+    pub fn failure(kind: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Failed(Failed {
+            kind: kind.into(),
+            message: message.into(),
+            backtrace: String::new(),
+            permanent: false,
+            retry_after: None,
+        })
+    }
+
+    /// What it means for the task.
+    pub(crate) fn into_operation(self, fence: Fence, now: Timestamp, chance: impl FnOnce() -> f64) -> Operation {
+        match self {
+            Self::Succeeded { result, metadata } => Operation::Succeed { fence, result, metadata },
+            Self::Failed(failed) => Operation::Fail {
+                fence,
+                failure: Box::new(Failure {
+                    kind: failed.kind,
+                    message: failed.message,
+                    backtrace: failed.backtrace,
+                    attempt: fence.attempt,
+                    at: now,
+                }),
+                permanent: failed.permanent,
+                retry_after: failed.retry_after,
+                chance: chance(),
+            },
+        }
+    }
+}
+
+/// Why an attempt failed.
+#[derive(Clone, Debug)]
+pub struct Failed {
+    /// The error's type in its own language.
+    pub kind: String,
+    /// Its message.
+    pub message: String,
+    /// Where it was raised.
+    pub backtrace: String,
+    /// Whether another attempt would be pointless.
+    pub permanent: bool,
+    /// The wait that it asks for.
+    pub retry_after: Option<Duration>,
+}
+
+/// A worker's own reference to the engine. Attempts count their references here, so that the workers do not all
+/// write to the one counter of the engine for every task.
+pub(crate) struct Home {
+    pub(crate) core: Arc<Core>,
+}
+
+/// A task being run: what a handler may ask and tell while it works.
+///
+/// It may be kept beyond the attempt's end; what it tells then is refused with `LeaseLost`.
+#[derive(Clone)]
+pub struct Attempt {
+    pub(crate) home: Arc<Home>,
+    pub(crate) task: Arc<Task>,
+    pub(crate) fence: Fence,
+}
+
+impl Attempt {
+    /// The task.
+    pub fn task(&self) -> &Arc<Task> {
+        &self.task
+    }
+
+    /// Whose attempt it is, and which.
+    pub fn fence(&self) -> Fence {
+        self.fence
+    }
+
+    /// Whether the attempt no longer counts: the task was cancelled, timed out, or went elsewhere.
+    pub fn is_cancelled(&self) -> bool {
+        !self.task.is_current(self.fence)
+    }
+
+    /// Tells how far it is, from 0 to 1.
+    pub fn progress(&self, value: f64, message: Option<String>) -> Result<()> {
+        let at = self.home.core.clock.now();
+        let value = if value.is_nan() { 0.0 } else { value.clamp(0.0, 1.0) };
+        let progress = Progress { value, message, at };
+        self.home.core.tell_progress(&self.task, self.fence, progress)
+    }
+
+    /// Saves where the next attempt can go on from, encoded; `None` clears it. When it returns, it is as durable as
+    /// the store.
+    pub fn save_checkpoint(&self, value: Option<Box<[u8]>>) -> Result<()> {
+        let operation = Operation::Checkpoint { fence: self.fence, value };
+        self.home.core.change(&self.task, operation).map(|_| ())
+    }
+
+    /// What an earlier attempt, or this one, saved last.
+    pub fn checkpoint(&self) -> Option<Box<[u8]>> {
+        self.task.with_row(|row| row.history.as_ref().and_then(|history| history.checkpoint.clone()))
+    }
+
+    /// How long the attempt may still take, if it has a limit.
+    pub fn time_left(&self) -> Option<Duration> {
+        let limit = self.task.spec().timeout()?;
+        let started = self.task.with_row(|row| row.started)?;
+        Some((started + limit).since(self.home.core.clock.now()))
+    }
+}
+
+/// The payload too large to be a result fails its task for good: another attempt would return it again.
+pub(crate) fn oversized(length: usize) -> Option<Failed> {
+    (length > taskloom_model::MAX_PAYLOAD).then(|| Failed {
+        kind: "PayloadTooLarge".into(),
+        message: format!("the result has {length} bytes; the limit is {}", taskloom_model::MAX_PAYLOAD),
+        backtrace: String::new(),
+        permanent: true,
+        retry_after: None,
+    })
+}
+
+/// An error as the failure of an attempt.
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self {
+            kind: format!("{:?}", error.kind()),
+            message: error.to_string(),
+            backtrace: String::new(),
+            permanent: false,
+            retry_after: None,
+        }
+    }
+}

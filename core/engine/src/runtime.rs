@@ -1,0 +1,34 @@
+//! What a foreign runtime does around the engine's worker threads.
+
+use std::sync::Arc;
+
+use taskloom_model::Fence;
+use taskloom_store::Task;
+
+/// The language that handlers are written in.
+///
+/// A worker thread enters its runtime once, for its whole life, and leaves it only to sleep: entering and leaving for
+/// every task would cost more than most tasks do.
+pub trait Runtime: Send + Sync {
+    /// Runs a worker thread's whole life inside the runtime.
+    fn attached(&self, life: &mut dyn FnMut()) {
+        life();
+    }
+
+    /// Runs a wait outside the runtime. Called inside [`Runtime::attached`].
+    fn detached(&self, wait: &mut dyn FnMut()) {
+        wait();
+    }
+
+    /// An attempt in progress was called off: make its handler stop, if there is a way. Called again, at growing
+    /// intervals, until the handler has ended. Must not block.
+    fn interrupt(&self, task: &Arc<Task>, fence: Fence) {
+        let _ = (task, fence);
+    }
+}
+
+/// Handlers in Rust: they look at [`crate::Attempt::is_cancelled`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Native;
+
+impl Runtime for Native {}

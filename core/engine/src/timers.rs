@@ -1,0 +1,188 @@
+//! The timer service: everything that happens at a time.
+//!
+//! It asks the store for tasks whose time has come (eta, backoff, expiry, deadline) and the table of running attempts
+//! for those that take too long, and keeps the process's lease. [`step`] does all that once and says when it wants to
+//! be called again; the thread around it only waits.
+//!
+//! Two numbers say when the next time comes, as far as anybody knows: one on the clock of the day, one on the clock
+//! that only goes forward. Whoever sets a time lowers the number and wakes the thread only if it became lower, so a
+//! million delayed tasks cost a million comparisons and hardly a wake-up. The step first raises the numbers to
+//! "never", then looks, then lowers them to what it found: a time set meanwhile is kept.
+//!
+//! Clocks jump. The thread never waits longer than [`SAFETY`], so a time that a jump has brought nearer is late by no
+//! more than that.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use taskloom_model::{Code, Error, Operation, Result, Timestamp};
+
+use crate::core::Core;
+use crate::leases::Leases;
+use crate::running::Due;
+use crate::edge;
+
+/// The longest wait.
+const SAFETY: Duration = Duration::from_secs(10);
+
+/// How many due tasks are taken in one call to the store.
+const BATCH: usize = 256;
+
+pub(crate) struct Timers {
+    next: AtomicI64,
+    watch: AtomicU64,
+    state: Mutex<State>,
+    poked: Condvar,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Default)]
+struct State {
+    running: bool,
+    stopping: bool,
+    poked: bool,
+}
+
+impl Default for Timers {
+    fn default() -> Self {
+        Self {
+            next: AtomicI64::new(i64::MAX),
+            watch: AtomicU64::new(u64::MAX),
+            state: Mutex::default(),
+            poked: Condvar::new(),
+            thread: Mutex::new(None),
+        }
+    }
+}
+
+impl Timers {
+    /// A task's time comes at `due`.
+    pub(crate) fn set(&self, due: Timestamp) {
+        if self.next.load(Ordering::Relaxed) > due.micros()
+            && self.next.fetch_min(due.micros(), Ordering::AcqRel) > due.micros()
+        {
+            self.look_now();
+        }
+    }
+
+    /// A running attempt has taken too long at this moment of the monotonic clock.
+    pub(crate) fn watch(&self, deadline: Duration) {
+        let micros = u64::try_from(deadline.as_micros()).unwrap_or(u64::MAX);
+        if self.watch.load(Ordering::Relaxed) > micros && self.watch.fetch_min(micros, Ordering::AcqRel) > micros {
+            self.look_now();
+        }
+    }
+
+    /// Something may be due now.
+    pub(crate) fn look_now(&self) {
+        let mut state = self.state.lock();
+        state.poked = true;
+        if state.running {
+            self.poked.notify_one();
+        }
+    }
+
+    pub(crate) fn start(&self, core: &Arc<Core>) -> Result<()> {
+        {
+            let mut state = self.state.lock();
+            if state.running || state.stopping {
+                return Ok(());
+            }
+            state.running = true;
+        }
+        let own = Arc::clone(core);
+        match edge::spawn("taskloom-timer".into(), move || own.timers.live(&own)) {
+            Ok(handle) => {
+                *self.thread.lock() = Some(handle);
+                Ok(())
+            }
+            Err(error) => {
+                self.state.lock().running = false;
+                Err(Error::new(Code::StoreFailed, "the system would not start the timer thread").caused_by(error))
+            }
+        }
+    }
+
+    pub(crate) fn stop(&self) {
+        self.state.lock().stopping = true;
+        self.poked.notify_all();
+        let thread = self.thread.lock().take();
+        if let Some(thread) = thread
+            && thread.thread().id() != std::thread::current().id()
+        {
+            // Its panic has been printed; there is nobody to hand it to.
+            let _ = thread.join();
+        }
+    }
+
+    fn live(&self, core: &Arc<Core>) {
+        let mut leases = Leases::default();
+        loop {
+            let now = core.clock.now();
+            let wait = step(core, &mut leases, now, core.clock.monotonic());
+            let mut state = self.state.lock();
+            if state.stopping {
+                state.running = false;
+                return;
+            }
+            if !state.poked && !wait.is_zero() {
+                self.poked.wait_for(&mut state, wait);
+            }
+            state.poked = false;
+        }
+    }
+}
+
+/// Does everything that is due, and says how long to wait before the next call.
+pub(crate) fn step(core: &Arc<Core>, leases: &mut Leases, now: Timestamp, monotonic: Duration) -> Duration {
+    let timers = &core.timers;
+    timers.next.store(i64::MAX, Ordering::Release);
+    timers.watch.store(u64::MAX, Ordering::Release);
+
+    let mut changes = Vec::new();
+    let next = core.store.elapse(BATCH, &core.live, &mut changes, now);
+    core.follow_all(&mut changes);
+    let until_next = match next {
+        Ok(Some(next)) => {
+            timers.next.fetch_min(next.micros(), Ordering::AcqRel);
+            next.since(now)
+        }
+        Ok(None) => SAFETY,
+        // The store fails; it is asked again soon.
+        Err(_) => Duration::from_secs(1),
+    };
+
+    let mut due = Vec::new();
+    let watch = core.running.step(monotonic, &mut due);
+    if let Some(watch) = watch {
+        timers.watch.fetch_min(u64::try_from(watch.as_micros()).unwrap_or(u64::MAX), Ordering::AcqRel);
+    }
+    for due in due {
+        attend(core, due);
+    }
+    let until_watch = watch.map_or(SAFETY, |watch| watch.saturating_sub(monotonic));
+
+    let until_beat = if core.capability.durable { leases.step(core, now, monotonic) } else { SAFETY };
+    until_next.min(until_watch).min(until_beat).min(SAFETY)
+}
+
+fn attend(core: &Arc<Core>, due: Due) {
+    match due {
+        Due::TimeOut(id, fence) => {
+            if let Some(task) = core.running.find(id, fence) {
+                let chance = core.chance.unit();
+                // Refused if the attempt has just ended: then there is nothing to time out.
+                let _ = core.change(&task, Operation::TimeOut { fence, chance });
+            }
+        }
+        Due::Remind(id, fence) => {
+            if let Some(task) = core.running.find(id, fence) {
+                core.runtime.interrupt(&task, fence);
+            }
+        }
+        Due::Replace(_) => core.pool.go_away(core),
+    }
+}

@@ -1,0 +1,93 @@
+//! The column `history`.
+
+use serde::{Deserialize, Serialize};
+use taskloom_model::{Error, Failure, History, Progress, Timestamp};
+
+use super::{Bytes, VERSION, check_version, finite};
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Stored {
+    v: u32,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<StoredFailure>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    checkpoint: Option<Bytes>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    progress: Option<StoredProgress>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    replayed: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    result_metadata: Option<Bytes>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredFailure {
+    kind: String,
+    message: String,
+    backtrace: String,
+    attempt: u32,
+    at: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredProgress {
+    #[serde(with = "finite")]
+    value: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+    at: i64,
+}
+
+impl Stored {
+    pub(super) fn from_model(history: &History) -> Self {
+        let History { errors, checkpoint, progress, reason, replayed, result_metadata } = history;
+        let failure = |Failure { kind, message, backtrace, attempt, at }: &Failure| StoredFailure {
+            kind: kind.clone(),
+            message: message.clone(),
+            backtrace: backtrace.clone(),
+            attempt: *attempt,
+            at: at.micros(),
+        };
+        Self {
+            v: VERSION,
+            errors: errors.iter().map(failure).collect(),
+            checkpoint: checkpoint.as_deref().map(Bytes::from_model),
+            progress: progress.as_ref().map(|Progress { value, message, at }| StoredProgress {
+                value: *value,
+                message: message.clone(),
+                at: at.micros(),
+            }),
+            reason: reason.clone(),
+            replayed: replayed.map(Timestamp::micros),
+            result_metadata: result_metadata.as_deref().map(Bytes::from_model),
+        }
+    }
+
+    pub(super) fn into_model(self) -> Result<History, Error> {
+        check_version("history", self.v)?;
+        let failure = |StoredFailure { kind, message, backtrace, attempt, at }| Failure {
+            kind,
+            message,
+            backtrace,
+            attempt,
+            at: Timestamp::from_micros(at),
+        };
+        Ok(History {
+            errors: self.errors.into_iter().map(failure).collect(),
+            checkpoint: self.checkpoint.map(Bytes::into_model).transpose()?,
+            progress: self.progress.map(|StoredProgress { value, message, at }| Progress {
+                value,
+                message,
+                at: Timestamp::from_micros(at),
+            }),
+            reason: self.reason,
+            replayed: self.replayed.map(Timestamp::from_micros),
+            result_metadata: self.result_metadata.map(Bytes::into_model).transpose()?,
+        })
+    }
+}

@@ -1,0 +1,118 @@
+use std::time::Duration;
+
+use taskloom_model::{
+    Failure, KeyLimit, OnConflict, Parent, Progress, Rate, RetryPolicy, TaskId, Timestamp, Unique,
+};
+
+use super::*;
+
+fn rare() -> Rare {
+    let id = TaskId::from_bytes([9; 16]);
+    let at = |micros| Some(Timestamp::from_micros(micros));
+    Rare {
+        eta: at(1),
+        expires: at(i64::MAX),
+        deadline: at(-5),
+        retry: Some(RetryPolicy { base: Duration::new(1, 7), factor: 1.1, cap: Duration::MAX }),
+        version: Some("1.2.3".into()),
+        tags: vec!["a\0b".into(), "\u{1F9F6}\"'\\".into(), String::new()],
+        unique: Some(Unique { key: "k".into(), until: at(3), on_conflict: OnConflict::Reject }),
+        key: Some(KeyLimit {
+            key: "tenant".into(),
+            concurrency: Some(2),
+            rate: Some(Rate { count: 1, per: Duration::from_secs(1), burst: 3 }),
+        }),
+        depends_on: vec![id, id],
+        requires: vec!["gpu".into()],
+        agent: Some("a".into()),
+        metadata: vec![("initiator".into(), "me".into())],
+        correlation_id: Some("c".into()),
+        traceparent: Some("00-".into()),
+        parent: Some(Parent { id, ordinal: 4, detached: true }),
+    }
+}
+
+fn history() -> History {
+    let at = Timestamp::from_micros(1_700_000_000_000_001);
+    History {
+        errors: vec![Failure {
+            kind: "E".into(),
+            message: "line\nline\0".into(),
+            backtrace: "  at x".into(),
+            attempt: u32::MAX,
+            at,
+        }],
+        checkpoint: Some(Box::new([0xFF, 0x00, 0x80])),
+        progress: Some(Progress { value: 0.1 + 0.2, message: Some("half".into()), at }),
+        reason: Some("no".into()),
+        replayed: Some(at),
+        result_metadata: Some(Box::new(*b" { \"a\": 1 }\n")),
+    }
+}
+
+#[test]
+fn everything_goes_round() {
+    assert_eq!(decode_rare(&encode_rare(&rare()).unwrap()).unwrap(), rare());
+    assert_eq!(decode_rare(&encode_rare(&Rare::default()).unwrap()).unwrap(), Rare::default());
+    assert_eq!(decode_history(&encode_history(&history()).unwrap()).unwrap(), history());
+    assert_eq!(decode_history(&encode_history(&History::default()).unwrap()).unwrap(), History::default());
+    for on_conflict in [OnConflict::Return, OnConflict::Replace, OnConflict::Reject] {
+        let unique = Some(Unique { key: String::new(), until: None, on_conflict });
+        let rare = Rare { unique, ..Rare::default() };
+        assert_eq!(decode_rare(&encode_rare(&rare).unwrap()).unwrap(), rare);
+    }
+}
+
+/// What is on disk stays readable: this text may only be added to, together with the version.
+#[test]
+fn the_format_is_this() {
+    assert_eq!(encode_rare(&Rare::default()).unwrap(), r#"{"v":1}"#);
+    assert_eq!(
+        encode_rare(&Rare {
+            eta: Some(Timestamp::from_micros(5)),
+            retry: Some(RetryPolicy::default()),
+            tags: vec!["x".into()],
+            ..Rare::default()
+        })
+        .unwrap(),
+        r#"{"v":1,"eta":5,"retry":{"base":{"secs":1,"nanos":0},"factor":2.0,"cap":{"secs":30,"nanos":0}},"tags":["x"]}"#
+    );
+    assert_eq!(
+        encode_history(&History {
+            checkpoint: Some(Box::new(*b"{\"page\":3}")),
+            result_metadata: Some(Box::new([0xFF])),
+            reason: Some("why".into()),
+            ..History::default()
+        })
+        .unwrap(),
+        r#"{"v":1,"checkpoint":{"text":"{\"page\":3}"},"reason":"why","result_metadata":{"hex":"ff"}}"#
+    );
+}
+
+#[test]
+fn what_is_not_known_is_an_error() {
+    for text in [
+        r#"{"v":2}"#,
+        r#"{}"#,
+        r#"{"v":1,"colour":"red"}"#,
+        r#"{"v":1,"depends_on":["nobody"]}"#,
+        r#"{"v":1,"unique":{"key":"k","on_conflict":"ignore"}}"#,
+        r#"{"v":1,"retry":{"base":{"secs":1,"nanos":0},"factor":null,"cap":{"secs":1,"nanos":0}}}"#,
+        "",
+        "null",
+    ] {
+        assert_eq!(decode_rare(text).unwrap_err().code(), Code::CorruptRow, "{text}");
+    }
+    for text in [r#"{"v":0}"#, r#"{"v":1,"checkpoint":{"hex":"f"}}"#, r#"{"v":1,"checkpoint":{"hex":"+f"}}"#]
+    {
+        assert_eq!(decode_history(text).unwrap_err().code(), Code::CorruptRow, "{text}");
+    }
+}
+
+#[test]
+fn a_number_that_json_cannot_say_is_refused_when_it_is_written() {
+    let progress = Some(Progress { value: f64::NAN, message: None, at: Timestamp::from_micros(1) });
+    let error = encode_history(&History { progress, ..History::default() }).unwrap_err();
+    assert_eq!(error.code(), Code::InvalidOption);
+    assert!(error.message().contains("NaN is not a number"), "{error}");
+}

@@ -1,0 +1,16 @@
+//! Taskloom's SQLite store: tasks in one file, shared by the processes of one machine.
+//!
+//! [`SqliteStore`] implements [`taskloom_store::Store`]. What was accepted is on disk before a call returns; how hard
+//! that is meant is the caller's choice ([`Durability`]). Any number of processes may open the same file, and any SQL
+//! client may read it while they work.
+#![forbid(unsafe_code)]
+
+mod codec;
+mod failure;
+mod open;
+mod rows;
+mod schema;
+mod store;
+mod write;
+
+pub use store::{Durability, SqliteOptions, SqliteStore};

@@ -1,0 +1,239 @@
+//! Rows of the file to rows of the model, and back.
+//!
+//! Whatever the file says that the model does not know is `CorruptRow`: no default ever stands in for it, since the
+//! next change would write the default down.
+
+use std::num::NonZeroU64;
+
+use rusqlite::types::FromSql;
+use rusqlite::{CachedStatement, Row as Stored, params};
+use taskloom_model::{
+    Code, Error, Name, OwnerId, Priority, Row, Spec, State, TaskId, Timestamp, WaitingFor, next_due,
+};
+
+use crate::codec;
+use crate::schema::ROW_COLUMNS;
+
+/// Why a statement could not do its work.
+pub(crate) enum Fault {
+    /// SQLite failed.
+    Sqlite(rusqlite::Error),
+    /// This task's row makes no sense.
+    Task(TaskId, Error),
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(cause: rusqlite::Error) -> Self {
+        Self::Sqlite(cause)
+    }
+}
+
+/// A value of one column.
+fn column<T: FromSql>(stored: &Stored<'_>, index: usize) -> Result<T, Error> {
+    stored.get(index).map_err(|cause| {
+        let name = stored.as_ref().column_name(index).unwrap_or("a column").to_owned();
+        Error::new(Code::CorruptRow, format!("its {name} cannot be read: {cause}")).caused_by(cause)
+    })
+}
+
+fn time(micros: i64) -> Timestamp {
+    Timestamp::from_micros(micros)
+}
+
+/// An id from its sixteen bytes.
+pub(crate) fn read_id(stored: &Stored<'_>, index: usize) -> Result<TaskId, rusqlite::Error> {
+    stored.get(index).map(TaskId::from_bytes)
+}
+
+/// A row from the first columns of a statement.
+pub(crate) fn read_row(stored: &Stored<'_>) -> Result<Row, Error> {
+    let owner: Option<i64> = column(stored, 7)?;
+    let history: Option<&str> = text(stored, 12)?;
+    Ok(Row {
+        state: State::from_number(column(stored, 0)?)?,
+        waiting_for: WaitingFor::from_number(column(stored, 1)?)?,
+        crashes: column(stored, 2)?,
+        generation: column(stored, 3)?,
+        attempt: column(stored, 4)?,
+        failures: column(stored, 5)?,
+        unmet: column(stored, 6)?,
+        owner: match owner {
+            None => None,
+            Some(number) => Some(read_owner(number)?),
+        },
+        eligible: time(column(stored, 8)?),
+        updated: time(column(stored, 9)?),
+        started: column::<Option<i64>>(stored, 10)?.map(time),
+        finished: column::<Option<i64>>(stored, 11)?.map(time),
+        history: history.map(codec::decode_history).transpose()?.map(Box::new),
+        result: column::<Option<Vec<u8>>>(stored, 13)?.map(Into::into),
+    })
+}
+
+/// A spec from the columns after those of a row.
+pub(crate) fn read_spec(id: TaskId, stored: &Stored<'_>) -> Result<Spec, Error> {
+    const AT: usize = ROW_COLUMNS;
+    let name = |index| Ok::<_, Error>(Name::new(text(stored, index)?.unwrap_or_default()));
+    let timeout: Option<i64> = column(stored, AT + 4)?;
+    let rare: Option<&str> = text(stored, AT + 7)?;
+    Ok(Spec {
+        id,
+        queue: name(AT)?,
+        name: name(AT + 1)?,
+        priority: Priority::from_number(column(stored, AT + 2)?)?,
+        created: time(column(stored, AT + 3)?),
+        timeout_micros: timeout.and_then(|micros| NonZeroU64::new(micros.cast_unsigned())),
+        retries: column(stored, AT + 5)?,
+        max_crashes: column(stored, AT + 6)?,
+        rare: rare.map(codec::decode_rare).transpose()?.map(Box::new),
+        payload: column::<Vec<u8>>(stored, AT + 8)?.into(),
+    })
+}
+
+/// A text, read in place.
+fn text<'a>(stored: &'a Stored<'_>, index: usize) -> Result<Option<&'a str>, Error> {
+    let value = stored.get_ref(index).ok().and_then(|value| value.as_str_or_null().ok());
+    value.ok_or_else(|| {
+        let name = stored.as_ref().column_name(index).unwrap_or("a column").to_owned();
+        Error::new(Code::CorruptRow, format!("its {name} is not text"))
+    })
+}
+
+/// An owner's number.
+pub(crate) fn read_owner(number: i64) -> Result<OwnerId, Error> {
+    u64::try_from(number)
+        .ok()
+        .and_then(OwnerId::new)
+        .ok_or_else(|| Error::new(Code::CorruptRow, format!("owner {number} cannot be")))
+}
+
+fn micros(time: Option<Timestamp>) -> Option<i64> {
+    time.map(Timestamp::micros)
+}
+
+fn number(owner: Option<OwnerId>) -> Option<i64> {
+    owner.map(|owner| owner.get().cast_signed())
+}
+
+/// The row's history as it is stored.
+pub(crate) fn history(row: &Row) -> Result<Option<String>, Error> {
+    row.history.as_deref().map(codec::encode_history).transpose()
+}
+
+/// Runs [`crate::schema::INSERT`].
+pub(crate) fn insert(
+    statement: &mut CachedStatement<'_>,
+    spec: &Spec,
+    row: &Row,
+    rare: Option<&str>,
+    history: Option<&str>,
+) -> Result<(), rusqlite::Error> {
+    statement.execute(params![
+        spec.id.as_bytes().as_slice(),
+        micros(next_due(spec, row)),
+        row.state.number(),
+        row.waiting_for.number(),
+        row.crashes,
+        row.generation,
+        row.attempt,
+        row.failures,
+        row.unmet,
+        number(row.owner),
+        row.eligible.micros(),
+        row.updated.micros(),
+        micros(row.started),
+        micros(row.finished),
+        history,
+        row.result.as_deref(),
+        spec.queue.as_str(),
+        spec.name.as_str(),
+        spec.priority.number(),
+        spec.created.micros(),
+        spec.timeout_micros.map(|span| span.get().cast_signed()),
+        spec.retries,
+        spec.max_crashes,
+        rare,
+        &*spec.payload,
+    ])?;
+    Ok(())
+}
+
+/// Runs [`crate::schema::MOVE`].
+pub(crate) fn update_state(
+    statement: &mut CachedStatement<'_>,
+    seq: i64,
+    due: Option<Timestamp>,
+    row: &Row,
+) -> Result<usize, rusqlite::Error> {
+    statement.execute(params![
+        seq,
+        row.state.number(),
+        row.waiting_for.number(),
+        row.crashes,
+        row.generation,
+        row.attempt,
+        row.failures,
+        row.unmet,
+        number(row.owner),
+        row.eligible.micros(),
+        row.updated.micros(),
+        micros(row.started),
+        micros(row.finished),
+        micros(due),
+    ])
+}
+
+/// Runs [`crate::schema::CHANGE`].
+pub(crate) fn update_all(
+    statement: &mut CachedStatement<'_>,
+    seq: i64,
+    due: Option<Timestamp>,
+    row: &Row,
+    history: Option<&str>,
+) -> Result<usize, rusqlite::Error> {
+    statement.execute(params![
+        seq,
+        row.state.number(),
+        row.waiting_for.number(),
+        row.crashes,
+        row.generation,
+        row.attempt,
+        row.failures,
+        row.unmet,
+        number(row.owner),
+        row.eligible.micros(),
+        row.updated.micros(),
+        micros(row.started),
+        micros(row.finished),
+        micros(due),
+        history,
+        row.result.as_deref(),
+    ])
+}
+
+/// Runs [`crate::schema::REPORT`].
+pub(crate) fn update_attempt(
+    statement: &mut CachedStatement<'_>,
+    id: TaskId,
+    fence: taskloom_model::Fence,
+    due: Option<Timestamp>,
+    row: &Row,
+    history: Option<&str>,
+) -> Result<usize, rusqlite::Error> {
+    statement.execute(params![
+        id.as_bytes().as_slice(),
+        number(Some(fence.owner)),
+        fence.attempt,
+        row.state.number(),
+        row.waiting_for.number(),
+        row.crashes,
+        row.failures,
+        number(row.owner),
+        row.eligible.micros(),
+        row.updated.micros(),
+        micros(row.finished),
+        micros(due),
+        history,
+        row.result.as_deref(),
+    ])
+}

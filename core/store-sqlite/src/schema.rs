@@ -1,0 +1,188 @@
+//! The tables, and every statement that the store runs on them.
+//!
+//! # Tables
+//! `tasks` has one row per task: what was asked for, and the row as last committed. What few tasks have is JSON in
+//! `rare` and `history` (see [`crate::codec`]). Times are microseconds since the epoch; `eligible` is the largest
+//! integer where only a signal ends the wait. `due` is [`taskloom_model::next_due`] of the row, and is kept with it.
+//!
+//! The columns that operations change come first and the large ones last, so that reading a state never walks the
+//! overflow pages of a payload.
+//!
+//! # Indexes
+//! * the id, since everybody names tasks by it. Rows are addressed by `seq` all the same: an integer key makes the
+//!   table append-only and each lookup from an index one step down one tree;
+//! * `ready` holds the queued tasks in the order in which they are claimed, with what a claim must know before it
+//!   touches the table. A task leaves it when it is claimed, so its size is the backlog's, not the table's;
+//! * `alarm` holds the tasks that have a time. Most have none and never touch it.
+//!
+//! Running and finished tasks are in no index but the id's. An index on the owner of running tasks would cost every
+//! task an insert and a delete, and save a scan only when a process dies.
+//!
+//! `owners` is AUTOINCREMENT, so that the number of a process that was struck off is never given out again.
+
+use taskloom_model::State;
+
+/// "Loom", in the header of the file: how `file(1)` and other programs tell whose database it is.
+pub(crate) const APPLICATION_ID: i32 = i32::from_be_bytes(*b"Loom");
+
+/// The version of the tables below, in the header of the file.
+pub(crate) const VERSION: i32 = 1;
+
+/// The statements name two states by number, since a partial index is used only for a literal.
+const _: () = assert!(State::Queued.number() == 1 && State::Running.number() == 2);
+
+pub(crate) const CREATE: &str = "
+CREATE TABLE tasks (
+    seq INTEGER PRIMARY KEY,
+    id BLOB NOT NULL,
+    state INTEGER NOT NULL,
+    waiting_for INTEGER NOT NULL,
+    crashes INTEGER NOT NULL,
+    generation INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    failures INTEGER NOT NULL,
+    unmet INTEGER NOT NULL,
+    owner INTEGER,
+    eligible INTEGER NOT NULL,
+    updated INTEGER NOT NULL,
+    started INTEGER,
+    finished INTEGER,
+    due INTEGER,
+    queue TEXT NOT NULL,
+    name TEXT NOT NULL,
+    priority INTEGER NOT NULL,
+    created INTEGER NOT NULL,
+    timeout INTEGER,
+    retries INTEGER NOT NULL,
+    max_crashes INTEGER NOT NULL,
+    rare TEXT,
+    history TEXT,
+    result BLOB,
+    payload BLOB NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX task_id ON tasks (id);
+CREATE INDEX ready ON tasks (queue, priority DESC, eligible) WHERE state = 1;
+CREATE INDEX alarm ON tasks (due) WHERE due IS NOT NULL;
+CREATE TABLE owners (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL,
+    beats INTEGER NOT NULL,
+    joined INTEGER NOT NULL
+) STRICT;
+";
+
+/// The columns of a [`taskloom_model::Row`], in the order in which [`crate::rows::read_row`] takes them.
+macro_rules! row {
+    () => {
+        "state, waiting_for, crashes, generation, attempt, failures, unmet, owner, eligible, updated, started, \
+         finished, history, result"
+    };
+}
+
+/// The columns of a [`taskloom_model::Spec`] but its id, in the order in which [`crate::rows::read_spec`] takes them.
+macro_rules! spec {
+    () => {
+        "queue, name, priority, created, timeout, retries, max_crashes, rare, payload"
+    };
+}
+
+/// How many columns a row has: those of the spec follow.
+pub(crate) const ROW_COLUMNS: usize = 14;
+
+/// How many columns a spec has.
+pub(crate) const SPEC_COLUMNS: usize = 9;
+
+pub(crate) const INSERT: &str = concat!(
+    "INSERT INTO tasks (id, due, ",
+    row!(),
+    ", ",
+    spec!(),
+    ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ",
+    "?23, ?24, ?25)"
+);
+
+/// Takes back an insert of the same transaction.
+pub(crate) const TAKE_BACK: &str = "DELETE FROM tasks WHERE seq = ?1";
+
+/// A change that leaves `history` and `result` as they are.
+pub(crate) const MOVE: &str = "UPDATE tasks SET state = ?2, waiting_for = ?3, crashes = ?4, generation = ?5, \
+     attempt = ?6, failures = ?7, unmet = ?8, owner = ?9, eligible = ?10, updated = ?11, started = ?12, \
+     finished = ?13, due = ?14 WHERE seq = ?1";
+
+/// Any change.
+pub(crate) const CHANGE: &str = "UPDATE tasks SET state = ?2, waiting_for = ?3, crashes = ?4, generation = ?5, \
+     attempt = ?6, failures = ?7, unmet = ?8, owner = ?9, eligible = ?10, updated = ?11, started = ?12, \
+     finished = ?13, due = ?14, history = ?15, result = ?16 WHERE seq = ?1";
+
+/// The end of an attempt, compared with the attempt that the caller believes in. A running row without a history is
+/// determined by its owner and attempt, so the rest of the caller's row holds too, and need not be read first.
+macro_rules! report {
+    ($key:literal) => {
+        concat!(
+            "UPDATE tasks SET state = ?5, waiting_for = ?6, crashes = ?7, failures = ?8, owner = ?9, eligible = ?10, \
+             updated = ?11, finished = ?12, due = ?13, history = ?14, result = ?15 WHERE ",
+            $key,
+            " AND state = 2 AND owner = ?3 AND attempt = ?4 AND history IS NULL"
+        )
+    };
+}
+/// As `report`, for an attempt that ends a task without an alarm: fewer columns, and no index.
+macro_rules! finish {
+    ($key:literal) => {
+        concat!(
+            "UPDATE tasks SET state = ?5, owner = NULL, updated = ?6, finished = ?6, result = ?7 WHERE ",
+            $key,
+            " AND state = 2 AND owner = ?3 AND attempt = ?4 AND history IS NULL"
+        )
+    };
+}
+pub(crate) const REPORT_BY_ID: &str = report!("id = ?1");
+pub(crate) const REPORT_BY_SEQ: &str = report!("seq = ?2 AND id = ?1");
+pub(crate) const FINISH_BY_ID: &str = finish!("id = ?1");
+pub(crate) const FINISH_BY_SEQ: &str = finish!("seq = ?2 AND id = ?1");
+
+pub(crate) const ROW_BY_ID: &str = concat!("SELECT ", row!(), ", seq FROM tasks WHERE id = ?1");
+pub(crate) const SEQ_BY_ID: &str = "SELECT seq FROM tasks WHERE id = ?1";
+pub(crate) const ROW_BY_SEQ: &str = concat!("SELECT ", row!(), " FROM tasks WHERE seq = ?1");
+pub(crate) const TASK_BY_SEQ: &str = concat!("SELECT ", row!(), ", ", spec!(), " FROM tasks WHERE seq = ?1");
+pub(crate) const TASK_BY_ID: &str = concat!("SELECT ", row!(), ", ", spec!(), " FROM tasks WHERE id = ?1");
+
+/// Walks the queue as long as it is stepped, in the order of the index: of equally old tasks, the first to arrive.
+/// A large payload stays where it is, since most tasks that are claimed are in memory already.
+pub(crate) const READY: &str = concat!(
+    "SELECT ",
+    row!(),
+    ", queue, name, priority, created, timeout, retries, max_crashes, rare, \
+     CASE WHEN length(payload) <= 1024 THEN payload END, seq, id FROM tasks INDEXED BY ready \
+     WHERE state = 1 AND queue = ?1 ORDER BY priority DESC, eligible, seq"
+);
+pub(crate) const IS_READY: &str =
+    "SELECT name FROM tasks INDEXED BY ready WHERE state = 1 AND queue = ?1 ORDER BY priority DESC, eligible, seq";
+pub(crate) const PAYLOAD: &str = "SELECT payload FROM tasks WHERE seq = ?1";
+
+pub(crate) const DUE: &str =
+    "SELECT seq, id FROM tasks INDEXED BY alarm WHERE due <= ?1 ORDER BY due, seq LIMIT ?2";
+pub(crate) const NEXT_DUE: &str = "SELECT min(due) FROM tasks INDEXED BY alarm WHERE due IS NOT NULL";
+
+/// Looks at every row: see the note on indexes.
+pub(crate) const OWNED: &str = "SELECT seq, id FROM tasks WHERE state = 2 AND owner = ?1";
+
+/// The filters that are not wanted are NULL.
+pub(crate) const LIST: &str = concat!(
+    "SELECT ",
+    row!(),
+    ", ",
+    spec!(),
+    ", id FROM tasks INDEXED BY task_id WHERE id > ?1 AND (?2 IS NULL OR state = ?2) \
+     AND (?3 IS NULL OR queue = ?3) AND (?4 IS NULL OR name = ?4) ORDER BY id LIMIT ?5"
+);
+
+pub(crate) const COUNTS: &str = "SELECT state, count(*) FROM tasks GROUP BY state";
+
+pub(crate) const ENDED: &str = "SELECT seq FROM tasks WHERE finished < ?1 LIMIT ?2";
+pub(crate) const FORGET: &str = "DELETE FROM tasks WHERE seq = ?1 AND finished < ?2";
+
+pub(crate) const JOIN: &str = "INSERT INTO owners (name, beats, joined) VALUES (?1, 0, ?2)";
+pub(crate) const BEAT: &str = "UPDATE owners SET beats = beats + 1 WHERE id = ?1";
+pub(crate) const OWNERS: &str = "SELECT id, name, beats FROM owners ORDER BY id";
+pub(crate) const STRIKE_OFF: &str = "DELETE FROM owners WHERE id = ?1";

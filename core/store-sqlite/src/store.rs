@@ -1,0 +1,361 @@
+//! The store.
+//!
+//! # What it owns
+//! Two connections to one file: one writes, one reads, each behind a lock. SQLite lets one connection write at a time
+//! in any case; a lock in the process is what waits in line without polling. Reads run beside a write on what was
+//! committed before it.
+//!
+//! # Invariants
+//! * Everything that changes rows is one `BEGIN IMMEDIATE … COMMIT`: between reading a row and writing it nobody else
+//!   can have changed it.
+//! * Locks are taken in this order: writer, reader, shown. `shown` is held over a commit and the replacing of rows in
+//!   memory that follows, and over a read whose row goes to a task that somebody holds. So a row in memory never goes
+//!   back to an older one, which would make a running attempt look lost.
+//! * No lock is held while the caller's code runs, but for [`Residents::resident`].
+//!
+//! # Failure
+//! Whatever fails inside a transaction, a panic included, rolls it back: the store, the batch and the tasks in memory
+//! are as before, and the next call starts afresh. A batch that failed can therefore be handed in again.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Mutex, MutexGuard};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use taskloom_model::{
+    Code, Error, OwnerId, ScheduleEffects, ScheduleOperation, ScheduleRow, State, TaskId, Timestamp,
+};
+use taskloom_store::{Batch, Capability, Change, Claim, Counts, Filter, Owner, Residents, Store, Task};
+
+use crate::failure::Place;
+use crate::rows::{self, Fault};
+use crate::write::Writing;
+use crate::{open, schema};
+
+/// What an acknowledged task outlives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// A power cut: each commit waits for the disk.
+    #[default]
+    Disk,
+    /// The end of the process, however violent, but not of the machine: the newest commits can be lost then. The
+    /// file is never damaged.
+    Process,
+}
+
+/// How a file is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct SqliteOptions {
+    /// What an acknowledged task outlives.
+    pub durability: Durability,
+    /// How long a call waits while another process writes before it fails.
+    pub busy_timeout: Duration,
+}
+
+impl Default for SqliteOptions {
+    /// Safe from a power cut; waits for 10 s.
+    fn default() -> Self {
+        Self { durability: Durability::default(), busy_timeout: Duration::from_secs(10) }
+    }
+}
+
+/// Tasks in a file.
+#[derive(Debug)]
+pub struct SqliteStore {
+    place: Place,
+    writer: Mutex<Connection>,
+    reader: Mutex<Connection>,
+    shown: Mutex<()>,
+}
+
+impl SqliteStore {
+    /// Opens a file, and makes it if there is none.
+    ///
+    /// Fails with `StoreFailed` if the file cannot be opened or made, `NotADatabase` if it is not Taskloom's, and
+    /// `NewerSchema` if a newer version made it.
+    pub fn open(path: &Path, options: SqliteOptions) -> Result<Self, Error> {
+        // An absolute path never looks like one of SQLite's `file:` URIs, and outlives a change of directory.
+        let path = std::path::absolute(path).map_err(|cause| {
+            Error::new(Code::StoreFailed, format!("cannot open the SQLite store {path:?}: {cause}"))
+                .hint("name a file")
+        })?;
+        let place = Place { path: path.into(), busy_timeout: options.busy_timeout };
+        let writer = Mutex::new(open::writer(&place, options)?);
+        let reader = Mutex::new(open::reader(&place)?);
+        Ok(Self { place, writer, reader, shown: Mutex::new(()) })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.place.path
+    }
+
+    /// Runs `work` in a transaction and commits it. The guard keeps readers from showing older rows.
+    fn transact<'s, T>(
+        &'s self,
+        conn: &Connection,
+        work: impl FnOnce() -> Result<T, Fault>,
+    ) -> Result<(T, MutexGuard<'s, ()>), Error> {
+        let failed = |cause| self.place.failed("write to", cause);
+        let transaction = Transaction::new_unchecked(conn, TransactionBehavior::Immediate).map_err(failed)?;
+        let done = work().map_err(|fault| self.error("write to", fault))?;
+        let shown = self.shown.lock();
+        transaction.commit().map_err(failed)?;
+        Ok((done, shown))
+    }
+
+    fn error(&self, doing: &str, fault: Fault) -> Error {
+        match fault {
+            Fault::Sqlite(cause) => self.place.failed(doing, cause),
+            Fault::Task(id, cause) => self.place.corrupt(id, cause),
+        }
+    }
+
+    /// Reads on the connection for it.
+    fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T, Fault>) -> Result<T, Error> {
+        work(&self.reader.lock()).map_err(|fault| self.error("read", fault))
+    }
+
+    /// Whether a claim would find anything: asked without a lock, since an idle worker asks often.
+    fn is_anything_ready(&self, claim: &Claim) -> Result<bool, Error> {
+        self.read(|conn| {
+            let mut statement = conn.prepare_cached(schema::READY)?;
+            for queue in &*claim.queues {
+                let mut ready = statement.query([queue.as_str()])?;
+                while let Some(stored) = ready.next()? {
+                    let name = stored.get_ref(2)?.as_str().map_err(rusqlite::Error::from)?;
+                    if claim.names.iter().any(|wanted| wanted.as_str() == name) {
+                        return Ok(true);
+                    }
+                }
+            }
+            Ok(false)
+        })
+    }
+
+    /// What is stored, as the task that somebody here holds, if that may still change; else as a new one.
+    fn show(&self, held: Arc<Task>) -> Result<Option<Arc<Task>>, Error> {
+        self.read(|conn| {
+            let _shown = self.shown.lock();
+            let id = held.id();
+            let mut statement = conn.prepare_cached(schema::TASK_BY_ID)?;
+            let found = statement
+                .query_row([id.as_bytes().as_slice()], |stored| {
+                    let row = match rows::read_row(stored) {
+                        Ok(row) => row,
+                        Err(error) => return Ok(Err(error)),
+                    };
+                    if held.with_row(|shown| *shown == row) {
+                        return Ok(Ok(Arc::clone(&held)));
+                    }
+                    if !held.is_settled() {
+                        held.replace_row(row);
+                        return Ok(Ok(Arc::clone(&held)));
+                    }
+                    Ok(rows::read_spec(id, stored).map(|spec| Task::new(spec, row, None)))
+                })
+                .optional()?;
+            found.transpose().map_err(|error| Fault::Task(id, error))
+        })
+    }
+
+    fn later<T>(&self, what: &str) -> Result<T, Error> {
+        Err(Error::new(Code::NotSupported, format!("{what}: the SQLite store does not keep schedules yet")))
+    }
+}
+
+impl Store for SqliteStore {
+    fn capability(&self) -> Capability {
+        Capability { resident: false, durable: true, dependencies: false, schedules: false }
+    }
+
+    fn write(&self, batch: &mut Batch, residents: &dyn Residents, now: Timestamp) -> Result<(), Error> {
+        if let (Some(claim), true, true) = (&batch.claim, batch.inserts.is_empty(), batch.commits.is_empty())
+            && !self.is_anything_ready(claim)?
+        {
+            batch.claim = None;
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let conn = self.writer.lock();
+        let mut writing = Writing::new(&conn, residents, now);
+        let ((), _shown) = self.transact(&conn, || writing.run(batch))?;
+        writing.answer(batch);
+        Ok(())
+    }
+
+    fn elapse(
+        &self,
+        limit: usize,
+        residents: &dyn Residents,
+        changes: &mut Vec<Change>,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, Error> {
+        let next = self.read(|conn| {
+            Ok(conn
+                .prepare_cached(schema::NEXT_DUE)?
+                .query_row([], |stored| stored.get::<_, Option<i64>>(0))?
+                .map(Timestamp::from_micros))
+        })?;
+        if next.is_none_or(|next| next > now) {
+            return Ok(next);
+        }
+        let conn = self.writer.lock();
+        let mut writing = Writing::new(&conn, residents, now);
+        let (next, _shown) = self.transact(&conn, || writing.elapse(limit))?;
+        writing.tell(changes);
+        Ok(next)
+    }
+
+    fn get(&self, id: TaskId, residents: &dyn Residents) -> Result<Option<Arc<Task>>, Error> {
+        if let Some(held) = residents.resident(id) {
+            return self.show(held);
+        }
+        self.read(|conn| {
+            let mut statement = conn.prepare_cached(schema::TASK_BY_ID)?;
+            let found = statement
+                .query_row([id.as_bytes().as_slice()], |stored| Ok(read_task(id, stored)))
+                .optional()?;
+            found.transpose().map_err(|error| Fault::Task(id, error))
+        })
+    }
+
+    fn list(&self, filter: &Filter, residents: &dyn Residents) -> Result<Vec<Arc<Task>>, Error> {
+        let found = self.read(|conn| {
+            let mut found = Vec::new();
+            let mut statement = conn.prepare_cached(schema::LIST)?;
+            let mut stored = statement.query(params![
+                filter.after.as_ref().map_or(&[][..], |id| id.as_bytes()),
+                filter.state.map(State::number),
+                filter.queue.map(|queue| queue.as_str()),
+                filter.name.map(|name| name.as_str()),
+                i64::try_from(filter.limit).unwrap_or(i64::MAX),
+            ])?;
+            while let Some(stored) = stored.next()? {
+                let id = rows::read_id(stored, schema::ROW_COLUMNS + schema::SPEC_COLUMNS)?;
+                found.push(match residents.resident(id) {
+                    Some(held) => (held, true),
+                    None => (read_task(id, stored).map_err(|error| Fault::Task(id, error))?, false),
+                });
+            }
+            Ok(found)
+        })?;
+        // A task that somebody holds is read once more, by itself: only then may its row be shown.
+        let mut tasks = Vec::with_capacity(found.len());
+        for (task, held) in found {
+            if held {
+                tasks.extend(self.show(task)?);
+            } else {
+                tasks.push(task);
+            }
+        }
+        Ok(tasks)
+    }
+
+    fn counts(&self) -> Result<Counts, Error> {
+        let found = self.read(|conn| {
+            let mut statement = conn.prepare_cached(schema::COUNTS)?;
+            let found = statement.query_map([], |stored| Ok((stored.get(0)?, stored.get(1)?)))?;
+            Ok(found.collect::<Result<Vec<(i64, i64)>, _>>()?)
+        })?;
+        let mut counts = Counts::default();
+        for (number, count) in found {
+            let state = State::from_number(u8::try_from(number).unwrap_or(u8::MAX))
+                .map_err(|error| self.place.corrupt_somewhere(error))?;
+            counts.add(state, u64::try_from(count).unwrap_or(0));
+        }
+        Ok(counts)
+    }
+
+    fn sweep(&self, before: Timestamp, limit: usize) -> Result<usize, Error> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let old = self.read(|conn| {
+            let mut statement = conn.prepare_cached(schema::ENDED)?;
+            let found = statement.query_map([before.micros(), limit], |stored| stored.get(0))?;
+            Ok(found.collect::<Result<Vec<i64>, _>>()?)
+        })?;
+        if old.is_empty() {
+            return Ok(0);
+        }
+        let conn = self.writer.lock();
+        let (count, _) = self.transact(&conn, || {
+            let mut forget = conn.prepare_cached(schema::FORGET)?;
+            let mut count = 0;
+            for seq in old {
+                // Compared again: an operator may have started it over since.
+                count += forget.execute([seq, before.micros()])?;
+            }
+            Ok(count)
+        })?;
+        Ok(count)
+    }
+
+    fn join(&self, name: &str, now: Timestamp) -> Result<OwnerId, Error> {
+        let conn = self.writer.lock();
+        let (number, _) = self.transact(&conn, || {
+            conn.prepare_cached(schema::JOIN)?.execute(params![name, now.micros()])?;
+            Ok(conn.last_insert_rowid())
+        })?;
+        rows::read_owner(number).map_err(|error| self.place.corrupt_somewhere(error))
+    }
+
+    fn beat(&self, owner: OwnerId) -> Result<(), Error> {
+        let conn = self.writer.lock();
+        let (moved, _) = self.transact(&conn, || {
+            Ok(conn.prepare_cached(schema::BEAT)?.execute([owner.get().cast_signed()])?)
+        })?;
+        if moved == 0 {
+            return Err(Error::new(Code::LeaseLost, format!("owner {} was struck off", owner.get()))
+                .hint("its heart stood still for too long, and its tasks went to others: join again"));
+        }
+        Ok(())
+    }
+
+    fn owners(&self) -> Result<Vec<Owner>, Error> {
+        let found = self.read(|conn| {
+            let mut statement = conn.prepare_cached(schema::OWNERS)?;
+            let found =
+                statement.query_map([], |stored| Ok((stored.get(0)?, stored.get(1)?, stored.get(2)?)))?;
+            Ok(found.collect::<Result<Vec<(i64, String, i64)>, _>>()?)
+        })?;
+        let owner = |(number, name, beats)| {
+            let id = rows::read_owner(number).map_err(|error| self.place.corrupt_somewhere(error))?;
+            Ok(Owner { id, name, beats: i64::cast_unsigned(beats) })
+        };
+        found.into_iter().map(owner).collect()
+    }
+
+    fn bury(
+        &self,
+        owner: OwnerId,
+        residents: &dyn Residents,
+        changes: &mut Vec<Change>,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let conn = self.writer.lock();
+        let mut writing = Writing::new(&conn, residents, now);
+        let ((), _shown) = self.transact(&conn, || writing.bury(owner))?;
+        writing.tell(changes);
+        Ok(())
+    }
+
+    fn change_schedule(
+        &self,
+        name: &str,
+        _: ScheduleOperation,
+        _: Option<Arc<Task>>,
+        _: Timestamp,
+    ) -> Result<ScheduleEffects, Error> {
+        self.later(&format!("schedule {name:?}"))
+    }
+
+    fn schedules(&self) -> Result<Vec<ScheduleRow>, Error> {
+        self.later("schedules")
+    }
+}
+
+fn read_task(id: TaskId, stored: &rusqlite::Row<'_>) -> Result<Arc<Task>, Error> {
+    Ok(Task::new(rows::read_spec(id, stored)?, rows::read_row(stored)?, None))
+}

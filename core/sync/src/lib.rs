@@ -1,0 +1,67 @@
+//! Taskloom's hot path: what a submitter and a worker touch for every task, and nothing else.
+//!
+//! | module       | owns                                                                               |
+//! |--------------|------------------------------------------------------------------------------------|
+//! | [`Lanes`]    | where runnable work waits: four FIFO queues and one byte that says which hold work   |
+//! | [`Sleepers`] | who must be woken for it: at most one worker per burst, the rest by a cascade         |
+//! | [`Latch`]    | how somebody waits for one outcome: a byte, set once                                  |
+//!
+//! The three know nothing of each other, of tasks, of Python or of time. They meet in the caller's loop:
+//!
+//! ```
+//! use std::sync::atomic::{AtomicBool, Ordering};
+//! use taskloom_sync::{Lanes, Latch, Sleepers};
+//!
+//! let (lanes, sleepers, stop, done) = (Lanes::new(), Sleepers::new(), AtomicBool::new(false), Latch::new());
+//! std::thread::scope(|scope| {
+//!     scope.spawn(|| {
+//!         let mut me = sleepers.enlist();
+//!         while !stop.load(Ordering::Relaxed) {
+//!             match lanes.pop() {
+//!                 Some(task) => {
+//!                     me.found(|| !lanes.is_empty());
+//!                     assert_eq!(task, "a task");
+//!                     done.set();
+//!                 }
+//!                 None => me.sleep(
+//!                     || !lanes.is_empty() || stop.load(Ordering::Relaxed),
+//!                     |park| park(), // a Python worker lets go of the GIL around this call
+//!                 ),
+//!             }
+//!         }
+//!     });
+//!     lanes.push(1, "a task");
+//!     sleepers.notify_one();
+//!     done.wait();
+//!     stop.store(true, Ordering::Relaxed);
+//!     sleepers.notify_all();
+//! });
+//! ```
+//!
+//! # The one idea behind all three
+//!
+//! Each protocol here is a Dekker handshake: *I write mine, then read yours; you write yours, then read mine*. With
+//! a `SeqCst` fence between the write and the read on either side, one of the two must see the other. That is what
+//! lets the common path be a fence and a load instead of a lock. Every module says what is written, what is read,
+//! and which fence stands between. We use fences and not `SeqCst` accesses, because the argument then needs only
+//! the order of the fences, and because fences are what loom models.
+//!
+//! # Checking
+//!
+//! The atomics come through one private module, `primitive`, so that `tests/loom.rs` runs these same sources under
+//! the loom model checker:
+//!
+//! ```text
+//! RUSTFLAGS="--cfg loom" cargo test --release -p taskloom-sync --test loom
+//! ```
+
+mod lanes;
+mod latch;
+mod primitive;
+mod sleepers;
+#[cfg(not(loom))]
+mod spot;
+
+pub use lanes::Lanes;
+pub use latch::Latch;
+pub use sleepers::{Sleeper, Sleepers};
