@@ -48,7 +48,10 @@ impl Pool {
 
     /// Starts the threads, or starts anew those that have left while draining.
     pub(crate) fn start(&self, core: &Arc<Core>) -> Result<()> {
-        self.counts.lock().target = self.counts.lock().configured;
+        {
+            let mut counts = self.counts.lock();
+            counts.target = counts.configured;
+        }
         self.fill(core)
     }
 
