@@ -36,18 +36,22 @@ def tell(what: str) -> None:
 
 def main() -> int:
     names = [comparison.name for comparison in COMPARISONS]
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--quick", action="store_true", help="a tenth of the work in three rounds; writes no page")
     parser.add_argument("--only", action="append", choices=names, metavar="NAME", help=f"one of {', '.join(names)}")
     parser.add_argument("--rounds", type=int, help="alternating rounds of each (default: 7)")
     parser.add_argument("--peers-only", action="store_true", help="without Taskloom; writes no page")
     parser.add_argument("--json", action="store_true", help="print JSON, with every round")
-    parser.add_argument("--directory", type=Path, help="where stores are made, on a disk (default: the temporary one)")
+    parser.add_argument("--directory", type=Path, metavar="DIR", help="where stores are made (default: the system's)")
     args = parser.parse_args()
 
     rounds = args.rounds or (3 if args.quick else 7)
     settings = Settings(quick=args.quick, directory=args.directory or Path(tempfile.gettempdir()))
-    facts = report.machine(settings.directory, " ".join(["python benches/python/run.py", *sys.argv[1:]]))
+    options = ["--directory=DIR" if arg.startswith("--directory=") else arg for arg in sys.argv[1:]]
+    options = ["DIR" if arg == str(args.directory) else arg for arg in options]
+    facts = report.machine(settings.directory, " ".join(["python benches/python/run.py", *options]))
     if args.quick:
         facts["quick"] = "a tenth of the tasks that the titles name"
     rows: list[Row] = []

@@ -7,6 +7,7 @@ use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyModule};
+use taskloom_model::Error;
 
 static ERRORS: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
 static CONVERT: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
@@ -65,4 +66,27 @@ pub(crate) fn reason(py: Python<'_>, error: PyErr) -> PyResult<(String, PyErr)> 
         (_, true) => name,
     };
     Ok((text, error))
+}
+
+/// A function of one of the package's own modules.
+pub(crate) fn helper_in<'py>(py: Python<'py>, module: &str, name: &str) -> PyResult<Bound<'py, PyAny>> {
+    py.import(module)?.getattr(name)
+}
+
+/// The exception that interrupts a handler.
+pub(crate) fn interrupt_class(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    CLASS
+        .get_or_try_init(py, || Ok(module(py, &ERRORS, "taskloom._errors")?.getattr("_Interrupt")?.unbind()))
+        .map(|class| class.bind(py))
+}
+
+/// An error of the core as the exception of its kind.
+pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
+    let class = format!("{:?}", error.kind());
+    let mut message = error.message().to_owned();
+    if let Some(source) = std::error::Error::source(error) {
+        message = format!("{message} ({source})");
+    }
+    raise(py, &class, error.code().as_str(), message, error.hint_text().map(str::to_owned))
 }

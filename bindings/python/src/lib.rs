@@ -1,13 +1,28 @@
 //! The native half of Taskloom's Python package: `taskloom._native`.
 //!
-//! The codec ([`plan`], [`check`], [`encode`], [`decode`]) turns calls and results into JSON and back.
+//! A `Task` ([`task`]) submits to an application ([`app`]) and gives a `TaskHandle` ([`handle`]). Handlers run on worker
+//! threads ([`handler`], [`runtime`]) or are handed to an event loop ([`lane`]); loops that await are told through
+//! [`port`]. The codec ([`plan`], [`check`], [`encode`], [`decode`]) turns calls and results into JSON and back.
 
+mod app;
+mod callbacks;
 mod check;
+mod context;
 mod decode;
 mod encode;
 mod errors;
+mod ffi;
+mod handle;
+mod handler;
+mod host;
+mod lane;
 mod plan;
+mod port;
+mod runtime;
 mod scan;
+mod signal;
+mod task;
+mod waiting;
 
 /// The module as Python imports it. Everything in it is private to the `taskloom` package.
 #[pyo3::pymodule]
@@ -17,5 +32,21 @@ mod _native {
     #[pymodule_export]
     use crate::encode::py_encode_any;
     #[pymodule_export]
+    use crate::app::NativeApp;
+    #[pymodule_export]
+    use crate::context::NativeAttempt;
+    #[pymodule_export]
+    use crate::context::current_attempt;
+    #[pymodule_export]
+    use crate::handle::TaskHandle;
+    #[pymodule_export]
     use crate::plan::Plan;
+    #[pymodule_export]
+    use crate::port::Port;
+    #[pymodule_export]
+    use crate::task::Task;
+    #[pymodule_export]
+    use crate::waiting::Waiter;
+    #[pymodule_export]
+    use crate::waiting::imported_on_main_thread;
 }

@@ -41,9 +41,18 @@ pub(crate) fn deadline_in(span: Duration) -> Option<Instant> {
     Instant::now().checked_add(span)
 }
 
+/// What a thread that runs handlers may put on its stack: as much as a main thread usually may, since parsers and
+/// the like recurse in handlers too. Memory is taken only as far as it is used.
+const STACK: usize = 8 << 20;
+
 /// Starts a named thread.
 pub(crate) fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name(name).spawn(body)
+    std::thread::Builder::new().name(name).stack_size(STACK).spawn(body)
+}
+
+/// Starts a named thread for a binding, which must see to its end itself.
+pub fn spawn_thread(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    spawn(name.to_owned(), body).map(drop)
 }
 
 /// A seed that differs from process to process and from engine to engine.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use taskloom_model::{Code, Error, Result, State, TaskId};
+use taskloom_model::{Code, Error, Operation, Result, State, TaskId};
 use taskloom_store::Task;
 
 use crate::core::Core;
@@ -52,16 +52,8 @@ impl Handle {
         if self.task.is_settled() {
             return Ok(true);
         }
-        let core = self.core.upgrade();
-        if let Some(core) = &core {
-            core.check_process()?;
-            if timeout.is_none() && core.capability.resident && !core.pool.was_started() && core.is_open() {
-                return Err(Error::new(
-                    Code::WouldDeadlock,
-                    format!("task {} would never end: its engine was not started, and no other process sees its store", self.id()),
-                )
-                .hint("start the engine first (in Python: `with app:` or app.start())"));
-            }
+        if timeout.is_none() {
+            self.check_waitable()?;
         }
         let deadline = timeout.map(edge::deadline_in);
         let wait = || match deadline {
@@ -81,6 +73,34 @@ impl Handle {
             }
             None => Ok(wait()),
         }
+    }
+
+    /// Refuses a wait that would have no end: for a task of a memory store whose engine was not started, or of an
+    /// engine in the process that this one was forked from.
+    pub fn check_waitable(&self) -> Result<()> {
+        let Some(core) = self.core.upgrade() else { return Ok(()) };
+        core.check_process()?;
+        if core.capability.resident && !core.pool.was_started() && core.is_open() && !self.task.is_settled() {
+            let id = self.id();
+            let message =
+                format!("task {id} would never end: its engine was not started, and no other process sees its store");
+            return Err(Error::new(Code::WouldDeadlock, message)
+                .hint("start the engine first (in Python: `with app:` or app.start())"));
+        }
+        Ok(())
+    }
+
+    /// Cancels the task. True if it was or will be cancelled, false if it had ended, or its engine has.
+    ///
+    /// Errors: `StoreFailed` if the store cannot be written.
+    pub fn cancel(&self, reason: Option<&str>) -> Result<bool> {
+        let Some(core) = self.core.upgrade() else { return Ok(false) };
+        core.check_process()?;
+        if core.is_stopped() || self.task.is_settled() {
+            return Ok(false);
+        }
+        let operation = Operation::Cancel { reason: reason.map(Into::into) };
+        core.change(&self.task, operation).map(|effects| effects.moved())
     }
 
     /// What came of the task, if it has ended.

@@ -40,7 +40,7 @@ mod shutdown;
 mod timers;
 mod worker;
 
-pub use edge::{Clock, SystemClock};
+pub use edge::{Clock, SystemClock, spawn_thread};
 pub use engine::{Engine, EngineOptions};
 pub use handle::Handle;
 pub use handler::{Attempt, Blocking, Failed, Handler, HandlerEntry, Outcome};

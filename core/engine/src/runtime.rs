@@ -16,7 +16,7 @@ pub trait Runtime: Send + Sync {
     }
 
     /// Runs a wait outside the runtime. Called inside [`Runtime::attached`].
-    fn detached(&self, wait: &mut dyn FnMut()) {
+    fn detached(&self, wait: &mut (dyn FnMut() + Send)) {
         wait();
     }
 

@@ -41,15 +41,16 @@ fn at(millis: usize) -> Timestamp {
     Timestamp::from_micros(1_790_000_000_000_000 + i64::try_from(millis).unwrap() * 1_000)
 }
 
-fn insert(store: &dyn Store, live: &Live, batch: usize) -> Duration {
+fn insert(store: &dyn Store, live: &Live, batch: usize) -> (Duration, Vec<Vec<Arc<Task>>>) {
     let made: Vec<_> = (0..TASKS / batch).map(|step| tasks(step * batch, batch, at(step))).collect();
     let began = Instant::now();
-    for (step, tasks) in made.into_iter().enumerate() {
+    for (step, tasks) in made.iter().enumerate() {
         tasks.iter().for_each(|task| live.insert(task));
-        let inserts = tasks.into_iter().map(|task| Insert { tasks: vec![task], verdict: None }).collect();
+        let inserts =
+            tasks.iter().map(|task| Insert { tasks: vec![Arc::clone(task)], verdict: None }).collect();
         store.write(&mut Batch { inserts, ..Batch::default() }, live, at(step)).unwrap();
     }
-    began.elapsed()
+    (began.elapsed(), made)
 }
 
 fn claim(owner: OwnerId, limit: usize) -> Claim {
@@ -72,7 +73,7 @@ fn phases(store: &dyn Store, live: &Live, hold: bool) -> Figures {
     let owner = store.join("bench", at(0)).unwrap();
     let mut held = Vec::new();
     let residents: &dyn Residents = if hold { live } else { &Nobody };
-    let inserted = insert(store, live, 1_000);
+    let (inserted, _made) = insert(store, live, 1_000);
     let began = Instant::now();
     loop {
         let mut batch = Batch { claim: Some(claim(owner, 256)), ..Batch::default() };
@@ -96,7 +97,7 @@ fn phases(store: &dyn Store, live: &Live, hold: bool) -> Figures {
 /// As an engine does it: what ended and what is claimed next share a transaction.
 fn together(store: &dyn Store, live: &Live) -> Duration {
     let owner = store.join("bench", at(0)).unwrap();
-    let inserted = insert(store, live, 1_000);
+    let (inserted, _made) = insert(store, live, 1_000);
     let began = Instant::now();
     let mut commits = Vec::new();
     loop {

@@ -9,6 +9,7 @@
 
 use std::path::Path;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use taskloom_model::{Code, Error};
 
@@ -19,6 +20,9 @@ use crate::{Durability, SqliteOptions};
 /// Pages in the log before a commit moves them into the database: 40 MB. The default of 1,000 would move them, and
 /// sync the database, every few batches.
 const CHECKPOINT_AFTER: i64 = 10_000;
+
+/// Memory for pages, at most, of the connection that writes: 16 MB hold the part of a backlog that is worked on.
+const CACHE_KIB: i64 = 16_384;
 
 /// How often the switch to a write-ahead log is tried. Each failure waits for whoever was in the way.
 const TRIES: usize = 100;
@@ -52,8 +56,9 @@ pub(crate) fn reader(place: &Place) -> Result<Connection, Error> {
 fn connect(place: &Place, flags: OpenFlags) -> Result<Connection, Error> {
     let open = || {
         let conn = Connection::open_with_flags(&place.path, flags)?;
-        if let Ok(size) = std::env::var("X_PAGE") { conn.pragma_update(None, "page_size", size.parse::<i64>().unwrap())?; }
         conn.busy_timeout(place.busy_timeout)?;
+        // Else SQLite would compile a statement anew whenever another queue is bound to it, in search of a better plan.
+        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         conn.set_prepared_statement_cache_capacity(32);
         Ok(conn)
     };
@@ -139,6 +144,6 @@ fn write_ahead(conn: &Connection) -> Result<(), rusqlite::Error> {
 
 fn configure(conn: &Connection, synchronous: &str) -> Result<(), rusqlite::Error> {
     conn.pragma_update(None, "synchronous", synchronous)?;
-    if let Ok(kib) = std::env::var("X_CACHE") { conn.pragma_update(None, "cache_size", -kib.parse::<i64>().unwrap())?; }
+    conn.pragma_update(None, "cache_size", -CACHE_KIB)?;
     conn.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_AFTER)
 }

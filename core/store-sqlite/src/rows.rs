@@ -8,7 +8,7 @@ use std::num::NonZeroU64;
 use rusqlite::types::FromSql;
 use rusqlite::{CachedStatement, Row as Stored, params};
 use taskloom_model::{
-    Code, Error, Name, OwnerId, Priority, Row, Spec, State, TaskId, Timestamp, WaitingFor, next_due,
+    Code, Error, Fence, Name, OwnerId, Priority, Row, Spec, State, TaskId, Timestamp, WaitingFor, next_due,
 };
 
 use crate::codec;
@@ -86,7 +86,7 @@ pub(crate) fn read_spec(id: TaskId, stored: &Stored<'_>) -> Result<Spec, Error> 
         retries: column(stored, AT + 5)?,
         max_crashes: column(stored, AT + 6)?,
         rare: rare.map(codec::decode_rare).transpose()?.map(Box::new),
-        payload: column::<Vec<u8>>(stored, AT + 8)?.into(),
+        payload: column::<Option<Vec<u8>>>(stored, AT + 8)?.unwrap_or_default().into(),
     })
 }
 
@@ -158,6 +158,68 @@ pub(crate) fn insert(
     Ok(())
 }
 
+/// Whether [`insert_plain`] says all that there is to say.
+pub(crate) fn is_plain_insert(spec: &Spec, row: &Row) -> bool {
+    spec.rare.is_none()
+        && spec.timeout_micros.is_none()
+        && *row
+            == Row {
+                state: State::Queued,
+                waiting_for: WaitingFor::Nothing,
+                crashes: 0,
+                generation: 0,
+                attempt: 0,
+                failures: 0,
+                unmet: 0,
+                owner: None,
+                eligible: spec.created,
+                updated: spec.created,
+                started: None,
+                finished: None,
+                result: None,
+                history: None,
+            }
+}
+
+/// Runs [`crate::schema::INSERT_PLAIN`].
+pub(crate) fn insert_plain(statement: &mut CachedStatement<'_>, spec: &Spec) -> Result<(), rusqlite::Error> {
+    statement.execute(params![
+        spec.id.as_bytes().as_slice(),
+        spec.created.micros(),
+        spec.queue.as_str(),
+        spec.name.as_str(),
+        spec.priority.number(),
+        spec.retries,
+        spec.max_crashes,
+        &*spec.payload,
+    ])?;
+    Ok(())
+}
+
+/// Whether [`update_step`] says all that has changed, if the task's alarm has not.
+pub(crate) fn is_step(before: &Row, after: &Row) -> bool {
+    (before.waiting_for, before.crashes, before.generation, before.failures, before.unmet)
+        == (after.waiting_for, after.crashes, after.generation, after.failures, after.unmet)
+        && (before.eligible, before.finished) == (after.eligible, after.finished)
+        && (&before.result, &before.history) == (&after.result, &after.history)
+}
+
+/// Runs [`crate::schema::STEP`].
+pub(crate) fn update_step(
+    statement: &mut CachedStatement<'_>,
+    seq: i64,
+    row: &Row,
+) -> Result<usize, rusqlite::Error> {
+    statement.execute(params![
+        seq,
+        row.state.number(),
+        row.attempt,
+        number(row.owner),
+        row.updated.micros(),
+        micros(row.started),
+    ])
+}
+
 /// Runs [`crate::schema::MOVE`].
 pub(crate) fn update_state(
     statement: &mut CachedStatement<'_>,
@@ -211,19 +273,25 @@ pub(crate) fn update_all(
     ])
 }
 
+/// Which attempt of which task a report is about.
+#[derive(Clone, Copy)]
+pub(crate) struct Attempt {
+    pub(crate) id: TaskId,
+    pub(crate) fence: Fence,
+}
+
 /// Runs [`crate::schema::REPORT`].
 pub(crate) fn update_attempt(
     statement: &mut CachedStatement<'_>,
-    id: TaskId,
-    fence: taskloom_model::Fence,
+    of: Attempt,
     due: Option<Timestamp>,
     row: &Row,
     history: Option<&str>,
 ) -> Result<usize, rusqlite::Error> {
     statement.execute(params![
-        id.as_bytes().as_slice(),
-        number(Some(fence.owner)),
-        fence.attempt,
+        of.id.as_bytes().as_slice(),
+        number(Some(of.fence.owner)),
+        of.fence.attempt,
         row.state.number(),
         row.waiting_for.number(),
         row.crashes,
@@ -234,6 +302,22 @@ pub(crate) fn update_attempt(
         micros(row.finished),
         micros(due),
         history,
+        row.result.as_deref(),
+    ])
+}
+
+/// Runs [`crate::schema::FINISH`].
+pub(crate) fn finish_attempt(
+    statement: &mut CachedStatement<'_>,
+    of: Attempt,
+    row: &Row,
+) -> Result<usize, rusqlite::Error> {
+    statement.execute(params![
+        of.id.as_bytes().as_slice(),
+        number(Some(of.fence.owner)),
+        of.fence.attempt,
+        row.state.number(),
+        row.updated.micros(),
         row.result.as_deref(),
     ])
 }

@@ -101,8 +101,17 @@ pub(crate) const INSERT: &str = concat!(
     "?23, ?24, ?25)"
 );
 
+/// An insert of a task that is eligible at once and asks for nothing special: most do not. What is bound is paid for.
+pub(crate) const INSERT_PLAIN: &str = "INSERT INTO tasks (id, state, waiting_for, crashes, generation, attempt, failures, unmet, \
+    eligible, updated, queue, name, priority, created, retries, max_crashes, payload) \
+    VALUES (?1, 1, 0, 0, 0, 0, 0, 0, ?2, ?2, ?3, ?4, ?5, ?2, ?6, ?7, ?8)";
+
 /// Takes back an insert of the same transaction.
 pub(crate) const TAKE_BACK: &str = "DELETE FROM tasks WHERE seq = ?1";
+
+/// What a claim changes, of a task whose alarm stays: an index less to look after.
+pub(crate) const STEP: &str =
+    "UPDATE tasks SET state = ?2, attempt = ?3, owner = ?4, updated = ?5, started = ?6 WHERE seq = ?1";
 
 /// A change that leaves `history` and `result` as they are.
 pub(crate) const MOVE: &str = "UPDATE tasks SET state = ?2, waiting_for = ?3, crashes = ?4, generation = ?5, \
@@ -116,30 +125,13 @@ pub(crate) const CHANGE: &str = "UPDATE tasks SET state = ?2, waiting_for = ?3, 
 
 /// The end of an attempt, compared with the attempt that the caller believes in. A running row without a history is
 /// determined by its owner and attempt, so the rest of the caller's row holds too, and need not be read first.
-macro_rules! report {
-    ($key:literal) => {
-        concat!(
-            "UPDATE tasks SET state = ?5, waiting_for = ?6, crashes = ?7, failures = ?8, owner = ?9, eligible = ?10, \
-             updated = ?11, finished = ?12, due = ?13, history = ?14, result = ?15 WHERE ",
-            $key,
-            " AND state = 2 AND owner = ?3 AND attempt = ?4 AND history IS NULL"
-        )
-    };
-}
-/// As `report`, for an attempt that ends a task without an alarm: fewer columns, and no index.
-macro_rules! finish {
-    ($key:literal) => {
-        concat!(
-            "UPDATE tasks SET state = ?5, owner = NULL, updated = ?6, finished = ?6, result = ?7 WHERE ",
-            $key,
-            " AND state = 2 AND owner = ?3 AND attempt = ?4 AND history IS NULL"
-        )
-    };
-}
-pub(crate) const REPORT_BY_ID: &str = report!("id = ?1");
-pub(crate) const REPORT_BY_SEQ: &str = report!("seq = ?2 AND id = ?1");
-pub(crate) const FINISH_BY_ID: &str = finish!("id = ?1");
-pub(crate) const FINISH_BY_SEQ: &str = finish!("seq = ?2 AND id = ?1");
+pub(crate) const REPORT: &str = "UPDATE tasks SET state = ?4, waiting_for = ?5, crashes = ?6, failures = ?7, \
+     owner = ?8, eligible = ?9, updated = ?10, finished = ?11, due = ?12, history = ?13, result = ?14 \
+     WHERE id = ?1 AND state = 2 AND owner = ?2 AND attempt = ?3 AND history IS NULL";
+
+/// As [`REPORT`], for an attempt that ends a task which has no alarm: fewer columns, and an index less.
+pub(crate) const FINISH: &str = "UPDATE tasks SET state = ?4, owner = NULL, updated = ?5, finished = ?5, result = ?6 \
+     WHERE id = ?1 AND state = 2 AND owner = ?2 AND attempt = ?3 AND history IS NULL";
 
 pub(crate) const ROW_BY_ID: &str = concat!("SELECT ", row!(), ", seq FROM tasks WHERE id = ?1");
 pub(crate) const SEQ_BY_ID: &str = "SELECT seq FROM tasks WHERE id = ?1";
@@ -156,8 +148,7 @@ pub(crate) const READY: &str = concat!(
      CASE WHEN length(payload) <= 1024 THEN payload END, seq, id FROM tasks INDEXED BY ready \
      WHERE state = 1 AND queue = ?1 ORDER BY priority DESC, eligible, seq"
 );
-pub(crate) const IS_READY: &str =
-    "SELECT name FROM tasks INDEXED BY ready WHERE state = 1 AND queue = ?1 ORDER BY priority DESC, eligible, seq";
+pub(crate) const IS_READY: &str = "SELECT name FROM tasks INDEXED BY ready WHERE state = 1 AND queue = ?1 ORDER BY priority DESC, eligible, seq";
 pub(crate) const PAYLOAD: &str = "SELECT payload FROM tasks WHERE seq = ?1";
 
 pub(crate) const DUE: &str =

@@ -120,11 +120,11 @@ impl SqliteStore {
     /// Whether a claim would find anything: asked without a lock, since an idle worker asks often.
     fn is_anything_ready(&self, claim: &Claim) -> Result<bool, Error> {
         self.read(|conn| {
-            let mut statement = conn.prepare_cached(schema::READY)?;
+            let mut statement = conn.prepare_cached(schema::IS_READY)?;
             for queue in &*claim.queues {
                 let mut ready = statement.query([queue.as_str()])?;
                 while let Some(stored) = ready.next()? {
-                    let name = stored.get_ref(2)?.as_str().map_err(rusqlite::Error::from)?;
+                    let name = stored.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
                     if claim.names.iter().any(|wanted| wanted.as_str() == name) {
                         return Ok(true);
                     }

@@ -28,7 +28,7 @@ use taskloom_model::{
 };
 use taskloom_store::{Batch, Change, Commit, Residents, Task};
 
-use crate::rows::{self, Fault};
+use crate::rows::{self, Attempt, Fault};
 use crate::{codec, schema};
 
 mod many;
@@ -78,16 +78,19 @@ impl Home {
 
 /// Statements, prepared when they are first needed.
 #[derive(Default)]
-struct Statements<'c>([Option<CachedStatement<'c>>; 9]);
+struct Statements<'c>([Option<CachedStatement<'c>>; 12]);
 
 /// Their places.
 #[derive(Clone, Copy)]
 enum Sql {
     Insert,
+    InsertPlain,
     TakeBack,
+    Step,
     Move,
     Change,
     Report,
+    Finish,
     RowById,
     SeqById,
     RowBySeq,
@@ -98,10 +101,13 @@ impl Sql {
     fn text(self) -> &'static str {
         match self {
             Self::Insert => schema::INSERT,
+            Self::InsertPlain => schema::INSERT_PLAIN,
+            Self::Step => schema::STEP,
             Self::TakeBack => schema::TAKE_BACK,
             Self::Move => schema::MOVE,
             Self::Change => schema::CHANGE,
             Self::Report => schema::REPORT,
+            Self::Finish => schema::FINISH,
             Self::RowById => schema::ROW_BY_ID,
             Self::SeqById => schema::SEQ_BY_ID,
             Self::RowBySeq => schema::ROW_BY_SEQ,
@@ -209,8 +215,13 @@ impl<'c> Writing<'c> {
             Ok(history) => history,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        let statement = self.statements.get(self.conn, Sql::Insert)?;
-        match rows::insert(statement, spec, &row, rare.as_deref(), history.as_deref()) {
+        let inserted = if rows::is_plain_insert(spec, &row) {
+            rows::insert_plain(self.statements.get(self.conn, Sql::InsertPlain)?, spec)
+        } else {
+            let statement = self.statements.get(self.conn, Sql::Insert)?;
+            rows::insert(statement, spec, &row, rare.as_deref(), history.as_deref())
+        };
+        match inserted {
             Ok(()) => Ok(Ok(())),
             Err(rusqlite::Error::SqliteFailure(cause, _)) if cause.code == ErrorCode::ConstraintViolation => {
                 Ok(Err(Error::new(Code::DuplicateId, format!("a task with the id {} exists", spec.id))
@@ -267,13 +278,20 @@ impl<'c> Writing<'c> {
     /// copy is not what is stored, or may not be.
     fn report(&mut self, task: &Arc<Task>, operation: &Operation) -> Result<Option<Effects>, Fault> {
         let Some(fence) = operation.fence() else { return Ok(None) };
-        let Some(mut row) = task.with_row(|row| is_plain(row, fence).then(|| row.clone())) else {
+        let Some(before) = task.with_row(|row| is_plain(row, fence).then(|| row.clone())) else {
             return Ok(None);
         };
-        let Ok(effects) = apply(operation.clone(), task.spec(), &mut row, self.now) else { return Ok(None) };
+        let (spec, mut row) = (task.spec(), before.clone());
+        let Ok(effects) = apply(operation.clone(), spec, &mut row, self.now) else { return Ok(None) };
         let Ok(history) = rows::history(&row) else { return Ok(None) };
-        let statement = self.statements.get(self.conn, Sql::Report)?;
-        if rows::update_attempt(statement, task.id(), fence, effects.due, &row, history.as_deref())? == 0 {
+        let attempt = Attempt { id: spec.id, fence };
+        let changed = if is_plain_end(&before, &row) && spec.deadline().is_none() {
+            rows::finish_attempt(self.statements.get(self.conn, Sql::Finish)?, attempt, &row)?
+        } else {
+            let statement = self.statements.get(self.conn, Sql::Report)?;
+            rows::update_attempt(statement, attempt, effects.due, &row, history.as_deref())?
+        };
+        if changed == 0 {
             return Ok(None);
         }
         self.remember(Touched { seq: None, row, home: Home::Held(Arc::clone(task)), twins: Vec::new() });
@@ -317,6 +335,7 @@ impl<'c> Writing<'c> {
             return Ok(());
         }
         let due = next_due(touched.home.spec(), &row);
+        let alarm_stays = due == next_due(touched.home.spec(), &touched.row);
         let seq = match touched.seq {
             Some(seq) => seq,
             None => {
@@ -326,7 +345,9 @@ impl<'c> Writing<'c> {
                 *touched.seq.insert(seq)
             }
         };
-        if touched.row.history == row.history && touched.row.result == row.result {
+        if alarm_stays && rows::is_step(&touched.row, &row) {
+            rows::update_step(self.statements.get(self.conn, Sql::Step)?, seq, &row)?;
+        } else if touched.row.history == row.history && touched.row.result == row.result {
             rows::update_state(self.statements.get(self.conn, Sql::Move)?, seq, due, &row)?;
         } else {
             let statement = self.statements.get(self.conn, Sql::Change)?;
@@ -343,4 +364,13 @@ fn is_plain(row: &Row, fence: Fence) -> bool {
         && row.owner == Some(fence.owner)
         && row.attempt == fence.attempt
         && row.history.is_none()
+}
+
+/// Whether an attempt ended its task and nothing else about it changed: most do.
+fn is_plain_end(before: &Row, after: &Row) -> bool {
+    after.finished == Some(after.updated)
+        && after.owner.is_none()
+        && after.history.is_none()
+        && (after.waiting_for, after.crashes, after.failures, after.eligible)
+            == (before.waiting_for, before.crashes, before.failures, before.eligible)
 }

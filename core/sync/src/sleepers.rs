@@ -292,7 +292,7 @@ impl Sleeper {
     ///
     /// `around` is called only if the worker is really going to park, with the closure that parks. That is where a
     /// caller detaches from a foreign runtime: the GIL is let go of for a real sleep and not for a near miss.
-    pub fn sleep(&mut self, ready: impl FnOnce() -> bool, around: impl FnOnce(&mut dyn FnMut())) {
+    pub fn sleep(&mut self, ready: impl FnOnce() -> bool, around: impl FnOnce(&mut (dyn FnMut() + Send))) {
         /// Turns the sleeper into a searcher however the sleep ends.
         struct Bed<'a> {
             sleeper: &'a mut Sleeper,

@@ -10,6 +10,11 @@ use super::{Home, Sql, Touched, Writing};
 use crate::rows::{self, Fault};
 use crate::schema;
 
+/// Columns of [`schema::READY`].
+const NAME: usize = schema::ROW_COLUMNS + 1;
+const PAYLOAD: usize = schema::ROW_COLUMNS + schema::SPEC_COLUMNS - 1;
+const SEQ: usize = schema::ROW_COLUMNS + schema::SPEC_COLUMNS;
+
 impl Writing<'_> {
     /// Takes eligible tasks: the queues in their order, each in the order of its index.
     pub(super) fn claim(&mut self, claim: &Claim) -> Result<(), Fault> {
@@ -19,23 +24,62 @@ impl Writing<'_> {
             if room == 0 {
                 break;
             }
-            let mut found = Vec::new();
-            {
-                let mut statement = self.conn.prepare_cached(schema::READY)?;
-                let mut ready = statement.query([queue.as_str()])?;
-                while found.len() < room
-                    && let Some(stored) = ready.next()?
-                {
-                    if names.contains(stored.get_ref(2)?.as_str().map_err(rusqlite::Error::from)?) {
-                        found.push((stored.get(0)?, rows::read_id(stored, 1)?));
-                    }
+            let found = self.find_ready(queue.as_str(), &names, room)?;
+            for (place, whole) in found {
+                if !whole {
+                    self.read_payload(place)?;
                 }
-            }
-            for (seq, id) in found {
-                let place = self.look_at(seq, id)?;
                 self.apply(place, Operation::Claim { owner: claim.owner })?;
                 self.claimed.push(place);
             }
+        }
+        Ok(())
+    }
+
+    /// The first tasks of a queue that the handlers are here for: their places, and whether they have their payload.
+    /// All are read before the first one is changed, since a change would move the cursor.
+    fn find_ready(
+        &mut self,
+        queue: &str,
+        names: &HashSet<&str>,
+        room: usize,
+    ) -> Result<Vec<(usize, bool)>, Fault> {
+        let mut found = Vec::new();
+        let mut statement = self.conn.prepare_cached(schema::READY)?;
+        let mut ready = statement.query([queue])?;
+        while found.len() < room
+            && let Some(stored) = ready.next()?
+        {
+            if !names.contains(stored.get_ref(NAME)?.as_str().map_err(rusqlite::Error::from)?) {
+                continue;
+            }
+            let (seq, id) = (stored.get(SEQ)?, rows::read_id(stored, SEQ + 1)?);
+            if let Some(place) = self.place(id) {
+                self.touched[place].seq = Some(seq);
+                found.push((place, true));
+                continue;
+            }
+            let damaged = |error| Fault::Task(id, error);
+            let row = rows::read_row(stored).map_err(damaged)?;
+            let (home, whole) = match self.held(id) {
+                Some(task) => (Home::Held(task), true),
+                None => {
+                    let spec = rows::read_spec(id, stored).map_err(damaged)?;
+                    (Home::Read(Box::new(spec)), stored.get_ref(PAYLOAD)? != rusqlite::types::ValueRef::Null)
+                }
+            };
+            self.touched.push(Touched { seq: Some(seq), row, home, twins: Vec::new() });
+            found.push((self.touched.len() - 1, whole));
+        }
+        Ok(found)
+    }
+
+    /// Reads a payload that was too large to be read on the way.
+    fn read_payload(&mut self, place: usize) -> Result<(), Fault> {
+        let touched = &mut self.touched[place];
+        if let Home::Read(spec) = &mut touched.home {
+            let mut statement = self.conn.prepare_cached(schema::PAYLOAD)?;
+            spec.payload = statement.query_row([touched.seq], |stored| stored.get::<_, Vec<u8>>(0))?.into();
         }
         Ok(())
     }

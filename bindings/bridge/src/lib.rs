@@ -1,0 +1,13 @@
+//! The half of a binding that no language is special in.
+//!
+//! [`App`] is an application before, while and after it has an engine: its settings, its handlers, and the engine
+//! that is made on first use. [`set_option`] reads the options of a submit from plain values, by name, with messages
+//! for people. What remains for a binding is to turn its language's values into [`Value`]s and bytes, and to run
+//! handlers.
+#![forbid(unsafe_code)]
+
+mod app;
+mod options;
+
+pub use app::{App, HandlerFactory, Settings};
+pub use options::{Value, set_option, settings_from};

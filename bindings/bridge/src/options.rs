@@ -1,0 +1,239 @@
+//! Options by name, from values of any language.
+
+use std::time::Duration;
+
+use taskloom::Durability;
+use taskloom_model::{Code, Error, Options, Result, RetryPolicy, Timestamp, When, nearest};
+
+use crate::Settings;
+
+/// A value as a binding hands it over.
+#[derive(Clone, Debug)]
+pub enum Value {
+    /// Nothing: the option is not set.
+    None,
+    /// True or false.
+    Bool(bool),
+    /// A whole number.
+    Int(i64),
+    /// A number; durations are in seconds.
+    Float(f64),
+    /// A text.
+    Text(String),
+    /// A point in time, in microseconds since the epoch.
+    At(i64),
+    /// A retry policy: base and cap in seconds.
+    Retry {
+        /// The longest wait after the first failure.
+        base: f64,
+        /// By how much it grows.
+        factor: f64,
+        /// The longest wait of all.
+        cap: f64,
+    },
+    /// Something else; its type's name.
+    Other(String),
+}
+
+impl Value {
+    fn describe(&self) -> String {
+        match self {
+            Self::None => "nothing".into(),
+            Self::Bool(value) => value.to_string(),
+            Self::Int(value) => value.to_string(),
+            Self::Float(value) => value.to_string(),
+            Self::Text(value) => format!("{value:?}"),
+            Self::At(micros) => Timestamp::from_micros(*micros).to_string(),
+            Self::Retry { .. } => "a retry policy".into(),
+            Self::Other(kind) => format!("a value of type {kind}"),
+        }
+    }
+
+    fn wrong(&self, name: &str, wanted: &str) -> Error {
+        Error::new(Code::InvalidOption, format!("{name} is {}; it must be {wanted}", self.describe()))
+    }
+
+    fn text(&self, name: &str) -> Result<String> {
+        match self {
+            Self::Text(text) => Ok(text.clone()),
+            other => Err(other.wrong(name, "a text")),
+        }
+    }
+
+    fn count(&self, name: &str, least: i64, most: i64) -> Result<i64> {
+        match self {
+            Self::Int(count) if (least..=most).contains(count) => Ok(*count),
+            other => Err(other.wrong(name, &format!("a whole number from {least} to {most}"))),
+        }
+    }
+
+    fn span(&self, name: &str) -> Result<Duration> {
+        let seconds = match self {
+            Self::Int(seconds) => *seconds as f64,
+            Self::Float(seconds) => *seconds,
+            other => return Err(other.wrong(name, "a duration (seconds, or a timedelta)")),
+        };
+        Duration::try_from_secs_f64(seconds)
+            .map_err(|_| self.wrong(name, "a duration of at least 0 seconds"))
+    }
+
+    fn when(&self, name: &str) -> Result<When> {
+        match self {
+            Self::At(micros) => Ok(When::At(Timestamp::from_micros(*micros))),
+            other => other.span(name).map(When::In),
+        }
+    }
+}
+
+/// The options of a submit that are available, for messages.
+const AVAILABLE: &[&str] = &[
+    "id", "queue", "priority", "delay", "eta", "expires", "timeout", "retries", "retry", "max_crashes",
+];
+
+/// Options that this version knows of and refuses.
+const LATER: &[&str] = &[
+    "deadline", "tags", "unique_key", "unique_for", "on_conflict", "key", "concurrency", "rate", "depends_on",
+    "requires", "agent", "metadata", "correlation_id", "traceparent", "tx", "executor", "version", "namespace", "replace",
+    "on_success", "on_retry", "on_failure", "allow_unknown",
+];
+
+/// Settings of an application that this version knows of and refuses.
+const SETTINGS_LATER: &[&str] =
+    &["queues", "capacity", "on_full", "payloads", "retention", "lease", "require_metadata", "name"];
+
+const SETTINGS: &[&str] = &["workers", "max_in_flight", "durability"];
+
+fn unknown(what: &str, name: &str, available: &[&str], later: &[&str]) -> Error {
+    if later.contains(&name) {
+        return Error::new(Code::NotAvailable, format!("the {what} {name} is not available in this version"))
+            .hint(format!("leave it out; there are: {}", available.join(", ")));
+    }
+    let error = Error::new(Code::InvalidOption, format!("there is no {what} {name}"));
+    match nearest(name, available.iter().copied()) {
+        Some(near) => error.hint(format!("did you mean {near}?")),
+        None => error.hint(format!("there are: {}", available.join(", "))),
+    }
+}
+
+/// Sets one option of a submit by its name.
+///
+/// Errors: `InvalidOption` naming the option and its value, `NotAvailable` for one that is not built yet.
+pub fn set_option(options: &mut Options, name: &str, value: &Value) -> Result<()> {
+    if matches!(value, Value::None) {
+        return if AVAILABLE.contains(&name) || LATER.contains(&name) {
+            Ok(())
+        } else {
+            Err(unknown("option", name, AVAILABLE, LATER))
+        };
+    }
+    match name {
+        "id" => options.id = Some(value.text(name)?.parse()?),
+        "queue" => options.queue = Some(value.text(name)?),
+        "priority" => options.priority = Some(value.text(name)?.parse()?),
+        "delay" | "eta" if options.eta.is_some() => {
+            return Err(Error::new(Code::InvalidOption, "delay and eta are both given")
+                .hint("use delay for a time from now, eta for a point in time"));
+        }
+        "delay" => options.eta = Some(When::In(value.span(name)?)),
+        "eta" => match value {
+            Value::At(_) => options.eta = Some(value.when(name)?),
+            other => return Err(other.wrong(name, "a point in time").hint("for a time from now there is delay")),
+        },
+        "expires" => options.expires = Some(value.when(name)?),
+        "timeout" => options.timeout = Some(value.span(name)?),
+        "retries" => options.retries = Some(value.count(name, 0, i64::from(u32::MAX))? as u32),
+        "max_crashes" => options.max_crashes = Some(value.count(name, 1, i64::from(u8::MAX))? as u8),
+        "retry" => match value {
+            Value::Retry { base, factor, cap } => {
+                let base = Value::Float(*base).span("retry base")?;
+                let cap = Value::Float(*cap).span("retry cap")?;
+                options.retry = Some(RetryPolicy { base, factor: *factor, cap });
+            }
+            other => {
+                return Err(other.wrong(name, "a Retry(base, factor, cap)").hint("how often it is tried again is retries"));
+            }
+        },
+        other => return Err(unknown("option", other, AVAILABLE, LATER)),
+    }
+    Ok(())
+}
+
+/// Settings of an application, by name.
+///
+/// Errors: as [`set_option`].
+pub fn settings_from(url: &str, values: &[(String, Value)]) -> Result<Settings> {
+    let mut settings = Settings { url: url.to_owned(), ..Settings::default() };
+    for (name, value) in values {
+        if matches!(value, Value::None) {
+            continue;
+        }
+        match name.as_str() {
+            "workers" => settings.workers = Some(value.count(name, 1, 10_000)? as usize),
+            "max_in_flight" => settings.max_in_flight = Some(value.count(name, 1, 1_000_000)? as usize),
+            "durability" => {
+                settings.durability = match value.text(name)?.as_str() {
+                    "disk" => Durability::Disk,
+                    "process" => Durability::Process,
+                    _ => return Err(value.wrong(name, "\"disk\" or \"process\"")),
+                };
+            }
+            other => return Err(unknown("setting", other, SETTINGS, SETTINGS_LATER)),
+        }
+    }
+    Ok(settings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(name: &str, value: Value) -> Result<Options> {
+        let mut options = Options::default();
+        set_option(&mut options, name, &value)?;
+        options.validate()?;
+        Ok(options)
+    }
+
+    #[test]
+    fn good_values() {
+        assert_eq!(set("delay", Value::Float(1.5)).unwrap().eta, Some(When::In(Duration::from_millis(1500))));
+        assert_eq!(set("retries", Value::Int(3)).unwrap().retries, Some(3));
+        assert_eq!(set("queue", Value::None).unwrap(), Options::default());
+    }
+
+    #[test]
+    fn bad_values_are_named() {
+        for (name, value, message) in [
+            ("timeout", Value::Float(-1.0), "timeout is -1; it must be a duration of at least 0 seconds"),
+            ("timeout", Value::Float(f64::NAN), "timeout is NaN; it must be a duration of at least 0 seconds"),
+            ("timeout", Value::Text("3s".into()), "timeout is \"3s\"; it must be a duration"),
+            ("timeout", Value::Int(0), "timeout is 0: every attempt would time out at once"),
+            ("retries", Value::Int(-1), "retries is -1; it must be a whole number from 0"),
+            ("retries", Value::Bool(true), "retries is true; it must be a whole number"),
+            ("priority", Value::Text("hihg".into()), "priority \"hihg\" is not known"),
+            ("eta", Value::Int(3), "eta is 3; it must be a point in time"),
+            ("id", Value::Text("x".into()), "id \"x\" is not a UUID"),
+            ("prioritty", Value::Int(1), "there is no option prioritty"),
+            ("tags", Value::Other("list".into()), "the option tags is not available in this version"),
+        ] {
+            let error = set(name, value).unwrap_err();
+            assert!(error.message().starts_with(message), "{error}");
+        }
+        let hint = set("prioritty", Value::Int(1)).unwrap_err();
+        assert_eq!(hint.hint_text(), Some("did you mean priority?"));
+    }
+
+    #[test]
+    fn settings() {
+        let settings = settings_from("memory:", &[("workers".into(), Value::Int(2))]).unwrap();
+        assert_eq!(settings.workers, Some(2));
+        for (name, value, code) in [
+            ("workers", Value::Int(0), Code::InvalidOption),
+            ("durability", Value::Text("tape".into()), Code::InvalidOption),
+            ("wrokers", Value::Int(2), Code::InvalidOption),
+            ("payloads", Value::Text("reference".into()), Code::NotAvailable),
+        ] {
+            assert_eq!(settings_from("memory:", &[(name.into(), value)]).unwrap_err().code(), code);
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The few calls into CPython for which pyo3 has no safe form.
+//!
+//! # A thread that is torn down inside Python
+//! When the interpreter ends while a worker thread is in a handler (or waits for the GIL), CPython before 3.14 ends
+//! that thread with `pthread_exit`, which unwinds its stack. Unwinding through Rust frames that do not expect it
+//! aborts the process: a program that was about to exit with 0 dies of a signal. So every place where that can begin
+//! has a [`HangOnUnwind`] just above it, and is reached through functions that are declared to unwind. The guard's
+//! destructor never returns: the thread stays where it is, as CPython 3.14 does it, and ends with the process.
+#![allow(unsafe_code, reason = "calls into CPython that pyo3 has no safe form for")]
+
+use std::ffi::{c_int, c_ulong};
+use std::ptr;
+
+use pyo3::ffi::PyObject;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+mod raw {
+    use std::ffi::{c_int, c_ulong};
+
+    use pyo3::ffi::PyObject;
+
+    // pyo3-ffi declares these as not unwinding, which is what must not be assumed here.
+    unsafe extern "C-unwind" {
+        pub(super) fn PyObject_Call(callable: *mut PyObject, args: *mut PyObject, kwargs: *mut PyObject) -> *mut PyObject;
+        pub(super) fn PyThreadState_SetAsyncExc(thread: c_ulong, exception: *mut PyObject) -> c_int;
+        pub(super) fn PyThread_get_thread_ident() -> c_ulong;
+    }
+}
+
+/// Keeps a thread that is being torn down from unwinding any further.
+pub(crate) struct HangOnUnwind(());
+
+impl HangOnUnwind {
+    /// Runs `body`; if it is unwound by anything but a Rust panic, this thread goes no further.
+    pub(crate) fn around<T>(body: impl FnOnce() -> T) -> T {
+        let guard = Self(());
+        let value = body();
+        std::mem::forget(guard);
+        value
+    }
+}
+
+impl Drop for HangOnUnwind {
+    fn drop(&mut self) {
+        while !std::thread::panicking() {
+            std::thread::park();
+        }
+    }
+}
+
+/// `callable(*args, **kwargs)`, on a thread that may be torn down meanwhile.
+pub(crate) fn call<'py>(
+    callable: &Bound<'py, PyAny>,
+    args: &Bound<'py, PyTuple>,
+    kwargs: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let kwargs = kwargs.map_or(ptr::null_mut(), Bound::as_ptr);
+    // SAFETY: all three are live objects of the right types, and the thread is attached, as `Bound` proves.
+    let result = HangOnUnwind::around(|| unsafe { raw::PyObject_Call(callable.as_ptr(), args.as_ptr(), kwargs) });
+    // SAFETY: the call returns a new reference, or null with an exception set.
+    unsafe { Bound::from_owned_ptr_or_err(callable.py(), result) }
+}
+
+/// The calling thread, as CPython names it.
+pub(crate) fn thread_ident() -> c_ulong {
+    // SAFETY: may be called on any thread at any time.
+    unsafe { raw::PyThread_get_thread_ident() }
+}
+
+/// Has a thread raise an exception at its next instruction of Python; whether there is such a thread.
+pub(crate) fn raise_in(_: Python<'_>, thread: c_ulong, exception: &Bound<'_, PyAny>) -> bool {
+    set_async_exception(thread, exception.as_ptr()) > 0
+}
+
+/// Takes back what [`raise_in`] has left with a thread that has not raised it yet.
+pub(crate) fn take_back(_: Python<'_>, thread: c_ulong) {
+    set_async_exception(thread, ptr::null_mut());
+}
+
+fn set_async_exception(thread: c_ulong, exception: *mut PyObject) -> c_int {
+    // SAFETY: callers are attached (they hold a `Python` token); the exception is a live object or null, and the
+    // interpreter takes its own reference.
+    unsafe { raw::PyThreadState_SetAsyncExc(thread, exception) }
+}

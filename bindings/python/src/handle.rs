@@ -1,0 +1,261 @@
+//! `TaskHandle`: a submitted task, as its submitter sees it.
+
+use std::time::Duration;
+
+use pyo3::exceptions::{PyStopIteration, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyType};
+use taskloom_engine::Handle;
+use taskloom_model::{Code, Error, Row};
+
+use crate::callbacks::call_soon;
+use crate::decode::decode_any;
+use crate::errors::{helper_in, to_python};
+use crate::ffi::HangOnUnwind;
+use crate::host::PyHost;
+use crate::plan::Plan;
+use crate::port::Port;
+use crate::waiting::on_main_thread;
+
+/// How often a wait on the main thread looks for Ctrl-C.
+const SIGNALS: Duration = Duration::from_millis(50);
+
+/// A submitted task. See `TaskHandle` in `taskloom/_native.pyi`.
+#[pyclass(frozen, module = "taskloom")]
+pub(crate) struct TaskHandle {
+    handle: Handle,
+    plan: Option<Py<Plan>>,
+}
+
+impl TaskHandle {
+    pub(crate) fn new(handle: Handle, plan: Option<Py<Plan>>) -> Self {
+        Self { handle, plan }
+    }
+
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    fn row<T>(&self, look: impl FnOnce(&Row) -> T) -> T {
+        self.handle.task().with_row(look)
+    }
+
+    /// The outcome of a task that has ended.
+    fn value(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        match self.handle.outcome() {
+            Ok(bytes) => match &self.plan {
+                Some(plan) => plan.get().decode_result(py, &bytes),
+                None => decode_any(py, &bytes),
+            },
+            Err(error) => Err(self.exception(py, &error)),
+        }
+    }
+
+    /// The exception for a task that did not succeed. `_failures.outcome` makes it, of the parts.
+    fn exception(&self, py: Python<'_>, error: &Error) -> PyErr {
+        if !matches!(error.code(), Code::TaskFailed | Code::TaskTimedOut | Code::TaskCancelled) {
+            return to_python(py, error);
+        }
+        let make = || -> PyResult<PyErr> {
+            let reason = self.row(|row| row.history.as_ref().and_then(|history| history.reason.clone()));
+            let cause = PyHost::of(self.handle.task()).and_then(|host| host.exception(py));
+            let outcome = helper_in(py, "taskloom._failures", "outcome")?;
+            let class = format!("{:?}", error.kind());
+            let made = outcome.call1((class, error.message(), self.errors(py)?, reason, cause))?;
+            Ok(PyErr::from_value(made))
+        };
+        make().unwrap_or_else(|error| error)
+    }
+}
+
+#[pymethods]
+impl TaskHandle {
+    #[getter]
+    fn id(&self) -> String {
+        self.handle.id().to_string()
+    }
+
+    #[getter]
+    fn name(&self) -> &'static str {
+        self.handle.task().spec().name.as_str()
+    }
+
+    #[getter]
+    fn queue(&self) -> &'static str {
+        self.handle.task().spec().queue.as_str()
+    }
+
+    #[getter]
+    fn state(&self) -> &'static str {
+        self.handle.state().as_str()
+    }
+
+    fn done(&self) -> bool {
+        self.handle.is_done()
+    }
+
+    #[getter]
+    fn attempt(&self) -> u32 {
+        self.row(|row| row.attempt)
+    }
+
+    #[getter]
+    fn failures(&self) -> u32 {
+        self.row(|row| row.failures)
+    }
+
+    /// `(value, message, seconds since the epoch)`; `Progress` is made of it in Python.
+    #[getter]
+    fn progress(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        let told = self.row(|row| row.history.as_ref().and_then(|history| history.progress.clone()));
+        told.map(|told| {
+            let at = told.at.micros() as f64 / 1e6;
+            let make = helper_in(py, "taskloom._context", "_progress")?;
+            Ok(make.call1((told.value, told.message, at))?.unbind())
+        })
+        .transpose()
+    }
+
+    #[getter]
+    fn errors<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let errors = self.row(|row| row.errors().to_vec());
+        let make = helper_in(py, "taskloom._failures", "AttemptError")?;
+        let list = PyList::empty(py);
+        for error in errors {
+            let at = error.at.micros() as f64 / 1e6;
+            list.append(make.call1((error.kind, error.message, error.backtrace, error.attempt, at))?)?;
+        }
+        Ok(list)
+    }
+
+    #[pyo3(signature = (timeout = None))]
+    fn result(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
+        if !self.handle.is_done() {
+            self.wait(py, seconds(timeout)?)?;
+        }
+        self.value(py)
+    }
+
+    #[pyo3(signature = (reason = None))]
+    fn cancel(&self, py: Python<'_>, reason: Option<&str>) -> PyResult<bool> {
+        py.detach(|| self.handle.cancel(reason)).map_err(|error| to_python(py, &error))
+    }
+
+    fn add_done_callback(slf: &Bound<'_, Self>, function: Py<PyAny>) -> PyResult<()> {
+        if !function.bind(slf.py()).is_callable() {
+            return Err(PyTypeError::new_err("add_done_callback takes a function of the handle"));
+        }
+        let own = slf.clone().unbind();
+        slf.get().handle.task().observe(move |_| call_soon(function, own.into_any()));
+        Ok(())
+    }
+
+    fn __await__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        let own = slf.get();
+        if own.handle.is_done() {
+            return Ok(Ready::new(own.value(py)).into_pyobject(py)?.into_any().unbind());
+        }
+        own.check_waitable(py)?;
+        let future = helper_in(py, "taskloom._loop", "await_handle")?.call1((slf,))?;
+        Ok(future.call_method0("__await__")?.unbind())
+    }
+
+    /// Has `then` called on the port's loop when the task has ended.
+    fn _expect(&self, port: &Bound<'_, Port>, then: Py<PyAny>) {
+        let (key, arrivals) = port.get().expect(then);
+        self.handle.task().observe(move |_| arrivals.arrive(key));
+    }
+
+    #[classmethod]
+    fn __class_getitem__(cls: &Bound<'_, PyType>, _item: &Bound<'_, PyAny>) -> Py<PyType> {
+        cls.clone().unbind()
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<TaskHandle {} {} {}>", self.handle.task().spec().name, self.handle.id(), self.handle.state())
+    }
+}
+
+impl TaskHandle {
+    /// Refuses a wait that only the waiting thread could end.
+    fn check_waitable(&self, py: Python<'_>) -> PyResult<()> {
+        self.handle.check_waitable().map_err(|error| to_python(py, &error))
+    }
+
+    fn wait(&self, py: Python<'_>, timeout: Option<Duration>) -> PyResult<()> {
+        if timeout.is_none() {
+            self.check_waitable(py)?;
+        }
+        let check = helper_in(py, "taskloom._loop", "check_not_on_its_loop")?;
+        check.call1((self.name(), self.handle.task().spec().name.as_str()))?;
+        wait_for(py, timeout, |slice| self.handle.wait(slice)).map(|_| ())
+    }
+}
+
+/// Waits outside Python, in slices on the main thread, so that Ctrl-C is heard; whether what was waited for has come.
+pub(crate) fn wait_for(
+    py: Python<'_>,
+    timeout: Option<Duration>,
+    wait: impl Fn(Option<Duration>) -> Result<bool, Error> + Sync,
+) -> PyResult<bool> {
+    let detached = |span: Option<Duration>| {
+        HangOnUnwind::around(|| py.detach(|| wait(span))).map_err(|error| to_python(py, &error))
+    };
+    if !on_main_thread() {
+        return detached(timeout);
+    }
+    let mut left = timeout;
+    loop {
+        let slice = left.map_or(SIGNALS, |left| left.min(SIGNALS));
+        if detached(Some(slice))? {
+            return Ok(true);
+        }
+        py.check_signals()?;
+        if let Some(rest) = &mut left {
+            *rest = rest.saturating_sub(slice);
+            if rest.is_zero() {
+                return Ok(false);
+            }
+        }
+    }
+}
+
+/// A timeout in seconds, or as a timedelta.
+pub(crate) fn seconds(value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Duration>> {
+    let Some(value) = value.filter(|value| !value.is_none()) else { return Ok(None) };
+    let py = value.py();
+    let seconds: f64 = helper_in(py, "taskloom._options", "seconds")?.call1(("timeout", value))?.extract()?;
+    // More than a Duration holds is for ever.
+    Ok(Duration::try_from_secs_f64(seconds).ok())
+}
+
+/// An await that is over before it began.
+#[pyclass(module = "taskloom._native")]
+pub(crate) struct Ready(Option<PyResult<Py<PyAny>>>);
+
+impl Ready {
+    pub(crate) fn new(value: PyResult<Py<PyAny>>) -> Self {
+        Self(Some(value))
+    }
+}
+
+#[pymethods]
+impl Ready {
+    fn __await__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__(&mut self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        match self.0.take() {
+            // The value goes into a tuple of its own, or a result that is a tuple would be taken for the arguments.
+            Some(Ok(value)) => Err(PyStopIteration::new_err((value,))),
+            Some(Err(error)) => Err(error),
+            None => Err(to_python(py, &Error::new(Code::InvalidOption, "this await is over"))),
+        }
+    }
+}

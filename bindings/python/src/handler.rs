@@ -1,0 +1,136 @@
+//! Python functions as handlers: calling them, and what their returning or raising means.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pyo3::exceptions::PyBaseException;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyString, PyTuple};
+use taskloom_engine::{Attempt, Blocking, Failed, Outcome};
+use taskloom_store::Task;
+
+use crate::context::{CURRENT, NativeAttempt};
+use crate::errors::helper_in;
+use crate::ffi;
+use crate::host::PyHost;
+use crate::plan::Plan;
+use crate::runtime::interruptible;
+
+/// What a registered function is run with.
+pub(crate) struct Parts {
+    pub(crate) function: Py<PyAny>,
+    pub(crate) plan: Py<Plan>,
+    /// `Context`, to be called with a [`NativeAttempt`].
+    pub(crate) context: Py<PyAny>,
+}
+
+/// A `def` handler, for a worker thread.
+pub(crate) struct BlockingHandler(pub(crate) Arc<Parts>);
+
+/// An `async def` handler, for an event loop.
+pub(crate) struct AsyncHandler(pub(crate) Arc<Parts>);
+
+/// Whether no attempt can follow the task's current one, so that it may use up what was kept for attempts. A lost
+/// worker takes what was kept with it anyway.
+pub(crate) fn is_only_attempt(task: &Task) -> bool {
+    task.spec().retries == 0
+}
+
+impl Blocking for BlockingHandler {
+    fn run(&self, attempt: &Attempt) -> Outcome {
+        // The worker thread is attached already; this is a look at a thread-local count.
+        Python::attach(|py| {
+            let previous = CURRENT.replace(Some(attempt.clone()));
+            let outcome = match self.call(py, attempt) {
+                Ok(value) => succeeded(py, &self.0, attempt, &value),
+                Err(error) => failed(py, attempt, error),
+            };
+            CURRENT.set(previous);
+            outcome
+        })
+    }
+}
+
+impl BlockingHandler {
+    fn call<'py>(&self, py: Python<'py>, attempt: &Attempt) -> PyResult<Bound<'py, PyAny>> {
+        let parts = &self.0;
+        let task = attempt.task();
+        let (args, kwargs) = parts.plan.get().decode_call(py, &task.spec().payload, |py| {
+            parts.context.call1(py, (NativeAttempt::new(attempt.clone()),))
+        })?;
+        let variables = match PyHost::of(task) {
+            Some(host) => host.context_for(py, is_only_attempt(task))?,
+            None => None,
+        };
+        let running = (task.id(), attempt.fence().attempt);
+        match variables {
+            Some(variables) => {
+                let run = variables.bind(py).getattr(intern!(py, "run"))?;
+                let function = parts.function.bind(py);
+                let args = PyTuple::new(py, std::iter::once(function.clone()).chain(args.iter()).collect::<Vec<_>>())?;
+                interruptible(py, running, || ffi::call(&run, &args, kwargs.as_ref()))
+            }
+            // Submitted by another process or language: there are no variables to run with.
+            None => interruptible(py, running, || ffi::call(parts.function.bind(py), &args, kwargs.as_ref())),
+        }
+    }
+}
+
+/// The outcome of a handler that returned.
+pub(crate) fn succeeded(py: Python<'_>, parts: &Parts, attempt: &Attempt, value: &Bound<'_, PyAny>) -> Outcome {
+    match parts.plan.get().encode_result(py, value) {
+        Ok(result) => {
+            if let Some(host) = PyHost::of(attempt.task()) {
+                host.forget_context();
+            }
+            Outcome::Succeeded { result: result.into_boxed_slice(), metadata: None }
+        }
+        Err(error) => {
+            // Another attempt would return the like of it again.
+            let mut failure = describe(py, error.value(py).as_any());
+            failure.permanent = true;
+            keep(py, attempt, &error);
+            Outcome::Failed(failure)
+        }
+    }
+}
+
+/// The outcome of a handler that raised.
+pub(crate) fn failed(py: Python<'_>, attempt: &Attempt, error: PyErr) -> Outcome {
+    let failure = describe(py, error.value(py).as_any());
+    keep(py, attempt, &error);
+    Outcome::Failed(failure)
+}
+
+/// Keeps the exception for those in this process who ask for the result, without its frames.
+fn keep(py: Python<'_>, attempt: &Attempt, error: &PyErr) {
+    if let Some(host) = PyHost::of(attempt.task()) {
+        let value: &Bound<'_, PyBaseException> = error.value(py);
+        host.keep_exception(value.clone().into_any().unbind());
+    }
+}
+
+/// Type, message, traceback, and what the exception asks for. `_failures.describe` knows; if even that fails (an
+/// exception whose `__str__` raises, say), the type's name must do.
+fn describe(py: Python<'_>, error: &Bound<'_, PyAny>) -> Failed {
+    type Described = (String, String, String, bool, Option<f64>);
+    let described: PyResult<Described> =
+        helper_in(py, "taskloom._failures", "describe").and_then(|describe| describe.call1((error,))?.extract());
+    match described {
+        Ok((kind, message, backtrace, permanent, retry_after)) => Failed {
+            kind,
+            message,
+            backtrace,
+            permanent,
+            retry_after: retry_after.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
+        },
+        Err(_) => Failed {
+            kind: error.get_type().name().map_or_else(|_| "Exception".into(), |name: Bound<'_, PyString>| name.to_string()),
+            message: "(the exception cannot be described)".into(),
+            backtrace: String::new(),
+            permanent: false,
+            retry_after: None,
+        },
+    }
+}

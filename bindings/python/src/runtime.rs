@@ -1,0 +1,140 @@
+//! Python around the engine's worker threads: attaching, letting go, interrupting.
+//!
+//! # Interrupts
+//! A handler whose attempt was called off gets an exception in its own thread (`PyThreadState_SetAsyncExc`). It must
+//! never land in the next task, nor in our own code. Each worker thread has a [`Slot`] that names the attempt whose
+//! handler runs *at this moment*. The interrupter raises the exception only while it is attached and holds the slot's
+//! lock, and only if the slot names that very attempt. The worker empties the slot, attached and under the same lock,
+//! as soon as the handler has returned, and takes back an exception that was left with the thread but not raised yet.
+//! Between the handler's return and that moment the thread runs no Python, so the exception cannot be raised there.
+//!
+//! The interrupter is a thread of its own, because to interrupt one must attach, and the engine's services must not
+//! wait for the GIL. It is started by the first interrupt.
+
+use std::cell::RefCell;
+use std::ffi::c_ulong;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+use taskloom_engine::Runtime;
+use taskloom_model::{Fence, TaskId};
+use taskloom_store::Task;
+
+use crate::errors::interrupt_class;
+use crate::ffi::{self, HangOnUnwind};
+use crate::lane::Lane;
+
+type Running = (TaskId, u32);
+
+/// A worker thread's place, as the interrupter sees it.
+struct Slot {
+    thread: c_ulong,
+    state: Mutex<SlotState>,
+}
+
+#[derive(Default)]
+struct SlotState {
+    running: Option<Running>,
+    /// Whether an exception was left with the thread for this attempt.
+    armed: bool,
+}
+
+thread_local! {
+    static SLOT: RefCell<Option<Arc<Slot>>> = const { RefCell::new(None) };
+}
+
+/// The Python side of an application's worker threads.
+#[derive(Default)]
+pub(crate) struct PyRuntime {
+    slots: Mutex<Vec<Arc<Slot>>>,
+    interrupter: Mutex<Option<Sender<Running>>>,
+    /// The event loop's side, which interrupts its own tasks.
+    lane: Mutex<Weak<Lane>>,
+}
+
+impl PyRuntime {
+    pub(crate) fn set_lane(&self, lane: Weak<Lane>) {
+        *self.lane.lock() = lane;
+    }
+
+    fn interrupt_now(slots: &[Arc<Slot>], lane: Option<Arc<Lane>>, running: Running) {
+        Python::attach(|py| {
+            for slot in slots {
+                let mut state = slot.state.lock();
+                if state.running == Some(running) {
+                    if let Ok(class) = interrupt_class(py) {
+                        state.armed |= ffi::raise_in(py, slot.thread, class);
+                    }
+                    return;
+                }
+            }
+            if let Some(lane) = lane {
+                lane.cancel(py, running);
+            }
+        });
+    }
+
+    /// The interrupter thread: ends when the runtime is gone.
+    fn interrupter(runtime: &Weak<Self>, orders: &Receiver<Running>) {
+        for running in orders {
+            let Some(runtime) = runtime.upgrade() else { return };
+            let slots = runtime.slots.lock().clone();
+            let lane = runtime.lane.lock().upgrade();
+            drop(runtime);
+            HangOnUnwind::around(|| Self::interrupt_now(&slots, lane, running));
+        }
+    }
+}
+
+/// The runtime as the engine holds it.
+pub(crate) struct Shared(pub(crate) Arc<PyRuntime>);
+
+impl Runtime for Shared {
+    fn attached(&self, life: &mut dyn FnMut()) {
+        let slot = Arc::new(Slot { thread: ffi::thread_ident(), state: Mutex::default() });
+        self.0.slots.lock().push(Arc::clone(&slot));
+        SLOT.set(Some(Arc::clone(&slot)));
+        HangOnUnwind::around(|| Python::attach(|_| life()));
+        SLOT.set(None);
+        self.0.slots.lock().retain(|other| !Arc::ptr_eq(other, &slot));
+    }
+
+    fn detached(&self, wait: &mut (dyn FnMut() + Send)) {
+        HangOnUnwind::around(|| Python::attach(|py| py.detach(wait)));
+    }
+
+    fn interrupt(&self, task: &Arc<Task>, fence: Fence) {
+        let mut interrupter = self.0.interrupter.lock();
+        let sender = interrupter.get_or_insert_with(|| {
+            let (sender, orders) = channel();
+            let runtime = Arc::downgrade(&self.0);
+            // Without the thread there are no interrupts, and handlers end when they end.
+            let _ = taskloom_engine::spawn_thread("taskloom-interrupter", move || Self::interrupter_life(&runtime, &orders));
+            sender
+        });
+        // A closed channel means that the thread could not be started.
+        let _ = sender.send((task.id(), fence.attempt));
+    }
+}
+
+impl Shared {
+    fn interrupter_life(runtime: &Weak<PyRuntime>, orders: &Receiver<Running>) {
+        PyRuntime::interrupter(runtime, orders);
+    }
+}
+
+/// Runs a handler on this worker thread such that it, and nothing else, can be interrupted.
+pub(crate) fn interruptible<T>(py: Python<'_>, running: Running, handler: impl FnOnce() -> T) -> T {
+    let slot = SLOT.with_borrow(Clone::clone);
+    let Some(slot) = slot else { return handler() };
+    slot.state.lock().running = Some(running);
+    let value = handler();
+    let mut state = slot.state.lock();
+    state.running = None;
+    if std::mem::take(&mut state.armed) {
+        ffi::take_back(py, slot.thread);
+    }
+    value
+}

@@ -1,0 +1,230 @@
+//! The clauses of the contract.
+//!
+//! Each is a function that is handed a [`Harness`], makes the store that it needs, and panics if the store breaks the
+//! clause. They use nothing but the [`Store`] trait, so they hold for a store that keeps rows in the tasks themselves
+//! and for one that keeps them in another machine. Whether a clause that needs a second opening of the store runs
+//! depends on [`Harness::again`]; whether dependencies and schedules must work or be refused, on the store's
+//! [`Capability`](taskloom_store::Capability).
+//!
+//! [`conformance!`](crate::conformance!) turns them into tests. A clause that is missing from its list fails a test
+//! of this crate.
+
+use std::sync::Arc;
+
+use taskloom_store::Store;
+
+pub mod batches;
+pub mod capability;
+pub mod changes;
+pub mod claiming;
+pub mod durable;
+pub mod fencing;
+pub mod inserting;
+pub mod owners;
+pub mod reading;
+pub mod residents;
+pub mod times;
+
+/// Makes the stores that the clauses try.
+pub trait Harness {
+    /// An empty store.
+    fn fresh(&self) -> Arc<dyn Store>;
+
+    /// The place of the last fresh store, opened once more; the first opening may still be in use. `None` if what a
+    /// store keeps ends with it.
+    fn again(&self) -> Option<Arc<dyn Store>> {
+        None
+    }
+}
+
+/// Expands to one `#[test]` per clause of the contract. The expression is evaluated for each, and must give
+/// something that implements [`Harness`](crate::Harness).
+#[macro_export]
+macro_rules! conformance {
+    ($harness:expr) => {
+        $crate::clauses! { $harness;
+            inserting {
+                a_task_is_kept_as_it_was_admitted
+                first_states_are_kept
+                a_group_is_inserted_as_a_whole_or_not_at_all
+                a_duplicate_inside_a_group_refuses_the_group
+                a_duplicate_across_groups_refuses_the_later_one
+                what_a_refused_group_named_is_free
+                an_id_stays_taken_when_its_task_has_ended
+                a_duplicate_is_told_with_its_id
+                payloads_survive_byte_for_byte
+                results_survive_byte_for_byte
+                unusual_texts_survive
+                the_ends_of_time_survive
+                nothing_is_inserted_by_nothing
+            }
+            claiming {
+                queues_come_in_the_order_asked_for
+                priority_comes_first_within_a_queue
+                the_longest_eligible_comes_first_within_a_priority
+                the_first_to_arrive_comes_first_of_equals
+                no_more_than_the_limit
+                only_for_the_named_handlers
+                only_from_the_named_queues
+                only_queued_tasks
+                a_claimed_task_runs_for_the_claimer
+                a_claim_brings_the_whole_task
+                a_task_is_claimed_once
+                inserts_of_the_batch_are_seen
+                commits_of_the_batch_are_seen
+                a_known_task_is_claimed_by_a_commit
+                each_claim_is_another_attempt
+            }
+            fencing {
+                a_report_of_another_owner_is_refused
+                a_report_of_another_attempt_is_refused
+                a_report_about_a_task_that_does_not_run_is_refused
+                the_stores_row_decides_and_not_the_callers
+                an_old_copy_does_not_hide_the_running_attempt
+                an_old_copy_takes_nothing_back
+                two_reports_in_one_batch
+                a_cancel_and_a_report_in_one_batch
+                a_refusal_names_the_attempt_and_the_state
+            }
+            changes {
+                success_keeps_the_result
+                failures_are_retried_and_kept
+                a_permanent_failure_is_the_last
+                an_error_may_ask_for_its_own_wait
+                a_timeout_is_a_failure_that_ends_as_timed_out
+                a_suspended_task_waits_for_its_signal
+                a_sleeping_task_wakes_by_itself
+                a_released_task_is_queued_at_no_cost
+                progress_is_kept
+                a_checkpoint_is_kept_over_retries_until_it_is_cleared
+                cancelling_in_every_state
+                a_closed_key_sends_a_task_back
+                an_operator_may_skip_and_resolve
+                a_replay_is_a_new_generation
+                a_move_that_does_not_exist_is_refused
+                effects_say_what_happened
+            }
+            batches {
+                verdicts_come_in_the_order_of_the_commits
+                a_refused_commit_does_not_harm_the_others
+                a_refused_insert_does_not_harm_the_others
+                a_task_is_inserted_and_changed_in_one_batch
+                changes_of_one_task_see_each_other
+                two_copies_of_a_task_in_one_batch
+                what_a_change_spawns_comes_with_it
+                what_a_refused_change_spawns_does_not_come
+                a_spawned_duplicate_refuses_the_change
+                a_spawned_group_is_inserted_as_a_whole
+                a_spawned_task_can_be_changed_and_claimed_in_the_batch
+                the_callers_tasks_show_what_was_committed
+                an_empty_batch_does_nothing
+            }
+            times {
+                nothing_happens_early
+                an_eta_makes_eligible
+                times_come_in_their_order
+                no_more_than_the_limit_and_the_rest_is_told
+                the_next_time_is_told
+                what_is_not_started_expires
+                what_has_started_does_not_expire
+                a_deadline_ends_whatever_state_it_finds
+                a_backoff_ends
+                a_time_that_no_longer_counts_does_nothing
+                a_change_is_told_once
+            }
+            owners {
+                numbers_are_never_given_out_twice
+                owners_are_listed_until_they_are_buried
+                a_heart_beats
+                an_owner_that_was_struck_off_cannot_beat
+                burying_gives_back_what_the_owner_ran
+                burying_leaves_the_others_alone
+                burying_twice_does_nothing
+                the_third_crash_is_the_last
+                a_late_report_of_a_buried_owner_is_refused
+            }
+            reading {
+                an_unknown_id_is_nothing
+                lists_come_in_the_order_of_ids
+                lists_are_filtered
+                lists_are_read_page_by_page
+                counts_are_by_state
+                sweeping_forgets_what_ended_before
+                no_more_than_the_limit_is_swept
+            }
+            residents {
+                a_claim_finds_the_task_in_memory
+                a_claim_finds_the_task_of_its_own_batch
+                times_and_burials_find_the_task_in_memory
+                reading_finds_the_task_in_memory
+                a_task_in_memory_shows_what_was_read
+                a_settled_task_keeps_its_outcome
+            }
+            durable {
+                everything_outlives_the_store
+                the_running_tasks_of_the_dead_go_to_the_living
+                numbers_of_owners_are_not_given_out_again_later
+                two_openings_see_each_other
+                fencing_holds_between_openings
+                a_task_goes_to_one_of_two_openings
+                a_claim_elsewhere_is_seen_here
+            }
+            capability {
+                what_was_promised_is_answered
+                dependencies_are_kept_or_refused
+                schedules_are_kept_or_refused
+            }
+        }
+    };
+}
+
+/// One module per group, one test per clause. For [`conformance!`](crate::conformance!) only.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! clauses {
+    ($harness:expr; $($group:ident { $($clause:ident)* })*) => {
+        $(mod $group {
+            // The harness is named where the macro is used.
+            #[allow(unused_imports)]
+            use super::*;
+
+            $(#[test]
+            fn $clause() {
+                $crate::conformance::$group::$clause(&$harness);
+            })*
+        })*
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    /// A clause that nobody runs would be worse than none.
+    #[test]
+    fn every_clause_is_in_the_list() {
+        let list = include_str!("conformance.rs");
+        let groups = [
+            ("inserting", include_str!("conformance/inserting.rs")),
+            ("claiming", include_str!("conformance/claiming.rs")),
+            ("fencing", include_str!("conformance/fencing.rs")),
+            ("changes", include_str!("conformance/changes.rs")),
+            ("batches", include_str!("conformance/batches.rs")),
+            ("times", include_str!("conformance/times.rs")),
+            ("owners", include_str!("conformance/owners.rs")),
+            ("reading", include_str!("conformance/reading.rs")),
+            ("residents", include_str!("conformance/residents.rs")),
+            ("durable", include_str!("conformance/durable.rs")),
+            ("capability", include_str!("conformance/capability.rs")),
+        ];
+        for (group, source) in groups {
+            let (_, listed) = list.split_once(&format!("            {group} {{\n")).unwrap();
+            let (listed, _) = listed.split_once('}').unwrap();
+            let listed: Vec<&str> = listed.split_whitespace().collect();
+            let written: Vec<&str> = source
+                .lines()
+                .filter_map(|line| line.strip_prefix("pub fn "))
+                .filter_map(|line| line.split_once('(').map(|(name, _)| name))
+                .collect();
+            assert_eq!(written, listed, "conformance/{group}.rs and the list of conformance! differ");
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Looking at tasks, and forgetting them.
+
+use std::sync::Arc;
+
+use taskloom_model::{Name, Options, State, TaskId};
+use taskloom_store::{Filter, Nobody, Task};
+
+use super::Harness;
+use crate::scene::{JOB, Scene, ids};
+
+fn list(scene: &Scene, filter: &Filter) -> Vec<TaskId> {
+    ids(&scene.store.list(filter, &Nobody).unwrap())
+}
+
+/// A task that is not there is not an error.
+pub fn an_unknown_id_is_nothing(harness: &dyn Harness) {
+    let scene = Scene::new(harness);
+    scene.add(Options::default());
+    for bytes in [[0; 16], [0xFF; 16]] {
+        assert!(scene.store.get(TaskId::from_bytes(bytes), &Nobody).unwrap().is_none());
+    }
+}
+
+/// Lists are ordered by id, whatever the order of arrival.
+pub fn lists_come_in_the_order_of_ids(harness: &dyn Harness) {
+    let scene = Scene::new(harness);
+    for first in [0x80, 0x00, 0xFF, 0x7F, 0x01] {
+        let mut bytes = [0; 16];
+        bytes[0] = first;
+        scene.add(Options { id: Some(TaskId::from_bytes(bytes)), ..Options::default() });
+    }
+    let firsts: Vec<_> = list(&scene, &Filter::default()).iter().map(|id| id.as_bytes()[0]).collect();
+    assert_eq!(firsts, [0x00, 0x01, 0x7F, 0x80, 0xFF]);
+}
+
+/// Lists hold what the filter asks for, in all its parts, and show it as it is.
+pub fn lists_are_filtered(harness: &dyn Harness) {
+    let scene = Scene::new(harness);
+    let put = |queue: &str, name: &str| {
+        let task = scene.task_for(name, b"{}", Options { queue: Some(queue.into()), ..Options::default() });
+        scene.insert(&[&task]).unwrap();
+        task
+    };
+    let (a, b, c) = (put("q", "x"), put("q", "y"), put("r", "x"));
+    scene.start(&c);
+    let (q, x) = (Some(Name::new("q")), Some(Name::new("x")));
+    let all = Filter::default();
+    assert_eq!(list(&scene, &all), [a.id(), b.id(), c.id()]);
+    assert_eq!(list(&scene, &Filter { queue: q, ..all.clone() }), [a.id(), b.id()]);
+    assert_eq!(list(&scene, &Filter { name: x, ..all.clone() }), [a.id(), c.id()]);
+    assert_eq!(list(&scene, &Filter { queue: q, name: x, ..all.clone() }), [a.id()]);
+    assert_eq!(list(&scene, &Filter { state: Some(State::Running), ..all.clone() }), [c.id()]);
+    assert_eq!(list(&scene, &Filter { state: Some(State::Queued), name: x, ..all.clone() }), [a.id()]);
+    assert!(list(&scene, &Filter { state: Some(State::Failed), ..all.clone() }).is_empty());
+    assert!(list(&scene, &Filter { queue: Some(Name::new("Q")), ..all.clone() }).is_empty());
+    let shown =
+        &scene.store.list(&Filter { name: x, queue: Some(Name::new("r")), ..all }, &Nobody).unwrap()[0];
+    assert_eq!(shown.spec(), c.spec());
+    assert_eq!(shown.with_row(Clone::clone), scene.row(&c));
+}
+
+/// A long list can be read in pages, each beginning after the last id of the one before.
+pub fn lists_are_read_page_by_page(harness: &dyn Harness) {
+    let scene = Scene::new(harness);
+    let tasks: Vec<Arc<Task>> = (0..25).map(|_| scene.add(Options::default())).collect();
+    for running in tasks.iter().step_by(3) {
+        scene.start(running);
+    }
+    for state in [None, Some(State::Queued), Some(State::Running)] {
+        let whole = list(&scene, &Filter { state, ..Filter::default() });
+        let mut pages = Vec::new();
+        let mut after = None;
+        loop {
+            let page = list(&scene, &Filter { state, after, limit: 4, ..Filter::default() });
+            assert!(page.len() <= 4);
+            let Some(last) = page.last() else { break };
+            after = Some(*last);
+            pages.extend(page);
+        }
+        assert_eq!(pages, whole);
+    }
+    assert!(list(&scene, &Filter { limit: 0, ..Filter::default() }).is_empty());
+}
+
+/// Every task is counted, once, in the state that it is in.
+pub fn counts_are_by_state(harness: &dyn Harness) {
+    let scene = Scene::new(harness);
+    for (more, state) in State::ALL.iter().enumerate() {
+        for _ in 0..=more % 3 {
+            scene.in_state(*state);
+        }
+    }
+    let counts = scene.store.counts().unwrap();
+    for (more, state) in State::ALL.iter().enumerate() {
+        assert_eq!(counts.get(*state), more as u64 % 3 + 1, "{state}");
+    }
+    assert_eq!(counts.unfinished(), 1 + 2 + 3 + 1);
+}
+
+/// Only what ended before the given time is forgotten, however long ago it began.
+pub fn sweeping_forgets_what_ended_before(harness: &dyn Harness) {
+    let scene = Scene::new(harness);
+    let old: Vec<_> = State::ALL.iter().map(|state| scene.in_state(*state)).collect();
+    let running = scene.run(Options::default());
+    let boundary = scene.pass(10);
+    let new = scene.in_state(State::Succeeded);
+    scene.commit(&running, scene.succeed(1)).unwrap();
+    scene.pass(10);
+    assert_eq!(scene.store.sweep(old[0].spec().created, 100).unwrap(), 0);
+    assert_eq!(scene.store.sweep(boundary, 100).unwrap(), 6);
+    for task in &old {
+        assert_eq!(scene.knows(task), !task.state().is_terminal(), "{:?}", task.state());
+    }
+    assert!(scene.knows(&new) && scene.knows(&running));
+    assert_eq!(list(&scene, &Filter { name: Some(Name::new(JOB)), ..Filter::default() }).len(), 6);
+    assert_eq!(scene.store.sweep(boundary, 100).unwrap(), 0);
+}
+
+/// A sweep is done in steps, each of which says how much it did.
+pub fn no_more_than_the_limit_is_swept(harness: &dyn Harness) {
+    let scene = Scene::new(harness);
+    for _ in 0..10 {
+        scene.in_state(State::Cancelled);
+    }
+    let now = scene.pass(1);
+    for (limit, forgot) in [(0, 0), (4, 4), (4, 4), (4, 2), (4, 0)] {
+        assert_eq!(scene.store.sweep(now, limit).unwrap(), forgot);
+    }
+    assert_eq!(scene.store.counts().unwrap().get(State::Cancelled), 0);
+}
