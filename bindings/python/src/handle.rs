@@ -188,7 +188,7 @@ impl TaskHandle {
             self.check_waitable(py)?;
         }
         let check = helper_in(py, "taskloom._loop", "check_not_on_its_loop")?;
-        check.call1((self.name(), self.handle.task().spec().name.as_str()))?;
+        check.call1((self.name(),))?;
         wait_for(py, timeout, |slice| self.handle.wait(slice)).map(|_| ())
     }
 }

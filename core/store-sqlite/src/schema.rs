@@ -11,8 +11,9 @@
 //! # Indexes
 //! * the id, since everybody names tasks by it. Rows are addressed by `seq` all the same: an integer key makes the
 //!   table append-only and each lookup from an index one step down one tree;
-//! * `ready` holds the queued tasks in the order in which they are claimed, with what a claim must know before it
-//!   touches the table. A task leaves it when it is claimed, so its size is the backlog's, not the table's;
+//! * `ready` holds the queued tasks, one run for each queue and handler, in the order in which they are claimed. A
+//!   task leaves it when it is claimed, so its size is the backlog's, not the table's; and a claim finds its handlers'
+//!   runs without walking over the backlog of others, who may not be here;
 //! * `alarm` holds the tasks that have a time. Most have none and never touch it.
 //!
 //! Running and finished tasks are in no index but the id's. An index on the owner of running tasks would cost every
@@ -61,7 +62,7 @@ CREATE TABLE tasks (
     payload BLOB NOT NULL
 ) STRICT;
 CREATE UNIQUE INDEX task_id ON tasks (id);
-CREATE INDEX ready ON tasks (queue, priority DESC, eligible) WHERE state = 1;
+CREATE INDEX ready ON tasks (queue, name, priority DESC, eligible) WHERE state = 1;
 CREATE INDEX alarm ON tasks (due) WHERE due IS NOT NULL;
 CREATE TABLE owners (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -139,16 +140,24 @@ pub(crate) const ROW_BY_SEQ: &str = concat!("SELECT ", row!(), " FROM tasks WHER
 pub(crate) const TASK_BY_SEQ: &str = concat!("SELECT ", row!(), ", ", spec!(), " FROM tasks WHERE seq = ?1");
 pub(crate) const TASK_BY_ID: &str = concat!("SELECT ", row!(), ", ", spec!(), " FROM tasks WHERE id = ?1");
 
-/// Walks the queue as long as it is stepped, in the order of the index: of equally old tasks, the first to arrive.
-/// A large payload stays where it is, since most tasks that are claimed are in memory already.
-pub(crate) const READY: &str = concat!(
+/// The first run of `ready` after this one: a step from run to run is one search, however long they are.
+pub(crate) const NEXT_RUN: &str = "SELECT queue, name FROM tasks INDEXED BY ready \
+     WHERE state = 1 AND (queue, name) > (?1, ?2) ORDER BY queue, name LIMIT 1";
+
+/// Walks a run for as long as it is stepped: of equally old tasks, the first to arrive. A large payload stays where
+/// it is, since most tasks that are claimed are in memory already.
+pub(crate) const RUN: &str = concat!(
     "SELECT ",
     row!(),
     ", queue, name, priority, created, timeout, retries, max_crashes, rare, \
      CASE WHEN length(payload) <= 1024 THEN payload END, seq, id FROM tasks INDEXED BY ready \
-     WHERE state = 1 AND queue = ?1 ORDER BY priority DESC, eligible, seq"
+     WHERE state = 1 AND queue = ?1 AND name = ?2 ORDER BY priority DESC, eligible, seq"
 );
-pub(crate) const IS_READY: &str = "SELECT name FROM tasks INDEXED BY ready WHERE state = 1 AND queue = ?1 ORDER BY priority DESC, eligible, seq";
+
+/// Walks a run, for what decides between runs.
+pub(crate) const PLACES: &str = "SELECT priority, eligible, seq, id FROM tasks INDEXED BY ready \
+     WHERE state = 1 AND queue = ?1 AND name = ?2 ORDER BY priority DESC, eligible, seq";
+
 pub(crate) const PAYLOAD: &str = "SELECT payload FROM tasks WHERE seq = ?1";
 
 pub(crate) const DUE: &str =
@@ -177,3 +186,54 @@ pub(crate) const JOIN: &str = "INSERT INTO owners (name, beats, joined) VALUES (
 pub(crate) const BEAT: &str = "UPDATE owners SET beats = beats + 1 WHERE id = ?1";
 pub(crate) const OWNERS: &str = "SELECT id, name, beats FROM owners ORDER BY id";
 pub(crate) const STRIKE_OFF: &str = "DELETE FROM owners WHERE id = ?1";
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+
+    use super::*;
+
+    /// How SQLite goes about a statement, in its own words.
+    fn plan(conn: &Connection, sql: &str) -> String {
+        let mut statement = conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let parameters = rusqlite::params_from_iter(vec![1; statement.parameter_count()]);
+        let steps = statement.query_map(parameters, |stored| stored.get::<_, String>(3)).unwrap();
+        steps.collect::<Result<Vec<_>, _>>().unwrap().join("; ")
+    }
+
+    /// Nothing that is done for every task may depend on how many tasks there are.
+    #[test]
+    fn statements_walk_their_indexes() {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch(CREATE).unwrap();
+        let by_seq = "SEARCH tasks USING INTEGER PRIMARY KEY (rowid=?)";
+        let by_id = "SEARCH tasks USING INDEX task_id (id=?)";
+        for (sql, expected) in [
+            (NEXT_RUN, "SEARCH tasks USING COVERING INDEX ready ((queue,name)>(?,?))"),
+            (RUN, "SEARCH tasks USING INDEX ready (queue=? AND name=?)"),
+            (PLACES, "SEARCH tasks USING INDEX ready (queue=? AND name=?)"),
+            (DUE, "SEARCH tasks USING INDEX alarm (due<?)"),
+            (NEXT_DUE, "SEARCH tasks USING COVERING INDEX alarm"),
+            (LIST, "SEARCH tasks USING INDEX task_id (id>?)"),
+            (REPORT, by_id),
+            (FINISH, by_id),
+            (ROW_BY_ID, by_id),
+            (TASK_BY_ID, by_id),
+            (SEQ_BY_ID, "SEARCH tasks USING COVERING INDEX task_id (id=?)"),
+            (ROW_BY_SEQ, by_seq),
+            (TASK_BY_SEQ, by_seq),
+            (PAYLOAD, by_seq),
+            (STEP, by_seq),
+            (MOVE, by_seq),
+            (CHANGE, by_seq),
+            (TAKE_BACK, by_seq),
+            (FORGET, by_seq),
+            // These look at every row, and are asked seldom.
+            (OWNED, "SCAN tasks"),
+            (ENDED, "SCAN tasks"),
+            (COUNTS, "SCAN tasks; USE TEMP B-TREE FOR GROUP BY"),
+        ] {
+            assert_eq!(plan(&conn, sql), expected, "{sql}");
+        }
+    }
+}

@@ -26,11 +26,11 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use taskloom_model::{
     Code, Error, OwnerId, ScheduleEffects, ScheduleOperation, ScheduleRow, State, TaskId, Timestamp,
 };
-use taskloom_store::{Batch, Capability, Change, Claim, Counts, Filter, Owner, Residents, Store, Task};
+use taskloom_store::{Batch, Capability, Change, Counts, Filter, Owner, Residents, Store, Task};
 
 use crate::failure::Place;
 use crate::rows::{self, Fault};
-use crate::write::Writing;
+use crate::write::{Writing, is_anything_ready};
 use crate::{open, schema};
 
 /// What an acknowledged task outlives.
@@ -117,23 +117,6 @@ impl SqliteStore {
         work(&self.reader.lock()).map_err(|fault| self.error("read", fault))
     }
 
-    /// Whether a claim would find anything: asked without a lock, since an idle worker asks often.
-    fn is_anything_ready(&self, claim: &Claim) -> Result<bool, Error> {
-        self.read(|conn| {
-            let mut statement = conn.prepare_cached(schema::IS_READY)?;
-            for queue in &*claim.queues {
-                let mut ready = statement.query([queue.as_str()])?;
-                while let Some(stored) = ready.next()? {
-                    let name = stored.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
-                    if claim.names.iter().any(|wanted| wanted.as_str() == name) {
-                        return Ok(true);
-                    }
-                }
-            }
-            Ok(false)
-        })
-    }
-
     /// What is stored, as the task that somebody here holds, if that may still change; else as a new one.
     fn show(&self, held: Arc<Task>) -> Result<Option<Arc<Task>>, Error> {
         self.read(|conn| {
@@ -172,7 +155,8 @@ impl Store for SqliteStore {
 
     fn write(&self, batch: &mut Batch, residents: &dyn Residents, now: Timestamp) -> Result<(), Error> {
         if let (Some(claim), true, true) = (&batch.claim, batch.inserts.is_empty(), batch.commits.is_empty())
-            && !self.is_anything_ready(claim)?
+            // Asked without the lock on the file, since an idle worker asks often.
+            && !self.read(|conn| is_anything_ready(claim, conn))?
         {
             batch.claim = None;
         }

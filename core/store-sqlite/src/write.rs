@@ -31,8 +31,11 @@ use taskloom_store::{Batch, Change, Commit, Residents, Task};
 use crate::rows::{self, Attempt, Fault};
 use crate::{codec, schema};
 
+mod claim;
 mod many;
 mod publish;
+
+pub(crate) use claim::is_anything_ready;
 
 /// A task that the transaction has looked at or changed.
 struct Touched {

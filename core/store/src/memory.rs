@@ -131,7 +131,8 @@ impl MemoryStore {
     fn forget_oldest(&self) -> bool {
         let Some(oldest) = self.finished.pop() else { return false };
         self.finished_len.fetch_sub(1, Ordering::Relaxed);
-        self.tasks.remove(&oldest)
+        // One that was started over lives; it gets a new place when it ends again.
+        oldest.state().is_terminal() && self.tasks.remove(&oldest)
     }
 
     fn change(&self, task: &Arc<Task>, operation: Operation, now: Timestamp) -> Result<Effects, Error> {
@@ -143,8 +144,13 @@ impl MemoryStore {
         {
             self.alarms.set(due, task);
         }
-        if effects.finished() {
-            self.retire(task);
+        match (effects.from.is_some_and(State::is_terminal), effects.to.is_terminal()) {
+            (false, true) => self.retire(task),
+            // An operator starts it over. Its place in the line of finished tasks stays behind.
+            (true, false) => {
+                self.unfinished.fetch_add(1, Ordering::Relaxed);
+            }
+            (false, false) | (true, true) => {}
         }
         Ok(effects)
     }
@@ -164,7 +170,8 @@ impl MemoryStore {
                     due: next_due(task.spec(), row),
                 });
                 consequences.push(Change { task, effects });
-            } else if self.tasks.remove(&task) {
+            } else if self.tasks.remove(&task) && !task.state().is_terminal() {
+                // One that had expired at once is no longer counted.
                 self.unfinished.fetch_sub(1, Ordering::Relaxed);
             }
         }

@@ -66,6 +66,7 @@ macro_rules! conformance {
                 no_more_than_the_limit
                 only_for_the_named_handlers
                 only_from_the_named_queues
+                all_queues_alike_if_none_is_named
                 only_queued_tasks
                 a_claimed_task_runs_for_the_claimer
                 a_claim_brings_the_whole_task

@@ -1,89 +1,15 @@
-//! What finds its tasks by itself: claims, times, dead owners.
+//! What finds its tasks by itself: times, dead owners. (Claims are next door.)
 
 use std::sync::Arc;
 
-use hashbrown::HashSet;
 use taskloom_model::{Effects, Operation, OwnerId, TaskId, Timestamp, apply};
-use taskloom_store::{Claim, Task};
+use taskloom_store::Task;
 
 use super::{Home, Sql, Touched, Writing};
 use crate::rows::{self, Fault};
 use crate::schema;
 
-/// Columns of [`schema::READY`].
-const NAME: usize = schema::ROW_COLUMNS + 1;
-const PAYLOAD: usize = schema::ROW_COLUMNS + schema::SPEC_COLUMNS - 1;
-const SEQ: usize = schema::ROW_COLUMNS + schema::SPEC_COLUMNS;
-
 impl Writing<'_> {
-    /// Takes eligible tasks: the queues in their order, each in the order of its index.
-    pub(super) fn claim(&mut self, claim: &Claim) -> Result<(), Fault> {
-        let names: HashSet<&str> = claim.names.iter().map(|name| name.as_str()).collect();
-        for queue in &*claim.queues {
-            let room = claim.limit - self.claimed.len();
-            if room == 0 {
-                break;
-            }
-            let found = self.find_ready(queue.as_str(), &names, room)?;
-            for (place, whole) in found {
-                if !whole {
-                    self.read_payload(place)?;
-                }
-                self.apply(place, Operation::Claim { owner: claim.owner })?;
-                self.claimed.push(place);
-            }
-        }
-        Ok(())
-    }
-
-    /// The first tasks of a queue that the handlers are here for: their places, and whether they have their payload.
-    /// All are read before the first one is changed, since a change would move the cursor.
-    fn find_ready(
-        &mut self,
-        queue: &str,
-        names: &HashSet<&str>,
-        room: usize,
-    ) -> Result<Vec<(usize, bool)>, Fault> {
-        let mut found = Vec::new();
-        let mut statement = self.conn.prepare_cached(schema::READY)?;
-        let mut ready = statement.query([queue])?;
-        while found.len() < room
-            && let Some(stored) = ready.next()?
-        {
-            if !names.contains(stored.get_ref(NAME)?.as_str().map_err(rusqlite::Error::from)?) {
-                continue;
-            }
-            let (seq, id) = (stored.get(SEQ)?, rows::read_id(stored, SEQ + 1)?);
-            if let Some(place) = self.place(id) {
-                self.touched[place].seq = Some(seq);
-                found.push((place, true));
-                continue;
-            }
-            let damaged = |error| Fault::Task(id, error);
-            let row = rows::read_row(stored).map_err(damaged)?;
-            let (home, whole) = match self.held(id) {
-                Some(task) => (Home::Held(task), true),
-                None => {
-                    let spec = rows::read_spec(id, stored).map_err(damaged)?;
-                    (Home::Read(Box::new(spec)), stored.get_ref(PAYLOAD)? != rusqlite::types::ValueRef::Null)
-                }
-            };
-            self.touched.push(Touched { seq: Some(seq), row, home, twins: Vec::new() });
-            found.push((self.touched.len() - 1, whole));
-        }
-        Ok(found)
-    }
-
-    /// Reads a payload that was too large to be read on the way.
-    fn read_payload(&mut self, place: usize) -> Result<(), Fault> {
-        let touched = &mut self.touched[place];
-        if let Home::Read(spec) = &mut touched.home {
-            let mut statement = self.conn.prepare_cached(schema::PAYLOAD)?;
-            spec.payload = statement.query_row([touched.seq], |stored| stored.get::<_, Vec<u8>>(0))?.into();
-        }
-        Ok(())
-    }
-
     /// Tells tasks that their time has come; when the next one's does.
     pub(crate) fn elapse(&mut self, limit: usize) -> Result<Option<Timestamp>, Fault> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
@@ -122,7 +48,7 @@ impl Writing<'_> {
     }
 
     /// Applies an operation that cannot be refused: the task was found because it is in the state for it.
-    fn apply(&mut self, place: usize, operation: Operation) -> Result<Effects, Fault> {
+    pub(super) fn apply(&mut self, place: usize, operation: Operation) -> Result<Effects, Fault> {
         let touched = &self.touched[place];
         let (id, mut row) = (touched.id(), touched.row.clone());
         let refused = |error| Fault::Task(id, error);
@@ -133,7 +59,7 @@ impl Writing<'_> {
     }
 
     /// Reads a task that was found, or finds that the batch has touched it; its place.
-    fn look_at(&mut self, seq: i64, id: TaskId) -> Result<usize, Fault> {
+    pub(super) fn look_at(&mut self, seq: i64, id: TaskId) -> Result<usize, Fault> {
         if let Some(place) = self.place(id) {
             self.touched[place].seq = Some(seq);
             return Ok(place);
@@ -155,7 +81,7 @@ impl Writing<'_> {
     }
 
     /// The task in memory that shows this id, unless nothing more may happen to it there.
-    fn held(&self, id: TaskId) -> Option<Arc<Task>> {
+    pub(super) fn held(&self, id: TaskId) -> Option<Arc<Task>> {
         let fresh = self.fresh.as_ref().and_then(|fresh| fresh.get(&id)).cloned();
         fresh.or_else(|| self.residents.resident(id)).filter(|task| !task.is_settled())
     }

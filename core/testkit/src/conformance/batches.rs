@@ -139,6 +139,8 @@ pub fn what_a_refused_change_spawns_does_not_come(harness: &dyn Harness) {
     assert_eq!(batch.verdicts[0].as_ref().unwrap_err().code(), Code::LeaseLost);
     assert!(batch.consequences.is_empty());
     assert!(!scene.knows(&child) && !scene.knows(&expired));
+    // Nor do they count as anything: there is nothing left, and room for new ones.
+    scene.commit(&task, Operation::Cancel { reason: None }).unwrap();
     scene.insert(&[&child, &expired]).unwrap();
 }
 

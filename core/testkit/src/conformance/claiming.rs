@@ -98,9 +98,36 @@ pub fn only_from_the_named_queues(harness: &dyn Harness) {
     let scene = Scene::new(harness);
     in_queue(&scene, "a");
     let b = in_queue(&scene, "b");
-    assert!(scene.claim_from(&[], &[JOB], 10).is_empty());
     assert!(scene.claim_from(&["A", "ab", "c"], &[JOB], 10).is_empty());
     assert_eq!(ids(&scene.claim_from(&["b", "b"], &[JOB], 10)), [b.id()]);
+}
+
+/// A claim that names no queue takes from all of them as if they were one.
+pub fn all_queues_alike_if_none_is_named(harness: &dyn Harness) {
+    let scene = Scene::new(harness);
+    let put = |queue: &str, priority, name: &str| {
+        let options = Options { queue: Some(queue.into()), priority: Some(priority), ..Options::default() };
+        let task = scene.task_for(name, b"{}", options);
+        scene.insert(&[&task]).unwrap();
+        task.id()
+    };
+    let (mut normal, mut high) = (Vec::new(), Vec::new());
+    for round in 0..4 {
+        scene.pass(u64::from(round != 2));
+        for queue in ["b", "a", "default", "c"] {
+            normal.push(put(queue, Priority::Normal, JOB));
+            put(queue, Priority::Critical, "foreign");
+        }
+        high.push(put("c", Priority::High, JOB));
+    }
+    let expected: Vec<_> = high.into_iter().chain(normal).collect();
+    let mut claimed = Vec::new();
+    for limit in [1, 5, 3, 100] {
+        claimed.extend(ids(&scene.claim_from(&[], &[JOB], limit)));
+    }
+    assert_eq!(claimed, expected);
+    assert!(scene.claim_from(&[], &[], 10).is_empty());
+    assert_eq!(scene.claim_from(&[], &["foreign"], 100).len(), 16);
 }
 
 /// Nothing but a queued task is ever claimed.

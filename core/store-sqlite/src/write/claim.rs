@@ -1,0 +1,171 @@
+//! Claims: which of the eligible tasks come first.
+//!
+//! The index `ready` is a run of tasks for each queue and handler, in the order of the queue. A claim steps from run
+//! to run, leaves out those that it did not ask for, and takes what comes first in the others. So it costs a search
+//! for each queue and handler that has a backlog, and nothing for the length of any: a hundred thousand tasks for a
+//! process that is not there hold nobody up.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use hashbrown::HashSet;
+use rusqlite::types::ValueRef;
+use rusqlite::{CachedStatement, Connection};
+use taskloom_model::{Operation, TaskId};
+use taskloom_store::Claim;
+
+use super::{Home, Touched, Writing};
+use crate::rows::{self, Fault};
+use crate::schema;
+
+/// Columns of [`schema::RUN`].
+const PAYLOAD: usize = schema::ROW_COLUMNS + schema::SPEC_COLUMNS - 1;
+const SEQ: usize = schema::ROW_COLUMNS + schema::SPEC_COLUMNS;
+
+/// Queued tasks of one queue for one handler.
+struct Run {
+    queue: String,
+    name: String,
+}
+
+/// The runs that a claim asks for.
+struct Runs<'c, 'a> {
+    statement: CachedStatement<'c>,
+    at: Run,
+    claim: &'a Claim,
+    names: HashSet<&'static str>,
+}
+
+impl<'c, 'a> Runs<'c, 'a> {
+    fn of(claim: &'a Claim, conn: &'c Connection) -> Result<Self, Fault> {
+        let statement = conn.prepare_cached(schema::NEXT_RUN)?;
+        // Before the first: no name is empty.
+        let at = Run { queue: String::new(), name: String::new() };
+        let names = claim.names.iter().map(|name| name.as_str()).collect();
+        Ok(Self { statement, at, claim, names })
+    }
+
+    fn next(&mut self) -> Result<Option<Run>, Fault> {
+        loop {
+            let mut stored = self.statement.query([&self.at.queue, &self.at.name])?;
+            let Some(stored) = stored.next()? else { return Ok(None) };
+            let run = Run { queue: stored.get(0)?, name: stored.get(1)? };
+            self.at = Run { queue: run.queue.clone(), name: run.name.clone() };
+            let queues = &self.claim.queues;
+            if (queues.is_empty() || queues.iter().any(|queue| queue.as_str() == run.queue))
+                && self.names.contains(run.name.as_str())
+            {
+                return Ok(Some(run));
+            }
+        }
+    }
+}
+
+/// Whether a claim would get anything.
+pub(crate) fn is_anything_ready(claim: &Claim, conn: &Connection) -> Result<bool, Fault> {
+    Ok(Runs::of(claim, conn)?.next()?.is_some())
+}
+
+impl Writing<'_> {
+    /// Takes eligible tasks: the queues in their order, or all as if they were one.
+    pub(super) fn claim(&mut self, claim: &Claim) -> Result<(), Fault> {
+        let mut wanted = Vec::new();
+        let mut runs = Runs::of(claim, self.conn)?;
+        while let Some(run) = runs.next()? {
+            wanted.push(run);
+        }
+        drop(runs);
+        if claim.queues.is_empty() {
+            return self.take(&wanted.iter().collect::<Vec<_>>(), claim);
+        }
+        for queue in &*claim.queues {
+            let runs: Vec<_> = wanted.iter().filter(|run| run.queue == queue.as_str()).collect();
+            self.take(&runs, claim)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the first tasks of several runs as if they were one. All are read before any is changed, since a change
+    /// would move what the statement stands on.
+    fn take(&mut self, runs: &[&Run], claim: &Claim) -> Result<(), Fault> {
+        let room = claim.limit - self.claimed.len();
+        if room == 0 {
+            return Ok(());
+        }
+        let places = match runs {
+            [] => return Ok(()),
+            [run] => self.read_run(run, room)?,
+            runs => {
+                let first = self.first_of(runs, room)?;
+                first.into_iter().map(|(seq, id)| self.look_at(seq, id)).collect::<Result<_, _>>()?
+            }
+        };
+        for place in places {
+            self.apply(place, Operation::Claim { owner: claim.owner })?;
+            self.claimed.push(place);
+        }
+        Ok(())
+    }
+
+    /// The first tasks of one run: all that is known of them is read on the way.
+    fn read_run(&mut self, run: &Run, room: usize) -> Result<Vec<usize>, Fault> {
+        let (mut places, mut without_payload) = (Vec::new(), Vec::new());
+        let mut statement = self.conn.prepare_cached(schema::RUN)?;
+        let mut run = statement.query([&run.queue, &run.name])?;
+        while places.len() < room
+            && let Some(stored) = run.next()?
+        {
+            let (seq, id) = (stored.get(SEQ)?, rows::read_id(stored, SEQ + 1)?);
+            if let Some(place) = self.place(id) {
+                self.touched[place].seq = Some(seq);
+                places.push(place);
+                continue;
+            }
+            let damaged = |error| Fault::Task(id, error);
+            let row = rows::read_row(stored).map_err(damaged)?;
+            let place = self.touched.len();
+            let home = match self.held(id) {
+                Some(task) => Home::Held(task),
+                None => {
+                    if stored.get_ref(PAYLOAD)? == ValueRef::Null {
+                        without_payload.push(place);
+                    }
+                    Home::Read(Box::new(rows::read_spec(id, stored).map_err(damaged)?))
+                }
+            };
+            self.touched.push(Touched { seq: Some(seq), row, home, twins: Vec::new() });
+            places.push(place);
+        }
+        for place in without_payload {
+            let touched = &mut self.touched[place];
+            if let Home::Read(spec) = &mut touched.home {
+                let mut statement = self.conn.prepare_cached(schema::PAYLOAD)?;
+                spec.payload =
+                    statement.query_row([touched.seq], |stored| stored.get::<_, Vec<u8>>(0))?.into();
+            }
+        }
+        Ok(places)
+    }
+
+    /// The first tasks of several runs, which are each in order: a run is left as soon as it has nothing better.
+    fn first_of(&self, runs: &[&Run], room: usize) -> Result<Vec<(i64, TaskId)>, Fault> {
+        let mut statement = self.conn.prepare_cached(schema::PLACES)?;
+        // The worst of the best so far is on top.
+        let mut best: BinaryHeap<(Reverse<i64>, i64, i64, TaskId)> = BinaryHeap::new();
+        for run in runs {
+            let mut run = statement.query([&run.queue, &run.name])?;
+            while let Some(stored) = run.next()? {
+                let id = rows::read_id(stored, 3)?;
+                let key = (Reverse(stored.get(0)?), stored.get(1)?, stored.get(2)?, id);
+                if best.len() == room {
+                    match best.peek() {
+                        Some(worst) if key < *worst => best.pop(),
+                        _ => break,
+                    };
+                }
+                best.push(key);
+            }
+        }
+        Ok(best.into_sorted_vec().into_iter().map(|(_, _, seq, id)| (seq, id)).collect())
+    }
+}

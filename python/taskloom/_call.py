@@ -1,0 +1,39 @@
+"""A plain call of a task: the function itself, here and now, with a context that stands alone."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable
+from typing import Any
+
+from taskloom._context import Alone, Context
+
+
+def call_here(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
+    """``function(*args, **kwargs)``, with a context for the parameter that wants one and was not given it."""
+    kwargs = kwargs or {}
+    wanted = _context_parameter(function)
+    if wanted is None or wanted[0] in kwargs or any(isinstance(value, Context) for value in args):
+        return function(*args, **kwargs)
+    name, position = wanted
+    context = Context(Alone(getattr(function, "__name__", "task")))
+    if position is not None and position <= len(args):
+        return function(*args[:position], context, *args[position:], **kwargs)
+    return function(*args, **kwargs, **{name: context})
+
+
+@functools.lru_cache(maxsize=1024)
+def _context_parameter(function: Callable[..., Any]) -> tuple[str, int | None] | None:
+    """The parameter annotated with the context: its name, and its place if it may be passed by position."""
+    try:
+        hints = typing.get_type_hints(function)
+    except Exception:
+        hints = getattr(function, "__annotations__", {})
+    for position, parameter in enumerate(inspect.signature(function).parameters.values()):
+        hint = hints.get(parameter.name)
+        if hint is Context or Context in typing.get_args(hint) or hint in ("Context", "taskloom.Context"):
+            by_position = parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+            return parameter.name, position if by_position else None
+    return None

@@ -1,0 +1,87 @@
+"""Exceptions on their way into a task, and out of it again."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from dataclasses import dataclass
+
+from taskloom import _errors
+from taskloom._errors import PermanentError, RetryAfter, TaskCancelled, TaskFailed, TaskTimedOut
+
+__all__ = ["AttemptError"]
+
+_LONGEST = 64 * 1024
+"""A traceback is kept up to this many characters: its end, where the error is."""
+
+
+@dataclass(frozen=True)
+class AttemptError:
+    """Why one attempt of a task did not succeed."""
+
+    type: str
+    """The exception's type, by its name."""
+
+    message: str
+    """What the exception said."""
+
+    traceback: str
+    """Where it was raised, as Python prints it; empty for a timeout or a lost worker."""
+
+    attempt: int
+    """Which attempt, from 1."""
+
+    at: float
+    """When, in seconds since the epoch."""
+
+
+def describe(error: BaseException) -> tuple[str, str, str, bool, float | None]:
+    """Type, message, traceback, whether it is permanent, and the seconds to wait that it asks for."""
+    retry_after = None
+    if isinstance(error, RetryAfter):
+        if error.key is not None:
+            message = "RetryAfter(…, key=…) is not available in this version; leave the key out"
+            return "InvalidOptions", message, "", True, None
+        retry_after = error.seconds if error.at is None else max(0.0, error.at.timestamp() - time.time())
+    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))[-_LONGEST:]
+    message = error.message if isinstance(error, _errors.Error) else str(error)
+    permanent = isinstance(error, (PermanentError, _errors.InvalidPayload, _errors.PayloadTooLarge))
+    _drop_frames(error)
+    return type(error).__name__, message, text, permanent, retry_after
+
+
+def _drop_frames(error: BaseException | None) -> None:
+    """Frames would keep alive whatever the handler had in its hands; their text is kept."""
+    seen: set[int] = set()
+    stack = [error]
+    while stack:
+        error = stack.pop()
+        if error is not None and id(error) not in seen:
+            seen.add(id(error))
+            error.__traceback__ = None
+            stack += [error.__cause__, error.__context__]
+
+
+def outcome(
+    kind: str,
+    message: str,
+    errors: list[AttemptError],
+    reason: str | None,
+    cause: BaseException | None,
+) -> BaseException:
+    """The exception for a task that did not succeed."""
+    last = errors[-1] if errors else None
+    made: BaseException
+    if kind == "TaskFailed":
+        made = TaskFailed(
+            last.message if last else message,
+            type=last.type if last else "",
+            traceback=last.traceback if last else "",
+            errors=list(errors),
+        )
+        made.__cause__ = cause
+    elif kind == "TaskCancelled":
+        made = TaskCancelled(message, reason=reason)
+    else:
+        made = TaskTimedOut(message)
+    return made

@@ -1,0 +1,209 @@
+"""Event loops: running ``async def`` handlers on one, and awaiting handles on any.
+
+A :class:`Runner` belongs to one application and one loop: the user's (``async with app``), or one of its own in a
+thread. It takes tasks in batches when the engine wakes it. Awaiting goes through one port per loop: outcomes come in
+batches as well, and only futures that still wait are set. Nothing here runs on an engine thread but
+:meth:`Runner.cancel_soon`, which only schedules.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from taskloom._context import on_loop
+from taskloom._errors import Misuse
+from taskloom._native import Port
+
+if TYPE_CHECKING:
+    from taskloom._app import App
+    from taskloom._native import Job, TaskHandle, _Accepted
+
+_ports: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Port] = weakref.WeakKeyDictionary()
+_runners: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.WeakSet[Runner]] = weakref.WeakKeyDictionary()
+
+
+# ── awaiting ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def port() -> Port:
+    """The port of the running loop."""
+    loop = asyncio.get_running_loop()
+    known = _ports.get(loop)
+    if known is None:
+        known = _ports[loop] = Port()
+        loop.add_reader(known.fileno(), _arrived, known)
+    return known
+
+
+def _arrived(port: Port) -> None:
+    for then in port.arrived():
+        then()
+
+
+def await_handle(handle: TaskHandle[Any]) -> asyncio.Future[Any]:
+    """A future of the running loop for the outcome. Cancelling it leaves the task alone."""
+    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    handle._expect(port(), lambda: _settle(future, handle.result))
+    return future
+
+
+def await_accepted(pending: _Accepted) -> tuple[asyncio.Future[Any], Callable[[], None]]:
+    """A future of the running loop for the handle of a submit, and what to call when that is settled."""
+    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    return future, lambda: _settle(future, pending.result)
+
+
+def _settle(future: asyncio.Future[Any], outcome: Callable[[], Any]) -> None:
+    if future.done():
+        return
+    try:
+        future.set_result(outcome())
+    except Exception as error:
+        future.set_exception(error)
+
+
+def check_not_on_its_loop(name: str) -> None:
+    """Refuses a blocking wait on the very loop that must run the handler that is waited for."""
+    loop = asyncio._get_running_loop()
+    if loop is not None:
+        for runner in _runners.get(loop, ()):
+            if runner.runs(name):
+                raise Misuse(
+                    f"result() of {name!r} would wait for ever: it blocks the event loop that must run {name!r}",
+                    code="TL1601",
+                    hint="await the handle instead",
+                )
+
+
+# ── running handlers ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Runner:
+    """Runs the ``async def`` handlers of one application on one loop."""
+
+    def __init__(self, app: App, loop: asyncio.AbstractEventLoop) -> None:
+        self._app = weakref.ref(app)
+        self._loop = loop
+        self._tasks: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self._lane = app._attach_loop(self.cancel_soon)
+        loop.add_reader(self._lane.fileno(), self._start)
+        _runners.setdefault(loop, weakref.WeakSet()).add(self)
+        self._start()
+
+    def close(self) -> None:
+        """Takes no more tasks. On the loop's own thread."""
+        self._loop.remove_reader(self._lane.fileno())
+        _runners.get(self._loop, weakref.WeakSet[Runner]()).discard(self)
+        app = self._app()
+        if app is not None:
+            app._detach_loop()
+
+    def runs(self, name: str) -> bool:
+        app = self._app()
+        return app is not None and name in app._async_names
+
+    def _start(self) -> None:
+        for job in self._lane.take():
+            try:
+                task = _create_task(self._loop, self._run(job), job)
+            except BaseException as error:
+                job.fail(error)
+            else:
+                if not task.done():
+                    self._tasks[job.key] = task
+
+    async def _run(self, job: Job) -> None:
+        on_loop.set(job.attempt())
+        try:
+            result = await job.call()
+        except BaseException as error:
+            # Also a cancellation, a SystemExit: whatever ends the handler is the task's outcome, not the loop's.
+            job.fail(error)
+        else:
+            job.succeed(result)
+        finally:
+            self._tasks.pop(job.key, None)
+
+    def cancel_soon(self, id: str, attempt: int) -> None:
+        """From any thread: cancels the attempt, once. What a handler does then is asyncio's usual."""
+        try:
+            self._loop.call_soon_threadsafe(self._cancel, (id, attempt))
+        except RuntimeError:
+            pass  # the loop is closed: there is nothing left to cancel
+
+    def _cancel(self, key: tuple[str, int]) -> None:
+        task = self._tasks.pop(key, None)
+        if task is not None:
+            _cancelled.add(task)
+            task.add_done_callback(_cancelled.discard)
+            task.cancel()
+
+
+_cancelled: set[asyncio.Task[None]] = set()
+"""Attempts that were cancelled and have not ended yet: the loop itself holds its tasks weakly."""
+
+
+if sys.version_info >= (3, 12):
+
+    def _create_task(loop: asyncio.AbstractEventLoop, run: Coroutine[Any, Any, None], job: Job) -> asyncio.Task[None]:
+        # Eager: a handler that never waits is done without a turn of the loop.
+        return asyncio.Task(run, loop=loop, context=job.context(), eager_start=True)
+
+else:
+
+    def _create_task(loop: asyncio.AbstractEventLoop, run: Coroutine[Any, Any, None], job: Job) -> asyncio.Task[None]:
+        context = job.context()
+        # A task copies the context in which it is created.
+        return loop.create_task(run) if context is None else context.run(loop.create_task, run)
+
+
+class OwnLoop:
+    """A loop in a thread of its own, for applications that are not started from a running loop."""
+
+    def __init__(self, app: App) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._runner: Runner | None = None
+        self._ready = threading.Event()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._live, args=(weakref.ref(app),), name="taskloom-loop", daemon=True)
+        self._thread.start()
+        self._ready.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    def _live(self, app: weakref.ref[App]) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            alive = app()
+            if alive is not None:
+                self._runner = Runner(alive, self._loop)
+            del alive
+        except BaseException as error:
+            self._failure = error
+            return
+        finally:
+            self._ready.set()
+        try:
+            self._loop.run_forever()
+        finally:
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            self._loop.close()
+
+    def close(self) -> None:
+        """Ends the loop and waits for its thread."""
+
+        def end() -> None:
+            if self._runner is not None:
+                self._runner.close()
+            for task in asyncio.all_tasks(self._loop):
+                task.cancel()
+            self._loop.call_soon(self._loop.stop)
+
+        self._loop.call_soon_threadsafe(end)
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout=5)

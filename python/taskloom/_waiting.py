@@ -1,0 +1,108 @@
+"""Waiting for many tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator
+from datetime import timedelta
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from taskloom._errors import WaitTimeout
+from taskloom._loop import await_handle
+from taskloom._native import TaskHandle, Waiter
+from taskloom._options import seconds
+
+__all__ = ["as_completed", "wait"]
+
+R = TypeVar("R")
+
+
+class as_completed(Generic[R]):
+    """The handles of tasks in the order in which the tasks end.
+
+    Iterate with ``for``, or with ``async for`` on an event loop. Each handle comes once, the very object that was
+    given (given twice, it comes twice). ``timeout`` is for all of them together, in seconds or as a ``timedelta``;
+    when it runs out, ``WaitTimeout`` is raised and the tasks go on.
+
+    >>> from taskloom import App, as_completed
+    >>> app = App()
+    >>> @app.task
+    ... def double(x: int) -> int:
+    ...     return x * 2
+    >>> with app:
+    ...     handles = double.submit_many([1, 2, 3])
+    ...     sorted(handle.result() for handle in as_completed(handles))
+    [2, 4, 6]
+    """
+
+    def __init__(self, handles: Iterable[TaskHandle[R]], timeout: float | timedelta | None = None) -> None:
+        self._handles = list(handles)
+        self._end = None if timeout is None else time.monotonic() + seconds("timeout", timeout)
+
+    def __iter__(self) -> Iterator[TaskHandle[R]]:
+        waiter = Waiter()
+        for index, handle in enumerate(self._handles):
+            waiter.add(handle, index)
+        for come in range(len(self._handles)):
+            index = waiter.next(self._left())
+            if index is None:
+                raise self._timed_out(come)
+            yield self._handles[index]
+
+    async def __aiter__(self) -> AsyncIterator[TaskHandle[R]]:
+        ended: asyncio.Queue[TaskHandle[R]] = asyncio.Queue()
+        futures = []
+        for handle in self._handles:
+            future = await_handle(handle)
+            future.add_done_callback(lambda future, handle=handle: (_look_at(future), ended.put_nowait(handle)))
+            futures.append(future)
+        try:
+            for come in range(len(self._handles)):
+                try:
+                    yield await asyncio.wait_for(ended.get(), self._left())
+                except asyncio.TimeoutError:
+                    raise self._timed_out(come) from None
+        finally:
+            for future in futures:
+                future.cancel()
+
+    def _left(self) -> float | None:
+        return None if self._end is None else max(0.0, self._end - time.monotonic())
+
+    def _timed_out(self, come: int) -> WaitTimeout:
+        return WaitTimeout(
+            f"{len(self._handles) - come} of {len(self._handles)} tasks have not ended in time",
+            code="TL2005",
+            hint="the tasks go on: wait for the rest again, or cancel them",
+        )
+
+
+def _look_at(future: asyncio.Future[Any]) -> None:
+    """An exception that somebody has looked at is not reported as forgotten."""
+    if not future.cancelled():
+        future.exception()
+
+
+class Waited(NamedTuple):
+    """What :func:`wait` returns: two lists of handles, each in the order in which they were given."""
+
+    done: list[TaskHandle[Any]]
+    """Those whose tasks have ended."""
+
+    not_done: list[TaskHandle[Any]]
+    """Those whose tasks have not."""
+
+
+def wait(handles: Iterable[TaskHandle[Any]], timeout: float | timedelta | None = None) -> Waited:
+    """Waits until all tasks have ended, or for as long as ``timeout`` (seconds or a ``timedelta``).
+
+    Never raises for how a task ended, nor for the timeout: look at ``done`` and ``not_done``.
+    """
+    handles = list(handles)
+    try:
+        for _ in as_completed(handles, timeout):
+            pass
+    except WaitTimeout:
+        pass
+    return Waited([h for h in handles if h.done()], [h for h in handles if not h.done()])
