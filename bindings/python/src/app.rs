@@ -1,6 +1,7 @@
 //! The native half of `taskloom.App`.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::ThreadId;
 
 use parking_lot::Mutex;
@@ -13,7 +14,7 @@ use taskloom_model::{Options, State, TaskId};
 
 use crate::errors::{helper_in, to_python};
 use crate::ffi::HangOnUnwind;
-use crate::handle::{TaskHandle, seconds};
+use crate::handle::{LOOPS_EXIST, TaskHandle, seconds};
 use crate::handler::{AsyncHandler, BlockingHandler, Parts};
 use crate::lane::AsyncLane;
 use crate::plan::Plan;
@@ -105,6 +106,7 @@ impl NativeApp {
 
     /// Makes the calling thread's event loop the one that runs `async def` handlers.
     fn _attach_loop(&self, py: Python<'_>, cancel: Py<PyAny>) -> PyResult<AsyncLane> {
+        LOOPS_EXIST.store(true, Ordering::Relaxed);
         let engine = self.engine(py)?;
         let lane = AsyncLane::new(&engine, cancel)?;
         self.runtime.set_lane(Arc::downgrade(lane.lane()));

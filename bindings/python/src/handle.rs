@@ -1,5 +1,6 @@
 //! `TaskHandle`: a submitted task, as its submitter sees it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pyo3::exceptions::{PyStopIteration, PyTypeError};
@@ -19,6 +20,9 @@ use crate::waiting::on_main_thread;
 
 /// How often a wait on the main thread looks for Ctrl-C.
 const SIGNALS: Duration = Duration::from_millis(50);
+
+/// Whether an event loop was ever made to run handlers: only then can a wait block the loop that must end it.
+pub(crate) static LOOPS_EXIST: AtomicBool = AtomicBool::new(false);
 
 /// A submitted task. See `TaskHandle` in `taskloom/_native.pyi`.
 #[pyclass(frozen, module = "taskloom")]
@@ -187,8 +191,9 @@ impl TaskHandle {
         if timeout.is_none() {
             self.check_waitable(py)?;
         }
-        let check = helper_in(py, "taskloom._loop", "check_not_on_its_loop")?;
-        check.call1((self.name(),))?;
+        if LOOPS_EXIST.load(Ordering::Relaxed) {
+            helper_in(py, "taskloom._loop", "check_not_on_its_loop")?.call1((self.name(),))?;
+        }
         wait_for(py, timeout, |slice| self.handle.wait(slice)).map(|_| ())
     }
 }

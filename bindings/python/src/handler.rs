@@ -8,7 +8,6 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 use taskloom_engine::{Attempt, Blocking, Failed, Outcome};
-use taskloom_store::Task;
 
 use crate::context::{CURRENT, NativeAttempt};
 use crate::errors::helper_in;
@@ -30,12 +29,6 @@ pub(crate) struct BlockingHandler(pub(crate) Arc<Parts>);
 
 /// An `async def` handler, for an event loop.
 pub(crate) struct AsyncHandler(pub(crate) Arc<Parts>);
-
-/// Whether no attempt can follow the task's current one, so that it may use up what was kept for attempts. A lost
-/// worker takes what was kept with it anyway.
-pub(crate) fn is_only_attempt(task: &Task) -> bool {
-    task.spec().retries == 0
-}
 
 impl Blocking for BlockingHandler {
     fn run(&self, attempt: &Attempt) -> Outcome {
@@ -60,13 +53,13 @@ impl BlockingHandler {
             parts.context.call1(py, (NativeAttempt::new(attempt.clone()),))
         })?;
         let variables = match PyHost::of(task) {
-            Some(host) => host.context_for(py, is_only_attempt(task))?,
+            Some(host) => host.context_copy(py)?,
             None => None,
         };
         let running = (task.id(), attempt.fence().attempt);
         match variables {
             Some(variables) => {
-                let run = variables.bind(py).getattr(intern!(py, "run"))?;
+                let run = variables.getattr(intern!(py, "run"))?;
                 let function = parts.function.bind(py);
                 let args = PyTuple::new(py, std::iter::once(function.clone()).chain(args.iter()).collect::<Vec<_>>())?;
                 interruptible(py, running, || ffi::call(&run, &args, kwargs.as_ref()))

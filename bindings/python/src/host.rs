@@ -24,14 +24,10 @@ impl PyHost {
         task.host().and_then(|host| host.downcast_ref())
     }
 
-    /// A context for an attempt, as the submit left it: the original for the only attempt that there will be, a copy
-    /// if others may follow.
-    pub(crate) fn context_for(&self, py: Python<'_>, only: bool) -> PyResult<Option<Py<PyAny>>> {
-        if only {
-            return Ok(self.context.lock().take());
-        }
+    /// A context for an attempt: a copy of its own, as the submit left the variables.
+    pub(crate) fn context_copy<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let context = self.context.lock().as_ref().map(|context| context.clone_ref(py));
-        context.map(|context| context.call_method0(py, intern!(py, "copy"))).transpose()
+        context.map(|context| context.into_bound(py).call_method0(intern!(py, "copy"))).transpose()
     }
 
     /// No further attempt will need it.

@@ -12,7 +12,7 @@ use taskloom_engine::{Attempt, Completion, Engine, Handler, LoopHost};
 use taskloom_model::TaskId;
 
 use crate::context::NativeAttempt;
-use crate::handler::{AsyncHandler, failed, is_only_attempt, succeeded};
+use crate::handler::{AsyncHandler, failed, succeeded};
 use crate::host::PyHost;
 use crate::signal::Signal;
 
@@ -99,10 +99,9 @@ impl Job {
     }
 
     /// The context variables of the submit, copied for this attempt.
-    fn context(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        let task = self.attempt.task();
-        match PyHost::of(task) {
-            Some(host) => host.context_for(py, is_only_attempt(task)),
+    fn context<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match PyHost::of(self.attempt.task()) {
+            Some(host) => host.context_copy(py),
             None => Ok(None),
         }
     }

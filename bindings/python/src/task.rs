@@ -37,10 +37,19 @@ struct Entrance {
     admission: Admission,
 }
 
-fn copy_context(py: Python<'_>) -> PyResult<Py<PyAny>> {
+/// The context variables of this moment, copied.
+///
+/// Most programs set none, and then a thousand equal copies would only give the garbage collector work: they share one
+/// empty copy. Nothing ever runs *in* what is kept; each attempt runs in a copy of its own.
+fn variables(py: Python<'_>) -> PyResult<Py<PyAny>> {
     static COPY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static EMPTY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let copy = COPY.get_or_try_init(py, || Ok::<_, PyErr>(py.import("contextvars")?.getattr("copy_context")?.unbind()))?;
-    copy.call0(py)
+    let now = copy.bind(py).call0()?;
+    if now.len()? > 0 {
+        return Ok(now.unbind());
+    }
+    Ok(EMPTY.get_or_init(py, || now.unbind()).clone_ref(py))
 }
 
 impl Task {
@@ -122,7 +131,7 @@ impl Task {
         kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<TaskHandle> {
         let payload = self.plan.get().encode_call(py, args, kwargs)?.into_boxed_slice();
-        let host = PyHost::boxed(copy_context(py)?);
+        let host = PyHost::boxed(variables(py)?);
         let bound = self.bound(py)?;
         let inside = self.app.get().on_its_loop();
         let submit = || bound.engine.submit(&bound.entry, &bound.admission, payload, Some(host), inside);
@@ -138,7 +147,7 @@ impl Task {
     fn submit_many<'py>(&self, py: Python<'py>, items: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
         let mut payloads = Vec::with_capacity(items.len().unwrap_or(0));
         for item in items.try_iter()? {
-            payloads.push((self.encode_item(&item?)?, Some(PyHost::boxed(copy_context(py)?))));
+            payloads.push((self.encode_item(&item?)?, Some(PyHost::boxed(variables(py)?))));
         }
         let bound = self.bound(py)?;
         let inside = self.app.get().on_its_loop();
@@ -161,7 +170,7 @@ impl Task {
             return Ok(Ready::new(Ok(handle)).into_pyobject(py)?.into_any().unbind());
         }
         let payload = own.plan.get().encode_call(py, args, kwargs)?.into_boxed_slice();
-        let host = PyHost::boxed(copy_context(py)?);
+        let host = PyHost::boxed(variables(py)?);
         let outcome = Arc::new(Mutex::new(None));
         let port: Bound<'_, Port> = helper_in(py, "taskloom._loop", "port")?.call0()?.cast_into()?;
         let pending = Py::new(py, Accepted { outcome: Arc::clone(&outcome), handle: Mutex::new(None) })?;
@@ -214,7 +223,7 @@ impl Task {
 }
 
 /// A submit that waits for its commit.
-#[pyclass(frozen, module = "taskloom._native")]
+#[pyclass(frozen, name = "_Accepted", module = "taskloom._native")]
 pub(crate) struct Accepted {
     outcome: Arc<Mutex<Option<taskloom_model::Result<()>>>>,
     handle: Mutex<Option<Py<TaskHandle>>>,

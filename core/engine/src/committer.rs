@@ -120,7 +120,7 @@ impl Committer {
     pub(crate) fn change(&self, core: &Arc<Core>, task: &Arc<Task>, operation: Operation) -> Result<Effects> {
         let commit = Commit { task: Arc::clone(task), operation, spawn: Vec::new() };
         if core.capability.resident {
-            return commit_inline(core, commit, false, core.clock.now());
+            return commit_inline(core, commit, core.clock.now());
         }
         let answer = Answer::new();
         let giver = Arc::clone(&answer);
@@ -137,23 +137,38 @@ impl Committer {
         answer.wait()
     }
 
-    /// Makes a change that a worker reports. A report that comes too late is counted and forgotten.
-    pub(crate) fn report(&self, core: &Core, task: Arc<Task>, operation: Operation, now: Timestamp) {
-        let commit = Commit { task, operation, spawn: Vec::new() };
+    /// Makes a change that a worker reports. A report that comes too late is counted and forgotten. Returns the task
+    /// if it has ended and is still to be settled.
+    pub(crate) fn report(
+        &self,
+        core: &Core,
+        task: Arc<Task>,
+        operation: Operation,
+        now: Timestamp,
+    ) -> Option<Arc<Task>> {
+        let commit = Commit { task: Arc::clone(&task), operation, spawn: Vec::new() };
         if core.capability.resident {
-            if commit_inline(core, commit, true, now).is_err() {
-                core.count_late_report();
+            let mut consequences = Vec::new();
+            match core.store.commit(commit, &mut consequences, now) {
+                Ok(effects) if effects.finished() => {
+                    core.follow_all(&mut consequences);
+                    return Some(task);
+                }
+                Ok(effects) => core.follow(&task, effects, true),
+                Err(_) => core.count_late_report(),
             }
-            return;
+            core.follow_all(&mut consequences);
+            return None;
         }
         let mut inbox = self.inbox.lock();
         if inbox.stopping && !inbox.running {
             core.count_late_report();
-            return;
+            return None;
         }
         inbox.commits.push((commit, Origin::Worker));
         drop(inbox);
         self.arrived.notify_one();
+        None
     }
 
     /// There may be eligible tasks in the store that nobody here has claimed.
@@ -386,11 +401,11 @@ fn stopped() -> Error {
 }
 
 /// Commits on the calling thread, and lets the effects follow.
-fn commit_inline(core: &Core, commit: Commit, by_its_worker: bool, now: Timestamp) -> Result<Effects> {
+fn commit_inline(core: &Core, commit: Commit, now: Timestamp) -> Result<Effects> {
     let task = Arc::clone(&commit.task);
     let mut consequences = Vec::new();
     let effects = core.store.commit(commit, &mut consequences, now)?;
-    core.follow(&task, effects, by_its_worker);
+    core.follow(&task, effects, false);
     core.follow_all(&mut consequences);
     Ok(effects)
 }

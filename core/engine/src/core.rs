@@ -22,7 +22,7 @@ use taskloom_model::{
     Admission, Code, Effects, Error, Fence, Name, Operation, OwnerId, Progress, Result, State, TaskId, admit, nearest,
 };
 use taskloom_store::{Capability, Change, HostData, Live, Residents, Store, Task};
-use taskloom_sync::Sleepers;
+use taskloom_sync::{Sleepers, fork_generation};
 
 use crate::chance::Chance;
 use crate::committer::Committer;
@@ -62,6 +62,7 @@ pub(crate) struct Core {
     late_reports: AtomicU64,
     phase: AtomicU8,
     process: u32,
+    generation: u32,
 }
 
 /// What a [`Core`] is made of.
@@ -97,6 +98,7 @@ impl Core {
             late_reports: AtomicU64::new(0),
             phase: AtomicU8::new(OPEN),
             process: std::process::id(),
+            generation: fork_generation(),
         }
     }
 
@@ -131,7 +133,7 @@ impl Core {
     }
 
     pub(crate) fn check_process(&self) -> Result<()> {
-        if self.process == std::process::id() {
+        if self.generation == fork_generation() {
             return Ok(());
         }
         Err(Error::new(
@@ -287,7 +289,11 @@ impl Core {
     }
 
     /// Reports what came of an attempt. Nobody waits for the answer: a report that comes too late is counted.
-    pub(crate) fn report(&self, task: Arc<Task>, fence: Fence, outcome: Outcome) {
+    ///
+    /// If that ended the task here and now, it is returned, committed but not settled: the caller must settle it, and
+    /// may first do what would otherwise be in the way of those who wake up.
+    #[must_use = "whoever waits for the task hears of its end when it is settled"]
+    pub(crate) fn report(&self, task: Arc<Task>, fence: Fence, outcome: Outcome) -> Option<Arc<Task>> {
         let outcome = match outcome {
             Outcome::Succeeded { result, metadata } => match oversized(result.len()) {
                 Some(failed) => Outcome::Failed(failed),
@@ -297,7 +303,7 @@ impl Core {
         };
         let now = self.clock.now();
         let operation = outcome.into_operation(fence, now, || self.chance.unit());
-        self.committer.report(self, task, operation, now);
+        self.committer.report(self, task, operation, now)
     }
 
     pub(crate) fn count_late_report(&self) {

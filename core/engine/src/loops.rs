@@ -178,7 +178,9 @@ impl Completion {
         let Some(task) = self.task.take() else { return };
         let core = &self.home.core;
         core.running.end_on_loop(task.id(), self.fence);
-        core.report(task, self.fence, outcome);
+        if let Some(ended) = core.report(task, self.fence, outcome) {
+            ended.settle();
+        }
         core.loops.release(core);
     }
 }

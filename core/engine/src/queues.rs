@@ -78,7 +78,8 @@ impl Queues {
         queue
     }
 
-    /// Whether no lane of this route holds a task.
+    /// Whether no lane of this route holds a task. One load per queue, and it errs on the side of "there is one": lanes
+    /// notice that they are empty when somebody pops in vain.
     pub(crate) fn is_empty(&self, route: Route) -> bool {
         self.list.read().iter().all(|queue| queue.lanes(route).is_empty())
     }

@@ -2,6 +2,10 @@
 //!
 //! A worker takes one task at a time. It stays inside its foreign runtime while there is more to take and leaves it
 //! only to sleep. Its report is made before it takes the next task, so no result waits for a task behind it.
+//!
+//! *When those who wait are woken.* A worker in a foreign runtime holds its lock (Python's GIL), and whoever wakes up
+//! would at once wait for that. So a task that ended in memory is settled when the worker has let go of the runtime to
+//! sleep, or, if there is a next task, just before that one begins, whichever comes first.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -31,7 +35,7 @@ pub(crate) fn live(core: &Arc<Core>) {
     let home = Arc::new(Home { core: Arc::clone(core) });
     HOME.set(Some(Arc::clone(&home)));
     let seat = core.running.add_seat();
-    let mut worker = Worker { home, seat, view: View::default(), last: None };
+    let mut worker = Worker { home, seat, view: View::default(), last: None, ended: None };
     core.runtime.attached(&mut || worker.work());
     core.running.remove_seat(&worker.seat);
     HOME.set(None);
@@ -43,6 +47,14 @@ struct Worker {
     view: View,
     /// The handler that ran last: most often the next task's too.
     last: Option<Arc<HandlerEntry>>,
+    /// The task that ended last, if it is still to be settled.
+    ended: Option<Arc<Task>>,
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.settle();
+    }
 }
 
 impl Worker {
@@ -52,6 +64,7 @@ impl Worker {
         let mut sleeper = core.sleepers.enlist();
         loop {
             if core.pool.has_surplus() || core.is_stopped() {
+                self.settle();
                 if core.pool.leave(core.is_stopped()) {
                     return;
                 }
@@ -59,19 +72,29 @@ impl Worker {
             }
             match core.queues.pop(Route::Blocking, &mut self.view) {
                 Some(task) => {
-                    sleeper.found(|| !core.queues.is_empty(Route::Blocking));
+                    // Counted, not guessed: a wake for nothing costs two switches, and a fight for the GIL.
+                    sleeper.found(|| core.queues.len(Route::Blocking) > 0);
                     if self.run(task) {
                         core.pool.came_back();
                     }
                 }
                 None if !core.is_open() => {
                     // Draining, and nothing left to take: this thread is done.
+                    self.settle();
                     core.pool.retire();
                     return;
                 }
                 None => sleeper.sleep(
                     || !core.queues.is_empty(Route::Blocking) || !core.is_open() || core.pool.has_surplus(),
-                    |park| core.runtime.detached(park),
+                    |park| {
+                        let ended = self.ended.take();
+                        core.runtime.detached(&mut || {
+                            if let Some(ended) = &ended {
+                                ended.settle();
+                            }
+                            park();
+                        });
+                    },
                 ),
             }
         }
@@ -89,12 +112,19 @@ impl Worker {
         if let Some(deadline) = deadline {
             core.timers.watch(deadline);
         }
+        self.settle();
         let attempt = Attempt { home: Arc::clone(&self.home), task, fence };
         let outcome = catch_unwind(AssertUnwindSafe(|| handler.run(&attempt)))
             .unwrap_or_else(|panic| Outcome::failure("panic", panic_message(&*panic)));
         let replaced = self.seat.leave();
-        core.report(attempt.task, fence, outcome);
+        self.ended = core.report(attempt.task, fence, outcome);
         replaced
+    }
+
+    fn settle(&mut self) {
+        if let Some(ended) = self.ended.take() {
+            ended.settle();
+        }
     }
 
     fn entry(&mut self, task: &Task) -> Option<Arc<HandlerEntry>> {

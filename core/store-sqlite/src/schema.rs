@@ -140,9 +140,12 @@ pub(crate) const ROW_BY_SEQ: &str = concat!("SELECT ", row!(), " FROM tasks WHER
 pub(crate) const TASK_BY_SEQ: &str = concat!("SELECT ", row!(), ", ", spec!(), " FROM tasks WHERE seq = ?1");
 pub(crate) const TASK_BY_ID: &str = concat!("SELECT ", row!(), ", ", spec!(), " FROM tasks WHERE id = ?1");
 
-/// The first run of `ready` after this one: a step from run to run is one search, however long they are.
-pub(crate) const NEXT_RUN: &str = "SELECT queue, name FROM tasks INDEXED BY ready \
-     WHERE state = 1 AND (queue, name) > (?1, ?2) ORDER BY queue, name LIMIT 1";
+/// The first run of `ready` after this one, in its queue and in the later ones: a step from run to run is one search,
+/// however long they are. (As one comparison of pairs, SQLite would walk the run from its beginning.)
+pub(crate) const NEXT_IN_QUEUE: &str = "SELECT queue, name FROM tasks INDEXED BY ready \
+     WHERE state = 1 AND queue = ?1 AND name > ?2 ORDER BY name LIMIT 1";
+pub(crate) const NEXT_QUEUE: &str = "SELECT queue, name FROM tasks INDEXED BY ready \
+     WHERE state = 1 AND queue > ?1 ORDER BY queue, name LIMIT 1";
 
 /// Walks a run for as long as it is stepped: of equally old tasks, the first to arrive. A large payload stays where
 /// it is, since most tasks that are claimed are in memory already.
@@ -209,11 +212,12 @@ mod tests {
         let by_seq = "SEARCH tasks USING INTEGER PRIMARY KEY (rowid=?)";
         let by_id = "SEARCH tasks USING INDEX task_id (id=?)";
         for (sql, expected) in [
-            (NEXT_RUN, "SEARCH tasks USING COVERING INDEX ready ((queue,name)>(?,?))"),
+            (NEXT_IN_QUEUE, "SEARCH tasks USING COVERING INDEX ready (queue=? AND name>?)"),
+            (NEXT_QUEUE, "SEARCH tasks USING COVERING INDEX ready (queue>?)"),
             (RUN, "SEARCH tasks USING INDEX ready (queue=? AND name=?)"),
             (PLACES, "SEARCH tasks USING INDEX ready (queue=? AND name=?)"),
             (DUE, "SEARCH tasks USING INDEX alarm (due<?)"),
-            (NEXT_DUE, "SEARCH tasks USING COVERING INDEX alarm"),
+            (NEXT_DUE, "SEARCH tasks USING COVERING INDEX alarm (due>?)"),
             (LIST, "SEARCH tasks USING INDEX task_id (id>?)"),
             (REPORT, by_id),
             (FINISH, by_id),

@@ -343,3 +343,6 @@ impl Store for SqliteStore {
 fn read_task(id: TaskId, stored: &rusqlite::Row<'_>) -> Result<Arc<Task>, Error> {
     Ok(Task::new(rows::read_spec(id, stored)?, rows::read_row(stored)?, None))
 }
+
+#[cfg(test)]
+mod tests;

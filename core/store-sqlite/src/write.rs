@@ -22,7 +22,8 @@
 use std::sync::Arc;
 
 use hashbrown::{HashMap, HashTable};
-use rusqlite::{CachedStatement, Connection, ErrorCode, OptionalExtension};
+use rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE;
+use rusqlite::{CachedStatement, Connection, OptionalExtension};
 use taskloom_model::{
     Code, Effects, Error, Fence, Operation, Row, Spec, State, TaskId, Timestamp, WaitingFor, apply, next_due,
 };
@@ -226,7 +227,10 @@ impl<'c> Writing<'c> {
         };
         match inserted {
             Ok(()) => Ok(Ok(())),
-            Err(rusqlite::Error::SqliteFailure(cause, _)) if cause.code == ErrorCode::ConstraintViolation => {
+            // Exactly this: another constraint, such as a trigger that somebody added, may have ended the transaction.
+            Err(rusqlite::Error::SqliteFailure(cause, _))
+                if cause.extended_code == SQLITE_CONSTRAINT_UNIQUE =>
+            {
                 Ok(Err(Error::new(Code::DuplicateId, format!("a task with the id {} exists", spec.id))
                     .hint("ids are for good: leave the id out to have one made")))
             }

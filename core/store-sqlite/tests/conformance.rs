@@ -40,3 +40,10 @@ impl Harness for Sqlite {
 }
 
 conformance!(Sqlite::new());
+
+/// Over any sequence of commands, the file and the memory store say the same.
+#[test]
+fn agrees_with_the_memory_store() {
+    let harness = Sqlite::new();
+    taskloom_testkit::sequences::compare(|| harness.fresh());
+}

@@ -55,6 +55,8 @@
 //! RUSTFLAGS="--cfg loom" cargo test --release -p taskloom-sync --test loom
 //! ```
 
+#[cfg(not(loom))]
+mod fork;
 mod lanes;
 mod latch;
 mod primitive;
@@ -62,6 +64,8 @@ mod sleepers;
 #[cfg(not(loom))]
 mod spot;
 
+#[cfg(not(loom))]
+pub use fork::fork_generation;
 pub use lanes::Lanes;
 pub use latch::Latch;
 pub use sleepers::{Sleeper, Sleepers};

@@ -1,1 +1,433 @@
-//! placeholder
+//! Random commands, given to two stores at once.
+//!
+//! The memory store keeps its rows in the tasks and runs the rules of the model on them; it is simple enough to be
+//! believed. [`compare`] gives a store under test and a memory store the same random commands (batches with groups,
+//! changes, spawned tasks and claims; times that come; processes that join and die; sweeps) and compares everything
+//! that can be seen after each: answers, rows, counts, owners.
+//!
+//! The commands are the same in every run unless `PROPTEST_RNG_SEED` says otherwise; `PROPTEST_CASES` says how many
+//! sequences there are. A failure is shrunk to few commands and printed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use proptest::test_runner::{RngAlgorithm, TestError, TestRng, TestRunner};
+use taskloom_model::{
+    Admission, Effects, Error, Failure, Fence, Name, Operation, Options, OwnerId, Priority, Progress, Row,
+    Spec, State, TaskId, Timestamp, WaitingFor, When, admit, next_due,
+};
+use taskloom_store::{
+    Batch, Claim, Commit, Counts, Filter, Insert, MemoryOptions, MemoryStore, Nobody, Owner, Store, Task,
+};
+
+use crate::VirtualClock;
+
+const QUEUES: [&str; 3] = ["default", "a", "b"];
+const NAMES: [&str; 2] = ["job", "chore"];
+
+/// A task to insert; `twin` gives it the id of one that exists.
+#[derive(Clone, Debug)]
+struct New {
+    kind: u8,
+    queue: u8,
+    name: u8,
+    priority: u8,
+    twin: Option<prop::sample::Index>,
+}
+
+/// A change to ask for, of one of the tasks that exist, through the task that is held or through a fresh copy.
+#[derive(Clone, Debug)]
+struct Wish {
+    task: prop::sample::Index,
+    fresh: bool,
+    operation: u8,
+    owner: prop::sample::Index,
+    late: u8,
+    spawn: Vec<New>,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Write { inserts: Vec<Vec<New>>, wishes: Vec<Wish>, claim: Option<(prop::sample::Index, u8, usize)> },
+    Pass(u32),
+    Elapse,
+    Join,
+    Beat(prop::sample::Index),
+    Bury(prop::sample::Index),
+    Sweep(u32, usize),
+}
+
+fn new() -> impl Strategy<Value = New> {
+    let twin = prop::option::weighted(0.05, any::<prop::sample::Index>());
+    (0..8u8, 0..3u8, 0..2u8, 0..4u8, twin).prop_map(|(kind, queue, name, priority, twin)| New {
+        kind,
+        queue,
+        name,
+        priority,
+        twin,
+    })
+}
+
+fn wish() -> impl Strategy<Value = Wish> {
+    let spawn = prop_oneof![4 => Just(Vec::new()), 1 => prop::collection::vec(new(), 1..3)];
+    let late = prop_oneof![6 => Just(0u8), 1 => Just(1), 1 => Just(2)];
+    (any::<prop::sample::Index>(), any::<bool>(), 0..21u8, any::<prop::sample::Index>(), late, spawn)
+        .prop_map(|(task, fresh, operation, owner, late, spawn)| Wish {
+            task,
+            fresh,
+            operation,
+            owner,
+            late,
+            spawn,
+        })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let groups = prop::collection::vec(prop::collection::vec(new(), 0..4), 0..3);
+    let claim = prop::option::of((any::<prop::sample::Index>(), 0..5u8, 0..6usize));
+    prop_oneof![
+        10 => (groups, prop::collection::vec(wish(), 0..6), claim)
+            .prop_map(|(inserts, wishes, claim)| Step::Write { inserts, wishes, claim }),
+        3 => prop_oneof![Just(0u32), 1..3_000_000u32, Just(60_000_000)].prop_map(Step::Pass),
+        3 => Just(Step::Elapse),
+        1 => Just(Step::Join),
+        1 => any::<prop::sample::Index>().prop_map(Step::Beat),
+        1 => any::<prop::sample::Index>().prop_map(Step::Bury),
+        1 => (0..20u32, 0..5usize).prop_map(|(ago, limit)| Step::Sweep(ago, limit)),
+    ]
+}
+
+/// Gives random commands to the stores that `fresh` makes and to memory stores, and panics where they differ.
+pub fn compare(fresh: impl Fn() -> Arc<dyn Store>) {
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+    let seeded = std::env::var_os("PROPTEST_RNG_SEED").is_some();
+    let mut runner = if seeded {
+        TestRunner::new(config)
+    } else {
+        TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha))
+    };
+    let sequences = prop::collection::vec(step(), 1..40);
+    let outcome = runner.run(&sequences, |steps| {
+        let mut pair = Pair::new(fresh());
+        for step in &steps {
+            pair.run(step)?;
+        }
+        Ok(())
+    });
+    match outcome {
+        Ok(()) => {}
+        Err(TestError::Fail(reason, steps)) => panic!("{reason}\nafter these commands: {steps:#?}"),
+        Err(TestError::Abort(reason)) => panic!("{reason}"),
+    }
+}
+
+/// A store, and the tasks in memory that show its rows.
+struct Side {
+    store: Arc<dyn Store>,
+    held: HashMap<TaskId, Arc<Task>>,
+}
+
+/// What a batch answered, as it can be compared.
+#[derive(Debug, PartialEq)]
+struct Answer {
+    inserts: Vec<Result<(), String>>,
+    verdicts: Vec<Result<Effects, String>>,
+    claimed: Vec<TaskId>,
+    consequences: Vec<(TaskId, Effects)>,
+}
+
+/// The code and the message: where two things are wrong at once, a store may name either.
+fn text(error: &Error, ambiguous: bool) -> String {
+    if ambiguous { "refused".into() } else { format!("{:?}: {}", error.code(), error.message()) }
+}
+
+impl Side {
+    fn write(&mut self, plan: &Plan, now: Timestamp) -> Result<Answer, TestCaseError> {
+        let make = |(spec, row): &(Spec, Row)| Task::new(spec.clone(), row.clone(), None);
+        let insert =
+            |group: &Vec<(Spec, Row)>| Insert { tasks: group.iter().map(make).collect(), verdict: None };
+        let inserts: Vec<_> = plan.inserts.iter().map(insert).collect();
+        let mut commits = Vec::new();
+        for (id, fresh, operation, spawn) in &plan.commits {
+            let task = if *fresh { self.get(*id)? } else { Arc::clone(&self.held[id]) };
+            let spawn = spawn.iter().map(make).collect();
+            commits.push(Commit { task, operation: operation.clone(), spawn });
+        }
+        let new: Vec<Vec<_>> = inserts.iter().map(|insert| insert.tasks.clone()).collect();
+        let changed: Vec<_> = commits.iter().map(|commit| Arc::clone(&commit.task)).collect();
+        let mut batch = Batch { inserts, commits, claim: plan.claim.clone(), ..Batch::default() };
+        self.store
+            .write(&mut batch, &Nobody, now)
+            .map_err(|error| fail(format!("the batch failed: {error}")))?;
+        let verdicts: Vec<_> = batch
+            .verdicts
+            .iter()
+            .zip(&plan.commits)
+            .map(|(verdict, (.., spawn))| match verdict {
+                Ok(effects) => Ok(*effects),
+                Err(error) => Err(text(error, !spawn.is_empty())),
+            })
+            .collect();
+        let inserted: Vec<_> = batch.inserts.iter().map(|insert| insert.verdict.as_ref().unwrap()).collect();
+        let accepted = new.iter().zip(&inserted).filter(|(_, verdict)| verdict.is_ok());
+        let accepted =
+            accepted.flat_map(|(tasks, _)| tasks).chain(batch.consequences.iter().map(|c| &c.task));
+        for task in accepted.chain(&changed).chain(&batch.claimed) {
+            self.held.insert(task.id(), Arc::clone(task));
+        }
+        // One that has settled keeps the outcome that its handles were told.
+        for task in changed.iter().chain(&batch.claimed).filter(|task| !task.is_settled()) {
+            let stored = self.get(task.id())?.with_row(Row::clone);
+            prop_assert_eq!(task.with_row(Row::clone), stored, "the caller's task shows what was committed");
+        }
+        Ok(Answer {
+            inserts: inserted
+                .iter()
+                .map(|verdict| verdict.as_ref().map(|()| ()).map_err(|e| text(e, false)))
+                .collect(),
+            verdicts,
+            claimed: batch.claimed.iter().map(|task| task.id()).collect(),
+            consequences: batch
+                .consequences
+                .iter()
+                .map(|change| (change.task.id(), change.effects))
+                .collect(),
+        })
+    }
+
+    fn get(&self, id: TaskId) -> Result<Arc<Task>, TestCaseError> {
+        self.store
+            .get(id, &Nobody)
+            .map_err(|error| fail(error.to_string()))?
+            .ok_or_else(|| fail(format!("{id} is gone")))
+    }
+
+    fn tasks(&self) -> Vec<Arc<Task>> {
+        self.store.list(&Filter { limit: usize::MAX, ..Filter::default() }, &Nobody).unwrap()
+    }
+}
+
+fn fail(reason: String) -> TestCaseError {
+    TestCaseError::fail(reason)
+}
+
+/// A batch before there are tasks for it.
+struct Plan {
+    inserts: Vec<Vec<(Spec, Row)>>,
+    commits: Vec<(TaskId, bool, Operation, Vec<(Spec, Row)>)>,
+    claim: Option<Claim>,
+}
+
+struct Pair {
+    tried: Side,
+    known: Side,
+    clock: VirtualClock,
+    owners: Vec<OwnerId>,
+    ids: u128,
+}
+
+impl Pair {
+    fn new(store: Arc<dyn Store>) -> Self {
+        let options = MemoryOptions { capacity: usize::MAX >> 1, keep_finished: usize::MAX };
+        let known = Side { store: Arc::new(MemoryStore::new(options)), held: HashMap::new() };
+        let tried = Side { store, held: HashMap::new() };
+        let mut pair = Self { tried, known, clock: VirtualClock::default(), owners: Vec::new(), ids: 0 };
+        pair.join();
+        pair
+    }
+
+    fn join(&mut self) {
+        let now = self.clock.now();
+        let owner = self.known.store.join("process", now).unwrap();
+        assert_eq!(self.tried.store.join("process", now).unwrap(), owner, "numbers are given out one by one");
+        self.owners.push(owner);
+    }
+
+    fn run(&mut self, step: &Step) -> Result<(), TestCaseError> {
+        let now = self.clock.now();
+        let both = [&self.tried.store, &self.known.store];
+        match step {
+            Step::Write { inserts, wishes, claim } => {
+                let plan = self.plan(inserts, wishes, claim.as_ref());
+                let (tried, known) = (self.tried.write(&plan, now)?, self.known.write(&plan, now)?);
+                prop_assert_eq!(tried, known);
+            }
+            Step::Pass(micros) => {
+                self.clock.advance(Duration::from_micros((*micros).into()));
+            }
+            Step::Elapse => {
+                let mut told = Vec::new();
+                for store in both {
+                    let mut changes = Vec::new();
+                    let next = store.elapse(usize::MAX >> 1, &Nobody, &mut changes, now).unwrap();
+                    let rows = self.known.tasks();
+                    let due =
+                        rows.iter().filter_map(|task| task.with_row(|row| next_due(task.spec(), row))).min();
+                    told.push((effects(&changes), next, due));
+                }
+                let (known, tried) = (told.pop().unwrap(), told.pop().unwrap());
+                prop_assert_eq!(&tried.0, &known.0);
+                // A time that no longer counts may still be told, but none may be kept silent.
+                for next in [tried.1, known.1] {
+                    prop_assert!(
+                        known.2.is_none_or(|due| next.is_some_and(|next| next <= due)),
+                        "{next:?} {known:?}"
+                    );
+                }
+            }
+            Step::Join => self.join(),
+            Step::Beat(index) => {
+                let owner = *index.get(&self.owners);
+                let beat = both.map(|store| store.beat(owner).map_err(|error| text(&error, false)));
+                prop_assert_eq!(&beat[0], &beat[1]);
+            }
+            Step::Bury(index) => {
+                let owner = *index.get(&self.owners);
+                let told = both.map(|store| {
+                    let mut changes = Vec::new();
+                    store.bury(owner, &Nobody, &mut changes, now).unwrap();
+                    effects(&changes)
+                });
+                prop_assert_eq!(&told[0], &told[1]);
+            }
+            Step::Sweep(ago, limit) => {
+                let before = Timestamp::from_micros(now.micros() - i64::from(*ago) * 1_000_000);
+                // Which ones are forgotten is up to the store unless it forgets them all.
+                let old = self.known.tasks();
+                let old =
+                    old.iter().filter(|task| task.with_row(|row| row.finished.is_some_and(|at| at < before)));
+                let limit = if old.count() <= *limit { *limit } else { usize::MAX >> 1 };
+                let swept = both.map(|store| store.sweep(before, limit).unwrap());
+                prop_assert_eq!(swept[0], swept[1]);
+            }
+        }
+        prop_assert_eq!(see(&self.tried), see(&self.known));
+        Ok(())
+    }
+
+    fn plan(
+        &mut self,
+        inserts: &[Vec<New>],
+        wishes: &[Wish],
+        claim: Option<&(prop::sample::Index, u8, usize)>,
+    ) -> Plan {
+        let tasks = self.known.tasks();
+        let mut group = |news: &Vec<New>| news.iter().map(|new| self.admit(new, &tasks)).collect::<Vec<_>>();
+        let inserts = inserts.iter().map(&mut group).collect();
+        let spawned: Vec<_> = wishes.iter().map(|wish| group(&wish.spawn)).collect();
+        let mut commits = Vec::new();
+        for (wish, spawn) in wishes.iter().zip(spawned) {
+            if !tasks.is_empty() {
+                let task = wish.task.get(&tasks);
+                commits.push((task.id(), wish.fresh, self.operation(wish, task), spawn));
+            }
+        }
+        let claim = claim.map(|(owner, queues, limit)| {
+            let queues: &[&str] =
+                [&[][..], &["default"], &["b", "a"], &["a", "default", "b"], &["none"]][usize::from(*queues)];
+            let list = |texts: &[&str]| texts.iter().map(|text| Name::new(text)).collect();
+            let names: &[&str] = if limit % 2 == 0 { &NAMES } else { &NAMES[..1] };
+            Claim { owner: *owner.get(&self.owners), queues: list(queues), names: list(names), limit: *limit }
+        });
+        Plan { inserts, commits, claim }
+    }
+
+    fn admit(&mut self, new: &New, tasks: &[Arc<Task>]) -> (Spec, Row) {
+        let later = |seconds| Some(When::In(Duration::from_secs(seconds)));
+        let mut options = match new.kind {
+            0 => Options { eta: later(2), ..Options::default() },
+            1 => Options { expires: later(3), retries: Some(2), ..Options::default() },
+            2 => Options { deadline: later(4), retries: Some(1), ..Options::default() },
+            3 => Options { eta: later(1), expires: later(2), deadline: later(5), ..Options::default() },
+            4 => Options { expires: Some(When::At(Timestamp::from_micros(1))), ..Options::default() },
+            5 => Options {
+                retries: Some(3),
+                timeout: Some(Duration::from_secs(1)),
+                max_crashes: Some(1),
+                ..Options::default()
+            },
+            _ => Options { retries: Some(u32::from(new.kind) - 6), ..Options::default() },
+        };
+        options.queue = Some(QUEUES[usize::from(new.queue)].into());
+        options.priority = Some(Priority::ALL[usize::from(new.priority)]);
+        // New ids grow, as those of an engine do: order of arrival and order of ids are one.
+        self.ids += 1;
+        let id = match &new.twin {
+            Some(index) if !tasks.is_empty() => index.get(tasks).id(),
+            _ => TaskId::from_bytes(self.ids.to_be_bytes()),
+        };
+        let payload = format!("[{}]", self.ids).into_bytes().into();
+        let admission = Admission::new(&options).unwrap();
+        let name = Name::new(NAMES[usize::from(new.name)]);
+        let (spec, row, _) = admit(&admission, id, name, payload, self.clock.now()).unwrap();
+        (spec, row)
+    }
+
+    /// An operation that is often right: the fence is the running attempt's unless it is to be late.
+    fn operation(&self, wish: &Wish, task: &Task) -> Operation {
+        let (attempt, running) = task.with_row(|row| (row.attempt, row.owner));
+        let any = *wish.owner.get(&self.owners);
+        let fence = match wish.late {
+            0 => Fence { owner: running.unwrap_or(any), attempt },
+            1 => Fence { owner: any, attempt },
+            _ => Fence { owner: running.unwrap_or(any), attempt: attempt + 1 },
+        };
+        let now = self.clock.now();
+        let message = Some("so far".to_owned());
+        let until = Some(now + Duration::from_secs(1));
+        let reason: Option<Box<str>> = Some("because".into());
+        let failure = Box::new(Failure {
+            kind: "E".into(),
+            message: "m".into(),
+            backtrace: String::new(),
+            attempt,
+            at: now,
+        });
+        match wish.operation {
+            0 => Operation::Fail { fence, failure, permanent: true, retry_after: None, chance: 0.0 },
+            1 | 2 => Operation::Fail { fence, failure, permanent: false, retry_after: None, chance: 0.5 },
+            3 => {
+                let retry_after = Some(Duration::from_secs(2));
+                Operation::Fail { fence, failure, permanent: false, retry_after, chance: 0.5 }
+            }
+            4 => Operation::TimeOut { fence, chance: 0.25 },
+            5 => Operation::Suspend { fence, waiting_for: WaitingFor::Signal, until: None },
+            6 => Operation::Suspend { fence, waiting_for: WaitingFor::Sleep, until },
+            7 => Operation::Release { fence },
+            8 => Operation::Progress { fence, progress: Progress { value: 0.3, message, at: now } },
+            9 => Operation::Checkpoint { fence, value: Some(Box::new(*b"{}")) },
+            10 => Operation::Checkpoint { fence, value: None },
+            11 => Operation::Lose { owner: running.unwrap_or(any) },
+            12 => Operation::Elapse,
+            13 => Operation::Wake,
+            14 => Operation::CloseKey { until },
+            15 => Operation::Cancel { reason },
+            16 => Operation::Skip { reason },
+            17 => Operation::Resolve { result: Box::new(*b"0") },
+            18 => Operation::Replay,
+            19 => Operation::Claim { owner: any },
+            _ => Operation::Succeed { fence, result: Box::new(*b"1"), metadata: Some(Box::new([0xFF])) },
+        }
+    }
+}
+
+/// What changes did, whatever their order: tasks that are due at the same time come in any.
+fn effects(changes: &[taskloom_store::Change]) -> Vec<(TaskId, Effects, Row)> {
+    let told = |change: &taskloom_store::Change| {
+        (change.task.id(), change.effects, change.task.with_row(Row::clone))
+    };
+    let mut told: Vec<_> = changes.iter().map(told).collect();
+    told.sort_by_key(|(id, ..)| *id);
+    told
+}
+
+/// Everything that can be seen of a store.
+fn see(side: &Side) -> (Vec<(Spec, Row)>, Counts, Vec<Owner>, Vec<TaskId>) {
+    let rows = side.tasks().iter().map(|task| (task.spec().clone(), task.with_row(Row::clone))).collect();
+    let filter =
+        Filter { state: Some(State::Queued), queue: Some(Name::new("a")), limit: 3, ..Filter::default() };
+    let some = side.store.list(&filter, &Nobody).unwrap().iter().map(|task| task.id()).collect();
+    (rows, side.store.counts().unwrap(), side.store.owners().unwrap(), some)
+}

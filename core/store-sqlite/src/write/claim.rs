@@ -10,7 +10,7 @@ use std::collections::BinaryHeap;
 
 use hashbrown::HashSet;
 use rusqlite::types::ValueRef;
-use rusqlite::{CachedStatement, Connection};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Row};
 use taskloom_model::{Operation, TaskId};
 use taskloom_store::Claim;
 
@@ -30,7 +30,8 @@ struct Run {
 
 /// The runs that a claim asks for.
 struct Runs<'c, 'a> {
-    statement: CachedStatement<'c>,
+    in_queue: CachedStatement<'c>,
+    queue: CachedStatement<'c>,
     at: Run,
     claim: &'a Claim,
     names: HashSet<&'static str>,
@@ -38,18 +39,27 @@ struct Runs<'c, 'a> {
 
 impl<'c, 'a> Runs<'c, 'a> {
     fn of(claim: &'a Claim, conn: &'c Connection) -> Result<Self, Fault> {
-        let statement = conn.prepare_cached(schema::NEXT_RUN)?;
-        // Before the first: no name is empty.
-        let at = Run { queue: String::new(), name: String::new() };
-        let names = claim.names.iter().map(|name| name.as_str()).collect();
-        Ok(Self { statement, at, claim, names })
+        Ok(Self {
+            in_queue: conn.prepare_cached(schema::NEXT_IN_QUEUE)?,
+            queue: conn.prepare_cached(schema::NEXT_QUEUE)?,
+            // Before the first: no queue is without a name.
+            at: Run { queue: String::new(), name: String::new() },
+            claim,
+            names: claim.names.iter().map(|name| name.as_str()).collect(),
+        })
     }
 
     fn next(&mut self) -> Result<Option<Run>, Fault> {
+        let read = |stored: &Row<'_>| Ok(Run { queue: stored.get(0)?, name: stored.get(1)? });
         loop {
-            let mut stored = self.statement.query([&self.at.queue, &self.at.name])?;
-            let Some(stored) = stored.next()? else { return Ok(None) };
-            let run = Run { queue: stored.get(0)?, name: stored.get(1)? };
+            let mut next = None;
+            if !self.at.queue.is_empty() {
+                next = self.in_queue.query_row([&self.at.queue, &self.at.name], read).optional()?;
+            }
+            if next.is_none() {
+                next = self.queue.query_row([&self.at.queue], read).optional()?;
+            }
+            let Some(run) = next else { return Ok(None) };
             self.at = Run { queue: run.queue.clone(), name: run.name.clone() };
             let queues = &self.claim.queues;
             if (queues.is_empty() || queues.iter().any(|queue| queue.as_str() == run.queue))
