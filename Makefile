@@ -1,4 +1,4 @@
-# The one entrance: `make venv`, `make wheel`.
+# The one entrance. `make` builds the wheel into .venv; `make help` lists the rest.
 #
 # PYTHON    the interpreter that .venv is made from (3.10 or newer; the wheel itself runs on every one of them)
 # PROFILE   the Cargo profile of the wheel: `dev-release` builds fast; `make wheel PROFILE=release` is what is published
@@ -16,11 +16,36 @@ WHEEL_SOURCES := Cargo.toml pyproject.toml $(wildcard Cargo.lock) \
 	$(shell find core bindings -type f \( -name '*.rs' -o -name '*.sql' -o -name 'Cargo.toml' \) 2>/dev/null) \
 	$(shell find python -type f -not -path '*/__pycache__/*' 2>/dev/null)
 
-.PHONY: venv wheel
-venv: $(VENV_STAMP)
-wheel: $(WHEEL_STAMP)
+.PHONY: wheel venv demo test lint bench soak clean help
 
-$(VENV_STAMP): requirements-dev.txt
+wheel: $(WHEEL_STAMP)  ## builds the wheel and installs it into .venv (the default)
+
+venv: $(VENV_STAMP)  ## makes .venv, with what builds and tests need
+
+demo: wheel  ## a census of Python's standard library, one task for each file; ARGS="--store sqlite:census.db"
+	$(BIN)/python examples/census.py $(ARGS)
+
+test:  ## everything, from nothing; the last line is the sum
+	@$(PYTHON) tools/test.py $(ARGS)
+
+lint:  ## the checks that need no build: format, structure, types, clippy
+	@$(PYTHON) tools/test.py --fast $(ARGS)
+
+soak:  ## longer versions of the searching tests, again and again; takes hours
+	@$(PYTHON) tools/test.py --soak $(ARGS)
+
+bench:  ## measures with the release profile, and writes docs/benchmarks.md
+	$(MAKE) wheel PROFILE=release
+	$(PYTHON) benches/rust/run.py
+	$(BIN)/python benches/python/run.py $(ARGS)
+
+clean:  ## removes all that was built
+	rm -rf target target-* dist .venv .venvs
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/  make \1\t\2/p' Makefile | expand -t 15
+
+$(VENV_STAMP): requirements-dev.txt requirements-test.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	mkdir -p $(STAMPS)

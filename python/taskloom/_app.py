@@ -12,13 +12,22 @@ import weakref
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 from taskloom._context import Context
 from taskloom._errors import InvalidOptions
 from taskloom._loop import OwnLoop, Runner
 from taskloom._native import Task, TaskHandle, _App, _encode_any, _imported_on_main_thread
 from taskloom._signature import build_plan
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from typing import Concatenate
+
+    from typing_extensions import Self, Unpack
+
+    from taskloom._native import Plan
+    from taskloom._typing import P, R, Register, Settings, SubmitOptions, TaskOptions, _Loose
 
 __all__ = ["App"]
 
@@ -58,8 +67,8 @@ class App(_App):
     _own_loop: OwnLoop | None
     _runner: Runner | None
 
-    def __new__(cls, url: str = "memory:", **settings: Any) -> App:
-        self = super().__new__(cls, url, settings)
+    def __new__(cls, url: str = "memory:", **settings: Unpack[Settings]) -> Self:
+        self = super().__new__(cls, url, dict(settings))
         self._async_names = set()
         self._own_loop = None
         self._runner = None
@@ -67,13 +76,50 @@ class App(_App):
 
     # ── registering ─────────────────────────────────────────────────────────────────────────────────────────────────
 
+    @overload
+    def task(
+        self, function: _Loose[Coroutine[Any, Any, R]], /, *, name: str | None = None, **options: Unpack[TaskOptions]
+    ) -> Task[..., R, Coroutine[Any, Any, R]]: ...
+    @overload
+    def task(
+        self, function: _Loose[R], /, *, name: str | None = None, **options: Unpack[TaskOptions]
+    ) -> Task[..., R]: ...
+    @overload
     def task(
         self,
-        function: Callable[..., Any] | None = None,
+        function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]],
+        /,
         *,
         name: str | None = None,
-        **options: Any,
-    ) -> Any:
+        **options: Unpack[TaskOptions],
+    ) -> Task[P, R, Coroutine[Any, Any, R]]: ...
+    @overload
+    def task(
+        self,
+        function: Callable[Concatenate[Context, P], R],
+        /,
+        *,
+        name: str | None = None,
+        **options: Unpack[TaskOptions],
+    ) -> Task[P, R]: ...
+    @overload
+    def task(
+        self,
+        function: Callable[P, Coroutine[Any, Any, R]],
+        /,
+        *,
+        name: str | None = None,
+        **options: Unpack[TaskOptions],
+    ) -> Task[P, R, Coroutine[Any, Any, R]]: ...
+    @overload
+    def task(
+        self, function: Callable[P, R], /, *, name: str | None = None, **options: Unpack[TaskOptions]
+    ) -> Task[P, R]: ...
+    @overload
+    def task(
+        self, function: None = None, /, *, name: str | None = None, **options: Unpack[TaskOptions]
+    ) -> Register: ...
+    def task(self, function: Any = None, /, *, name: str | None = None, **options: Any) -> Any:
         """Makes a function a task. With or without parentheses.
 
         ``name`` is the handler's name, the function's own if not given; two handlers of one name are refused. The
@@ -81,14 +127,19 @@ class App(_App):
         ``"high"``, ``"critical"``), ``retries``, ``retry`` (:class:`Retry`), ``timeout`` (of one attempt, in seconds or
         as a ``timedelta``), ``expires``, ``max_crashes``.
 
-        The function's type hints decide what a submit accepts. Raises ``InvalidOptions`` for a hint that JSON cannot
-        be converted to, and for an option that is unknown, not available yet, or makes no sense.
+        The function's type hints decide what a submit accepts. A parameter annotated with :class:`Context` is given one
+        and is no argument of a submit; put it first, and type checkers know that too.
+
+        Raises ``InvalidOptions`` for a hint that JSON cannot be converted to, and for an option that is unknown, not
+        available yet, or makes no sense.
         """
         if function is None:
-            return functools.partial(self._register, name=name, options=options, depth=2)
-        return self._register(function, name=name, options=options, depth=3)
+            return functools.partial(self._register_function, name=name, options=options, depth=2)
+        return self._register_function(function, name=name, options=options, depth=3)
 
-    def _register(self, function: Callable[..., Any], *, name: str | None, options: dict[str, Any], depth: int) -> Any:
+    def _register_function(
+        self, function: Callable[..., Any], *, name: str | None, options: dict[str, Any], depth: int
+    ) -> Task[..., Any]:
         if isinstance(function, Task):
             raise InvalidOptions(f"{function!r} is a task already", code="TL1001", hint="decorate the function once")
         if not callable(function):
@@ -110,9 +161,9 @@ class App(_App):
         return task
 
     def _register_native(
-        self, function: Callable[..., Any], plan: Any, name: str, is_async: bool, options: dict[str, Any]
-    ) -> Any:
-        task = super()._register(function, plan, Context, name, is_async, options)
+        self, function: Callable[..., Any], plan: Plan, name: str, is_async: bool, options: dict[str, Any]
+    ) -> Task[..., Any]:
+        task = self._register(function, plan, Context, name, is_async, options)
         for attribute in functools.WRAPPER_ASSIGNMENTS:
             if hasattr(function, attribute):
                 setattr(task, attribute, getattr(function, attribute))
@@ -156,7 +207,7 @@ class App(_App):
         if own_loop is not None:
             own_loop.close()
 
-    def __enter__(self) -> App:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -165,7 +216,7 @@ class App(_App):
     ) -> None:
         self.stop(timeout=None)
 
-    async def __aenter__(self) -> App:
+    async def __aenter__(self) -> Self:
         if self._runner is None and self._own_loop is None:
             self._runner = Runner(self, asyncio.get_running_loop())
         try:
@@ -186,7 +237,9 @@ class App(_App):
 
     # ── tasks ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def submit(self, name: str, arguments: Any = None, **options: Any) -> TaskHandle[Any]:
+    def submit(
+        self, name: str, arguments: Mapping[str, Any] | None = None, **options: Unpack[SubmitOptions]
+    ) -> TaskHandle[Any]:
         """Submits a task by its handler's name. ``arguments`` is a dict of keyword arguments, of JSON values.
 
         Raises ``UnknownHandler``, with the nearest name, ``InvalidPayload`` and ``InvalidOptions``.
@@ -199,7 +252,7 @@ class App(_App):
                 code="TL1001",
                 hint=f'app.submit({name!r}, {{"parameter": value}}); options go by keyword',
             )
-        return self._submit_by_name(name, _encode_any(dict(arguments), f"arguments for {name!r}"), options)
+        return self._submit_by_name(name, _encode_any(dict(arguments), f"arguments for {name!r}"), dict(options))
 
     def cancel(self, id: str, *, reason: str | None = None) -> bool:
         """Cancels a task. True if it was or will be cancelled, False if it had ended or does not exist."""

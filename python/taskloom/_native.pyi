@@ -1,9 +1,307 @@
-"""The native half. Private: everything that users need is in `taskloom`."""
+"""The native half of Taskloom. Private but for `Task` and `TaskHandle`, which users import from `taskloom`."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, final
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
+from contextvars import Context as Variables
+from datetime import timedelta
+from typing import Any, Generic, ParamSpec, final
 
-__all__ = ["Plan", "_decode_any", "_encode_any"]
+from typing_extensions import Self, TypeVar, Unpack, disjoint_base
+
+from taskloom._context import Progress
+from taskloom._failures import AttemptError
+from taskloom._typing import State, SubmitOptions
+
+__all__ = [
+    "AsyncLane",
+    "Attempt",
+    "Job",
+    "Plan",
+    "Port",
+    "Task",
+    "TaskHandle",
+    "Waiter",
+    "_Accepted",
+    "_App",
+    "_current_attempt",
+    "_decode_any",
+    "_encode_any",
+    "_imported_on_main_thread",
+]
+
+_P = ParamSpec("_P")
+_R_co = TypeVar("_R_co", covariant=True)
+# What a plain call returns: the result, or for an `async def` handler a coroutine of it.
+_C_co = TypeVar("_C_co", covariant=True, default=_R_co)
+
+# ── for users ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+@disjoint_base
+class Task(Generic[_P, _R_co, _C_co]):
+    """A registered function: call it here and now, or submit it. `@app.task` makes one.
+
+    `Task[[str, int], bytes]` is a task whose submits take a `str` and an `int`, and whose result is `bytes`. For an
+    `async def` handler the result is what it returns in the end, not the coroutine.
+
+    >>> from taskloom import App
+    >>> app = App()
+    >>> @app.task
+    ... def add(a: int, b: int) -> int:
+    ...     return a + b
+    >>> add(1, 2)
+    3
+    >>> with app:
+    ...     add.submit(1, b=2).result()
+    3
+    """
+
+    @property
+    def name(self) -> str:
+        """The name under which its handler is registered."""
+
+    @property
+    def __wrapped__(self) -> Callable[..., Any]:
+        """The function."""
+
+    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _C_co:
+        """Calls the function here and now, with no queue, no conversion and no retries.
+
+        A parameter that takes the context gets one that stands alone. For an `async def` function this returns its
+        coroutine.
+        """
+
+    def submit(self, *args: _P.args, **kwargs: _P.kwargs) -> TaskHandle[_R_co]:
+        """Hands in a task with these arguments, and returns its handle at once.
+
+        The arguments are checked against the function's parameters and type hints, and written as JSON. On a file the
+        task is on disk when this returns. May be called on any thread; on an event loop, use `submit_async`, which
+        does not block it while the disk is written.
+
+        Raises `InvalidPayload` for arguments that do not fit or that JSON cannot say, `PayloadTooLarge` for more than
+        4 MiB of them, `QueueFull`, `Duplicate` if the `id` in the options is taken, `StoreError`, and `ShutDown` if the
+        app was stopped.
+
+        >>> handle = resize.submit("a.png", width=100)
+        """
+
+    def submit_async(self, *args: _P.args, **kwargs: _P.kwargs) -> Awaitable[TaskHandle[_R_co]]:
+        """`submit` for coroutines: what it returns is awaited, and gives the handle once the task is accepted.
+
+        The task is handed in by the call itself; cancelling the await does not take it back. Raises as `submit`;
+        what only the store can find out, when awaited.
+
+        >>> handle = await resize.submit_async("a.png", width=100)  # doctest: +SKIP
+        """
+
+    def submit_many(self, items: Iterable[Any]) -> list[TaskHandle[_R_co]]:
+        """Hands in many tasks, all or none: on a file, in one transaction.
+
+        Each item is one task's arguments: a tuple is positional arguments, a dict keyword arguments, anything else
+        the one argument. The handles come in the order of the items. Raises as `submit`.
+
+        >>> handles = resize.submit_many([("a.png", 100), {"path": "b.png", "width": 50}])
+        """
+
+    def options(self, **options: Unpack[SubmitOptions]) -> Self:
+        """The same task with other options for its submits. The task itself is left as it is.
+
+        The options: `id` (a UUID, as text or `uuid.UUID`), `queue`, `priority` (`"low"`, `"normal"`, `"high"`,
+        `"critical"`), `delay` (seconds or a `timedelta`) or `eta` (an aware `datetime`), `expires` (either kind),
+        `timeout` of one attempt (seconds or a `timedelta`), `retries`, `retry` (`Retry`), `max_crashes`.
+        `docs/options.md` says what each does.
+
+        Raises `InvalidOptions`, at once, for an option that is unknown, not available yet, or makes no sense.
+
+        >>> handle = resize.options(priority="high", delay=5).submit("a.png", 100)
+        """
+
+    @classmethod
+    def __class_getitem__(cls, _item: Any) -> type[Self]: ...
+
+@final
+class TaskHandle(Generic[_R_co]):
+    """A submitted task. It is what `submit` returns, and what `app.get(id)` finds.
+
+    It may be kept, dropped, passed to other threads, asked again and again. It keeps the result that it has seen,
+    whatever becomes of the store's own record. It is no future: awaiting it on any number of event loops, or giving
+    up an await, changes nothing about the task.
+    """
+
+    @property
+    def id(self) -> str:
+        """The task's id, a UUID of version 7 unless the submit brought its own."""
+
+    @property
+    def name(self) -> str:
+        """The name of its handler."""
+
+    @property
+    def queue(self) -> str:
+        """The queue that it is in."""
+
+    @property
+    def state(self) -> State:
+        """Where it is in its life: `"pending"`, `"queued"`, `"running"`, …; see `docs/states.md`."""
+
+    def done(self) -> bool:
+        """Whether the task has ended, so that `result()` will not wait."""
+
+    @property
+    def attempt(self) -> int:
+        """How often it has been claimed by a worker; 0 if it has not been started yet."""
+
+    @property
+    def failures(self) -> int:
+        """How many of its attempts have failed or timed out."""
+
+    @property
+    def progress(self) -> Progress | None:
+        """What its handler said last about how far it is (`ctx.progress(…)`), or None."""
+
+    @property
+    def errors(self) -> list[AttemptError]:
+        """The errors of its attempts, oldest first."""
+
+    def result(self, timeout: float | timedelta | None = None) -> _R_co:
+        """Waits for the task to end, and returns what its handler returned.
+
+        `timeout` (seconds or a `timedelta`; None: no limit) bounds the wait and not the task. Inside a handler, the
+        waiting thread's place is taken by another, so that a pool of one can wait for its own children.
+
+        Raises `WaitTimeout` when the timeout runs out; `TaskFailed`, with the original exception as its `__cause__`
+        where there is one in this process; `TaskTimedOut`, `TaskCancelled`, `TaskExpired`; `ShutDown` if the app
+        stopped first; `Misuse` on an event loop that would have to run the handler, since that would wait for ever.
+
+        >>> handle = resize.submit("a.png", width=100)
+        >>> handle.result(timeout=5)
+        'a.png at 100'
+        """
+
+    def cancel(self, reason: str | None = None) -> bool:
+        """Cancels the task: True if it was or will be cancelled, False if it had ended already.
+
+        A task that has not started will not start. One that runs is cancelled in that moment: its handle resolves, its
+        handler is interrupted (and sees `ctx.cancelled`), and what it still returns is refused. `reason` is kept, and
+        found in `TaskCancelled.reason`. Never raises because of the state of the task.
+        """
+
+    def add_done_callback(self, function: Callable[[TaskHandle[_R_co]], object]) -> None:
+        """Has `function(handle)` called when the task has ended; at once, if it has.
+
+        Callbacks run one after the other on a thread of their own. An exception in one goes to
+        `sys.unraisablehook`. Raises `TypeError` for what cannot be called.
+        """
+
+    def __await__(self) -> Generator[Any, Any, _R_co]:
+        """The result, as `result()` gives it and with the same errors. Cancelling the await leaves the task alone.
+
+        >>> await handle  # doctest: +SKIP
+        >>> await asyncio.wait_for(handle, timeout=5)  # doctest: +SKIP
+        """
+
+    def _expect(self, port: Port, then: Callable[[], object]) -> None:
+        """Has `then()` called on the port's loop when the task has ended."""
+
+    @classmethod
+    def __class_getitem__(cls, _item: Any) -> type[Self]: ...
+
+# ── for the package ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+@disjoint_base
+class _App:
+    """What `taskloom.App` is derived from: settings, handlers, and the engine that is made on first use."""
+
+    def __new__(cls, url: str, settings: dict[str, Any]) -> Self:
+        """Raises `InvalidOptions` for a setting that is unknown or makes no sense. The store is not opened yet."""
+
+    @property
+    def url(self) -> str:
+        """The store, as it was named."""
+
+    def get(self, id: str) -> TaskHandle[Any] | None:
+        """A handle for the task with this id; None if the store has none.
+
+        Raises `InvalidOptions` for what is no UUID, and `StoreError`.
+        """
+
+    def _register(
+        self,
+        function: Callable[..., Any],
+        plan: Plan,
+        context: Callable[[Attempt], Any],
+        name: str,
+        is_async: bool,
+        options: dict[str, Any] | None,
+    ) -> Task[..., Any]:
+        """Registers a function under a name. Raises `InvalidOptions` if the name is taken, or the options are wrong."""
+
+    @property
+    def _is_open(self) -> bool:
+        """Whether there is an engine."""
+
+    def _start(self) -> None:
+        """Opens the store if need be, and starts the engine's threads."""
+
+    def _stop(self, timeout: float | timedelta | None) -> None:
+        """Stops; `timeout` is how long what runs may go on, None for as long as it takes."""
+
+    def _attach_loop(self, cancel: Callable[[str, int], object]) -> AsyncLane:
+        """Makes the calling thread's event loop the one that runs `async def` handlers.
+
+        `cancel(id, attempt)` is called, on any thread, when an attempt is called off.
+        """
+
+    def _detach_loop(self) -> None:
+        """The event loop no longer runs handlers."""
+
+    def _submit_by_name(self, name: str, payload: bytes, options: dict[str, Any] | None) -> TaskHandle[Any]:
+        """Submits by name; `payload` is the JSON of the arguments."""
+
+    def _cancel(self, id: str, reason: str | None = None) -> bool:
+        """Cancels by id."""
+
+    def _counts(self) -> dict[str, int]:
+        """How many tasks are in each state, and how the workers are."""
+
+@final
+class Attempt:
+    """One attempt of a task: what `taskloom.Context` is made from."""
+
+    @property
+    def id(self) -> str:
+        """The task's id."""
+
+    @property
+    def name(self) -> str:
+        """The handler's name."""
+
+    @property
+    def queue(self) -> str:
+        """The task's queue."""
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt, from 1."""
+
+    @property
+    def failures(self) -> int:
+        """How many attempts have failed before."""
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the attempt was called off."""
+
+    @property
+    def time_left(self) -> float | None:
+        """Seconds until the attempt times out; None without a timeout."""
+
+    def progress(self, value: float, message: str | None) -> None:
+        """Tells how far the task is. Raises `LeaseLost` if the attempt no longer counts."""
+
+    def save_checkpoint(self, value: bytes | None) -> None:
+        """Saves JSON for the next attempt, or forgets it. Raises `LeaseLost` if the attempt no longer counts."""
+
+    def load_checkpoint(self) -> bytes | None:
+        """What was saved last."""
 
 @final
 class Plan:
@@ -14,15 +312,99 @@ class Plan:
         name: str,
         params: Sequence[tuple[str, int, bool, Any, bool, tuple[int, str, Any, bool] | None]],
         result: tuple[int, str, Any, bool] | None,
-    ) -> Plan: ...
+    ) -> Plan:
+        """`params` are name, kind (as `inspect.Parameter.kind`), whether there is a default, the default, whether it
+        takes the context, and the check; `result` is the check of the result. A check is bits, the hint as text, the
+        loader, and whether it is binary; None takes any JSON value."""
+
     @property
-    def name(self) -> str: ...
-    def _encode_call(self, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> bytes: ...
+    def name(self) -> str:
+        """The handler's name."""
+
+    def _encode_call(self, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> bytes:
+        """The payload of a call. Raises `InvalidPayload` and `PayloadTooLarge`."""
+
     def _decode_call(
         self, payload: bytes, context: Callable[[], Any] | None = None
-    ) -> tuple[tuple[Any, ...], dict[str, Any] | None]: ...
-    def _encode_result(self, value: Any) -> bytes: ...
-    def _decode_result(self, data: bytes) -> Any: ...
+    ) -> tuple[tuple[Any, ...], dict[str, Any] | None]:
+        """The arguments that a payload stands for. `context` is called if a parameter takes the context."""
 
-def _encode_any(value: Any, what: str = "value") -> bytes: ...
-def _decode_any(data: bytes) -> Any: ...
+    def _encode_result(self, value: Any) -> bytes:
+        """The JSON of a result. Raises `InvalidPayload` and `PayloadTooLarge`."""
+
+    def _decode_result(self, data: bytes) -> Any:
+        """The result that JSON stands for."""
+
+@final
+class Port:
+    """One event loop's way to hear of outcomes; see `taskloom._loop`."""
+
+    def __new__(cls) -> Port: ...
+    def fileno(self) -> int:
+        """What the loop is to watch for reading."""
+
+    def arrived(self) -> list[Callable[[], object]]:
+        """What to call now."""
+
+@final
+class Waiter:
+    """Tells which of many tasks ends next; `taskloom.as_completed` is made of it."""
+
+    def __new__(cls) -> Waiter: ...
+    def add(self, handle: TaskHandle[Any], index: int) -> None:
+        """Has `index` come when the task has ended."""
+
+    def next(self, timeout: float | timedelta | None) -> int | None:
+        """The next index; None if none comes in time."""
+
+@final
+class AsyncLane:
+    """The event loop's end of the way on which `async def` handlers come to it."""
+
+    def fileno(self) -> int:
+        """What the loop is to watch for reading."""
+
+    def take(self) -> list[Job]:
+        """Attempts to start, as many as there are places for."""
+
+@final
+class Job:
+    """One attempt of an `async def` handler."""
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """The task's id and the attempt's number: what `cancel` is called with."""
+
+    def context(self) -> Variables | None:
+        """The context variables of the submit, for this attempt; None if it was submitted elsewhere."""
+
+    def call(self) -> Coroutine[Any, Any, Any]:
+        """Calls the handler with its arguments."""
+
+    def attempt(self) -> Attempt:
+        """What `Context` is made from."""
+
+    def succeed(self, value: Any) -> None:
+        """The handler returned this."""
+
+    def fail(self, error: BaseException) -> None:
+        """The handler raised this."""
+
+@final
+class _Accepted:
+    """A submit that waits for its commit."""
+
+    def result(self) -> TaskHandle[Any] | None:
+        """The handle. Raises why the task was not accepted."""
+
+def _current_attempt() -> Attempt | None:
+    """The attempt whose `def` handler runs on this thread."""
+
+def _decode_any(data: bytes) -> Any:
+    """The value that JSON stands for. Raises `InvalidPayload`."""
+
+def _encode_any(value: Any, what: str = "value") -> bytes:
+    """The JSON of a value; `what` names it in messages. Raises `InvalidPayload` and `PayloadTooLarge`."""
+
+def _imported_on_main_thread() -> None:
+    """Tells the module, at import, that the importing thread is the one on which Python runs signal handlers."""

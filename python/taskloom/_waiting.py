@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from datetime import timedelta
@@ -45,17 +46,17 @@ class as_completed(Generic[R]):
         for index, handle in enumerate(self._handles):
             waiter.add(handle, index)
         for come in range(len(self._handles)):
-            index = waiter.next(self._left())
-            if index is None:
+            ended = waiter.next(self._left())
+            if ended is None:
                 raise self._timed_out(come)
-            yield self._handles[index]
+            yield self._handles[ended]
 
     async def __aiter__(self) -> AsyncIterator[TaskHandle[R]]:
         ended: asyncio.Queue[TaskHandle[R]] = asyncio.Queue()
         futures = []
         for handle in self._handles:
             future = await_handle(handle)
-            future.add_done_callback(lambda future, handle=handle: (_look_at(future), ended.put_nowait(handle)))
+            future.add_done_callback(functools.partial(_put, ended, handle))
             futures.append(future)
         try:
             for come in range(len(self._handles)):
@@ -78,10 +79,10 @@ class as_completed(Generic[R]):
         )
 
 
-def _look_at(future: asyncio.Future[Any]) -> None:
-    """An exception that somebody has looked at is not reported as forgotten."""
+def _put(ended: asyncio.Queue[TaskHandle[R]], handle: TaskHandle[R], future: asyncio.Future[Any]) -> None:
     if not future.cancelled():
-        future.exception()
+        future.exception()  # one that somebody has looked at is not reported as forgotten
+    ended.put_nowait(handle)
 
 
 class Waited(NamedTuple):

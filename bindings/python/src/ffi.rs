@@ -62,6 +62,14 @@ pub(crate) fn call<'py>(
     unsafe { Bound::from_owned_ptr_or_err(callable.py(), result) }
 }
 
+/// Takes an object out of the collector's sight. pyo3 shows it every object; one that can be in no cycle only costs
+/// time there.
+pub(crate) fn untrack(object: &Bound<'_, PyAny>) {
+    // SAFETY: the object is alive, of a type with collector support (all of pyo3's are), and untracking twice does
+    // nothing. What it refers to is shown to the collector by others.
+    unsafe { pyo3::ffi::PyObject_GC_UnTrack(object.as_ptr().cast()) };
+}
+
 /// The calling thread, as CPython names it.
 pub(crate) fn thread_ident() -> c_ulong {
     // SAFETY: may be called on any thread at any time.

@@ -11,6 +11,7 @@ use taskloom_model::{Code, Error, Row};
 
 use crate::callbacks::call_soon;
 use crate::decode::decode_any;
+use crate::encode::with_buffer;
 use crate::errors::{helper_in, to_python};
 use crate::ffi::HangOnUnwind;
 use crate::host::PyHost;
@@ -46,13 +47,13 @@ impl TaskHandle {
 
     /// The outcome of a task that has ended.
     fn value(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        match self.handle.outcome() {
-            Ok(bytes) => match &self.plan {
-                Some(plan) => plan.get().decode_result(py, &bytes),
-                None => decode_any(py, &bytes),
+        with_buffer(|bytes| match self.handle.read_outcome(bytes) {
+            Ok(()) => match &self.plan {
+                Some(plan) => plan.get().decode_result(py, bytes),
+                None => decode_any(py, bytes),
             },
             Err(error) => Err(self.exception(py, &error)),
-        }
+        })
     }
 
     /// The exception for a task that did not succeed. `_failures.outcome` makes it, of the parts.

@@ -1,12 +1,14 @@
 //! Python functions as handlers: calling them, and what their returning or raising means.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pyo3::exceptions::PyBaseException;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyString, PyTuple};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyString;
 use taskloom_engine::{Attempt, Blocking, Failed, Outcome};
 
 use crate::context::{CURRENT, NativeAttempt};
@@ -49,23 +51,60 @@ impl BlockingHandler {
     fn call<'py>(&self, py: Python<'py>, attempt: &Attempt) -> PyResult<Bound<'py, PyAny>> {
         let parts = &self.0;
         let task = attempt.task();
-        let (args, kwargs) = parts.plan.get().decode_call(py, &task.spec().payload, |py| {
+        // `variables.run(function, *args, **kwargs)`
+        let function = parts.function.bind(py).clone();
+        let (args, kwargs) = parts.plan.get().decode_call(py, &task.spec().payload, Some(function), |py| {
             parts.context.call1(py, (NativeAttempt::new(attempt.clone()),))
         })?;
-        let variables = match PyHost::of(task) {
+        let running = (task.id(), attempt.fence().attempt);
+        let own = match PyHost::of(task) {
             Some(host) => host.context_copy(py)?,
             None => None,
         };
-        let running = (task.id(), attempt.fence().attempt);
-        match variables {
-            Some(variables) => {
-                let run = variables.getattr(intern!(py, "run"))?;
-                let function = parts.function.bind(py);
-                let args = PyTuple::new(py, std::iter::once(function.clone()).chain(args.iter()).collect::<Vec<_>>())?;
+        match own {
+            Some(own) => {
+                let run = own.getattr(intern!(py, "run"))?;
                 interruptible(py, running, || ffi::call(&run, &args, kwargs.as_ref()))
             }
-            // Submitted by another process or language: there are no variables to run with.
-            None => interruptible(py, running, || ffi::call(parts.function.bind(py), &args, kwargs.as_ref())),
+            None => {
+                let empty = EmptyContext::take(py)?;
+                let value = interruptible(py, running, || ffi::call(empty.run.bind(py), &args, kwargs.as_ref()));
+                empty.give_back(py);
+                value
+            }
+        }
+    }
+}
+
+/// A context without variables, for tasks that were submitted without any.
+///
+/// A worker thread uses one again and again for as long as it is empty after use: then it is as good as new. One in
+/// which a handler has left a variable set is dropped.
+struct EmptyContext {
+    context: Py<PyAny>,
+    /// Its bound method `run`.
+    run: Py<PyAny>,
+}
+
+thread_local! {
+    static EMPTY: RefCell<Option<EmptyContext>> = const { RefCell::new(None) };
+}
+
+impl EmptyContext {
+    fn take(py: Python<'_>) -> PyResult<Self> {
+        static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        if let Some(empty) = EMPTY.take() {
+            return Ok(empty);
+        }
+        let class = CLASS.get_or_try_init(py, || py.import("contextvars")?.getattr("Context").map(Bound::unbind))?;
+        let context = class.call0(py)?;
+        let run = context.getattr(py, intern!(py, "run"))?;
+        Ok(Self { context, run })
+    }
+
+    fn give_back(self, py: Python<'_>) {
+        if self.context.bind(py).len().is_ok_and(|len| len == 0) {
+            EMPTY.set(Some(self));
         }
     }
 }

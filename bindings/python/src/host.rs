@@ -16,8 +16,9 @@ pub(crate) struct PyHost {
 }
 
 impl PyHost {
-    pub(crate) fn boxed(context: Py<PyAny>) -> HostData {
-        Box::new(Self { context: Mutex::new(Some(context)), exception: Mutex::new(None) })
+    /// `context` is None if no variable was set.
+    pub(crate) fn boxed(context: Option<Py<PyAny>>) -> HostData {
+        Box::new(Self { context: Mutex::new(context), exception: Mutex::new(None) })
     }
 
     pub(crate) fn of(task: &Arc<Task>) -> Option<&Self> {

@@ -12,7 +12,7 @@ use taskloom_model::{Admission, Options};
 
 use crate::app::{NativeApp, read_options};
 use crate::errors::{helper_in, to_python};
-use crate::ffi::HangOnUnwind;
+use crate::ffi::{self, HangOnUnwind};
 use crate::handle::{Ready, TaskHandle};
 use crate::host::PyHost;
 use crate::plan::Plan;
@@ -37,19 +37,13 @@ struct Entrance {
     admission: Admission,
 }
 
-/// The context variables of this moment, copied.
-///
-/// Most programs set none, and then a thousand equal copies would only give the garbage collector work: they share one
-/// empty copy. Nothing ever runs *in* what is kept; each attempt runs in a copy of its own.
-fn variables(py: Python<'_>) -> PyResult<Py<PyAny>> {
+/// The context variables of this moment, copied; None if there are none, as in most programs, where a thousand empty
+/// contexts would only give the garbage collector work.
+fn variables(py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
     static COPY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    static EMPTY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let copy = COPY.get_or_try_init(py, || Ok::<_, PyErr>(py.import("contextvars")?.getattr("copy_context")?.unbind()))?;
+    let copy = COPY.get_or_try_init(py, || py.import("contextvars")?.getattr("copy_context").map(Bound::unbind))?;
     let now = copy.bind(py).call0()?;
-    if now.len()? > 0 {
-        return Ok(now.unbind());
-    }
-    Ok(EMPTY.get_or_init(py, || now.unbind()).clone_ref(py))
+    Ok(if now.len()? > 0 { Some(now.unbind()) } else { None })
 }
 
 impl Task {
@@ -95,8 +89,11 @@ impl Task {
         payload.map(Vec::into_boxed_slice)
     }
 
-    fn wrap(&self, py: Python<'_>, handle: taskloom_engine::Handle) -> TaskHandle {
-        TaskHandle::new(handle, Some(self.plan.clone_ref(py)))
+    fn wrap<'py>(&self, py: Python<'py>, handle: taskloom_engine::Handle) -> PyResult<Bound<'py, TaskHandle>> {
+        let handle = Bound::new(py, TaskHandle::new(handle, Some(self.plan.clone_ref(py))))?;
+        // It holds the plan, which its task shows to the collector, and bytes.
+        ffi::untrack(&handle);
+        Ok(handle)
     }
 }
 
@@ -124,12 +121,12 @@ impl Task {
     }
 
     #[pyo3(signature = (*args, **kwargs))]
-    fn submit(
+    fn submit<'py>(
         &self,
-        py: Python<'_>,
-        args: &Bound<'_, PyTuple>,
-        kwargs: Option<&Bound<'_, PyDict>>,
-    ) -> PyResult<TaskHandle> {
+        py: Python<'py>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, TaskHandle>> {
         let payload = self.plan.get().encode_call(py, args, kwargs)?.into_boxed_slice();
         let host = PyHost::boxed(variables(py)?);
         let bound = self.bound(py)?;
@@ -141,7 +138,7 @@ impl Task {
         } else {
             submit()
         };
-        handle.map(|handle| self.wrap(py, handle)).map_err(|error| to_python(py, &error))
+        handle.map_err(|error| to_python(py, &error)).and_then(|handle| self.wrap(py, handle))
     }
 
     fn submit_many<'py>(&self, py: Python<'py>, items: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
@@ -153,7 +150,8 @@ impl Task {
         let inside = self.app.get().on_its_loop();
         let submit = || bound.engine.submit_many(&bound.entry, &bound.admission, payloads.into_iter(), inside);
         let handles = HangOnUnwind::around(|| py.detach(submit)).map_err(|error| to_python(py, &error))?;
-        PyList::new(py, handles.into_iter().map(|handle| self.wrap(py, handle)).collect::<Vec<_>>())
+        let handles = handles.into_iter().map(|handle| self.wrap(py, handle)).collect::<PyResult<Vec<_>>>()?;
+        PyList::new(py, handles)
     }
 
     #[pyo3(signature = (*args, **kwargs))]
@@ -166,7 +164,7 @@ impl Task {
         let bound = own.bound(py)?;
         if !bound.engine.is_durable() {
             let handle = own.submit(py, args, kwargs)?;
-            let handle = handle.into_pyobject(py)?.into_any().unbind();
+            let handle = handle.into_any().unbind();
             return Ok(Ready::new(Ok(handle)).into_pyobject(py)?.into_any().unbind());
         }
         let payload = own.plan.get().encode_call(py, args, kwargs)?.into_boxed_slice();
@@ -185,8 +183,8 @@ impl Task {
         let payloads = std::iter::once((payload, Some(host)));
         let submit = || bound.engine.submit_then(&bound.entry, &bound.admission, payloads, inside, reply);
         let handles = submit().map_err(|error| to_python(py, &error))?;
-        let handle = handles.into_iter().next().map(|handle| own.wrap(py, handle));
-        *pending.get().handle.lock() = handle.map(|handle| Py::new(py, handle)).transpose()?;
+        let handle = handles.into_iter().next().map(|handle| own.wrap(py, handle)).transpose()?;
+        *pending.get().handle.lock() = handle.map(Bound::unbind);
         Ok(future)
     }
 

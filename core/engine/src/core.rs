@@ -6,8 +6,10 @@
 //! worker whose attempt was called off. Nothing is told that a crash could take back.
 //!
 //! # Phases
-//! `Open` → `Draining` → `Stopped`, never back. While draining, only handlers may submit. When stopped, nothing may
-//! change a task through this engine; whoever waits is told `ShutDown`.
+//! `Open` → `Draining` → `Stopped`, never back. While draining, only handlers may submit. When stopped, no attempt
+//! begins and no report is taken; whoever waits is told `ShutDown`. Whoever makes a task known looks at the phase
+//! after that, and the end settles all that are known after it has set the phase: no submit that meets the end is
+//! forgotten.
 //!
 //! # Fork
 //! Threads do not survive a fork, and two processes must not share a file descriptor of a database. The core knows
@@ -33,6 +35,7 @@ use crate::pool::Pool;
 use crate::queues::{Queue, Queues, Route};
 use crate::running::Running;
 use crate::runtime::Runtime;
+use crate::shutdown::Stopping;
 use crate::timers::Timers;
 
 const OPEN: u8 = 0;
@@ -53,6 +56,7 @@ pub(crate) struct Core {
     pub(crate) running: Running,
     pub(crate) timers: Timers,
     pub(crate) committer: Committer,
+    pub(crate) stopping: Stopping,
     /// Tasks of a durable store that somebody in this process holds. Unused on a resident store, which holds all.
     pub(crate) live: Live,
     /// Progress on its way to a durable store: the newest of each task.
@@ -90,6 +94,7 @@ impl Core {
             running: Running::default(),
             timers: Timers::default(),
             committer: Committer::new(parts.store.capability().resident),
+            stopping: Stopping::default(),
             live: Live::default(),
             store: parts.store,
             progress: Mutex::default(),
@@ -191,9 +196,10 @@ impl Core {
         })
     }
 
-    /// The names of all handlers that take this route.
-    pub(crate) fn handler_names(&self, route: Route) -> Vec<Name> {
-        self.handlers.read().values().filter(|entry| route_of(entry) == route).map(|entry| entry.name).collect()
+    /// Adds the names of all handlers that take this route.
+    pub(crate) fn handler_names(&self, route: Route, names: &mut Vec<Name>) {
+        let handlers = self.handlers.read();
+        names.extend(handlers.values().filter(|entry| route_of(entry) == route).map(|entry| entry.name));
     }
 
     // ── submitting ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -213,7 +219,7 @@ impl Core {
     }
 
     /// What follows from the insert of a task.
-    pub(crate) fn accepted(&self, task: &Arc<Task>, effects: Effects, entry: &HandlerEntry) {
+    pub(crate) fn accepted(self: &Arc<Self>, task: &Arc<Task>, effects: Effects, entry: &HandlerEntry) {
         // On other stores the committer claims it, perhaps in the transaction of its insert.
         if effects.ready() && self.capability.resident {
             let queue = task.spec().queue;
@@ -226,19 +232,33 @@ impl Core {
         if let Some(due) = effects.due {
             self.timers.set(due);
         }
+        self.settle_if_stopped(task);
     }
 
-    fn push(&self, task: Arc<Task>, route: Route, queue: &Queue) {
+    /// Settles a task that became known while the engine ended, which may not have seen it.
+    pub(crate) fn settle_if_stopped(&self, task: &Arc<Task>) {
+        if self.is_stopped() {
+            task.settle();
+        }
+    }
+
+    fn push(self: &Arc<Self>, task: Arc<Task>, route: Route, queue: &Queue) {
         let priority = task.spec().priority.number();
         queue.lanes(route).push(priority, task);
         match route {
-            Route::Blocking => self.sleepers.notify_one(),
+            Route::Blocking => {
+                self.sleepers.notify_one();
+                if !self.is_open() {
+                    // The threads may have left. If none can be started, the task is left without an outcome.
+                    let _ = self.pool.fill(self);
+                }
+            }
             Route::Asynchronous => self.loops.wake(),
         }
     }
 
     /// Puts a task that this process may run into its lane.
-    pub(crate) fn enqueue(&self, task: Arc<Task>) {
+    pub(crate) fn enqueue(self: &Arc<Self>, task: Arc<Task>) {
         if let Some(entry) = self.handler(task.spec().name) {
             let queue = self.queues.queue(task.spec().queue);
             self.push(task, route_of(&entry), &queue);
@@ -254,17 +274,20 @@ impl Core {
 
     /// What follows from a committed change. `by_its_worker`: the worker itself reported it, and need not be told
     /// that its attempt is over.
-    pub(crate) fn follow(&self, task: &Arc<Task>, effects: Effects, by_its_worker: bool) {
+    pub(crate) fn follow(self: &Arc<Self>, task: &Arc<Task>, effects: Effects, by_its_worker: bool) {
         if !effects.moved() {
             return;
         }
         if effects.to.is_terminal() {
             task.settle();
-        } else if effects.to == State::Queued {
+        } else if effects.to == State::Queued && !self.is_stopped() {
             if self.capability.resident {
                 self.enqueue(Arc::clone(task));
             } else {
                 self.committer.ask_for_more();
+                if !self.is_open() && self.pool.awaited().iter().any(|awaited| Arc::ptr_eq(awaited, task)) {
+                    self.run_awaited(task);
+                }
             }
         }
         if let Some(due) = effects.due
@@ -274,15 +297,15 @@ impl Core {
         }
         if let Some(fence) = effects.left
             && !by_its_worker
-            && let Some(running) = self.running.find(task.id(), fence)
+            && self.running.contains(task, fence)
         {
-            self.runtime.interrupt(&running, fence);
+            self.runtime.interrupt(task, fence);
             // The timer sees to reminders, and to a thread that does not come back.
             self.timers.look_now();
         }
     }
 
-    pub(crate) fn follow_all(&self, changes: &mut Vec<Change>) {
+    pub(crate) fn follow_all(self: &Arc<Self>, changes: &mut Vec<Change>) {
         for change in changes.drain(..) {
             self.follow(&change.task, change.effects, false);
         }
@@ -293,7 +316,7 @@ impl Core {
     /// If that ended the task here and now, it is returned, committed but not settled: the caller must settle it, and
     /// may first do what would otherwise be in the way of those who wake up.
     #[must_use = "whoever waits for the task hears of its end when it is settled"]
-    pub(crate) fn report(&self, task: Arc<Task>, fence: Fence, outcome: Outcome) -> Option<Arc<Task>> {
+    pub(crate) fn report(self: &Arc<Self>, task: Arc<Task>, fence: Fence, outcome: Outcome) -> Option<Arc<Task>> {
         let outcome = match outcome {
             Outcome::Succeeded { result, metadata } => match oversized(result.len()) {
                 Some(failed) => Outcome::Failed(failed),
@@ -303,7 +326,15 @@ impl Core {
         };
         let now = self.clock.now();
         let operation = outcome.into_operation(fence, now, || self.chance.unit());
-        self.committer.report(self, task, operation, now)
+        self.committer.report(self, task, [operation], now)
+    }
+
+    /// Gives back a task that was claimed and has not begun. Nobody waits for it.
+    pub(crate) fn give_back(self: &Arc<Self>, task: Arc<Task>) {
+        if let Some(fence) = fence_of(&task) {
+            // It goes on, and so is not returned.
+            let _ = self.committer.report(self, task, [Operation::Release { fence }], self.clock.now());
+        }
     }
 
     pub(crate) fn count_late_report(&self) {
@@ -327,6 +358,20 @@ impl Core {
         Ok(())
     }
 
+    /// A worker waits for this task. While a shared store's engine drains it claims nothing, but what a running handler
+    /// waits for must run, or the handler would never end.
+    pub(crate) fn run_awaited(self: &Arc<Self>, task: &Arc<Task>) {
+        let draining = !self.is_open() && !self.is_stopped();
+        if !self.capability.resident
+            && draining
+            && task.state() == State::Queued
+            && self.handler(task.spec().name).is_some()
+            && self.change(task, Operation::Claim { owner: self.owner() }).is_ok()
+        {
+            self.enqueue(Arc::clone(task));
+        }
+    }
+
     /// The task with this id, wherever it is.
     pub(crate) fn find(&self, id: TaskId) -> Result<Option<Arc<Task>>> {
         if !self.capability.resident
@@ -336,6 +381,14 @@ impl Core {
         }
         self.store.get(id, &self.live)
     }
+}
+
+/// The fence of the attempt that a task is in, if it is in one.
+pub(crate) fn fence_of(task: &Task) -> Option<Fence> {
+    task.with_row(|row| match (row.state, row.owner) {
+        (State::Running, Some(owner)) => Some(Fence { owner, attempt: row.attempt }),
+        _ => None,
+    })
 }
 
 /// Who runs a handler's tasks.

@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
+use parking_lot::Mutex;
 use taskloom_model::Timestamp;
 
 /// Where the engine takes its time from.
@@ -53,6 +54,17 @@ pub(crate) fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> io::R
 /// Starts a named thread for a binding, which must see to its end itself.
 pub fn spawn_thread(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
     spawn(name.to_owned(), body).map(drop)
+}
+
+/// Waits for a thread to end, if there is one and it is not the caller's own.
+pub(crate) fn join(thread: &Mutex<Option<JoinHandle<()>>>) {
+    let thread = thread.lock().take();
+    if let Some(thread) = thread
+        && thread.thread().id() != std::thread::current().id()
+    {
+        // Its panic has been printed; there is nobody to hand it to.
+        let _ = thread.join();
+    }
 }
 
 /// A seed that differs from process to process and from engine to engine.

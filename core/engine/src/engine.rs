@@ -1,19 +1,19 @@
 //! The engine as its users see it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use parking_lot::Mutex;
 use taskloom_model::{Admission, Code, Error, Name, Operation, Options, Result, TaskId, check_name};
 use taskloom_store::{Counts, HostData, Store, Task};
 
-use crate::committer::Answer;
+use crate::answer::{Answer, Reply};
 use crate::core::{Core, Parts};
 use crate::edge::{self, Clock, SystemClock};
 use crate::handler::{Handler, HandlerEntry, Home};
 use crate::loops::{LoopHost, Started};
 use crate::runtime::{Native, Runtime};
 use crate::shutdown::{self, Stop};
-use crate::{Handle, worker};
+use crate::{Handle, leases, timers, worker};
 
 /// What an engine is made with.
 pub struct EngineOptions {
@@ -27,6 +27,8 @@ pub struct EngineOptions {
     pub runtime: Arc<dyn Runtime>,
     /// The seed of ids and jitter; differs each time if not given.
     pub seed: Option<u64>,
+    /// No thread watches the time: whoever made the engine calls [`Engine::step`].
+    pub stepped: bool,
 }
 
 impl Default for EngineOptions {
@@ -38,6 +40,7 @@ impl Default for EngineOptions {
             clock: Arc::new(SystemClock),
             runtime: Arc::new(Native),
             seed: None,
+            stepped: false,
         }
     }
 }
@@ -46,7 +49,7 @@ impl Default for EngineOptions {
 pub struct Engine {
     core: Arc<Core>,
     home: Arc<Home>,
-    stopping: Mutex<()>,
+    stepped: bool,
 }
 
 impl Engine {
@@ -64,7 +67,7 @@ impl Engine {
             max_in_flight: options.max_in_flight.max(1),
         }));
         let home = Arc::new(Home { core: Arc::clone(&core) });
-        Ok(Self { core, home, stopping: Mutex::new(()) })
+        Ok(Self { core, home, stepped: options.stepped })
     }
 
     /// Registers a handler under a name, with the options that its tasks have where a submit says nothing else.
@@ -95,20 +98,40 @@ impl Engine {
     ///
     /// Errors: `ShutDown` once stopped, `Forked` in a forked child.
     pub fn start(&self) -> Result<()> {
-        self.core.check_open(false)?;
-        self.core.pool.start(&self.core)?;
-        self.core.timers.start(&self.core)?;
-        self.core.committer.start(&self.core)?;
-        self.core.committer.ask_for_more();
+        let core = &self.core;
+        core.check_open(false)?;
+        if core.capability.durable && !core.pool.was_started() {
+            // A process that only submitted does not beat, and may have been struck off meanwhile: under its old
+            // number it must claim nothing.
+            leases::beat(core, core.clock.now());
+        }
+        core.pool.start(core)?;
+        if !self.stepped {
+            core.timers.start(core)?;
+        }
+        core.committer.start(core)?;
+        core.committer.ask_for_more();
         Ok(())
     }
 
-    /// Stops. Returns when it has; see [`Stop`].
-    pub fn stop(&self, how: Stop) {
-        let _one_at_a_time = self.stopping.lock();
-        if !self.core.is_stopped() {
-            shutdown::stop(&self.core, how);
+    /// Does once what is due now by the engine's clock (etas, retries, expiries, timeouts, proof of life), and says how
+    /// long it may be until something is due again: zero if there is more to do at once.
+    ///
+    /// For engines that are [`stepped`](EngineOptions::stepped): tests and simulations turn the clock, then step.
+    pub fn step(&self) -> Duration {
+        if self.core.check_process().is_err() || self.core.is_stopped() {
+            return Duration::MAX;
         }
+        timers::step(&self.core, self.core.clock.now(), self.core.clock.monotonic())
+    }
+
+    /// Stops. Returns when it has; see [`Stop`]. A call while another is under way makes that one end by its own
+    /// deadline, if that is sooner, and waits for it.
+    ///
+    /// It does not wait where that could only hang: in a handler while somebody else stops the engine, and in an
+    /// observer of a task that a service of the engine settled.
+    pub fn stop(&self, how: Stop) {
+        shutdown::stop(&self.core, how);
     }
 
     /// Whether it was stopped.
@@ -118,7 +141,7 @@ impl Engine {
 
     /// Whether the calling thread is one of its workers.
     pub fn on_worker(&self) -> bool {
-        worker::home().is_some_and(|home| Arc::ptr_eq(&home.core, &self.core))
+        worker::number_in(&self.core).is_some()
     }
 
     /// Submits one task. When it returns, the task is as durable as the store.
@@ -143,10 +166,8 @@ impl Engine {
         if core.capability.resident {
             core.store.insert(std::slice::from_ref(&task), task.spec().created)?;
         } else {
-            core.live.insert(&task);
-            let answer = Answer::new();
-            let giver = Arc::clone(&answer);
-            core.committer.insert(core, vec![Arc::clone(&task)], Box::new(move |verdict| giver.give(verdict)));
+            let (answer, reply) = Answer::new();
+            core.committer.insert(core, vec![Arc::clone(&task)], reply);
             answer.wait()?;
         }
         core.accepted(&task, effects, entry);
@@ -161,10 +182,9 @@ impl Engine {
         payloads: impl Iterator<Item = (Box<[u8]>, Option<HostData>)>,
         inside: bool,
     ) -> Result<Vec<Handle>> {
-        let answer = Answer::new();
-        let giver = Arc::clone(&answer);
-        let handles =
-            self.submit_then(entry, admission, payloads, inside, Box::new(move |verdict| giver.give(verdict)))?;
+        let (answer, reply) = Answer::new();
+        let tell = Box::new(move |verdict| reply.give(verdict));
+        let handles = self.submit_then(entry, admission, payloads, inside, tell)?;
         answer.wait()?;
         Ok(handles)
     }
@@ -195,8 +215,7 @@ impl Engine {
             }
             reply(verdict);
         } else {
-            tasks.iter().for_each(|task| core.live.insert(task));
-            core.committer.insert(core, tasks, reply);
+            core.committer.insert(core, tasks, Reply::new(reply));
         }
         Ok(handles)
     }
@@ -223,12 +242,14 @@ impl Engine {
 
     /// A handle for a task, from its id.
     pub fn get(&self, id: TaskId) -> Result<Option<Handle>> {
-        self.core.check_process()?;
-        Ok(self.core.find(id)?.map(|task| {
-            if !self.core.capability.resident {
-                self.core.live.insert(&task);
+        let core = &self.core;
+        core.check_process()?;
+        Ok(core.find(id)?.map(|mut task| {
+            if !core.capability.resident {
+                task = core.live.adopt(task);
             }
-            Handle::new(task, &self.core)
+            core.settle_if_stopped(&task);
+            Handle::new(task, core)
         }))
     }
 
@@ -251,6 +272,7 @@ impl Engine {
     /// Makes an event loop the one that runs asynchronous handlers.
     pub fn set_loop(&self, host: Option<Arc<dyn LoopHost>>) {
         self.core.loops.set_host(host);
+        self.core.committer.ask_for_more();
     }
 
     /// For the event loop: takes tasks, at most as many as there are free places.
@@ -266,6 +288,6 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        self.stop(Stop::Within(std::time::Duration::ZERO));
+        self.stop(Stop::Within(Duration::ZERO));
     }
 }

@@ -1,14 +1,21 @@
 //! What a submitter holds: a way to look at its task, to wait for it, and to cancel it.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use taskloom_model::{Code, Error, Operation, Result, State, TaskId};
 use taskloom_store::Task;
+use taskloom_sync::Spin;
 
 use crate::core::Core;
 use crate::{edge, worker};
+
+thread_local! {
+    /// How waiting threads have fared with spinning.
+    static SPIN: RefCell<Spin> = const { RefCell::new(Spin::new()) };
+}
 
 /// A submitted task. Dropping it leaves the task alone; holding it keeps the task's own outcome, even after the
 /// engine is gone.
@@ -55,6 +62,10 @@ impl Handle {
         if timeout.is_none() {
             self.check_waitable()?;
         }
+        let spun = SPIN.with_borrow_mut(|spin| spin.is_worth_it() && spin.until(|| self.task.is_settled()));
+        if spun {
+            return Ok(true);
+        }
         let deadline = timeout.map(edge::deadline_in);
         let wait = || match deadline {
             Some(Some(deadline)) => self.task.wait_until(deadline),
@@ -64,15 +75,10 @@ impl Handle {
                 true
             }
         };
-        match worker::home() {
-            Some(home) => {
-                home.core.pool.go_away(&home.core);
-                let done = wait();
-                home.core.pool.came_back();
-                Ok(done)
-            }
-            None => Ok(wait()),
-        }
+        Ok(match worker::here() {
+            Some((home, number)) => home.core.pool.lend(&home.core, number, Some(&self.task), wait),
+            None => wait(),
+        })
     }
 
     /// Refuses a wait that would have no end: for a task of a memory store whose engine was not started, or of an
@@ -80,6 +86,10 @@ impl Handle {
     pub fn check_waitable(&self) -> Result<()> {
         let Some(core) = self.core.upgrade() else { return Ok(()) };
         core.check_process()?;
+        if core.committer.is_here(&core) || core.timers.is_here() {
+            let message = format!("an observer may not wait for task {}: it is called on the thread that would end it", self.id());
+            return Err(Error::new(Code::WouldDeadlock, message).hint("observe that task too, or wait on another thread"));
+        }
         if core.capability.resident && !core.pool.was_started() && core.is_open() && !self.task.is_settled() {
             let id = self.id();
             let message =
@@ -109,6 +119,13 @@ impl Handle {
     /// `TaskCancelled`, `TaskExpired`, or `ShutDown` if its engine stopped before it ended; `WaitTimeout` if it has not
     /// ended yet.
     pub fn outcome(&self) -> Result<Box<[u8]>> {
+        let mut bytes = Vec::new();
+        self.read_outcome(&mut bytes)?;
+        Ok(bytes.into_boxed_slice())
+    }
+
+    /// Like [`Handle::outcome`], but appends what the handler returned to `bytes`, which the caller can use again.
+    pub fn read_outcome(&self, bytes: &mut Vec<u8>) -> Result<()> {
         let id = self.id();
         let name = self.task.spec().name;
         let settled = self.task.is_settled();
@@ -119,8 +136,14 @@ impl Handle {
                 _ => otherwise.to_owned(),
             };
             let error = match row.state {
-                State::Succeeded => return Ok(row.result.clone().unwrap_or_default()),
-                State::Skipped => return Ok(Box::from(*b"null")),
+                State::Succeeded => {
+                    bytes.extend_from_slice(row.result.as_deref().unwrap_or_default());
+                    return Ok(());
+                }
+                State::Skipped => {
+                    bytes.extend_from_slice(b"null");
+                    return Ok(());
+                }
                 State::Failed => Error::new(Code::TaskFailed, format!("{name} failed: {}", last("no error was kept"))),
                 State::TimedOut => Error::new(
                     Code::TaskTimedOut,

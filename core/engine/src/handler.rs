@@ -147,9 +147,17 @@ pub struct Attempt {
     pub(crate) home: Arc<Home>,
     pub(crate) task: Arc<Task>,
     pub(crate) fence: Fence,
+    /// On the monotonic clock.
+    pub(crate) deadline: Option<Duration>,
 }
 
 impl Attempt {
+    /// For whoever has just begun it: whether it still counts. It may have been called off in the moment between its
+    /// claim and the note that it is in progress, when nobody could be told.
+    pub(crate) fn may_run(&self) -> bool {
+        !self.home.core.is_stopped() && !self.is_cancelled()
+    }
+
     /// The task.
     pub fn task(&self) -> &Arc<Task> {
         &self.task
@@ -187,13 +195,11 @@ impl Attempt {
 
     /// How long the attempt may still take, if it has a limit.
     pub fn time_left(&self) -> Option<Duration> {
-        let limit = self.task.spec().timeout()?;
-        let started = self.task.with_row(|row| row.started)?;
-        Some((started + limit).since(self.home.core.clock.now()))
+        Some(self.deadline?.saturating_sub(self.home.core.clock.monotonic()))
     }
 }
 
-/// The payload too large to be a result fails its task for good: another attempt would return it again.
+/// A result that is too large fails its task for good: another attempt would return it again.
 pub(crate) fn oversized(length: usize) -> Option<Failed> {
     (length > taskloom_model::MAX_PAYLOAD).then(|| Failed {
         kind: "PayloadTooLarge".into(),

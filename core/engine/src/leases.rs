@@ -5,8 +5,11 @@
 //! has stood still for a lease is dead, and what it ran goes back. No two clocks are ever compared, so a clock that
 //! jumps kills nobody.
 //!
-//! If this process itself was struck off (it was frozen for longer than a lease), it joins again under a new number.
-//! What it ran before belongs to others now, and its late reports are refused by the fence.
+//! If this process itself was struck off (it was frozen for longer than a lease, or did not run its services), it joins
+//! again under a new number. What it ran before belongs to others now, and its late reports are refused by the fence.
+//! What it may have claimed under the old number since, which nobody would ever look for, it gives up itself.
+//!
+//! Each beat is also the slow safety check for eligible tasks that another process has left in the store.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,6 +26,25 @@ const LEASE: Duration = Duration::from_secs(10);
 /// How often this process moves its own on.
 const BEAT: Duration = Duration::from_secs(2);
 
+/// Moves this process's counter on; if it was struck off, joins again.
+pub(crate) fn beat(core: &Arc<Core>, now: Timestamp) {
+    let old = core.owner();
+    if let Err(error) = core.store.beat(old)
+        && error.code() == Code::LeaseLost
+        && let Ok(new) = core.store.join(&edge::process_name(), now)
+    {
+        core.set_owner(new);
+        bury(core, old, now);
+    }
+}
+
+fn bury(core: &Arc<Core>, dead: OwnerId, now: Timestamp) -> bool {
+    let mut changes = Vec::new();
+    let buried = core.store.bury(dead, &core.live, &mut changes, now).is_ok();
+    core.follow_all(&mut changes);
+    buried
+}
+
 #[derive(Default)]
 pub(crate) struct Leases {
     next_beat: Duration,
@@ -36,17 +58,11 @@ impl Leases {
             return self.next_beat - monotonic;
         }
         self.next_beat = monotonic + BEAT;
-        if let Err(error) = core.store.beat(core.owner())
-            && error.code() == Code::LeaseLost
-            && let Ok(owner) = core.store.join(&edge::process_name(), now)
-        {
-            core.set_owner(owner);
-        }
+        beat(core, now);
+        core.committer.ask_for_more();
         for dead in self.observe(core, monotonic) {
-            let mut changes = Vec::new();
-            if core.store.bury(dead, &core.live, &mut changes, now).is_ok() {
+            if bury(core, dead, now) {
                 self.seen.remove(&dead);
-                core.follow_all(&mut changes);
             }
         }
         BEAT

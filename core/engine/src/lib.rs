@@ -12,7 +12,8 @@
 //! | module | owns |
 //! | --- | --- |
 //! | `core` | the parts below, and what follows from each change |
-//! | `committer` | the way into the store: inline on a resident store, group commit on a durable one |
+//! | `committer`, `batch`, `answer` | the way into the store: inline on a resident store, group commit on a durable one |
+//! | `claims` | what this process takes from a store that it shares |
 //! | `queues` | lanes of eligible tasks |
 //! | `pool`, `worker` | the worker threads |
 //! | `loops` | the tasks of foreign event loops |
@@ -23,7 +24,10 @@
 //! | `edge` | clocks, threads, seeds |
 #![forbid(unsafe_code)]
 
+mod answer;
+mod batch;
 mod chance;
+mod claims;
 mod committer;
 mod core;
 mod edge;

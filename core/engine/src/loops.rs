@@ -12,7 +12,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex, RwLock};
 use taskloom_model::Fence;
@@ -21,7 +20,6 @@ use taskloom_store::Task;
 use crate::core::Core;
 use crate::handler::{Attempt, Failed, HandlerEntry, Home, Outcome};
 use crate::queues::{Route, View};
-use crate::running::Current;
 use crate::worker::begin;
 
 /// A foreign event loop.
@@ -66,9 +64,12 @@ impl Loops {
     }
 
     pub(crate) fn set_host(&self, host: Option<Arc<dyn LoopHost>>) {
-        *self.host.write() = host;
+        // The old one is dropped without the lock: it may have to wait for its runtime.
+        let old = std::mem::replace(&mut *self.host.write(), host);
+        drop(old);
         self.woken.store(false, Ordering::SeqCst);
         self.wake();
+        self.look_again();
     }
 
     /// Whether there is a loop to run tasks.
@@ -95,16 +96,11 @@ impl Loops {
         let mut view = self.view.lock();
         while !core.is_stopped() && self.reserve() {
             // The place is taken before the task is popped, so that at no moment a task is in neither.
-            let Some((entry, task, fence)) = next(core, &mut view) else {
+            let Some((entry, attempt)) = next(core, home, &mut view) else {
                 self.release(core);
                 return;
             };
-            let deadline = task.spec().timeout().map(|timeout| core.clock.monotonic() + timeout);
-            core.running.begin_on_loop(Current::new(Arc::clone(&task), fence, deadline));
-            if let Some(deadline) = deadline {
-                core.timers.watch(deadline);
-            }
-            let attempt = Attempt { home: Arc::clone(home), task: Arc::clone(&task), fence };
+            let (task, fence) = (Arc::clone(&attempt.task), attempt.fence);
             let completion = Completion { home: Arc::clone(home), task: Some(task), fence };
             started.push(Started { entry, attempt, completion });
         }
@@ -122,20 +118,26 @@ impl Loops {
     fn release(&self, core: &Core) {
         let before = self.in_flight.fetch_sub(1, Ordering::AcqRel);
         if before == 1 {
-            let _guard = self.idle.lock();
-            self.became_idle.notify_all();
+            self.look_again();
         }
         if !core.queues.is_empty(Route::Asynchronous) {
             self.wake();
         }
     }
 
-    /// Waits until nothing is in flight or waits for the loop, or until the deadline; whether that is so.
-    pub(crate) fn wait_idle(&self, core: &Core, deadline: Option<Instant>) -> bool {
+    /// Makes whoever waits for the loop to be idle look again.
+    pub(crate) fn look_again(&self) {
+        let _guard = self.idle.lock();
+        self.became_idle.notify_all();
+    }
+
+    /// Waits until nothing is in flight or waits for the loop, or until the deadline of the shutdown; whether that is
+    /// so.
+    pub(crate) fn wait_idle(&self, core: &Core) -> bool {
         let mut guard = self.idle.lock();
         let busy = || self.in_flight() > 0 || self.has_host() && !core.queues.is_empty(Route::Asynchronous);
         while busy() {
-            match deadline {
+            match core.stopping.deadline() {
                 Some(deadline) => {
                     if self.became_idle.wait_until(&mut guard, deadline).timed_out() {
                         return !busy();
@@ -148,15 +150,20 @@ impl Loops {
     }
 }
 
-/// The next task that is still to be run.
-fn next(core: &Core, view: &mut View) -> Option<(Arc<HandlerEntry>, Arc<Task>, Fence)> {
+/// Begins the next task that is still to be run.
+fn next(core: &Arc<Core>, home: &Arc<Home>, view: &mut View) -> Option<(Arc<HandlerEntry>, Attempt)> {
     loop {
-        let task = core.queues.pop(Route::Asynchronous, view)?;
-        if let Some(entry) = core.handler(task.spec().name)
-            && let Some(fence) = begin(core, &task)
-        {
-            return Some((entry, task, fence));
+        let Some(task) = core.queues.pop(Route::Asynchronous, view) else {
+            core.committer.look_again();
+            return None;
+        };
+        let Some(entry) = core.handler(task.spec().name) else { continue };
+        let Some(attempt) = begin(home, task, |current| core.running.begin_on_loop(current)) else { continue };
+        if attempt.may_run() {
+            return Some((entry, attempt));
         }
+        core.running.end_on_loop(attempt.task.id(), attempt.fence);
+        core.give_back(attempt.task);
     }
 }
 

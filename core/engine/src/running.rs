@@ -5,7 +5,9 @@
 //! what runs is bounded by the workers and by `max_in_flight`, so looking at all of it is cheap, and an attempt that
 //! ends in time leaves nothing behind.
 //!
-//! A seat's lock is held for a few instructions and never while a handler runs.
+//! A seat's lock is held for a few instructions and never while a handler runs. Whoever begins an attempt looks, once
+//! it is written down here, whether it still counts: whoever calls it off changes the task first and looks here after
+//! that. So one of the two sees the other, and no attempt that was called off goes unnoticed.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,6 +22,9 @@ const GRACE: Duration = Duration::from_millis(200);
 
 /// A handler that was called off is told again after this time, then after twice that, up to a second.
 const FIRST_REMINDER: Duration = Duration::from_millis(20);
+
+/// A timeout that could not be committed is tried again after this time.
+const NEXT_TRY: Duration = Duration::from_secs(1);
 
 /// An attempt in progress.
 pub(crate) struct Current {
@@ -39,14 +44,14 @@ struct CalledOff {
 }
 
 /// What the timer service has to do about an attempt.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Due {
     /// It took too long: commit the timeout.
-    TimeOut(TaskId, Fence),
+    TimeOut(Arc<Task>, Fence),
     /// It was called off and still runs: tell it again.
-    Remind(TaskId, Fence),
+    Remind(Arc<Task>, Fence),
     /// Its thread does not come back: put another in its place.
-    Replace(Fence),
+    Replace(Arc<Task>, Fence),
 }
 
 impl Current {
@@ -54,52 +59,77 @@ impl Current {
         Self { task, fence, deadline, called_off: None }
     }
 
+    fn is(&self, task: &Task, fence: Fence) -> bool {
+        self.task.id() == task.id() && self.fence == fence
+    }
+
     /// Collects what is due, and returns when to look again.
     fn step(&mut self, monotonic: Duration, on_thread: bool, due: &mut Vec<Due>) -> Option<Duration> {
-        let id = self.task.id();
+        let due_for = |make: fn(Arc<Task>, Fence) -> Due, current: &Self| make(Arc::clone(&current.task), current.fence);
         if self.called_off.is_none() && !self.task.is_current(self.fence) {
             let remind_at = monotonic + FIRST_REMINDER;
             self.called_off =
                 Some(CalledOff { since: monotonic, remind_at, pause: FIRST_REMINDER, replaced: false });
         }
-        if let Some(off) = &mut self.called_off {
-            if on_thread && !off.replaced && monotonic >= off.since + GRACE {
-                off.replaced = true;
-                due.push(Due::Replace(self.fence));
-            }
+        if let Some(mut off) = self.called_off {
             if monotonic >= off.remind_at {
-                due.push(Due::Remind(id, self.fence));
+                due.push(due_for(Due::Remind, self));
                 off.pause = (off.pause * 2).min(Duration::from_secs(1));
                 off.remind_at = monotonic + off.pause;
+                self.called_off = Some(off);
             }
-            return Some(off.remind_at);
+            if !on_thread || off.replaced {
+                return Some(off.remind_at);
+            }
+            let given_up = off.since + GRACE;
+            if monotonic >= given_up {
+                due.push(due_for(Due::Replace, self));
+                return Some(off.remind_at);
+            }
+            return Some(off.remind_at.min(given_up));
         }
-        if let Some(deadline) = self.deadline {
-            if monotonic >= deadline {
-                self.deadline = None;
-                due.push(Due::TimeOut(id, self.fence));
-                // Whatever comes of it, look again soon: the attempt is called off then, or has ended.
-                return Some(monotonic + FIRST_REMINDER);
-            }
+        let deadline = self.deadline?;
+        if monotonic < deadline {
             return Some(deadline);
         }
-        None
+        due.push(due_for(Due::TimeOut, self));
+        // If it is committed, the attempt is called off, and the deadline means nothing any more.
+        self.deadline = Some(monotonic + NEXT_TRY);
+        Some(monotonic + FIRST_REMINDER)
     }
 }
 
 /// A worker thread's place.
-#[derive(Default)]
-pub(crate) struct Seat(Mutex<Option<Current>>);
+pub(crate) struct Seat {
+    /// The thread's number.
+    number: usize,
+    current: Mutex<Option<Current>>,
+}
 
 impl Seat {
     pub(crate) fn take(&self, current: Current) {
-        *self.0.lock() = Some(current);
+        *self.current.lock() = Some(current);
     }
 
     /// Ends the attempt; whether its thread was replaced meanwhile.
     pub(crate) fn leave(&self) -> bool {
-        let current = self.0.lock().take();
+        let current = self.current.lock().take();
         current.is_some_and(|current| current.called_off.is_some_and(|off| off.replaced))
+    }
+
+    /// Gives the thread up, if it is still in this attempt; whether it is. `note` is called under the seat's lock, so
+    /// it comes before whatever follows [`Seat::leave`].
+    fn give_up(&self, task: &Task, fence: Fence, note: impl FnOnce(usize)) -> bool {
+        let mut current = self.current.lock();
+        let this = current.as_mut().filter(|current| current.is(task, fence));
+        match this.and_then(|current| current.called_off.as_mut()) {
+            Some(off) if !off.replaced => {
+                off.replaced = true;
+                note(self.number);
+                true
+            }
+            _ => false,
+        }
     }
 }
 
@@ -111,8 +141,8 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    pub(crate) fn add_seat(&self) -> Arc<Seat> {
-        let seat = Arc::new(Seat::default());
+    pub(crate) fn add_seat(&self, number: usize) -> Arc<Seat> {
+        let seat = Arc::new(Seat { number, current: Mutex::new(None) });
         self.seats.lock().push(Arc::clone(&seat));
         seat
     }
@@ -134,7 +164,7 @@ impl Running {
         let seats: Vec<_> = self.seats.lock().clone();
         let on_threads = seats
             .iter()
-            .filter_map(|seat| seat.0.lock().as_mut().and_then(|current| current.step(monotonic, true, due)))
+            .filter_map(|seat| seat.current.lock().as_mut().and_then(|current| current.step(monotonic, true, due)))
             .min();
         let on_loops = self
             .on_loops
@@ -149,14 +179,24 @@ impl Running {
     pub(crate) fn all(&self) -> Vec<(Arc<Task>, Fence)> {
         let seats: Vec<_> = self.seats.lock().clone();
         let pair = |current: &Current| (Arc::clone(&current.task), current.fence);
-        let mut all: Vec<_> = seats.iter().filter_map(|seat| seat.0.lock().as_ref().map(pair)).collect();
+        let mut all: Vec<_> = seats.iter().filter_map(|seat| seat.current.lock().as_ref().map(pair)).collect();
         all.extend(self.on_loops.lock().values().map(pair));
         all
     }
 
-    /// The attempt with this fence, if it is in progress.
-    pub(crate) fn find(&self, id: TaskId, fence: Fence) -> Option<Arc<Task>> {
-        self.all().into_iter().find(|(task, own)| task.id() == id && *own == fence).map(|(task, _)| task)
+    /// Whether this attempt is in progress.
+    pub(crate) fn contains(&self, task: &Task, fence: Fence) -> bool {
+        if self.on_loops.lock().contains_key(&(task.id(), fence.attempt)) {
+            return true;
+        }
+        let seats: Vec<_> = self.seats.lock().clone();
+        seats.iter().any(|seat| seat.current.lock().as_ref().is_some_and(|current| current.is(task, fence)))
+    }
+
+    /// Gives up the thread that is in this attempt, and passes its number to `note`; see [`Seat::give_up`].
+    pub(crate) fn give_up(&self, task: &Task, fence: Fence, note: impl Fn(usize)) -> bool {
+        let seats: Vec<_> = self.seats.lock().clone();
+        seats.iter().any(|seat| seat.give_up(task, fence, &note))
     }
 
     /// How many worker threads are in a handler whose attempt was called off.
@@ -165,7 +205,7 @@ impl Running {
         seats
             .iter()
             .filter(|seat| {
-                seat.0.lock().as_ref().is_some_and(|current| current.called_off.is_some_and(|off| off.replaced))
+                seat.current.lock().as_ref().is_some_and(|current| current.called_off.is_some_and(|off| off.replaced))
             })
             .count()
     }

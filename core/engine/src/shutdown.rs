@@ -1,25 +1,28 @@
 //! How an engine ends.
 //!
 //! 1. Nobody but handlers may submit any more (`Draining`).
-//! 2. A resident store's eligible tasks are run to the end, as a thread pool does; on a durable store what is claimed
-//!    but not begun is given back, and what runs may finish.
-//! 3. At the deadline, what still runs is called off: given back on a durable store, left without an outcome in memory.
-//! 4. The engine is `Stopped`: its services end, in the order in which they feed each other (timers, then the
-//!    committer, which first writes all that was handed in).
-//! 5. Whoever still waits for a task hears `ShutDown`.
+//! 2. A resident store's eligible tasks are run to the end, as a thread pool does. On a durable store what is claimed
+//!    but not begun is given back, and what runs may finish; a task that a running handler waits for is claimed and
+//!    run, since the handler could not finish without it.
+//! 3. When all is done, or at the deadline, the engine is `Stopped`: from now on no attempt begins.
+//! 4. What still runs is given back and interrupted, once. On a resident store nobody will take it up again, but its
+//!    handler finds that it no longer counts, and its report is refused.
+//! 5. The services end, in the order in which they feed each other (timers, then the committer, which first writes all
+//!    that was handed in). What the committer had claimed meanwhile is given back too.
+//! 6. Whoever still waits for a task hears `ShutDown`.
 //!
 //! A worker thread that is stuck in a handler is not waited for; when it returns, its report is refused and it ends.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use taskloom_model::Operation;
-use taskloom_store::Filter;
+use taskloom_store::{Batch, Commit, Filter, Task};
 
-use crate::core::Core;
-use crate::edge;
+use crate::core::{Core, fence_of};
 use crate::queues::{Route, View};
-use crate::worker;
+use crate::{edge, worker};
 
 /// How to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +33,27 @@ pub enum Stop {
     Within(Duration),
 }
 
-/// Stops an engine. A second call waits for nothing and finds nothing to do.
+/// The end of an engine, as far as it has been asked for.
+#[derive(Default)]
+pub(crate) struct Stopping {
+    /// Whether it has been gone through with. One at a time tries.
+    done: Mutex<bool>,
+    /// The earliest that anybody asked for.
+    deadline: Mutex<Option<Instant>>,
+}
+
+impl Stopping {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        *self.deadline.lock()
+    }
+
+    fn bring_forward(&self, deadline: Option<Instant>) {
+        let mut own = self.deadline.lock();
+        *own = [*own, deadline].into_iter().flatten().min();
+    }
+}
+
+/// Stops an engine.
 pub(crate) fn stop(core: &Arc<Core>, how: Stop) {
     if core.check_process().is_err() {
         // A forked child: the threads are the parent's, and so is the store. Here is nothing to stop.
@@ -38,74 +61,120 @@ pub(crate) fn stop(core: &Arc<Core>, how: Stop) {
         return;
     }
     core.drain();
-    let deadline = match how {
+    core.stopping.bring_forward(match how {
         Stop::Finish => None,
         Stop::Within(span) => edge::deadline_in(span),
+    });
+    core.pool.look_again();
+    core.loops.look_again();
+    if core.committer.is_here(core) || core.timers.is_here() {
+        // An observer, called by a service that the end would wait for.
+        let own = Arc::clone(core);
+        // If no thread can be had, the engine goes on draining; whoever drops it stops it.
+        let _ = edge::spawn("taskloom-stop".into(), move || run(&own, None));
+        return;
+    }
+    run(core, worker::number_in(core));
+}
+
+/// Goes through with it. `myself` is the worker that a handler calls this on, which must not wait for itself.
+fn run(core: &Arc<Core>, myself: Option<usize>) {
+    let done = match myself {
+        // Whoever is at it waits for this very handler.
+        Some(_) => core.stopping.done.try_lock(),
+        None => Some(core.stopping.done.lock()),
     };
-    let on_worker = worker::home().is_some_and(|home| Arc::ptr_eq(&home.core, core));
-    if on_worker {
-        // A handler stops its own engine: it must not wait for itself.
-        core.pool.go_away(core);
-    }
-    if !core.capability.resident {
-        give_back_unbegun(core);
-    }
-    finish(core, deadline);
-    for (task, fence) in core.running.all() {
-        if !core.capability.resident {
-            // Refused if it has just ended; then there is nothing to give back.
-            let _ = core.change(&task, Operation::Release { fence });
+    if let Some(mut done) = done
+        && !*done
+    {
+        match myself {
+            Some(number) => core.pool.lend(core, number, None, || end(core, myself)),
+            None => end(core, None),
         }
-        core.runtime.interrupt(&task, fence);
+        *done = true;
     }
-    core.mark_stopped();
+}
+
+fn end(core: &Arc<Core>, myself: Option<usize>) {
+    // Otherwise a service has died, and there is nothing that could still finish.
+    if !core.is_stopped() {
+        if !core.capability.resident {
+            // Refused if it was cancelled meanwhile.
+            let _ = core.committer.change_all(core, unbegun(core));
+            core.pool.awaited().iter().for_each(|task| core.run_awaited(task));
+        }
+        finish(core, myself);
+        core.mark_stopped();
+    }
     core.sleepers.notify_all();
+    call_off(core);
     core.timers.stop();
     core.committer.stop();
     if !core.capability.resident {
-        let mut changes = Vec::new();
-        // If the store fails here, the next process finds us dead after a lease.
-        let _ = core.store.bury(core.owner(), &core.live, &mut changes, core.clock.now());
+        give_back_the_rest(core);
     }
     settle_the_rest(core);
     core.loops.set_host(None);
-    if on_worker {
-        core.pool.came_back();
-    }
 }
 
 /// Waits until there is nothing left to run, or until the deadline.
-fn finish(core: &Arc<Core>, deadline: Option<Instant>) {
+fn finish(core: &Arc<Core>, myself: Option<usize>) {
     loop {
         core.sleepers.notify_all();
         core.loops.wake();
-        let in_time = core.pool.wait_empty(deadline) && core.loops.wait_idle(core, deadline);
-        let blocking_left = core.pool.was_started() && !core.queues.is_empty(Route::Blocking);
-        let async_left = core.loops.has_host() && !core.queues.is_empty(Route::Asynchronous);
-        if !in_time || !(blocking_left || async_left) {
+        let Some(threads) = core.pool.wait_empty(core, myself) else { return };
+        if !core.loops.wait_idle(core) {
             return;
         }
-        // A handler on a loop has submitted more for the threads, which had gone.
-        if blocking_left && core.pool.start(core).is_err() {
+        // If no thread was started since there was none, none has handed anything to the loop, and the loop, which is
+        // idle now, has handed nothing to a thread.
+        if core.pool.ever_started() == threads {
             return;
         }
     }
 }
 
-/// Gives back what this process claimed and has not begun.
-fn give_back_unbegun(core: &Arc<Core>) {
+/// Calls off whatever runs.
+fn call_off(core: &Arc<Core>) {
+    let running = core.running.all();
+    let released = running.iter().map(|(task, fence)| (Arc::clone(task), Operation::Release { fence: *fence }));
+    let verdicts = core.committer.change_all(core, released.collect());
+    for ((task, fence), verdict) in running.iter().zip(verdicts) {
+        // Those that were given back have been interrupted as that followed. If the store fails, the others must hear
+        // of it all the same.
+        if verdict.is_err() && core.running.contains(task, *fence) {
+            core.runtime.interrupt(task, *fence);
+        }
+    }
+}
+
+/// Takes what this process claimed and has not begun out of the lanes, to give it back.
+fn unbegun(core: &Core) -> Vec<(Arc<Task>, Operation)> {
     let mut view = View::default();
+    let mut unbegun = Vec::new();
     for route in [Route::Blocking, Route::Asynchronous] {
         while let Some(task) = core.queues.pop(route, &mut view) {
-            if let Some(fence) = worker::begin(core, &task) {
-                // Refused if it was cancelled meanwhile.
-                let _ = core.change(&task, Operation::Release { fence });
+            if let Some(fence) = fence_of(&task) {
+                unbegun.push((task, Operation::Release { fence }));
             }
         }
     }
+    unbegun
 }
 
-/// Lets everybody who waits know that nothing more will happen.
+/// Gives back what the committer claimed to the last, and strikes this process off.
+fn give_back_the_rest(core: &Arc<Core>) {
+    let commits = unbegun(core).into_iter().map(|(task, operation)| Commit { task, operation, spawn: Vec::new() });
+    let mut batch = Batch { commits: commits.collect(), ..Batch::default() };
+    let now = core.clock.now();
+    // If the store fails here, the next process finds this one dead after a lease.
+    if !batch.is_empty() {
+        let _ = core.store.write(&mut batch, &core.live, now);
+    }
+    let _ = core.store.bury(core.owner(), &core.live, &mut Vec::new(), now);
+}
+
+/// Lets everybody know that nothing more will happen.
 fn settle_the_rest(core: &Core) {
     if core.capability.resident {
         let all = Filter { limit: usize::MAX, ..Filter::default() };
@@ -115,4 +184,13 @@ fn settle_the_rest(core: &Core) {
     } else {
         core.live.all().iter().for_each(|task| task.settle());
     }
+}
+
+/// The end of an engine one of whose services has panicked: nobody waits for what will never come.
+pub(crate) fn die(core: &Arc<Core>) {
+    core.drain();
+    core.mark_stopped();
+    core.sleepers.notify_all();
+    settle_the_rest(core);
+    core.loops.set_host(None);
 }

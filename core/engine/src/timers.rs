@@ -2,7 +2,8 @@
 //!
 //! It asks the store for tasks whose time has come (eta, backoff, expiry, deadline) and the table of running attempts
 //! for those that take too long, and keeps the process's lease. [`step`] does all that once and says when it wants to
-//! be called again; the thread around it only waits.
+//! be called again. The thread around it only waits; an engine that is *stepped* has no such thread, and a test or a
+//! simulation calls [`crate::Engine::step`] instead, after it has turned the clock.
 //!
 //! Two numbers say when the next time comes, as far as anybody knows: one on the clock of the day, one on the clock
 //! that only goes forward. Whoever sets a time lowers the number and wakes the thread only if it became lower, so a
@@ -23,7 +24,7 @@ use taskloom_model::{Code, Error, Operation, Result, Timestamp};
 use crate::core::Core;
 use crate::leases::Leases;
 use crate::running::Due;
-use crate::edge;
+use crate::{edge, shutdown};
 
 /// The longest wait.
 const SAFETY: Duration = Duration::from_secs(10);
@@ -36,6 +37,8 @@ pub(crate) struct Timers {
     watch: AtomicU64,
     state: Mutex<State>,
     poked: Condvar,
+    /// One step at a time, whoever steps.
+    leases: Mutex<Leases>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -53,6 +56,7 @@ impl Default for Timers {
             watch: AtomicU64::new(u64::MAX),
             state: Mutex::default(),
             poked: Condvar::new(),
+            leases: Mutex::default(),
             thread: Mutex::new(None),
         }
     }
@@ -94,7 +98,11 @@ impl Timers {
             state.running = true;
         }
         let own = Arc::clone(core);
-        match edge::spawn("taskloom-timer".into(), move || own.timers.live(&own)) {
+        let life = move || {
+            let _guard = Dying(&own);
+            own.timers.live(&own);
+        };
+        match edge::spawn("taskloom-timer".into(), life) {
             Ok(handle) => {
                 *self.thread.lock() = Some(handle);
                 Ok(())
@@ -109,20 +117,18 @@ impl Timers {
     pub(crate) fn stop(&self) {
         self.state.lock().stopping = true;
         self.poked.notify_all();
-        let thread = self.thread.lock().take();
-        if let Some(thread) = thread
-            && thread.thread().id() != std::thread::current().id()
-        {
-            // Its panic has been printed; there is nobody to hand it to.
-            let _ = thread.join();
-        }
+        edge::join(&self.thread);
+    }
+
+    /// Whether the calling thread is the one that looks at times.
+    pub(crate) fn is_here(&self) -> bool {
+        let thread = self.thread.lock();
+        thread.as_ref().is_some_and(|thread| thread.thread().id() == std::thread::current().id())
     }
 
     fn live(&self, core: &Arc<Core>) {
-        let mut leases = Leases::default();
         loop {
-            let now = core.clock.now();
-            let wait = step(core, &mut leases, now, core.clock.monotonic());
+            let wait = step(core, core.clock.now(), core.clock.monotonic());
             let mut state = self.state.lock();
             if state.stopping {
                 state.running = false;
@@ -136,9 +142,21 @@ impl Timers {
     }
 }
 
+/// Ends everything if the timer thread panics: without it half of the engine's promises would be void.
+struct Dying<'a>(&'a Arc<Core>);
+
+impl Drop for Dying<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            shutdown::die(self.0);
+        }
+    }
+}
+
 /// Does everything that is due, and says how long to wait before the next call.
-pub(crate) fn step(core: &Arc<Core>, leases: &mut Leases, now: Timestamp, monotonic: Duration) -> Duration {
+pub(crate) fn step(core: &Arc<Core>, now: Timestamp, monotonic: Duration) -> Duration {
     let timers = &core.timers;
+    let mut leases = timers.leases.lock();
     timers.next.store(i64::MAX, Ordering::Release);
     timers.watch.store(u64::MAX, Ordering::Release);
 
@@ -160,29 +178,34 @@ pub(crate) fn step(core: &Arc<Core>, leases: &mut Leases, now: Timestamp, monoto
     if let Some(watch) = watch {
         timers.watch.fetch_min(u64::try_from(watch.as_micros()).unwrap_or(u64::MAX), Ordering::AcqRel);
     }
-    for due in due {
-        attend(core, due);
-    }
+    attend(core, due);
     let until_watch = watch.map_or(SAFETY, |watch| watch.saturating_sub(monotonic));
 
     let until_beat = if core.capability.durable { leases.step(core, now, monotonic) } else { SAFETY };
     until_next.min(until_watch).min(until_beat).min(SAFETY)
 }
 
-fn attend(core: &Arc<Core>, due: Due) {
-    match due {
-        Due::TimeOut(id, fence) => {
-            if let Some(task) = core.running.find(id, fence) {
-                let chance = core.chance.unit();
-                // Refused if the attempt has just ended: then there is nothing to time out.
-                let _ = core.change(&task, Operation::TimeOut { fence, chance });
+fn attend(core: &Arc<Core>, due: Vec<Due>) {
+    let mut timeouts = Vec::new();
+    for due in due {
+        match due {
+            Due::TimeOut(task, fence) => {
+                timeouts.push((task, Operation::TimeOut { fence, chance: core.chance.unit() }));
+            }
+            Due::Remind(task, fence) => {
+                if core.running.contains(&task, fence) {
+                    core.runtime.interrupt(&task, fence);
+                }
+            }
+            Due::Replace(task, fence) => {
+                if core.running.give_up(&task, fence, |number| core.pool.is_stuck(number)) {
+                    // Without a replacement the pool is one short until the handler ends.
+                    let _ = core.pool.fill(core);
+                }
             }
         }
-        Due::Remind(id, fence) => {
-            if let Some(task) = core.running.find(id, fence) {
-                core.runtime.interrupt(&task, fence);
-            }
-        }
-        Due::Replace(_) => core.pool.go_away(core),
     }
+    // Refused if the attempt has just ended: then there is nothing to time out. If the store fails, they are due
+    // again soon.
+    let _ = core.committer.change_all(core, timeouts);
 }

@@ -12,36 +12,46 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use taskloom_model::{Fence, Operation, State};
+use taskloom_model::{Operation, Timestamp, next_due};
 use taskloom_store::{Commit, Task};
+use taskloom_sync::Spin;
 
-use crate::core::Core;
+use crate::core::{Core, fence_of};
 use crate::handler::{Attempt, Handler, HandlerEntry, Home, Outcome};
 use crate::queues::{Route, View};
 use crate::running::{Current, Seat};
 
 thread_local! {
-    /// The engine whose worker this thread is.
-    static HOME: RefCell<Option<Arc<Home>>> = const { RefCell::new(None) };
+    /// The engine whose worker this thread is, and the thread's number there.
+    static HERE: RefCell<Option<(Arc<Home>, usize)>> = const { RefCell::new(None) };
 }
 
-/// The engine whose worker the calling thread is.
-pub(crate) fn home() -> Option<Arc<Home>> {
-    HOME.with_borrow(Clone::clone)
+/// The engine whose worker the calling thread is, and the thread's number there.
+pub(crate) fn here() -> Option<(Arc<Home>, usize)> {
+    HERE.with_borrow(Clone::clone)
+}
+
+/// The calling thread's number, if it is a worker of this engine.
+pub(crate) fn number_in(core: &Arc<Core>) -> Option<usize> {
+    HERE.with_borrow(|here| match here {
+        Some((home, number)) if Arc::ptr_eq(&home.core, core) => Some(*number),
+        _ => None,
+    })
 }
 
 /// Runs a worker thread until the pool no longer wants it.
-pub(crate) fn live(core: &Arc<Core>) {
+pub(crate) fn live(core: &Arc<Core>, number: usize) {
     let home = Arc::new(Home { core: Arc::clone(core) });
-    HOME.set(Some(Arc::clone(&home)));
-    let seat = core.running.add_seat();
-    let mut worker = Worker { home, seat, view: View::default(), last: None, ended: None };
+    HERE.set(Some((Arc::clone(&home), number)));
+    let seat = core.running.add_seat(number);
+    let mut worker = Worker { number, home, seat, view: View::default(), last: None, ended: None, spin: Spin::new() };
     core.runtime.attached(&mut || worker.work());
-    core.running.remove_seat(&worker.seat);
-    HOME.set(None);
+    drop(worker);
+    HERE.set(None);
 }
 
 struct Worker {
+    number: usize,
     home: Arc<Home>,
     seat: Arc<Seat>,
     view: View,
@@ -49,11 +59,14 @@ struct Worker {
     last: Option<Arc<HandlerEntry>>,
     /// The task that ended last, if it is still to be settled.
     ended: Option<Arc<Task>>,
+    /// How it has fared with spinning for the next task.
+    spin: Spin,
 }
 
 impl Drop for Worker {
     fn drop(&mut self) {
         self.settle();
+        self.home.core.running.remove_seat(&self.seat);
     }
 }
 
@@ -65,60 +78,77 @@ impl Worker {
         loop {
             if core.pool.has_surplus() || core.is_stopped() {
                 self.settle();
-                if core.pool.leave(core.is_stopped()) {
+                if core.pool.leave(core) {
                     return;
                 }
-                continue;
             }
             match core.queues.pop(Route::Blocking, &mut self.view) {
                 Some(task) => {
                     // Counted, not guessed: a wake for nothing costs two switches, and a fight for the GIL.
                     sleeper.found(|| core.queues.len(Route::Blocking) > 0);
-                    if self.run(task) {
-                        core.pool.came_back();
-                    }
+                    self.run(task);
                 }
                 None if !core.is_open() => {
                     // Draining, and nothing left to take: this thread is done.
                     self.settle();
-                    core.pool.retire();
-                    return;
+                    if core.pool.retire(core) {
+                        return;
+                    }
                 }
-                None => sleeper.sleep(
-                    || !core.queues.is_empty(Route::Blocking) || !core.is_open() || core.pool.has_surplus(),
-                    |park| {
-                        let ended = self.ended.take();
-                        core.runtime.detached(&mut || {
-                            if let Some(ended) = &ended {
-                                ended.settle();
-                            }
-                            park();
-                        });
-                    },
-                ),
+                None if self.spin.is_worth_it() => {
+                    core.committer.look_again();
+                    // Still searching, so submitters wake nobody; and outside the runtime, so nobody waits for us.
+                    sleeper.search();
+                    let (ended, spin) = (self.ended.take(), &mut self.spin);
+                    core.runtime.detached(&mut || {
+                        if let Some(ended) = &ended {
+                            ended.settle();
+                        }
+                        spin.until(|| !core.queues.is_empty(Route::Blocking) || !core.is_open());
+                    });
+                }
+                None => {
+                    core.committer.look_again();
+                    let ended = self.ended.take();
+                    sleeper.sleep(
+                        || !core.queues.is_empty(Route::Blocking) || !core.is_open() || core.pool.has_surplus(),
+                        |park| {
+                            core.runtime.detached(&mut || {
+                                if let Some(ended) = &ended {
+                                    ended.settle();
+                                }
+                                park();
+                            });
+                        },
+                    );
+                    // If it did not come to a park, it was not settled there.
+                    if let Some(ended) = ended {
+                        ended.settle();
+                    }
+                }
             }
         }
     }
 
-    /// Runs one task; whether this thread was replaced meanwhile.
-    fn run(&mut self, task: Arc<Task>) -> bool {
+    fn run(&mut self, task: Arc<Task>) {
         let home = Arc::clone(&self.home);
         let core = &home.core;
-        let Some(fence) = begin(core, &task) else { return false };
-        let Some(entry) = self.entry(&task) else { return false };
-        let Handler::Blocking(handler) = &entry.handler else { return false };
-        let deadline = task.spec().timeout().map(|timeout| core.clock.monotonic() + timeout);
-        self.seat.take(Current::new(Arc::clone(&task), fence, deadline));
-        if let Some(deadline) = deadline {
-            core.timers.watch(deadline);
-        }
+        let Some(entry) = self.entry(&task) else { return };
+        let Handler::Blocking(handler) = &entry.handler else { return };
+        let Some(attempt) = begin(&home, task, |current| self.seat.take(current)) else { return };
         self.settle();
-        let attempt = Attempt { home: Arc::clone(&self.home), task, fence };
-        let outcome = catch_unwind(AssertUnwindSafe(|| handler.run(&attempt)))
-            .unwrap_or_else(|panic| Outcome::failure("panic", panic_message(&*panic)));
+        let outcome = attempt.may_run().then(|| {
+            catch_unwind(AssertUnwindSafe(|| handler.run(&attempt)))
+                .unwrap_or_else(|panic| Outcome::failure("panic", panic_message(&*panic)))
+        });
         let replaced = self.seat.leave();
-        self.ended = core.report(attempt.task, fence, outcome);
-        replaced
+        match outcome {
+            Some(outcome) => self.ended = core.report(attempt.task, attempt.fence, outcome),
+            None => core.give_back(attempt.task),
+        }
+        if replaced {
+            core.pool.came_back(self.number);
+        }
     }
 
     fn settle(&mut self) {
@@ -136,18 +166,42 @@ impl Worker {
     }
 }
 
-/// Begins an attempt: claims the task on a resident store; on others it was claimed when it was fetched. `None` if
-/// the task is no longer to be run (it was cancelled while it waited, say).
-pub(crate) fn begin(core: &Core, task: &Arc<Task>) -> Option<Fence> {
-    let owner = core.owner();
-    if core.capability.resident {
-        let commit = Commit { task: Arc::clone(task), operation: Operation::Claim { owner }, spawn: Vec::new() };
-        core.store.commit(commit, &mut Vec::new(), core.clock.now()).ok()?;
+/// Begins an attempt and hands it to `note`, which writes down that it is in progress. On a resident store it is
+/// claimed here; on others it was when it was fetched. `None` if the task is not to be run any more: it was cancelled
+/// or expired while it waited.
+///
+/// Whoever has begun one asks [`Attempt::may_run`] before the handler does anything.
+pub(crate) fn begin(home: &Arc<Home>, task: Arc<Task>, note: impl FnOnce(Current)) -> Option<Attempt> {
+    let core = &home.core;
+    let (owner, resident) = (core.owner(), core.capability.resident);
+    let timed = task.spec().rare.is_some();
+    let now = if resident || timed { core.clock.now() } else { Timestamp::MAX };
+    if resident {
+        if timed && task.with_row(|row| next_due(task.spec(), row)).is_some_and(|due| due <= now) {
+            // It expired, and the timers would say so a moment later.
+            let _ = core.change(&task, Operation::Elapse);
+        }
+        let commit = Commit { task: Arc::clone(&task), operation: Operation::Claim { owner }, spawn: Vec::new() };
+        core.store.commit(commit, &mut Vec::new(), now).ok()?;
     }
-    task.with_row(|row| match (row.state, row.owner) {
-        (State::Running, Some(holder)) if holder == owner => Some(Fence { owner, attempt: row.attempt }),
-        _ => None,
-    })
+    let fence = fence_of(&task).filter(|fence| fence.owner == owner)?;
+    if !resident && timed && live_expiry(&task).is_some_and(|expires| expires <= now) {
+        let _ = core.committer.report(core, task, [Operation::Release { fence }, Operation::Elapse], now);
+        return None;
+    }
+    let deadline = task.spec().timeout().map(|timeout| core.clock.monotonic() + timeout);
+    note(Current::new(Arc::clone(&task), fence, deadline));
+    if let Some(deadline) = deadline {
+        core.timers.watch(deadline);
+    }
+    Some(Attempt { home: Arc::clone(home), task, fence, deadline })
+}
+
+/// When a task expires that was claimed and has not begun, unless an operator has started it over since.
+fn live_expiry(task: &Task) -> Option<Timestamp> {
+    let expires = task.spec().expires()?;
+    let replayed = task.with_row(|row| row.history.as_ref().and_then(|history| history.replayed));
+    replayed.is_none_or(|replayed| expires > replayed).then_some(expires)
 }
 
 /// What a panic said.

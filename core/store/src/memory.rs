@@ -8,8 +8,11 @@
 //! * A change of one task happens under that task's own lock, by the rules of the model. There is no lock over
 //!   several tasks, so a batch is atomic in its outcome (inserts are checked before the first one is made, and taken
 //!   back if one turns out to be a duplicate) but not isolated: another thread can see half of it.
-//! * `unfinished` is raised before a task becomes findable and lowered when it has ended: it can be too high for a
-//!   moment, never too low, so the bound holds.
+//! * The number of unfinished tasks is the difference of two counts, `accepted` and `ended`, each on a cache line of
+//!   its own, since submitters write the one and workers the other. `accepted` is raised before a task becomes
+//!   findable and `ended` when it has ended, so the difference can be too high for a moment, never too low, and the
+//!   bound holds. Submitters keep the value of `ended` that they read last beside `accepted`, and read it anew only when
+//!   there seems to be no room.
 //! * A claim by query looks at every task: the engine never does that on a resident store, since its lanes hold the
 //!   eligible tasks in order; the query is there for completeness and for the conformance suite.
 //!
@@ -54,11 +57,32 @@ pub struct MemoryStore {
     options: MemoryOptions,
     tasks: Registry,
     alarms: Alarms,
-    unfinished: AtomicUsize,
-    finished: SegQueue<Arc<Task>>,
-    finished_len: AtomicUsize,
+    submitters: Apart<Accepted>,
+    workers: Apart<Ended>,
     owners: Mutex<Vec<Owner>>,
     last_owner: AtomicU64,
+}
+
+/// On a cache line of its own (two, as they are fetched in pairs).
+#[derive(Default)]
+#[repr(align(128))]
+struct Apart<T>(T);
+
+/// What submitters write.
+#[derive(Default)]
+struct Accepted {
+    count: AtomicUsize,
+    /// The count of ended tasks as a submitter last read it.
+    ended_then: AtomicUsize,
+}
+
+/// What workers write.
+#[derive(Default)]
+struct Ended {
+    count: AtomicUsize,
+    /// The ended tasks that are kept, oldest first.
+    kept: SegQueue<Arc<Task>>,
+    kept_len: AtomicUsize,
 }
 
 impl MemoryStore {
@@ -82,7 +106,7 @@ impl MemoryStore {
                 for added in &tasks[..index] {
                     self.tasks.remove(added);
                 }
-                self.unfinished.fetch_sub(tasks.len(), Ordering::Relaxed);
+                self.submitters.0.count.fetch_sub(tasks.len(), Ordering::Relaxed);
                 return Err(Error::new(
                     Code::DuplicateId,
                     format!("a task with the id {} exists", task.id()),
@@ -103,36 +127,42 @@ impl MemoryStore {
     }
 
     fn reserve(&self, count: usize) -> Result<(), Error> {
-        let before = self.unfinished.fetch_add(count, Ordering::Relaxed);
-        if before + count <= self.options.capacity {
+        let Accepted { count: accepted, ended_then } = &self.submitters.0;
+        let before = accepted.fetch_add(count, Ordering::Relaxed);
+        // Counts that wrap around still have the right difference; a task that ends in this moment may make it negative.
+        let unfinished = |ended: usize| before.wrapping_sub(ended).cast_signed().max(0).cast_unsigned();
+        if unfinished(ended_then.load(Ordering::Relaxed)) + count <= self.options.capacity {
             return Ok(());
         }
-        self.unfinished.fetch_sub(count, Ordering::Relaxed);
+        let ended = self.workers.0.count.load(Ordering::Relaxed);
+        ended_then.store(ended, Ordering::Relaxed);
+        let unfinished = unfinished(ended);
+        if unfinished + count <= self.options.capacity {
+            return Ok(());
+        }
+        accepted.fetch_sub(count, Ordering::Relaxed);
         Err(Error::new(
             Code::QueueFull,
-            format!("the memory store holds {before} unfinished tasks and takes {}", self.options.capacity),
+            format!("the memory store holds {unfinished} unfinished tasks and takes {}", self.options.capacity),
         )
         .hint("submit more slowly, start more workers, or raise the capacity"))
     }
 
     /// A task has ended: it no longer counts, and the oldest ended one may be forgotten.
     fn retire(&self, task: &Arc<Task>) {
-        self.unfinished.fetch_sub(1, Ordering::Relaxed);
+        let ended = &self.workers.0;
+        ended.count.fetch_add(1, Ordering::Relaxed);
         if self.options.keep_finished == 0 {
             self.tasks.remove(task);
             return;
         }
-        self.finished.push(Arc::clone(task));
-        if self.finished_len.fetch_add(1, Ordering::Relaxed) >= self.options.keep_finished {
-            self.forget_oldest();
+        ended.kept.push(Arc::clone(task));
+        if ended.kept_len.fetch_add(1, Ordering::Relaxed) >= self.options.keep_finished
+            && let Some(oldest) = ended.kept.pop()
+        {
+            ended.kept_len.fetch_sub(1, Ordering::Relaxed);
+            self.tasks.remove(&oldest);
         }
-    }
-
-    fn forget_oldest(&self) -> bool {
-        let Some(oldest) = self.finished.pop() else { return false };
-        self.finished_len.fetch_sub(1, Ordering::Relaxed);
-        // One that was started over lives; it gets a new place when it ends again.
-        oldest.state().is_terminal() && self.tasks.remove(&oldest)
     }
 
     fn change(&self, task: &Arc<Task>, operation: Operation, now: Timestamp) -> Result<Effects, Error> {
@@ -148,7 +178,7 @@ impl MemoryStore {
             (false, true) => self.retire(task),
             // An operator starts it over. Its place in the line of finished tasks stays behind.
             (true, false) => {
-                self.unfinished.fetch_add(1, Ordering::Relaxed);
+                self.submitters.0.count.fetch_add(1, Ordering::Relaxed);
             }
             (false, false) | (true, true) => {}
         }
@@ -172,7 +202,7 @@ impl MemoryStore {
                 consequences.push(Change { task, effects });
             } else if self.tasks.remove(&task) && !task.state().is_terminal() {
                 // One that had expired at once is no longer counted.
-                self.unfinished.fetch_sub(1, Ordering::Relaxed);
+                self.submitters.0.count.fetch_sub(1, Ordering::Relaxed);
             }
         }
         verdict

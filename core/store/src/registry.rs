@@ -104,6 +104,16 @@ struct LiveShard {
     sweep_at: usize,
 }
 
+impl LiveShard {
+    fn insert(&mut self, task: &Arc<Task>) {
+        if self.tasks.len() >= self.sweep_at {
+            self.tasks.retain(|_, task| task.strong_count() > 0);
+            self.sweep_at = (self.tasks.len() * 2).max(64);
+        }
+        self.tasks.insert(task.id(), Arc::downgrade(task));
+    }
+}
+
 /// The tasks of a durable store that somebody in this process holds.
 pub struct Live(Box<[Shard<LiveShard>]>);
 
@@ -116,16 +126,33 @@ impl Default for Live {
 impl Live {
     /// Makes a task findable for as long as somebody holds it.
     pub fn insert(&self, task: &Arc<Task>) {
-        let mut shard = self.0[shard_of(task.id().table_hash())].0.lock();
-        if shard.tasks.len() >= shard.sweep_at {
-            shard.tasks.retain(|_, task| task.strong_count() > 0);
-            shard.sweep_at = (shard.tasks.len() * 2).max(64);
-        }
-        shard.tasks.insert(task.id(), Arc::downgrade(task));
+        self.0[shard_of(task.id().table_hash())].0.lock().insert(task);
     }
-}
 
-impl Live {
+    /// Makes a task findable unless another one with its id is, which may still change; the one that is found from
+    /// now on.
+    pub fn adopt(&self, task: Arc<Task>) -> Arc<Task> {
+        // Whichever of the two dies, it is not under the lock: it takes its host's data with it.
+        let (held, keep) = {
+            let mut shard = self.0[shard_of(task.id().table_hash())].0.lock();
+            let held = shard.tasks.get(&task.id()).and_then(Weak::upgrade);
+            let keep = held.as_ref().is_some_and(|held| !held.is_settled());
+            if !keep {
+                shard.insert(&task);
+            }
+            (held, keep)
+        };
+        held.filter(|_| keep).unwrap_or(task)
+    }
+
+    /// Makes a task unfindable: exactly this one.
+    pub fn forget(&self, task: &Arc<Task>) {
+        let mut shard = self.0[shard_of(task.id().table_hash())].0.lock();
+        if shard.tasks.get(&task.id()).is_some_and(|held| std::ptr::eq(held.as_ptr(), Arc::as_ptr(task))) {
+            shard.tasks.remove(&task.id());
+        }
+    }
+
     /// All of them.
     pub fn all(&self) -> Vec<Arc<Task>> {
         self.0.iter().flat_map(|shard| shard.0.lock().tasks.values().filter_map(Weak::upgrade).collect::<Vec<_>>()).collect()

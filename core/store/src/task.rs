@@ -13,11 +13,13 @@
 //! * The row's lock is held for a few instructions, never across a user's code: observers are taken out under the
 //!   lock and called without it.
 //! * `settle` is called after the commit that ended the task, so whoever sees the latch set finds the outcome.
-//! * An observer is called exactly once: `settled` changes under the same lock under which observers are added.
+//! * An observer is called exactly once: `settled` changes under the same lock under which observers are added. If it
+//!   panics, only it ends.
 //! * A replay never touches a settled task: it makes a new one with the same id, so older handles keep their outcome.
 
 use std::any::Any;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -117,7 +119,8 @@ impl Task {
         self.latch.set();
         if let Some(observers) = observers {
             for observer in *observers {
-                observer(self);
+                // Its panic has been printed, and is its own: it must not take the settling thread with it.
+                let _ = catch_unwind(AssertUnwindSafe(|| observer(self)));
             }
         }
     }

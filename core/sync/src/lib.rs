@@ -5,6 +5,7 @@
 //! | [`Lanes`]    | where runnable work waits: four FIFO queues and one byte that says which hold work   |
 //! | [`Sleepers`] | who must be woken for it: at most one worker per burst, the rest by a cascade         |
 //! | [`Latch`]    | how somebody waits for one outcome: a byte, set once                                  |
+//! | [`Spin`]     | whether to spin a moment before sleeping                                              |
 //!
 //! The three know nothing of each other, of tasks, of Python or of time. They meet in the caller's loop:
 //!
@@ -61,6 +62,7 @@ mod lanes;
 mod latch;
 mod primitive;
 mod sleepers;
+mod spin;
 #[cfg(not(loom))]
 mod spot;
 
@@ -69,3 +71,4 @@ pub use fork::fork_generation;
 pub use lanes::Lanes;
 pub use latch::Latch;
 pub use sleepers::{Sleeper, Sleepers};
+pub use spin::Spin;

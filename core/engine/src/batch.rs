@@ -1,0 +1,188 @@
+//! One transaction: from what was handed in to what follows.
+
+use std::sync::Arc;
+
+use taskloom_model::{Effects, Error, Operation, OwnerId, next_due};
+use taskloom_store::{Batch, Commit, Insert, Task};
+
+use crate::answer::Reply;
+use crate::claims::{More, Room};
+use crate::core::Core;
+
+/// Who asked for a change.
+pub(crate) enum Origin {
+    /// A worker reports; nobody waits.
+    Worker,
+    /// Somebody waits for the answer.
+    Caller(Reply<Effects>),
+    /// A handler told its progress.
+    Progress,
+}
+
+impl Origin {
+    pub(crate) fn refuse(self, error: &Error) {
+        if let Self::Caller(reply) = self {
+            reply.give(Err(error.duplicate()));
+        }
+    }
+}
+
+/// What to write.
+pub(crate) struct Work {
+    pub(crate) inserts: Vec<(Insert, Reply<()>)>,
+    pub(crate) commits: Vec<(Commit, Origin)>,
+    pub(crate) room: Option<Room>,
+    /// Reports will not be tried again.
+    pub(crate) last_try: bool,
+}
+
+/// What is left to do.
+#[derive(Default)]
+pub(crate) struct Left {
+    /// Routes for which the store may hold more.
+    pub(crate) more: More,
+    /// Reports to be tried again.
+    pub(crate) reports: Vec<(Commit, Origin)>,
+    /// Whether the store did its part.
+    pub(crate) healthy: bool,
+}
+
+/// Writes, and lets the effects follow.
+pub(crate) fn write(core: &Arc<Core>, mut work: Work) -> Left {
+    // First the progress: what a handler told before its end is refused after it.
+    let told = std::mem::take(&mut *core.progress.lock());
+    let told = told.into_values().map(|(task, fence, progress)| {
+        let operation = Operation::Progress { fence, progress };
+        (Commit { task, operation, spawn: Vec::new() }, Origin::Progress)
+    });
+    work.commits.splice(0..0, told);
+    transact(core, work)
+}
+
+fn transact(core: &Arc<Core>, work: Work) -> Left {
+    let Work { inserts, commits, room, last_try } = work;
+    let parts = inserts.len() + commits.len() + usize::from(room.is_some());
+    let (inserts, replies): (Vec<_>, Vec<_>) = inserts.into_iter().unzip();
+    let (commits, origins): (Vec<_>, Vec<_>) = commits.into_iter().unzip();
+    let (routes, limit) = room.as_ref().map_or((More::default(), 0), |room| (room.routes, room.claim.limit));
+    let mut batch = Batch { inserts, commits, claim: room.map(|room| room.claim), ..Batch::default() };
+    if batch.is_empty() {
+        return Left { healthy: true, ..Left::default() };
+    }
+    // The store takes what it has written out of the batch.
+    let (claim, tasks) = (batch.claim.clone(), batch.commits.iter().map(|commit| Arc::clone(&commit.task)));
+    let tasks: Vec<_> = tasks.collect();
+    match core.store.write(&mut batch, &core.live, core.clock.now()) {
+        Ok(()) => {
+            let more = if batch.claimed.len() >= limit { routes } else { More::default() };
+            follow(core, batch, replies, tasks.into_iter().zip(origins), claim.map(|claim| claim.owner));
+            Left { more, healthy: true, ..Left::default() }
+        }
+        Err(error) => {
+            let inserts = batch.inserts.into_iter().zip(replies).collect();
+            let commits = batch.commits.into_iter().zip(origins).collect();
+            let room = claim.map(|claim| Room { claim, routes });
+            let work = Work { inserts, commits, room, last_try };
+            if parts > 1 && !error.code().is_retryable() {
+                one_by_one(core, work)
+            } else {
+                refuse(core, &error, work)
+            }
+        }
+    }
+}
+
+/// The store will not take this batch, today or tomorrow: something in it cannot be. The rest must not suffer.
+fn one_by_one(core: &Arc<Core>, work: Work) -> Left {
+    let last_try = work.last_try;
+    let part = || Work { inserts: Vec::new(), commits: Vec::new(), room: None, last_try };
+    let inserts = work.inserts.into_iter().map(|insert| Work { inserts: vec![insert], ..part() });
+    let commits = work.commits.into_iter().map(|commit| Work { commits: vec![commit], ..part() });
+    let claim = work.room.into_iter().map(|room| Work { room: Some(room), ..part() });
+    let mut left = Left { healthy: true, ..Left::default() };
+    for part in inserts.chain(commits).chain(claim) {
+        let more = transact(core, part);
+        left.healthy &= more.healthy;
+        left.more = left.more.with(more.more);
+        left.reports.extend(more.reports);
+    }
+    left
+}
+
+/// Nothing was written: whoever waits hears of it; reports are kept for another try, unless it would be pointless.
+fn refuse(core: &Arc<Core>, error: &Error, work: Work) -> Left {
+    for (insert, reply) in work.inserts {
+        insert.tasks.iter().for_each(|task| core.live.forget(task));
+        reply.give(Err(error.duplicate()));
+    }
+    let mut reports = Vec::new();
+    for (commit, origin) in work.commits {
+        match origin {
+            Origin::Worker if error.code().is_retryable() && !work.last_try => reports.push((commit, origin)),
+            Origin::Worker => core.count_late_report(),
+            other => other.refuse(error),
+        }
+    }
+    Left { more: work.room.map_or_else(More::default, |room| room.routes), reports, healthy: false }
+}
+
+/// What follows once a batch is committed.
+fn follow(
+    core: &Arc<Core>,
+    mut batch: Batch,
+    replies: Vec<Reply<()>>,
+    changed: impl Iterator<Item = (Arc<Task>, Origin)>,
+    claimer: Option<OwnerId>,
+) {
+    let mut due = None;
+    for insert in &batch.inserts {
+        let accepted = insert.verdict.as_ref().is_none_or(Result::is_ok);
+        for task in &insert.tasks {
+            if accepted {
+                core.live.insert(task);
+                let time = task.with_row(|row| next_due(task.spec(), row));
+                due = [due, time].into_iter().flatten().min();
+            } else {
+                core.live.forget(task);
+            }
+        }
+    }
+    if let Some(due) = due {
+        core.timers.set(due);
+    }
+    // First what was claimed, so that workers can begin while the rest is told.
+    for task in batch.claimed.drain(..) {
+        let task = shown(core, task);
+        if claimer == Some(core.owner()) {
+            core.enqueue(task);
+        } else {
+            // This process was struck off, and has a new number, since it decided on the claim.
+            core.give_back(task);
+        }
+    }
+    for (insert, reply) in batch.inserts.into_iter().zip(replies) {
+        reply.give(insert.verdict.unwrap_or(Ok(())));
+    }
+    for ((task, origin), verdict) in changed.zip(batch.verdicts) {
+        match (verdict, origin) {
+            (Ok(effects), Origin::Worker | Origin::Progress) => core.follow(&task, effects, true),
+            (Ok(effects), Origin::Caller(reply)) => {
+                core.follow(&task, effects, false);
+                reply.give(Ok(effects));
+            }
+            (Err(_), Origin::Worker) => core.count_late_report(),
+            (Err(_), Origin::Progress) => {}
+            (Err(error), Origin::Caller(reply)) => reply.give(Err(error)),
+        }
+    }
+    core.follow_all(&mut batch.consequences);
+}
+
+/// The copy of a claimed task that everybody here shows: another reader may have been faster.
+fn shown(core: &Core, task: Arc<Task>) -> Arc<Task> {
+    let shown = core.live.adopt(Arc::clone(&task));
+    if !Arc::ptr_eq(&shown, &task) {
+        shown.replace_row(task.with_row(Clone::clone));
+    }
+    shown
+}

@@ -1,0 +1,96 @@
+//! What this process claims from a store that it shares with others.
+//!
+//! Tasks are claimed in batches, ahead of the workers, and wait in the lanes as this process's own. `More` says, for
+//! each route, whether the store may hold eligible tasks that nobody here has claimed. It is lowered when a claim is
+//! decided on and raised again if the claim got all that it asked for, so a task that becomes eligible meanwhile is
+//! seen. A route with full lanes, or with nobody to run its tasks, is left out and stays raised.
+
+use std::sync::Arc;
+
+use taskloom_store::Claim;
+
+use crate::core::Core;
+use crate::queues::Route;
+
+/// How many claimed tasks a route's lanes hold ready at most. Those beyond what runs are lost to other processes for
+/// as long, so not too many; each claim costs a part of a transaction, so not too few.
+const LANE: usize = 512;
+
+/// A route is filled up when this much room is in its lanes.
+const REFILL: usize = LANE / 2;
+
+/// The routes for which the store may hold more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct More {
+    blocking: bool,
+    asynchronous: bool,
+}
+
+impl More {
+    pub(crate) const ALL: Self = Self { blocking: true, asynchronous: true };
+
+    pub(crate) fn any(self) -> bool {
+        self != Self::default()
+    }
+
+    fn has(self, route: Route) -> bool {
+        match route {
+            Route::Blocking => self.blocking,
+            Route::Asynchronous => self.asynchronous,
+        }
+    }
+
+    fn raise(&mut self, route: Route) {
+        match route {
+            Route::Blocking => self.blocking = true,
+            Route::Asynchronous => self.asynchronous = true,
+        }
+    }
+
+    pub(crate) fn with(self, other: Self) -> Self {
+        Self {
+            blocking: self.blocking || other.blocking,
+            asynchronous: self.asynchronous || other.asynchronous,
+        }
+    }
+
+    pub(crate) fn without(self, other: Self) -> Self {
+        Self {
+            blocking: self.blocking && !other.blocking,
+            asynchronous: self.asynchronous && !other.asynchronous,
+        }
+    }
+}
+
+/// A claim that can be made now.
+pub(crate) struct Room {
+    pub(crate) claim: Claim,
+    /// The routes that it is for.
+    pub(crate) routes: More,
+}
+
+/// The claim to make now, if any: for the routes that may have more, somebody to run it, and room for it.
+pub(crate) fn room(core: &Core, more: More) -> Option<Room> {
+    if !more.any() || !core.is_open() {
+        return None;
+    }
+    let (mut names, mut limit, mut routes) = (Vec::new(), LANE, More::default());
+    for route in [Route::Blocking, Route::Asynchronous] {
+        let served = match route {
+            Route::Blocking => core.pool.was_started(),
+            Route::Asynchronous => core.loops.has_host(),
+        };
+        let room = LANE.saturating_sub(core.queues.len(route));
+        if !more.has(route) || !served || room < REFILL {
+            continue;
+        }
+        let before = names.len();
+        core.handler_names(route, &mut names);
+        if names.len() > before {
+            limit = limit.min(room);
+            routes.raise(route);
+        }
+    }
+    let claim = Claim { owner: core.owner(), queues: Arc::new([]), names: names.into(), limit };
+    routes.any().then_some(Room { claim, routes })
+}

@@ -1,0 +1,105 @@
+"""What type checkers know of registering and submitting. Nothing in here does anything when a program runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypedDict, TypeVar, overload
+from uuid import UUID
+
+if TYPE_CHECKING:
+    from typing import Concatenate
+
+    from typing_extensions import TypeAlias
+
+    from taskloom._context import Context
+    from taskloom._native import Task
+    from taskloom._options import Retry
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+State = Literal[
+    "pending",
+    "queued",
+    "running",
+    "retrying",
+    "succeeded",
+    "failed",
+    "timed_out",
+    "cancelled",
+    "expired",
+    "skipped",
+]
+"""Where a task is in its life; ``docs/states.md`` has the moves between them."""
+
+
+class Settings(TypedDict, total=False):
+    """What ``App(url, …)`` takes by keyword. None is as if it were not given."""
+
+    workers: int | None
+    max_in_flight: int | None
+    durability: Literal["disk", "process"] | None
+
+
+class TaskOptions(TypedDict, total=False):
+    """What ``@app.task(…)`` takes by keyword, beside the name: the options of all submits that say nothing else."""
+
+    queue: str | None
+    priority: Literal["low", "normal", "high", "critical"] | None
+    retries: int | None
+    retry: Retry | None
+    timeout: float | timedelta | None
+    expires: float | timedelta | datetime | None
+    max_crashes: int | None
+
+
+class SubmitOptions(TaskOptions, total=False):
+    """What ``task.options(…)`` and ``app.submit(…)`` take by keyword."""
+
+    id: str | UUID | None
+    delay: float | timedelta | None
+    eta: datetime | None
+
+
+if TYPE_CHECKING:
+
+    class _Unknown:
+        """A class that no parameter is annotated with."""
+
+    # A context is injected wherever it stands, so that it is not among the parameters of a submit. A ParamSpec can
+    # leave out the first parameter and no other; where the context comes later, a submit takes any arguments for the
+    # type checker (and is still checked when it runs). The same goes for a handler whose first parameter takes any
+    # object: for the type checker that might be the context.
+    _Loose: TypeAlias = (
+        Callable[Concatenate[_Unknown, ...], R]
+        | Callable[Concatenate[Any, Context, ...], R]
+        | Callable[Concatenate[Any, Any, Context, ...], R]
+        | Callable[Concatenate[Any, Any, Any, Context, ...], R]
+        | Callable[Concatenate[Any, Any, Any, Any, Context, ...], R]
+        | Callable[Concatenate[Any, Any, Any, Any, Any, Context, ...], R]
+        | Callable[Concatenate[Any, Any, Any, Any, Any, Any, Context, ...], R]
+    )
+
+    class Register(Protocol):
+        """What ``@app.task`` does to a function. ``App.task`` has the same overloads, with the same order."""
+
+        @overload
+        def __call__(
+            self, function: _Loose[Coroutine[Any, Any, R]], /
+        ) -> Task[..., R, Coroutine[Any, Any, R]]: ...
+        @overload
+        def __call__(self, function: _Loose[R], /) -> Task[..., R]: ...
+        @overload
+        def __call__(
+            self, function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /
+        ) -> Task[P, R, Coroutine[Any, Any, R]]: ...
+        @overload
+        def __call__(self, function: Callable[Concatenate[Context, P], R], /) -> Task[P, R]: ...
+        @overload
+        def __call__(
+            self, function: Callable[P, Coroutine[Any, Any, R]], /
+        ) -> Task[P, R, Coroutine[Any, Any, R]]: ...
+        @overload
+        def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
+        def __call__(self, function: Any, /) -> Any: ...

@@ -1,0 +1,151 @@
+"""What all tests share: apps that are stopped at the end, the stores to run on, programs of their own, a watchdog."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, TextIO
+
+import pytest
+
+import taskloom
+
+sys.path.append(os.path.dirname(__file__))  # pytest's importlib mode leaves it out
+
+from helpers import LONG  # noqa: E402
+
+WATCHDOG = 60
+"""After this many seconds a test is hung: the process ends, with the stack of every thread."""
+
+_stderr: TextIO | None = None
+
+
+def pytest_configure() -> None:
+    # Capturing is suspended here, so this is the real one.
+    global _stderr
+    _stderr = os.fdopen(os.dup(2), "w")
+
+
+@pytest.fixture(autouse=True)
+def watchdog() -> Iterator[None]:
+    assert _stderr is not None
+    faulthandler.dump_traceback_later(WATCHDOG, exit=True, file=_stderr)
+    yield
+    faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def url(request: pytest.FixtureRequest, tmp_path: Any) -> str:
+    """A fresh store of each kind, for behaviour that must be the same on both."""
+    return "memory:" if request.param == "memory" else f"sqlite:{tmp_path}/t.db"
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Any) -> str:
+    return f"sqlite:{tmp_path}/t.db"
+
+
+@pytest.fixture
+def gate() -> Iterator[threading.Event]:
+    """Opened at the end of the test at the latest, so that no handler waits for ever."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+@pytest.fixture
+def make_app(gate: threading.Event) -> Iterator[Callable[..., taskloom.App]]:
+    """Makes apps, and stops them at the end of the test."""
+    made: list[taskloom.App] = []
+
+    def make(url: str = "memory:", **settings: Any) -> taskloom.App:
+        app = taskloom.App(url, **settings)
+        made.append(app)
+        return app
+
+    yield make
+    gate.set()
+    for app in made:
+        app.stop(timeout=5)
+
+
+@pytest.fixture
+def app(make_app: Callable[..., taskloom.App], url: str) -> taskloom.App:
+    """An app with two workers on each store. Not started."""
+    return make_app(url, workers=2)
+
+
+@pytest.fixture
+def memory(make_app: Callable[..., taskloom.App]) -> taskloom.App:
+    """An app with two workers, in memory. Not started."""
+    return make_app("memory:", workers=2)
+
+
+@pytest.fixture
+def single(make_app: Callable[..., taskloom.App], url: str) -> taskloom.App:
+    """An app with one worker on each store. Not started."""
+    return make_app(url, workers=1)
+
+
+def interpreters() -> list[str]:
+    """The interpreters that programs run on: those in TASKLOOM_PYTHONS (as in PATH), or this one."""
+    return os.environ.get("TASKLOOM_PYTHONS", "").split(os.pathsep) if os.environ.get("TASKLOOM_PYTHONS") else [
+        sys.executable
+    ]
+
+
+@pytest.fixture(params=interpreters(), ids=lambda path: path.rsplit("/bin/", 1)[0].rsplit("/", 1)[-1])
+def python(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+class Program:
+    """A Python program in a process of its own."""
+
+    def __init__(self, python: str, source: str, *args: str) -> None:
+        self.process = subprocess.Popen(
+            [python, "-X", "faulthandler", "-c", textwrap.dedent(source), *args],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def line(self) -> str:
+        """The next line that it prints; programs say so when they are ready."""
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().rstrip("\n")
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def end(self, timeout: float = LONG) -> tuple[int, str, str]:
+        """Exit code, the rest of what it printed, and its complaints."""
+        try:
+            out, err = self.process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(6)  # faulthandler prints where it hangs
+            out, err = self.process.communicate()
+            pytest.fail(f"the program does not end\n{out}\n{err}")
+        return self.process.returncode, out, err
+
+
+@pytest.fixture
+def program(python: str) -> Iterator[Callable[..., Program]]:
+    """Starts programs; those that still run at the end are killed."""
+    started: list[Program] = []
+
+    def start(source: str, *args: str) -> Program:
+        program = Program(python, source, *args)
+        started.append(program)
+        return program
+
+    yield start
+    for program in started:
+        program.process.kill()
+        program.process.wait()
