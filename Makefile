@@ -36,7 +36,7 @@ soak:  ## longer versions of the searching tests, again and again; takes hours
 
 bench:  ## measures with the release profile, and writes docs/benchmarks.md
 	$(MAKE) wheel PROFILE=release
-	$(PYTHON) benches/rust/run.py
+	$(PYTHON) tools/bench_rust.py
 	$(BIN)/python benches/python/run.py $(ARGS)
 
 clean:  ## removes all that was built

@@ -191,7 +191,7 @@ def pytest(name: str, python: str, *arguments: str, needs: tuple[str, ...] = ("w
     return Stage(name, [python, "-m", "pytest", *options, *arguments], by_pytest, needs=needs, limit=limit)
 
 
-TYPED = ["python/taskloom", "tests/python/typing_cases.py", "examples", "benches/python", "tools"]
+TYPED = ["python/taskloom", "tests/python/typing_cases.py", "tests/docs", "examples", "benches/python", "tools"]
 
 FORMAT = Stage("format", ["cargo", "fmt", "--all", "--check"])
 CLIPPY = Stage("clippy", [*cargo("clippy", "--workspace", "--all-targets"), "--", "-D", "warnings"])

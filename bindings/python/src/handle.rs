@@ -14,7 +14,7 @@ use crate::decode::decode_any;
 use crate::encode::with_buffer;
 use crate::errors::{helper_in, to_python};
 use crate::ffi::HangOnUnwind;
-use crate::host::PyHost;
+use crate::host::exception_of;
 use crate::plan::Plan;
 use crate::port::Port;
 use crate::waiting::on_main_thread;
@@ -63,7 +63,7 @@ impl TaskHandle {
         }
         let make = || -> PyResult<PyErr> {
             let reason = self.row(|row| row.history.as_ref().and_then(|history| history.reason.clone()));
-            let cause = PyHost::of(self.handle.task()).and_then(|host| host.exception(py));
+            let cause = exception_of(py, self.handle.task());
             let outcome = helper_in(py, "taskloom._failures", "outcome")?;
             let class = format!("{:?}", error.kind());
             let made = outcome.call1((class, error.message(), self.errors(py)?, reason, cause))?;

@@ -14,7 +14,7 @@ use taskloom_engine::{Attempt, Blocking, Failed, Outcome};
 use crate::context::{CURRENT, NativeAttempt};
 use crate::errors::helper_in;
 use crate::ffi;
-use crate::host::PyHost;
+use crate::host::{Variables, keep_exception};
 use crate::plan::Plan;
 use crate::runtime::interruptible;
 
@@ -57,11 +57,7 @@ impl BlockingHandler {
             parts.context.call1(py, (NativeAttempt::new(attempt.clone()),))
         })?;
         let running = (task.id(), attempt.fence().attempt);
-        let own = match PyHost::of(task) {
-            Some(host) => host.context_copy(py)?,
-            None => None,
-        };
-        match own {
+        match Variables::copy_of(py, task)? {
             Some(own) => {
                 let run = own.getattr(intern!(py, "run"))?;
                 interruptible(py, running, || ffi::call(&run, &args, kwargs.as_ref()))
@@ -113,9 +109,7 @@ impl EmptyContext {
 pub(crate) fn succeeded(py: Python<'_>, parts: &Parts, attempt: &Attempt, value: &Bound<'_, PyAny>) -> Outcome {
     match parts.plan.get().encode_result(py, value) {
         Ok(result) => {
-            if let Some(host) = PyHost::of(attempt.task()) {
-                host.forget_context();
-            }
+            Variables::forget(attempt.task());
             Outcome::Succeeded { result: result.into_boxed_slice(), metadata: None }
         }
         Err(error) => {
@@ -137,10 +131,8 @@ pub(crate) fn failed(py: Python<'_>, attempt: &Attempt, error: PyErr) -> Outcome
 
 /// Keeps the exception for those in this process who ask for the result, without its frames.
 fn keep(py: Python<'_>, attempt: &Attempt, error: &PyErr) {
-    if let Some(host) = PyHost::of(attempt.task()) {
-        let value: &Bound<'_, PyBaseException> = error.value(py);
-        host.keep_exception(value.clone().into_any().unbind());
-    }
+    let value: &Bound<'_, PyBaseException> = error.value(py);
+    keep_exception(attempt.task(), value.clone().into_any().unbind());
 }
 
 /// Type, message, traceback, and what the exception asks for. `_failures.describe` knows; if even that fails (an

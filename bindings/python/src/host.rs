@@ -1,46 +1,80 @@
 //! What Python keeps with a task: the context variables of its submit, and the exception that it ended with.
 //!
-//! Both are dropped as early as can be. The context goes when the task has ended; the exception is kept without its
-//! traceback (whose text is kept anyway), since frames would keep alive whatever the handler had in its hands.
+//! Most tasks are submitted without any context variable set, and most do not fail, so a task carries nothing unless
+//! there is something to carry. Variables are the task's own host data and are dropped when it has succeeded.
+//! Exceptions stand in a table of the newest [`KEPT`], for those in this process who ask for the result; without their
+//! tracebacks (whose text is kept with the task), since frames would keep alive whatever the handler had in its hands.
 
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use pyo3::intern;
 use pyo3::prelude::*;
+use taskloom_model::TaskId;
 use taskloom_store::{HostData, Task};
 
-pub(crate) struct PyHost {
-    context: Mutex<Option<Py<PyAny>>>,
-    exception: Mutex<Option<Py<PyAny>>>,
-}
+/// How many exceptions are kept.
+const KEPT: usize = 1_000;
 
-impl PyHost {
-    /// `context` is None if no variable was set.
-    pub(crate) fn boxed(context: Option<Py<PyAny>>) -> HostData {
-        Box::new(Self { context: Mutex::new(context), exception: Mutex::new(None) })
+/// The context variables of a submit.
+pub(crate) struct Variables(Mutex<Option<Py<PyAny>>>);
+
+impl Variables {
+    /// As a task's host data; nothing if no variable was set.
+    pub(crate) fn boxed(context: Option<Py<PyAny>>) -> Option<HostData> {
+        context.map(|context| Box::new(Self(Mutex::new(Some(context)))) as HostData)
     }
 
-    pub(crate) fn of(task: &Arc<Task>) -> Option<&Self> {
+    fn of(task: &Task) -> Option<&Self> {
         task.host().and_then(|host| host.downcast_ref())
     }
 
-    /// A context for an attempt: a copy of its own, as the submit left the variables.
-    pub(crate) fn context_copy<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let context = self.context.lock().as_ref().map(|context| context.clone_ref(py));
+    /// A copy for one attempt, as the submit left the variables; None if there were none.
+    pub(crate) fn copy_of<'py>(py: Python<'py>, task: &Task) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Some(own) = Self::of(task) else { return Ok(None) };
+        let context = own.0.lock().as_ref().map(|context| context.clone_ref(py));
         context.map(|context| context.into_bound(py).call_method0(intern!(py, "copy"))).transpose()
     }
 
-    /// No further attempt will need it.
-    pub(crate) fn forget_context(&self) {
-        self.context.lock().take();
+    /// No further attempt will need them.
+    pub(crate) fn forget(task: &Task) {
+        if let Some(own) = Self::of(task) {
+            own.0.lock().take();
+        }
     }
+}
 
-    pub(crate) fn keep_exception(&self, exception: Py<PyAny>) {
-        *self.exception.lock() = Some(exception);
-    }
+#[derive(Default)]
+struct Exceptions {
+    by_task: HashMap<TaskId, Py<PyAny>>,
+    oldest_first: VecDeque<TaskId>,
+}
 
-    pub(crate) fn exception(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.exception.lock().as_ref().map(|exception| exception.clone_ref(py))
+static EXCEPTIONS: Mutex<Option<Exceptions>> = Mutex::new(None);
+
+/// Keeps the exception that an attempt ended with, in the place of an earlier attempt's.
+pub(crate) fn keep_exception(task: &Arc<Task>, exception: Py<PyAny>) {
+    let mut dropped = None;
+    {
+        let mut all = EXCEPTIONS.lock();
+        let all = all.get_or_insert_default();
+        let before = all.by_task.insert(task.id(), exception);
+        if before.is_none() {
+            all.oldest_first.push_back(task.id());
+            if all.oldest_first.len() > KEPT {
+                dropped = all.oldest_first.pop_front().and_then(|oldest| all.by_task.remove(&oldest));
+            }
+        } else {
+            dropped = before;
+        }
     }
+    // Not under the lock: an exception that dies may run code of the user.
+    drop(dropped);
+}
+
+/// The exception that a task ended with, if it is still kept.
+pub(crate) fn exception_of(py: Python<'_>, task: &Task) -> Option<Py<PyAny>> {
+    let all = EXCEPTIONS.lock();
+    all.as_ref()?.by_task.get(&task.id()).map(|exception| exception.clone_ref(py))
 }

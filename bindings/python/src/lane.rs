@@ -13,7 +13,7 @@ use taskloom_model::TaskId;
 
 use crate::context::NativeAttempt;
 use crate::handler::{AsyncHandler, failed, succeeded};
-use crate::host::PyHost;
+use crate::host::Variables;
 use crate::signal::Signal;
 
 /// The engine's way to an event loop.
@@ -100,10 +100,7 @@ impl Job {
 
     /// The context variables of the submit, copied for this attempt.
     fn context<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        match PyHost::of(self.attempt.task()) {
-            Some(host) => host.context_copy(py),
-            None => Ok(None),
-        }
+        Variables::copy_of(py, self.attempt.task())
     }
 
     /// Calls the handler with its arguments; the coroutine that it returns.

@@ -14,7 +14,7 @@ use crate::app::{NativeApp, read_options};
 use crate::errors::{helper_in, to_python};
 use crate::ffi::{self, HangOnUnwind};
 use crate::handle::{Ready, TaskHandle};
-use crate::host::PyHost;
+use crate::host::Variables;
 use crate::plan::Plan;
 use crate::port::Port;
 
@@ -128,10 +128,10 @@ impl Task {
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, TaskHandle>> {
         let payload = self.plan.get().encode_call(py, args, kwargs)?.into_boxed_slice();
-        let host = PyHost::boxed(variables(py)?);
+        let host = Variables::boxed(variables(py)?);
         let bound = self.bound(py)?;
         let inside = self.app.get().on_its_loop();
-        let submit = || bound.engine.submit(&bound.entry, &bound.admission, payload, Some(host), inside);
+        let submit = || bound.engine.submit(&bound.entry, &bound.admission, payload, host, inside);
         // In memory nothing is waited for; on a file, the disk is.
         let handle = if bound.engine.is_durable() {
             HangOnUnwind::around(|| py.detach(submit))
@@ -143,13 +143,17 @@ impl Task {
 
     fn submit_many<'py>(&self, py: Python<'py>, items: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
         let mut payloads = Vec::with_capacity(items.len().unwrap_or(0));
+        let context = variables(py)?;
         for item in items.try_iter()? {
-            payloads.push((self.encode_item(&item?)?, Some(PyHost::boxed(variables(py)?))));
+            let host = Variables::boxed(context.as_ref().map(|context| context.clone_ref(py)));
+            payloads.push((self.encode_item(&item?)?, host));
         }
         let bound = self.bound(py)?;
         let inside = self.app.get().on_its_loop();
         let submit = || bound.engine.submit_many(&bound.entry, &bound.admission, payloads.into_iter(), inside);
-        let handles = HangOnUnwind::around(|| py.detach(submit)).map_err(|error| to_python(py, &error))?;
+        let handles =
+            if bound.engine.is_durable() { HangOnUnwind::around(|| py.detach(submit)) } else { submit() };
+        let handles = handles.map_err(|error| to_python(py, &error))?;
         let handles = handles.into_iter().map(|handle| self.wrap(py, handle)).collect::<PyResult<Vec<_>>>()?;
         PyList::new(py, handles)
     }
@@ -168,7 +172,7 @@ impl Task {
             return Ok(Ready::new(Ok(handle)).into_pyobject(py)?.into_any().unbind());
         }
         let payload = own.plan.get().encode_call(py, args, kwargs)?.into_boxed_slice();
-        let host = PyHost::boxed(variables(py)?);
+        let host = Variables::boxed(variables(py)?);
         let outcome = Arc::new(Mutex::new(None));
         let port: Bound<'_, Port> = helper_in(py, "taskloom._loop", "port")?.call0()?.cast_into()?;
         let pending = Py::new(py, Accepted { outcome: Arc::clone(&outcome), handle: Mutex::new(None) })?;
@@ -180,7 +184,7 @@ impl Task {
             arrivals.arrive(key);
         });
         let inside = own.app.get().on_its_loop();
-        let payloads = std::iter::once((payload, Some(host)));
+        let payloads = std::iter::once((payload, host));
         let submit = || bound.engine.submit_then(&bound.entry, &bound.admission, payloads, inside, reply);
         let handles = submit().map_err(|error| to_python(py, &error))?;
         let handle = handles.into_iter().next().map(|handle| own.wrap(py, handle)).transpose()?;

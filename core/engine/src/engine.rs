@@ -122,7 +122,8 @@ impl Engine {
         if self.core.check_process().is_err() || self.core.is_stopped() {
             return Duration::MAX;
         }
-        timers::step(&self.core, self.core.clock.now(), self.core.clock.monotonic())
+        let wait = timers::step(&self.core, self.core.clock.now(), self.core.clock.monotonic());
+        if self.core.timers.was_poked() { Duration::ZERO } else { wait }
     }
 
     /// Stops. Returns when it has; see [`Stop`]. A call while another is under way makes that one end by its own
@@ -201,22 +202,26 @@ impl Engine {
     ) -> Result<Vec<Handle>> {
         let core = &self.core;
         core.check_open(inside || self.on_worker())?;
-        let built = payloads
-            .map(|(payload, host)| core.build(entry, admission, payload, host))
-            .collect::<Result<Vec<_>>>()?;
-        let tasks: Vec<_> = built.iter().map(|(task, _)| Arc::clone(task)).collect();
-        let handles = tasks.iter().map(|task| Handle::new(Arc::clone(task), core)).collect();
-        if core.capability.resident {
-            let verdict = core.store.insert(&tasks, core.clock.now());
-            if verdict.is_ok() {
-                for (task, effects) in &built {
-                    core.accepted(task, *effects, entry);
-                }
-            }
-            reply(verdict);
-        } else {
-            core.committer.insert(core, tasks, Reply::new(reply));
+        let mut effects = Vec::with_capacity(payloads.size_hint().0);
+        let mut tasks = Vec::with_capacity(payloads.size_hint().0);
+        for (payload, host) in payloads {
+            let (task, first) = core.build(entry, admission, payload, host)?;
+            tasks.push(task);
+            effects.push(first);
         }
+        if !core.capability.resident {
+            let handles = tasks.iter().map(|task| Handle::new(Arc::clone(task), core)).collect();
+            core.committer.insert(core, tasks, Reply::new(reply));
+            return Ok(handles);
+        }
+        let verdict = core.store.insert(&tasks, core.clock.now());
+        if verdict.is_ok() {
+            for (task, effects) in tasks.iter().zip(effects) {
+                core.accepted(task, effects, entry);
+            }
+        }
+        reply(verdict);
+        let handles = tasks.into_iter().map(|task| Handle::new(task, core)).collect();
         Ok(handles)
     }
 

@@ -9,9 +9,12 @@
 //! * No wake is lost: a submitter pushes, then raises `woken` and calls the host if it was down; the loop lowers
 //!   `woken`, then looks into the lanes, with a `SeqCst` read-modify-write on either side. So either the submitter
 //!   finds the flag down and calls, or the loop looks after the push.
+//! * Nor is one lost where all places are taken: the loop lowers `woken`, passes a fence and reads `in_flight`; whoever
+//!   gives a place back lowers `in_flight`, passes a fence and counts the tasks. Either the loop finds the place, or
+//!   the tasks that it left behind are counted, and the loop is woken.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 
 use parking_lot::{Condvar, Mutex, RwLock};
 use taskloom_model::Fence;
@@ -93,6 +96,7 @@ impl Loops {
     /// Takes tasks for the loop, at most as many as there is room for.
     pub(crate) fn take(&self, core: &Arc<Core>, home: &Arc<Home>, started: &mut Vec<Started>) {
         self.woken.swap(false, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
         let mut view = self.view.lock();
         while !core.is_stopped() && self.reserve() {
             // The place is taken before the task is popped, so that at no moment a task is in neither.
@@ -120,7 +124,8 @@ impl Loops {
         if before == 1 {
             self.look_again();
         }
-        if !core.queues.is_empty(Route::Asynchronous) {
+        fence(Ordering::SeqCst);
+        if core.queues.len(Route::Asynchronous) > 0 {
             self.wake();
         }
     }
@@ -135,7 +140,7 @@ impl Loops {
     /// so.
     pub(crate) fn wait_idle(&self, core: &Core) -> bool {
         let mut guard = self.idle.lock();
-        let busy = || self.in_flight() > 0 || self.has_host() && !core.queues.is_empty(Route::Asynchronous);
+        let busy = || self.in_flight() > 0 || self.has_host() && core.queues.len(Route::Asynchronous) > 0;
         while busy() {
             match core.stopping.deadline() {
                 Some(deadline) => {

@@ -89,6 +89,11 @@ impl Timers {
         }
     }
 
+    /// Whether something came up since the last time this was asked.
+    pub(crate) fn was_poked(&self) -> bool {
+        std::mem::take(&mut self.state.lock().poked)
+    }
+
     pub(crate) fn start(&self, core: &Arc<Core>) -> Result<()> {
         {
             let mut state = self.state.lock();

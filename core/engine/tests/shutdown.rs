@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use common::*;
-use taskloom_engine::{Attempt, Engine, Outcome, Stop};
+use taskloom_engine::{Attempt, Engine, HandlerEntry, Outcome, Stop};
 use taskloom_model::{Code, Options, RetryPolicy, State, When};
 
 fn delayed() -> Options {
@@ -14,14 +14,8 @@ fn delayed() -> Options {
 }
 
 /// A handler that waits at a gate, and a log of those that have begun.
-fn gated(engine: &Engine) -> (Arc<taskloom_engine::HandlerEntry>, Gate, Log<()>) {
-    let (gate, begun) = (Gate::default(), Log::default());
-    let (door, log) = (gate.clone(), begun.clone());
-    let entry = register(engine, "gated", move |attempt: &Attempt| {
-        log.add(());
-        door.pass();
-        echo(attempt)
-    });
+fn held(engine: &Engine) -> (Arc<HandlerEntry>, Gate, Log<Attempt>) {
+    let Gated { entry, gate, begun } = gated(engine, "held", Options::default());
     (entry, gate, begun)
 }
 
@@ -55,7 +49,7 @@ fn a_parent_that_waits_is_not_cut_off_by_a_graceful_stop() {
     for _ in 0..50 {
         let engine = started(1);
         let own = Arc::downgrade(&engine);
-        let (child, gate, begun) = gated(&engine);
+        let (child, gate, begun) = held(&engine);
         let parent = register(&engine, "parent", move |attempt: &Attempt| {
             let handle = submit(&own.upgrade().unwrap(), &child, "child");
             assert!(handle.wait(None).unwrap());
@@ -93,7 +87,7 @@ fn what_waits_for_its_retry_is_shut_down() {
 #[test]
 fn while_it_drains_only_handlers_submit() {
     let engine = started(1);
-    let (entry, gate, begun) = gated(&engine);
+    let (entry, gate, begun) = held(&engine);
     let own = Arc::downgrade(&engine);
     let inner = Arc::clone(&entry);
     let inside = Log::default();
@@ -108,10 +102,9 @@ fn while_it_drains_only_handlers_submit() {
     inside.wait_for(1);
     let own = Arc::clone(&engine);
     let stopping = std::thread::spawn(move || own.stop(Stop::Finish));
-    eventually("it drains", || {
-        try_submit(&engine, &entry, Options::default(), "outside")
-            .is_err_and(|error| error.code() == Code::ShutDown)
-    });
+    until_it_drains(&engine, &entry);
+    let refused = try_submit(&engine, &entry, Options::default(), "outside").unwrap_err();
+    assert_eq!(refused.code(), Code::ShutDown);
     gate.open();
     stopping.join().unwrap();
     let inside = inside.all().pop().flatten().unwrap();
@@ -162,14 +155,12 @@ fn a_second_stop_finds_nothing_to_do() {
 #[test]
 fn a_second_stop_can_be_more_impatient() {
     let engine = started(1);
-    let (entry, gate, begun) = gated(&engine);
+    let (entry, gate, begun) = held(&engine);
     let handle = submit(&engine, &entry, "");
     begun.wait_for(1);
     let own = Arc::clone(&engine);
     let patient = std::thread::spawn(move || own.stop(Stop::Finish));
-    eventually("it drains", || {
-        try_submit(&engine, &entry, Options::default(), "").is_err_and(|error| error.code() == Code::ShutDown)
-    });
+    until_it_drains(&engine, &entry);
     let own = Arc::clone(&engine);
     in_time("the second stop", move || own.stop(Stop::Within(Duration::ZERO)));
     assert!(engine.is_stopped());
@@ -233,9 +224,7 @@ fn a_handler_may_stop_its_engine_while_somebody_else_does() {
     begun.wait_for(1);
     let own = Arc::clone(&engine);
     let stopping = std::thread::spawn(move || in_time("a graceful stop", move || own.stop(Stop::Finish)));
-    eventually("it drains", || {
-        try_submit(&engine, &entry, Options::default(), "").is_err_and(|error| error.code() == Code::ShutDown)
-    });
+    until_it_drains(&engine, &entry);
     gate.open();
     stopping.join().unwrap();
     assert_eq!(result(&handle), "1");
@@ -244,7 +233,7 @@ fn a_handler_may_stop_its_engine_while_somebody_else_does() {
 #[test]
 fn dropping_an_engine_stops_it() {
     let engine = started(1);
-    let (entry, gate, begun) = gated(&engine);
+    let (entry, gate, begun) = held(&engine);
     let handle = submit(&engine, &entry, "");
     begun.wait_for(1);
     in_time("the drop", move || drop(engine));

@@ -161,7 +161,10 @@ impl MemoryStore {
             && let Some(oldest) = ended.kept.pop()
         {
             ended.kept_len.fetch_sub(1, Ordering::Relaxed);
-            self.tasks.remove(&oldest);
+            // One that was started over lives; it gets a new place when it ends again.
+            if oldest.state().is_terminal() {
+                self.tasks.remove(&oldest);
+            }
         }
     }
 

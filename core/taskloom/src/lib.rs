@@ -24,3 +24,8 @@ pub use app::{App, AppBuilder, Context, Handle, Running, TaskBuilder, TaskError,
 pub use open::{Durability, open_store};
 pub use taskloom_engine::Stop;
 pub use taskloom_model::{Code, Error, Kind, Priority, Result, RetryPolicy, State, TaskId};
+
+/// The README's example, run as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

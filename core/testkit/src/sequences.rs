@@ -132,7 +132,8 @@ struct Side {
 /// What a batch answered, as it can be compared.
 #[derive(Debug, PartialEq)]
 struct Answer {
-    inserts: Vec<Result<(), String>>,
+    /// Why each group was refused, if it was.
+    inserts: Vec<Option<String>>,
     verdicts: Vec<Result<Effects, String>>,
     claimed: Vec<TaskId>,
     consequences: Vec<(TaskId, Effects)>,
@@ -143,14 +144,18 @@ fn text(error: &Error, ambiguous: bool) -> String {
     if ambiguous { "refused".into() } else { format!("{:?}: {}", error.code(), error.message()) }
 }
 
+fn refusal(verdict: &Result<(), Error>) -> Option<String> {
+    verdict.as_ref().err().map(|error| text(error, false))
+}
+
 impl Side {
     fn write(&mut self, plan: &Plan, now: Timestamp) -> Result<Answer, TestCaseError> {
-        let make = |(spec, row): &(Spec, Row)| Task::new(spec.clone(), row.clone(), None);
+        let make = |(spec, row): &Admitted| Task::new(spec.clone(), row.clone(), None);
         let insert =
-            |group: &Vec<(Spec, Row)>| Insert { tasks: group.iter().map(make).collect(), verdict: None };
+            |group: &Vec<Admitted>| Insert { tasks: group.iter().map(make).collect(), verdict: None };
         let inserts: Vec<_> = plan.inserts.iter().map(insert).collect();
         let mut commits = Vec::new();
-        for (id, fresh, operation, spawn) in &plan.commits {
+        for Planned { id, fresh, operation, spawn } in &plan.commits {
             let task = if *fresh { self.get(*id)? } else { Arc::clone(&self.held[id]) };
             let spawn = spawn.iter().map(make).collect();
             commits.push(Commit { task, operation: operation.clone(), spawn });
@@ -165,9 +170,9 @@ impl Side {
             .verdicts
             .iter()
             .zip(&plan.commits)
-            .map(|(verdict, (.., spawn))| match verdict {
+            .map(|(verdict, planned)| match verdict {
                 Ok(effects) => Ok(*effects),
-                Err(error) => Err(text(error, !spawn.is_empty())),
+                Err(error) => Err(text(error, !planned.spawn.is_empty())),
             })
             .collect();
         let inserted: Vec<_> = batch.inserts.iter().map(|insert| insert.verdict.as_ref().unwrap()).collect();
@@ -183,10 +188,7 @@ impl Side {
             prop_assert_eq!(task.with_row(Row::clone), stored, "the caller's task shows what was committed");
         }
         Ok(Answer {
-            inserts: inserted
-                .iter()
-                .map(|verdict| verdict.as_ref().map(|()| ()).map_err(|e| text(e, false)))
-                .collect(),
+            inserts: inserted.into_iter().map(refusal).collect(),
             verdicts,
             claimed: batch.claimed.iter().map(|task| task.id()).collect(),
             consequences: batch
@@ -213,11 +215,31 @@ fn fail(reason: String) -> TestCaseError {
     TestCaseError::fail(reason)
 }
 
+/// A task before it is one.
+type Admitted = (Spec, Row);
+
 /// A batch before there are tasks for it.
 struct Plan {
-    inserts: Vec<Vec<(Spec, Row)>>,
-    commits: Vec<(TaskId, bool, Operation, Vec<(Spec, Row)>)>,
+    inserts: Vec<Vec<Admitted>>,
+    commits: Vec<Planned>,
     claim: Option<Claim>,
+}
+
+/// A commit of it.
+struct Planned {
+    id: TaskId,
+    fresh: bool,
+    operation: Operation,
+    spawn: Vec<Admitted>,
+}
+
+/// Everything that can be seen of a store.
+#[derive(Debug, PartialEq)]
+struct View {
+    tasks: Vec<Admitted>,
+    counts: Counts,
+    owners: Vec<Owner>,
+    some: Vec<TaskId>,
 }
 
 struct Pair {
@@ -321,7 +343,8 @@ impl Pair {
         for (wish, spawn) in wishes.iter().zip(spawned) {
             if !tasks.is_empty() {
                 let task = wish.task.get(&tasks);
-                commits.push((task.id(), wish.fresh, self.operation(wish, task), spawn));
+                let operation = self.operation(wish, task);
+                commits.push(Planned { id: task.id(), fresh: wish.fresh, operation, spawn });
             }
         }
         let claim = claim.map(|(owner, queues, limit)| {
@@ -334,7 +357,7 @@ impl Pair {
         Plan { inserts, commits, claim }
     }
 
-    fn admit(&mut self, new: &New, tasks: &[Arc<Task>]) -> (Spec, Row) {
+    fn admit(&mut self, new: &New, tasks: &[Arc<Task>]) -> Admitted {
         let later = |seconds| Some(When::In(Duration::from_secs(seconds)));
         let mut options = match new.kind {
             0 => Options { eta: later(2), ..Options::default() },
@@ -423,11 +446,10 @@ fn effects(changes: &[taskloom_store::Change]) -> Vec<(TaskId, Effects, Row)> {
     told
 }
 
-/// Everything that can be seen of a store.
-fn see(side: &Side) -> (Vec<(Spec, Row)>, Counts, Vec<Owner>, Vec<TaskId>) {
-    let rows = side.tasks().iter().map(|task| (task.spec().clone(), task.with_row(Row::clone))).collect();
+fn see(side: &Side) -> View {
+    let tasks = side.tasks().iter().map(|task| (task.spec().clone(), task.with_row(Row::clone))).collect();
     let filter =
         Filter { state: Some(State::Queued), queue: Some(Name::new("a")), limit: 3, ..Filter::default() };
     let some = side.store.list(&filter, &Nobody).unwrap().iter().map(|task| task.id()).collect();
-    (rows, side.store.counts().unwrap(), side.store.owners().unwrap(), some)
+    View { tasks, counts: side.store.counts().unwrap(), owners: side.store.owners().unwrap(), some }
 }

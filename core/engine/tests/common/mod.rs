@@ -18,7 +18,7 @@ use taskloom_engine::{
     Started,
 };
 use taskloom_model::{Code, Fence, Options, State, TaskId, Timestamp};
-use taskloom_store::{MemoryOptions, MemoryStore, Task};
+use taskloom_store::{MemoryOptions, MemoryStore, Store, Task};
 
 /// No test that works comes near it.
 pub const LONG: Duration = Duration::from_secs(30);
@@ -260,4 +260,84 @@ pub fn eventually(what: &str, condition: impl Fn() -> bool) {
         assert!(Instant::now() < limit, "it never came to this: {what}");
         std::thread::yield_now();
     }
+}
+
+/// An engine whose time is the test's: it has no timer thread, and its clock stands still.
+pub struct Timed {
+    pub engine: Arc<Engine>,
+    pub clock: Arc<HandClock>,
+    pub interrupts: Log<(TaskId, Fence)>,
+}
+
+impl Timed {
+    pub fn memory(workers: usize) -> Self {
+        Self::over(Box::new(MemoryStore::default()), workers)
+    }
+
+    pub fn over(store: Box<dyn Store>, workers: usize) -> Self {
+        Self::by(HandClock::new(), store, workers)
+    }
+
+    /// With a clock that others go by too.
+    pub fn by(clock: Arc<HandClock>, store: Box<dyn Store>, workers: usize) -> Self {
+        let interrupts = Interrupts::default();
+        let log = interrupts.0.clone();
+        let options = EngineOptions {
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            runtime: Arc::new(interrupts),
+            stepped: true,
+            seed: Some(1),
+            ..options(workers)
+        };
+        Self { engine: Arc::new(Engine::new(store, options).unwrap()), clock, interrupts: log }
+    }
+
+    pub fn started(self) -> Self {
+        self.engine.start().unwrap();
+        self
+    }
+
+    /// Does all that is due now; how long until the next time.
+    pub fn step(&self) -> Duration {
+        loop {
+            let wait = self.engine.step();
+            if !wait.is_zero() {
+                return wait;
+            }
+        }
+    }
+
+    /// Turns the clock, then does all that is due.
+    pub fn advance(&self, span: Duration) {
+        self.clock.advance(span);
+        self.step();
+    }
+}
+
+/// A handler that notes each of its attempts, and waits at a gate in it.
+pub fn gated(engine: &Engine, name: &str, options: Options) -> Gated {
+    let (gate, begun) = (Gate::default(), Log::default());
+    let (door, log) = (gate.clone(), begun.clone());
+    let entry = register_with(engine, name, options, move |attempt: &Attempt| {
+        log.add(attempt.clone());
+        door.pass();
+        echo(attempt)
+    });
+    Gated { entry, gate, begun }
+}
+
+pub struct Gated {
+    pub entry: Arc<HandlerEntry>,
+    pub gate: Gate,
+    pub begun: Log<Attempt>,
+}
+
+pub const fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+/// Waits until nothing is accepted from outside any more.
+pub fn until_it_drains(engine: &Engine, entry: &HandlerEntry) {
+    let refused = || engine.submit_many(entry, entry.admission(), std::iter::empty(), false).is_err();
+    eventually("it drains", refused);
 }

@@ -1,7 +1,7 @@
 """The Rust benchmarks, and the Rust half of docs/benchmarks.md.
 
-    python benches/rust/run.py              everything, and writes the page
-    python benches/rust/run.py --no-build   reads what the last run left
+    python tools/bench_rust.py              everything, and writes the page
+    python tools/bench_rust.py --no-build   reads what the last run left
 
 Criterion's benches are rates beside peers: the ratio is the peer's time divided by ours, so that more is better. The
 memory bench counts allocations. The exit code is 1 if a floor was missed.
@@ -20,7 +20,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "benches" / "python"))
 
 import report  # noqa: E402
@@ -116,7 +116,7 @@ def main() -> int:
             if bench.stem == "memory":
                 found = re.search(r"^pending task.*", printed, re.MULTILINE)
                 memory = found[0] if found else ""
-    facts = report.machine(Path(tempfile.gettempdir()), "python benches/rust/run.py")
+    facts = report.machine(Path(tempfile.gettempdir()), "python tools/bench_rust.py")
     compiler = subprocess.run(["rustc", "--version"], check=True, stdout=subprocess.PIPE, text=True).stdout
     kept = {"date", "command", "processor", "system"}
     lines = [f"- {name}: {fact}" for name, fact in facts.items() if name in kept]

@@ -1,0 +1,237 @@
+//! Tasks of an event loop, which here is the test itself.
+
+mod common;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::*;
+use taskloom_engine::{EngineOptions, Outcome, Stop};
+use taskloom_model::{Code, Options, State};
+
+fn with_host(max_in_flight: usize) -> (Arc<taskloom_engine::Engine>, Host) {
+    let engine = memory(EngineOptions { max_in_flight, ..options(1) });
+    let host = Host::default();
+    engine.start().unwrap();
+    engine.set_loop(Some(Arc::new(host.clone())));
+    // To set a loop wakes it: there may be tasks already.
+    host.0.wait_for(1);
+    assert_eq!(take(&engine).len(), 0);
+    (Arc::new(engine), host)
+}
+
+fn done(text: &str) -> Outcome {
+    Outcome::success(text.as_bytes())
+}
+
+#[test]
+fn a_loop_takes_its_tasks_and_completes_them() {
+    let (engine, host) = with_host(10);
+    let entry = register_async(&engine, "async", Options::default());
+    let handle = submit(&engine, &entry, "1");
+    assert_eq!(host.0.len(), 2);
+    let mut started = take(&engine);
+    assert_eq!(started.len(), 1);
+    let started = started.remove(0);
+    assert_eq!(started.entry.name().as_str(), "async");
+    assert_eq!(payload(&started.attempt), b"1");
+    assert_state(&handle, State::Running);
+    started.completion.complete(done("2"));
+    assert_eq!(result(&handle), "2");
+}
+
+#[test]
+fn a_loop_is_woken_once_until_it_has_looked() {
+    let (engine, host) = with_host(1_000);
+    let entry = register_async(&engine, "async", Options::default());
+    let wakes = host.0.len();
+    let handles: Vec<_> = (0..100).map(|_| submit(&engine, &entry, "1")).collect();
+    assert_eq!(host.0.len(), wakes + 1);
+    let started = take(&engine);
+    assert_eq!(started.len(), 100);
+    submit(&engine, &entry, "1");
+    assert_eq!(host.0.len(), wakes + 2);
+    started.into_iter().for_each(|started| started.completion.complete(done("1")));
+    assert!(handles.iter().all(|handle| result(handle) == "1"));
+}
+
+#[test]
+fn a_loop_takes_no_more_than_it_may() {
+    let (engine, host) = with_host(2);
+    let entry = register_async(&engine, "async", Options::default());
+    let handles: Vec<_> = (0..5).map(|_| submit(&engine, &entry, "1")).collect();
+    let mut started = take(&engine);
+    assert_eq!((started.len(), take(&engine).len()), (2, 0));
+    let wakes = host.0.len();
+    started.remove(0).completion.complete(done("1"));
+    assert_eq!(host.0.len(), wakes + 1, "there is room again");
+    started.extend(take(&engine));
+    assert_eq!((started.len(), take(&engine).len()), (2, 0));
+    while !started.is_empty() {
+        started.remove(0).completion.complete(done("1"));
+        started.extend(take(&engine));
+    }
+    assert!(handles.iter().all(|handle| result(handle) == "1"));
+}
+
+#[test]
+fn tasks_wait_for_a_loop() {
+    let engine = started(1);
+    let entry = register_async(&engine, "async", Options::default());
+    let handle = submit(&engine, &entry, "1");
+    let host = Host::default();
+    engine.set_loop(Some(Arc::new(host.clone())));
+    host.0.wait_for(1);
+    take(&engine).remove(0).completion.complete(done("1"));
+    assert_eq!(result(&handle), "1");
+}
+
+#[test]
+fn a_completion_that_is_dropped_is_a_lost_handler() {
+    let (engine, _) = with_host(1);
+    let entry = register_async(&engine, "async", Options::default());
+    let handle = submit(&engine, &entry, "1");
+    drop(take(&engine));
+    assert_eq!(failure(&handle), Code::TaskFailed);
+    assert_eq!(errors(&handle)[0].0, "HandlerLost");
+    submit(&engine, &entry, "2");
+    assert_eq!(take(&engine).len(), 1, "its place is free again");
+}
+
+#[test]
+fn any_thread_may_complete() {
+    let (engine, _) = with_host(100);
+    let entry = register_async(&engine, "async", Options::default());
+    let handles: Vec<_> = (0..50).map(|number| submit(&engine, &entry, &number.to_string())).collect();
+    std::thread::scope(|scope| {
+        for started in take(&engine) {
+            scope.spawn(move || {
+                let outcome = Outcome::success(payload(&started.attempt));
+                started.completion.complete(outcome);
+            });
+        }
+    });
+    for (number, handle) in handles.iter().enumerate() {
+        assert_eq!(result(handle), number.to_string());
+    }
+}
+
+#[test]
+fn a_task_of_a_loop_is_called_off_like_any_other() {
+    let timed = Timed::memory(1).started();
+    timed.engine.set_loop(Some(Arc::new(Host::default())));
+    let limited = Options { timeout: Some(seconds(10)), ..Options::default() };
+    let entry = register_async(&timed.engine, "async", limited);
+    let handles = [submit(&timed.engine, &entry, "1"), submit(&timed.engine, &entry, "2")];
+    let started = take(&timed.engine);
+    assert!(timed.engine.cancel(handles[0].id(), None).unwrap());
+    let fence = started[0].attempt.fence();
+    assert_eq!(timed.interrupts.all(), [(handles[0].id(), fence)]);
+    timed.advance(seconds(10));
+    assert_eq!([failure(&handles[0]), failure(&handles[1])], [Code::TaskCancelled, Code::TaskTimedOut]);
+    assert_eq!(timed.interrupts.all().last().map(|(id, _)| *id), Some(handles[1].id()));
+    assert!(started.iter().all(|started| started.attempt.is_cancelled()));
+    started.into_iter().for_each(|started| started.completion.complete(done("late")));
+    assert_eq!(timed.engine.worker_counts().3, 2, "both reports are refused");
+    let told = timed.interrupts.len();
+    timed.advance(seconds(100));
+    assert_eq!(timed.interrupts.len(), told, "nobody is told after the end");
+}
+
+#[test]
+fn a_task_that_was_called_off_in_its_lane_is_skipped() {
+    let (engine, _) = with_host(10);
+    let entry = register_async(&engine, "async", Options::default());
+    let handles: Vec<_> = (0..3).map(|number| submit(&engine, &entry, &number.to_string())).collect();
+    assert!(engine.cancel(handles[1].id(), None).unwrap());
+    let started = take(&engine);
+    let taken: Vec<_> = started.iter().map(|started| payload(&started.attempt)).collect();
+    assert_eq!(taken, [b"0", b"2"]);
+}
+
+#[test]
+fn a_graceful_stop_waits_for_the_loop() {
+    let (engine, _) = with_host(1);
+    let entry = register_async(&engine, "async", Options::default());
+    let handles = [submit(&engine, &entry, "1"), submit(&engine, &entry, "2")];
+    let first = take(&engine).remove(0);
+    let own = Arc::clone(&engine);
+    let stopping = std::thread::spawn(move || own.stop(Stop::Finish));
+    until_it_drains(&engine, &entry);
+    assert!(!engine.is_stopped());
+    first.completion.complete(done("1"));
+    // The loop was woken for the second, by the stop or by the place that has become free.
+    take(&engine).remove(0).completion.complete(done("2"));
+    in_time("the stop", move || stopping.join().unwrap());
+    assert_eq!(handles.each_ref().map(result), ["1", "2"]);
+    assert_eq!(take(&engine).len(), 0);
+}
+
+#[test]
+fn while_it_drains_a_loop_and_the_threads_feed_each_other() {
+    let (engine, _) = with_host(1);
+    let own = Arc::downgrade(&engine);
+    let entry = register_async(&engine, "async", Options::default());
+    let inner = Arc::clone(&entry);
+    // A task on a thread hands one to the loop, which hands one to a thread, and so on.
+    let blocking = register(&engine, "blocking", move |attempt| {
+        let engine = own.upgrade().unwrap();
+        let left = number(attempt);
+        if left > 0 {
+            engine
+                .submit(&inner, inner.admission(), left.to_string().into_bytes().into(), None, true)
+                .unwrap();
+        }
+        echo(attempt)
+    });
+    submit(&engine, &entry, "20");
+    let mut started = take(&engine);
+    let own = Arc::clone(&engine);
+    let stopping = std::thread::spawn(move || own.stop(Stop::Finish));
+    until_it_drains(&engine, &entry);
+    let last = loop {
+        let current = started.remove(0);
+        let left: u32 = number(&current.attempt) - 1;
+        let payload = left.to_string().into_bytes().into();
+        let last = engine.submit(&blocking, blocking.admission(), payload, None, true).unwrap();
+        // The loop's handler waits for the thread, as `await child` does.
+        assert_eq!(result(&last), left.to_string());
+        current.completion.complete(done("1"));
+        if left == 0 {
+            break last;
+        }
+        while started.is_empty() {
+            started.extend(take(&engine));
+        }
+    };
+    in_time("the stop", move || stopping.join().unwrap());
+    assert_state(&last, State::Succeeded);
+    assert_eq!(engine.counts().unwrap().unfinished(), 0);
+}
+
+#[test]
+fn stopping_at_once_lets_go_of_the_loop() {
+    let (engine, _) = with_host(10);
+    let entry = register_async(&engine, "async", Options::default());
+    let handles = [submit(&engine, &entry, "1"), submit(&engine, &entry, "2")];
+    let mut started = take(&engine);
+    engine.stop(Stop::Within(Duration::ZERO));
+    assert!(started.iter().all(|started| started.attempt.is_cancelled()));
+    started.remove(0).completion.complete(done("late"));
+    drop(started);
+    assert_eq!(handles.each_ref().map(failure), [Code::ShutDown, Code::ShutDown]);
+    assert_eq!(engine.worker_counts().3, 2);
+}
+
+#[test]
+fn a_loop_that_went_away_does_not_hold_up_the_end() {
+    let (engine, _) = with_host(10);
+    let entry = register_async(&engine, "async", Options::default());
+    let handle = submit(&engine, &entry, "1");
+    let own = Arc::clone(&engine);
+    let stopping = std::thread::spawn(move || own.stop(Stop::Finish));
+    until_it_drains(&engine, &entry);
+    engine.set_loop(None);
+    in_time("the stop", move || stopping.join().unwrap());
+    assert_eq!(failure(&handle), Code::ShutDown);
+}
