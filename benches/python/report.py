@@ -40,7 +40,7 @@ def machine(directory: Path, command: str) -> dict[str, str]:
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         "command": command,
         "processor": f"{_processor()}, {os.cpu_count()} cores",
-        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "system": " ".join([platform.system(), platform.release().partition("-")[0], platform.machine()]),
         "Python": f"{platform.python_implementation()} {platform.python_version()}",
         "SQLite": f"{sqlite3.sqlite_version} (Python's, used by Huey)",
         "disk": f"{_file_system(directory)}, a write and fsync of 4 KiB takes {_sync_time(directory):.2f} ms",

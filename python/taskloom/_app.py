@@ -6,7 +6,9 @@ import asyncio
 import atexit
 import functools
 import inspect
+import os
 import sys
+import time
 import threading
 import weakref
 from collections.abc import Callable, Mapping
@@ -15,9 +17,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, overload
 
 from taskloom._context import Context
-from taskloom._errors import InvalidOptions
-from taskloom._loop import OwnLoop, Runner
-from taskloom._native import Task, TaskHandle, _App, _encode_any, _imported_on_main_thread
+from taskloom._errors import InvalidOptions, Misuse
+from taskloom._loop import OwnLoop, Runner, in_thread
+from taskloom._native import Task, TaskHandle, _App, _encode_any, _imported_on_main_thread, _leaving
 from taskloom._signature import build_plan
 
 if TYPE_CHECKING:
@@ -36,8 +38,23 @@ _AT_EXIT = 5.0
 
 _started: weakref.WeakSet[App] = weakref.WeakSet()
 
-if threading.current_thread() is threading.main_thread():
-    _imported_on_main_thread()
+
+
+def _note_main_thread() -> None:
+    if threading.current_thread() is threading.main_thread():
+        _imported_on_main_thread()
+
+
+def _after_fork() -> None:
+    """In a child: no thread of the parent's apps is here, nor the one that was its main thread, perhaps."""
+    _note_main_thread()
+    for app in list(_started):
+        app._own_loop = app._runner = None
+    _started.clear()
+
+
+_note_main_thread()
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class App(_App):
@@ -63,12 +80,14 @@ class App(_App):
     3
     """
 
+    _tasks: dict[str, Task[..., Any]]
     _async_names: set[str]
     _own_loop: OwnLoop | None
     _runner: Runner | None
 
     def __new__(cls, url: str = "memory:", **settings: Unpack[Settings]) -> Self:
         self = super().__new__(cls, url, dict(settings))
+        self._tasks = {}
         self._async_names = set()
         self._own_loop = None
         self._runner = None
@@ -148,11 +167,13 @@ class App(_App):
                 code="TL1001",
                 hint="options go by keyword: @app.task(retries=3)",
             )
-        name = name or getattr(function, "__name__", None)
         if name is None:
-            raise InvalidOptions(f"{function!r} has no name", code="TL1001", hint="pass name=…")
+            name = getattr(function, "__name__", None)
+            if name is None or name == "<lambda>":
+                raise InvalidOptions(f"{function!r} has no name", code="TL1001", hint="pass name=…")
+        _check_kind(function, name)
         plan = build_plan(function, name, Context, localns=_caller_locals(function, depth))
-        is_async = inspect.iscoroutinefunction(inspect.unwrap(function))
+        is_async = _is_async(function)
         task = self._register_native(function, plan, name, is_async, options)
         if is_async:
             self._async_names.add(name)
@@ -167,6 +188,7 @@ class App(_App):
         for attribute in functools.WRAPPER_ASSIGNMENTS:
             if hasattr(function, attribute):
                 setattr(task, attribute, getattr(function, attribute))
+        self._tasks[name] = task
         return task
 
     # ── life ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -192,7 +214,18 @@ class App(_App):
         In memory, all that is eligible is run first; on a file, what runs is finished and the rest stays for the
         next start. After ``timeout`` (seconds or a ``timedelta``; None: no limit) what still runs is interrupted, and
         given back on a file. Tasks without an outcome then resolve with ``ShutDown``.
+
+        Ctrl-C while it waits cuts the time short: what still runs is interrupted at once, and ``KeyboardInterrupt`` is
+        raised. Raises ``Misuse`` on the event loop that runs the app's ``async def`` handlers, which could not end
+        then: leave its ``async with`` block.
         """
+        runner = self._runner or (self._own_loop and self._own_loop.runner)
+        if runner and runner.is_here:
+            raise Misuse(
+                "stop() would wait for ever: it blocks the event loop that must finish the handlers",
+                code="TL1601",
+                hint="leave the `async with app:` block; elsewhere, await asyncio.to_thread(app.stop)",
+            )
         try:
             self._stop(timeout)
         finally:
@@ -217,11 +250,13 @@ class App(_App):
         self.stop(timeout=None)
 
     async def __aenter__(self) -> Self:
-        if self._runner is None and self._own_loop is None:
-            self._runner = Runner(self, asyncio.get_running_loop())
+        self._start()
         try:
+            if self._runner is None and self._own_loop is None:
+                self._runner = Runner(self, asyncio.get_running_loop())
             self.start()
         except BaseException:
+            self._stop(0)
             self._stopped()
             raise
         return self
@@ -230,9 +265,21 @@ class App(_App):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         # Not on this thread: handlers that are still to finish need the loop.
+        stopping = in_thread(self._stop, None)
         try:
-            await asyncio.get_running_loop().run_in_executor(None, self._stop, None)
+            await asyncio.shield(stopping)
+        except asyncio.CancelledError:
+            # Whoever cancels us does not want to wait (Ctrl-C is one): what runs is called off.
+            await in_thread(self._stop, 0)
+            raise
         finally:
+            self._stopped()
+
+    def __del__(self) -> None:
+        # An app that nobody can reach any more stops at once. The collector looks again after this, and takes the
+        # handlers away only if no thread runs one of them.
+        if not sys.is_finalizing():
+            self._abandon()
             self._stopped()
 
     # ── tasks ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -252,7 +299,11 @@ class App(_App):
                 code="TL1001",
                 hint=f'app.submit({name!r}, {{"parameter": value}}); options go by keyword',
             )
-        return self._submit_by_name(name, _encode_any(dict(arguments), f"arguments for {name!r}"), dict(options))
+        task = self._tasks.get(name)
+        if task is None:
+            return self._submit_by_name(name, _encode_any(dict(arguments), f"arguments for {name!r}"), dict(options))
+        args, kwargs = _by_position(task, dict(arguments))
+        return (task.options(**options) if options else task).submit(*args, **kwargs)
 
     def cancel(self, id: str, *, reason: str | None = None) -> bool:
         """Cancels a task. True if it was or will be cancelled, False if it had ended or does not exist."""
@@ -272,8 +323,54 @@ def _caller_locals(function: Callable[..., Any], depth: int) -> dict[str, Any] |
         return None
 
 
+def _by_position(task: Task[..., Any], arguments: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """Arguments by name as a call: those that can only be passed by position come out."""
+    args = []
+    for parameter in inspect.signature(task).parameters.values():
+        if parameter.kind is parameter.POSITIONAL_ONLY and parameter.name in arguments:
+            args.append(arguments.pop(parameter.name))
+    return args, arguments
+
+
+def _check_kind(function: Callable[..., Any], name: str) -> None:
+    """Refuses functions that no worker could call, or whose result could not be a task's."""
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise InvalidOptions(
+            f"{name}: {function!r} is a generator; a task has one result",
+            code="TL1001",
+            hint="return a list, or submit a task for each value",
+        )
+    parent, _, _ = getattr(function, "__qualname__", "").rpartition(".")
+    if inspect.isfunction(function) and parent and not parent.endswith("<locals>"):
+        first = next(iter(inspect.signature(function).parameters), None)
+        if first in ("self", "cls"):
+            raise InvalidOptions(
+                f"{name}: {function.__qualname__} is a method, and a task has no object to call it on",
+                code="TL1001",
+                hint=f"use a function or a static method, or register a bound one: app.task(obj.{function.__name__})",
+            )
+
+
+def _is_async(function: Any) -> bool:
+    """Whether calling it gives something to await."""
+    while not inspect.iscoroutinefunction(function):
+        if isinstance(function, functools.partial):
+            function = function.func
+        elif hasattr(function, "__wrapped__"):
+            function = function.__wrapped__
+        elif inspect.isroutine(function) or inspect.isclass(function):
+            return False
+        else:
+            return inspect.iscoroutinefunction(type(function).__call__)
+    return True
+
+
 @atexit.register
 def _stop_all() -> None:
     """A program that ends without stopping its apps: what runs gets a little time."""
-    for app in list(_started):
-        app.stop(timeout=_AT_EXIT)
+    end = time.monotonic() + _AT_EXIT
+    try:
+        for app in list(_started):
+            app.stop(timeout=max(0.0, end - time.monotonic()))
+    finally:
+        _leaving()

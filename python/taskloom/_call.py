@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import typing
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -24,9 +24,22 @@ def call_here(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[
     return function(*args, **kwargs, **{name: context})
 
 
-@functools.lru_cache(maxsize=1024)
+_known: weakref.WeakKeyDictionary[Callable[..., Any], tuple[str, int | None] | None] = weakref.WeakKeyDictionary()
+"""What has been found out. Weak: a function may hold its app, and must be able to go with it."""
+
+
 def _context_parameter(function: Callable[..., Any]) -> tuple[str, int | None] | None:
     """The parameter annotated with the context: its name, and its place if it may be passed by position."""
+    try:
+        return _known[function]
+    except KeyError:
+        found = _known[function] = _find_context_parameter(function)
+        return found
+    except TypeError:  # a callable that has no hash, or takes no weak references
+        return _find_context_parameter(function)
+
+
+def _find_context_parameter(function: Callable[..., Any]) -> tuple[str, int | None] | None:
     try:
         hints = typing.get_type_hints(function)
     except Exception:

@@ -44,10 +44,17 @@ def describe(error: BaseException) -> tuple[str, str, str, bool, float | None]:
             return "InvalidOptions", message, "", True, None
         retry_after = error.seconds if error.at is None else max(0.0, error.at.timestamp() - time.time())
     text = "".join(traceback.format_exception(type(error), error, error.__traceback__))[-_LONGEST:]
-    message = error.message if isinstance(error, _errors.Error) else str(error)
+    message = _message(error)
     permanent = isinstance(error, (PermanentError, _errors.InvalidPayload, _errors.PayloadTooLarge))
     _drop_frames(error)
     return type(error).__name__, message, text, permanent, retry_after
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error.message if isinstance(error, _errors.Error) else error)
+    except Exception as broken:  # its __str__ is the user's code
+        return f"(its __str__ raised {type(broken).__name__})"
 
 
 def _drop_frames(error: BaseException | None) -> None:
@@ -60,6 +67,9 @@ def _drop_frames(error: BaseException | None) -> None:
             seen.add(id(error))
             error.__traceback__ = None
             stack += [error.__cause__, error.__context__]
+            inner = getattr(error, "exceptions", None)  # of an exception group
+            if isinstance(inner, tuple):
+                stack += [each for each in inner if isinstance(each, BaseException)]
 
 
 def outcome(

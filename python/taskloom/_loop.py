@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from taskloom._app import App
     from taskloom._native import Job, TaskHandle, _Accepted
 
-_ports: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Port] = weakref.WeakKeyDictionary()
+# A port holds futures, which hold their loop. So the loop alone holds its port (as the argument of its reader), and
+# drops it, with the futures that nobody will set any more, when it is closed.
+_ports: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref[Port]] = weakref.WeakKeyDictionary()
 _runners: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.WeakSet[Runner]] = weakref.WeakKeyDictionary()
 
 
@@ -34,10 +36,12 @@ def port() -> Port:
     """The port of the running loop."""
     loop = asyncio.get_running_loop()
     known = _ports.get(loop)
-    if known is None:
-        known = _ports[loop] = Port()
-        loop.add_reader(known.fileno(), _arrived, known)
-    return known
+    port = None if known is None else known()
+    if port is None:
+        port = Port()
+        loop.add_reader(port.fileno(), _arrived, port)
+        _ports[loop] = weakref.ref(port)
+    return port
 
 
 def _arrived(port: Port) -> None:
@@ -63,7 +67,7 @@ def _settle(future: asyncio.Future[Any], outcome: Callable[[], Any]) -> None:
         return
     try:
         future.set_result(outcome())
-    except Exception as error:
+    except BaseException as error:  # whatever it is, it is for who awaits, and the next in the batch has its own
         future.set_exception(error)
 
 
@@ -90,18 +94,40 @@ class Runner:
         self._app = weakref.ref(app)
         self._loop = loop
         self._tasks: dict[tuple[str, int], asyncio.Task[None]] = {}
-        self._lane = app._attach_loop(self.cancel_soon)
+        myself = weakref.ref(self)
+
+        def cancel(id: str, attempt: int) -> None:
+            runner = myself()
+            if runner is not None:
+                runner.cancel_soon(id, attempt)
+
+        # The lane must not hold us: the collector could not see that we hold it.
+        self._lane = app._attach_loop(cancel)
         loop.add_reader(self._lane.fileno(), self._start)
         _runners.setdefault(loop, weakref.WeakSet()).add(self)
         self._start()
 
     def close(self) -> None:
-        """Takes no more tasks. On the loop's own thread."""
-        self._loop.remove_reader(self._lane.fileno())
+        """Takes no more tasks. On any thread; the loop may be closed."""
         _runners.get(self._loop, weakref.WeakSet[Runner]()).discard(self)
         app = self._app()
         if app is not None:
             app._detach_loop()
+        if asyncio._get_running_loop() is self._loop:
+            self._loop.remove_reader(self._lane.fileno())
+        elif not self._loop.is_closed():
+            try:
+                self._loop.call_soon_threadsafe(self._forget)
+            except RuntimeError:
+                pass  # it was closed just now, and has forgotten everything
+
+    def _forget(self) -> None:
+        self._loop.remove_reader(self._lane.fileno())
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the caller blocks the loop if it waits."""
+        return asyncio._get_running_loop() is self._loop
 
     def runs(self, name: str) -> bool:
         app = self._app()
@@ -120,7 +146,9 @@ class Runner:
     async def _run(self, job: Job) -> None:
         on_loop.set(job.attempt())
         try:
-            result = await job.call()
+            result = job.call()
+            if hasattr(type(result), "__await__"):  # a decorator may have awaited it already
+                result = await result
         except BaseException as error:
             # Also a cancellation, a SystemExit: whatever ends the handler is the task's outcome, not the loop's.
             job.fail(error)
@@ -167,7 +195,7 @@ class OwnLoop:
 
     def __init__(self, app: App) -> None:
         self._loop = asyncio.new_event_loop()
-        self._runner: Runner | None = None
+        self.runner: Runner | None = None
         self._ready = threading.Event()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._live, args=(weakref.ref(app),), name="taskloom-loop", daemon=True)
@@ -181,7 +209,7 @@ class OwnLoop:
         try:
             alive = app()
             if alive is not None:
-                self._runner = Runner(alive, self._loop)
+                self.runner = Runner(alive, self._loop)
             del alive
         except BaseException as error:
             self._failure = error
@@ -191,19 +219,61 @@ class OwnLoop:
         try:
             self._loop.run_forever()
         finally:
-            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-            self._loop.close()
+            try:
+                self._finish()
+            finally:
+                self._loop.close()
+
+    def _finish(self) -> None:
+        """What still runs is cancelled, and gets a moment to clean up."""
+        left = asyncio.all_tasks(self._loop)
+        for task in left:
+            task.cancel()
+        if left:
+            self._loop.run_until_complete(asyncio.wait(left, timeout=_CLEAN_UP))
+        for task in left:
+            # It was told, and does not end. asyncio would complain of that on stderr when it is collected.
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
 
     def close(self) -> None:
-        """Ends the loop and waits for its thread."""
-
-        def end() -> None:
-            if self._runner is not None:
-                self._runner.close()
-            for task in asyncio.all_tasks(self._loop):
-                task.cancel()
-            self._loop.call_soon(self._loop.stop)
-
-        self._loop.call_soon_threadsafe(end)
+        """Ends the loop and waits for its thread. On any thread, that one too."""
+        if self.runner is not None:
+            self.runner.close()
+        try:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+        except RuntimeError:
+            return  # it is closed
         if threading.current_thread() is not self._thread:
-            self._thread.join(timeout=5)
+            self._thread.join(timeout=_CLEAN_UP + 4)
+
+
+_CLEAN_UP = 1.0
+"""How long, in seconds, handlers may clean up when their loop ends."""
+
+
+def in_thread(function: Callable[..., object], *args: object) -> asyncio.Future[None]:
+    """Calls a function in a thread of its own: loops' own pools may be full of what it waits for."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[None] = loop.create_future()
+
+    def settle(error: BaseException | None) -> None:
+        if not future.done():
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)
+
+    def run() -> None:
+        error: BaseException | None = None
+        try:
+            function(*args)
+        except BaseException as raised:
+            error = raised
+        try:
+            loop.call_soon_threadsafe(settle, error)
+        except RuntimeError:
+            pass  # the loop is closed: nobody waits
+
+    threading.Thread(target=run, name="taskloom-stop", daemon=True).start()
+    return future

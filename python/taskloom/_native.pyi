@@ -26,6 +26,7 @@ __all__ = [
     "_decode_any",
     "_encode_any",
     "_imported_on_main_thread",
+    "_leaving",
 ]
 
 _P = ParamSpec("_P")
@@ -244,6 +245,9 @@ class _App:
     def _stop(self, timeout: float | timedelta | None) -> None:
         """Stops; `timeout` is how long what runs may go on, None for as long as it takes."""
 
+    def _abandon(self) -> None:
+        """Nobody can reach it any more: stops at once."""
+
     def _attach_loop(self, cancel: Callable[[str, int], object]) -> AsyncLane:
         """Makes the calling thread's event loop the one that runs `async def` handlers.
 
@@ -407,4 +411,8 @@ def _encode_any(value: Any, what: str = "value") -> bytes:
     """The JSON of a value; `what` names it in messages. Raises `InvalidPayload` and `PayloadTooLarge`."""
 
 def _imported_on_main_thread() -> None:
-    """Tells the module, at import, that the importing thread is the one on which Python runs signal handlers."""
+    """Tells the module that the calling thread is the one on which Python runs signal handlers: at import, and in a
+    forked child."""
+
+def _leaving() -> None:
+    """At exit, after all apps were stopped: sees to it that the interpreter may end under the worker threads."""

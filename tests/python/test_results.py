@@ -299,12 +299,12 @@ class TestCallbacks:
             return 1
 
         called: list[tuple[str, int]] = []
-        done = threading.Event()
+        first, done = threading.Event(), threading.Event()
         with app:
             handle = work.submit()
-            handle.add_done_callback(lambda h: called.append(("before", h.result())))
+            handle.add_done_callback(lambda h: (called.append(("before", h.result())), first.set()))
             gate.set()
-            assert handle.result(timeout=LONG) == 1
+            assert first.wait(LONG)
             handle.add_done_callback(lambda h: (called.append(("after", h.result())), done.set()))
             assert done.wait(LONG)
         assert called == [("before", 1), ("after", 1)]

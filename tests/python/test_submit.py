@@ -261,13 +261,11 @@ class TestOrder:
         def work(number: int) -> None:
             order.append(number)
 
-        work.submit_many(range(50))
+        handles = work.submit_many(range(50))
         for number in range(50, 100):
-            work.submit(number)
+            handles.append(work.submit(number))
         with single:
-            pass
-        single.start()
-        single.stop()
+            taskloom.wait(handles, timeout=LONG)
         assert order == list(range(100))
 
     def test_a_delayed_task_runs_after_one_that_is_not(self, single):

@@ -128,6 +128,13 @@ impl App {
         }
     }
 
+    /// Forgets its handlers, for a language whose collector has found that nobody can use it any more.
+    pub fn forget(&self) {
+        // Dropped without the lock: what they hold may come back here as it goes.
+        let registrations = std::mem::take(&mut self.state.lock().registrations);
+        drop(registrations);
+    }
+
     fn open(&self, state: &mut State) -> Result<Arc<Engine>> {
         let store = open_store(&self.settings.url, self.settings.durability)?;
         let mut options = EngineOptions { runtime: Arc::clone(&self.runtime), ..EngineOptions::default() };

@@ -1,10 +1,11 @@
 //! The native half of `taskloom.App`.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread::ThreadId;
+use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyString, PyTuple};
@@ -14,18 +15,34 @@ use taskloom_model::{Options, State, TaskId};
 
 use crate::errors::{helper_in, to_python};
 use crate::ffi::HangOnUnwind;
-use crate::handle::{LOOPS_EXIST, TaskHandle, seconds};
+use crate::handle::{LOOPS_EXIST, TaskHandle, seconds, wait_for};
 use crate::handler::{AsyncHandler, BlockingHandler, Parts};
-use crate::lane::AsyncLane;
+use crate::lane::{AsyncLane, Lane};
 use crate::plan::Plan;
 use crate::runtime::{PyRuntime, Shared};
 use crate::task::Task;
+use crate::waiting::on_main_thread;
 
 /// What `taskloom.App` is derived from.
+///
+/// # Collecting it
+/// An app holds its handlers, and a handler often holds its app (as a global, or in its closure). So the collector is
+/// shown the handlers. Each is one reference, however many engines and threads share it (`Arc<Parts>`). But those may
+/// call it at any time, and the collector must not take apart what will be called. When it finds that only the cycle
+/// itself still refers to an app, it finalizes it (`App.__del__`), which stops the engine, and then looks once more:
+/// now the handlers are shown only if there is no thread and no job left that could call them. Otherwise they stay, for
+/// a later round. What is shown changes only while attached, or from "not shown" to "shown", since the collector must
+/// not be shown less in the middle of a round.
 #[pyclass(frozen, subclass, weakref, name = "_App", module = "taskloom._native")]
 pub(crate) struct NativeApp {
-    app: App,
+    app: Arc<App>,
     runtime: Arc<PyRuntime>,
+    /// The ways to event loops that there have been.
+    lanes: Mutex<Vec<Weak<Lane>>>,
+    /// It was finalized, and stopped for good.
+    abandoned: AtomicBool,
+    /// It was used again all the same.
+    revived: AtomicBool,
     handlers: Mutex<Vec<Arc<Parts>>>,
     /// The thread of the event loop that runs `async def` handlers.
     loop_thread: Mutex<Option<ThreadId>>,
@@ -33,8 +50,20 @@ pub(crate) struct NativeApp {
 
 impl NativeApp {
     pub(crate) fn engine(&self, py: Python<'_>) -> PyResult<Arc<Engine>> {
+        self.note_use();
         // Opening a file may wait for the disk.
         HangOnUnwind::around(|| py.detach(|| self.app.engine())).map_err(|error| to_python(py, &error))
+    }
+
+    fn note_use(&self) {
+        if self.abandoned.load(Ordering::Relaxed) {
+            self.revived.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether nothing is left that could call a handler. Once stopped for good, it never becomes false again.
+    fn is_quiet(&self) -> bool {
+        self.runtime.is_empty() && self.lanes.lock().iter().all(|lane| lane.strong_count() == 0)
     }
 
     /// Whether the calling thread runs our event loop, and may be inside a handler.
@@ -50,8 +79,16 @@ impl NativeApp {
     fn new(py: Python<'_>, url: &str, settings: &Bound<'_, PyDict>) -> PyResult<Self> {
         let settings = settings_from(url, &read_values(py, Some(settings))?).map_err(|error| to_python(py, &error))?;
         let runtime = Arc::new(PyRuntime::default());
-        let app = App::new(settings, Arc::new(Shared(Arc::clone(&runtime))));
-        Ok(Self { app, runtime, handlers: Mutex::default(), loop_thread: Mutex::new(None) })
+        let app = Arc::new(App::new(settings, Arc::new(Shared(Arc::clone(&runtime)))));
+        Ok(Self {
+            app,
+            runtime,
+            lanes: Mutex::default(),
+            abandoned: AtomicBool::new(false),
+            revived: AtomicBool::new(false),
+            handlers: Mutex::default(),
+            loop_thread: Mutex::new(None),
+        })
     }
 
     #[getter]
@@ -88,14 +125,57 @@ impl NativeApp {
 
     /// Starts the engine's threads.
     fn _start(&self, py: Python<'_>) -> PyResult<()> {
+        self.note_use();
         HangOnUnwind::around(|| py.detach(|| self.app.start())).map(|_| ()).map_err(|error| to_python(py, &error))
     }
 
     /// Stops; `timeout` is how long what runs may go on, None for as long as it takes.
     fn _stop(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let how = seconds(timeout)?.map_or(Stop::Finish, Stop::Within);
-        HangOnUnwind::around(|| py.detach(|| self.app.stop(how)));
-        Ok(())
+        if !on_main_thread() {
+            HangOnUnwind::around(|| py.detach(|| self.app.stop(how)));
+            return Ok(());
+        }
+        // The main thread listens for Ctrl-C meanwhile.
+        let stopped = Arc::new((Mutex::new(false), Condvar::new()));
+        let (app, tell) = (Arc::clone(&self.app), Arc::clone(&stopped));
+        let stop = move || {
+            app.stop(how);
+            *tell.0.lock() = true;
+            tell.1.notify_all();
+        };
+        if taskloom_engine::spawn_thread("taskloom-stop", stop).is_err() {
+            HangOnUnwind::around(|| py.detach(|| self.app.stop(how)));
+            return Ok(());
+        }
+        let wait = |slice: Option<Duration>| {
+            let mut done = stopped.0.lock();
+            if !*done {
+                match slice {
+                    Some(slice) => drop(stopped.1.wait_for(&mut done, slice)),
+                    None => stopped.1.wait(&mut done),
+                }
+            }
+            Ok(*done)
+        };
+        let mut heard = Ok(());
+        loop {
+            match wait_for(py, None, wait) {
+                Ok(true) => return heard,
+                Ok(false) => {}
+                Err(interrupt) => {
+                    heard = Err(interrupt);
+                    // That makes the other one end.
+                    HangOnUnwind::around(|| py.detach(|| self.app.stop(Stop::Within(Duration::ZERO))));
+                }
+            }
+        }
+    }
+
+    /// Nobody can reach it any more: stops at once. Called by `App.__del__`.
+    fn _abandon(&self, py: Python<'_>) {
+        self.abandoned.store(true, Ordering::Relaxed);
+        HangOnUnwind::around(|| py.detach(|| self.app.stop(Stop::Within(Duration::ZERO))));
     }
 
     /// Whether there is an engine that has work to lose.
@@ -110,6 +190,10 @@ impl NativeApp {
         let engine = self.engine(py)?;
         let lane = AsyncLane::new(&engine, cancel)?;
         self.runtime.set_lane(Arc::downgrade(lane.lane()));
+        let mut lanes = self.lanes.lock();
+        lanes.retain(|lane| lane.strong_count() > 0);
+        lanes.push(Arc::downgrade(lane.lane()));
+        drop(lanes);
         *self.loop_thread.lock() = Some(std::thread::current().id());
         let host: Arc<dyn LoopHost> = Arc::clone(lane.lane()) as _;
         engine.set_loop(Some(host));
@@ -148,7 +232,12 @@ impl NativeApp {
         let id: TaskId = id.parse().map_err(|error| to_python(py, &error))?;
         let engine = self.engine(py)?;
         let found = HangOnUnwind::around(|| py.detach(|| engine.get(id))).map_err(|error| to_python(py, &error))?;
-        Ok(found.map(|handle| TaskHandle::new(handle, None)))
+        Ok(found.map(|handle| {
+            let name = handle.task().spec().name;
+            let handlers = self.handlers.lock();
+            let known = handlers.iter().find(|parts| parts.plan.get().name() == name.as_str());
+            TaskHandle::new(handle, known.map(|parts| parts.plan.clone_ref(py)))
+        }))
     }
 
     #[pyo3(signature = (id, reason = None))]
@@ -175,17 +264,22 @@ impl NativeApp {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        // While it has an engine, the engine's threads hold the handlers too, and nothing may be collected.
-        if self.app.current().is_none()
-            && let Some(handlers) = self.handlers.try_lock()
-        {
-            for parts in handlers.iter() {
+        let abandoned = self.abandoned.load(Ordering::Relaxed);
+        if !abandoned || !self.revived.load(Ordering::Relaxed) && self.is_quiet() {
+            for parts in self.handlers.lock().iter() {
                 visit.call(&parts.function)?;
                 visit.call(&parts.plan)?;
                 visit.call(&parts.context)?;
             }
         }
         Ok(())
+    }
+
+    fn __clear__(&self) {
+        // Dropped without the lock: what they hold may come back here as it goes.
+        let handlers = std::mem::take(&mut *self.handlers.lock());
+        drop(handlers);
+        self.app.forget();
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::mpsc::{Sender, channel};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 
-use crate::ffi::HangOnUnwind;
+use crate::ffi::{self, HangOnUnwind};
 
 type Call = (Py<PyAny>, Py<PyAny>);
 
@@ -26,8 +26,10 @@ pub(crate) fn call_soon(function: Py<PyAny>, argument: Py<PyAny>) {
             for (function, argument) in receiver {
                 HangOnUnwind::around(|| {
                     Python::attach(|py| {
-                        if let Err(error) = function.call1(py, (argument,)) {
-                            error.write_unraisable(py, Some(function.bind(py)));
+                        let called =
+                            (argument,).into_pyobject(py).and_then(|args| ffi::call(function.bind(py), &args, None));
+                        if let Err(error) = called {
+                            ffi::report(py, error, Some(function.bind(py)));
                         }
                         drop(function);
                     });

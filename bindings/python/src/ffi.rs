@@ -23,6 +23,7 @@ mod raw {
     // pyo3-ffi declares these as not unwinding, which is what must not be assumed here.
     unsafe extern "C-unwind" {
         pub(super) fn PyObject_Call(callable: *mut PyObject, args: *mut PyObject, kwargs: *mut PyObject) -> *mut PyObject;
+        pub(super) fn PyErr_WriteUnraisable(object: *mut PyObject);
         pub(super) fn PyThreadState_SetAsyncExc(thread: c_ulong, exception: *mut PyObject) -> c_int;
         pub(super) fn PyThread_get_thread_ident() -> c_ulong;
     }
@@ -59,7 +60,17 @@ pub(crate) fn call<'py>(
     // SAFETY: all three are live objects of the right types, and the thread is attached, as `Bound` proves.
     let result = HangOnUnwind::around(|| unsafe { raw::PyObject_Call(callable.as_ptr(), args.as_ptr(), kwargs) });
     // SAFETY: the call returns a new reference, or null with an exception set.
-    unsafe { Bound::from_owned_ptr_or_err(callable.py(), result) }
+    let result = unsafe { Bound::from_owned_ptr_or_err(callable.py(), result) };
+    // Before CPython 3.12 an exception that was just caught has its traceback beside it, not in it.
+    result.map_err(|error| PyErr::from_value(error.into_value(callable.py()).into_bound(callable.py()).into_any()))
+}
+
+/// Reports an exception that has nowhere to go (`sys.unraisablehook`), on a thread that may be torn down meanwhile.
+pub(crate) fn report(py: Python<'_>, error: PyErr, object: Option<&Bound<'_, PyAny>>) {
+    error.restore(py);
+    let object = object.map_or(ptr::null_mut(), Bound::as_ptr);
+    // SAFETY: an exception is set, the object is alive or null, and the thread is attached.
+    HangOnUnwind::around(|| unsafe { raw::PyErr_WriteUnraisable(object) });
 }
 
 /// Takes an object out of the collector's sight. pyo3 shows it every object; one that can be in no cycle only costs

@@ -188,14 +188,15 @@ impl TaskHandle {
         self.handle.check_waitable().map_err(|error| to_python(py, &error))
     }
 
-    fn wait(&self, py: Python<'_>, timeout: Option<Duration>) -> PyResult<()> {
+    fn wait(slf: &Bound<'_, Self>, timeout: Option<Duration>) -> PyResult<()> {
+        let (py, own) = (slf.py(), slf.get());
         if timeout.is_none() {
-            self.check_waitable(py)?;
+            own.check_waitable(py)?;
         }
         if LOOPS_EXIST.load(Ordering::Relaxed) {
-            helper_in(py, "taskloom._loop", "check_not_on_its_loop")?.call1((self.name(),))?;
+            helper_in(py, "taskloom._loop", "check_not_on_its_loop")?.call1((slf,))?;
         }
-        wait_for(py, timeout, |slice| self.handle.wait(slice)).map(|_| ())
+        wait_for(py, timeout, |slice| own.handle.wait(slice)).map(|_| ())
     }
 }
 

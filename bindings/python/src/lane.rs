@@ -12,6 +12,8 @@ use taskloom_engine::{Attempt, Completion, Engine, Handler, LoopHost};
 use taskloom_model::TaskId;
 
 use crate::context::NativeAttempt;
+use crate::ffi;
+use crate::handle::TaskHandle;
 use crate::handler::{AsyncHandler, failed, succeeded};
 use crate::host::Variables;
 use crate::signal::Signal;
@@ -31,8 +33,11 @@ impl LoopHost for Lane {
 
 impl Lane {
     pub(crate) fn cancel(&self, py: Python<'_>, (id, attempt): (TaskId, u32)) {
-        if let Err(error) = self.cancel.call1(py, (id.to_string(), attempt)) {
-            error.write_unraisable(py, None);
+        let called = (id.to_string(), attempt)
+            .into_pyobject(py)
+            .and_then(|args| ffi::call(self.cancel.bind(py), &args, None));
+        if let Err(error) = called {
+            ffi::report(py, error, None);
         }
     }
 }
@@ -62,6 +67,11 @@ impl AsyncLane {
         self.lane.signal.fileno()
     }
 
+    /// Whether this lane's loop runs the task.
+    fn runs(&self, handle: &Bound<'_, TaskHandle>) -> bool {
+        self.engine.upgrade().is_some_and(|engine| engine.runs_on_loop(handle.get().handle()))
+    }
+
     /// Tasks to start, as many as there are places for.
     fn take(&self) -> Vec<Job> {
         self.lane.signal.clear();
@@ -71,6 +81,7 @@ impl AsyncLane {
         started
             .into_iter()
             .map(|started| Job {
+                _lane: Arc::clone(&self.lane),
                 attempt: started.attempt,
                 completion: Mutex::new(Some(started.completion)),
                 handler: match started.entry.handler() {
@@ -85,6 +96,8 @@ impl AsyncLane {
 /// One attempt of an `async def` handler.
 #[pyclass(frozen, module = "taskloom._native")]
 pub(crate) struct Job {
+    /// As long as there is one, its handler may still be called; see `NativeApp::is_quiet`.
+    _lane: Arc<Lane>,
     attempt: Attempt,
     completion: Mutex<Option<Completion>>,
     handler: Option<Arc<AsyncHandler>>,

@@ -51,6 +51,8 @@ mod _native {
     #[pymodule_export]
     use crate::port::Port;
     #[pymodule_export]
+    use crate::runtime::leave_python;
+    #[pymodule_export]
     use crate::task::{Accepted, Task};
     #[pymodule_export]
     use crate::waiting::Waiter;

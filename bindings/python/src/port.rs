@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
 use crate::signal::Signal;
@@ -28,7 +29,7 @@ impl Arrivals {
 }
 
 /// One event loop's port.
-#[pyclass(frozen, module = "taskloom._native")]
+#[pyclass(frozen, weakref, module = "taskloom._native")]
 pub(crate) struct Port {
     arrivals: Arc<Arrivals>,
     waiting: Mutex<Waiting>,
@@ -71,5 +72,17 @@ impl Port {
         let keys = std::mem::take(&mut *self.arrivals.keys.lock());
         let mut waiting = self.waiting.lock();
         keys.iter().filter_map(|key| waiting.entries.remove(key)).collect()
+    }
+
+    // The lock is only ever held by a thread that is attached and stays so, so the collector need not wait for it.
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.waiting.lock().entries.values().try_for_each(|then| visit.call(then))
+    }
+
+    fn __clear__(&self) {
+        // Dropped without the lock: what they hold may come back here as it goes.
+        let entries = std::mem::take(&mut self.waiting.lock().entries);
+        drop(entries);
     }
 }

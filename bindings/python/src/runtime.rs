@@ -10,11 +10,20 @@
 //!
 //! The interrupter is a thread of its own, because to interrupt one must attach, and the engine's services must not
 //! wait for the GIL. It is started by the first interrupt.
+//!
+//! # The end of the interpreter
+//! A thread that runs Python while the interpreter ends is torn down (see [`crate::ffi`]). Handlers are called behind a
+//! guard, but around them we run Python too, through pyo3, which is not: to convert arguments, to describe an
+//! exception. So at exit, after the engines were stopped, [`leave_python`] shuts a gate: a worker that comes out of its
+//! handler from then on stays where it is, and those that were outside of one are waited for until they sleep, are in a
+//! handler, or are gone. All of this is looked at and changed by threads that are attached, so nothing slips through.
 
 use std::cell::RefCell;
 use std::ffi::c_ulong;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use pyo3::prelude::*;
@@ -31,7 +40,50 @@ type Running = (TaskId, u32);
 /// A worker thread's place, as the interrupter sees it.
 struct Slot {
     thread: c_ulong,
+    process: u32,
+    /// Not attached.
+    asleep: AtomicBool,
     state: Mutex<SlotState>,
+}
+
+impl Slot {
+    /// Whether the interpreter may end under this thread.
+    fn is_safe(&self) -> bool {
+        self.process != std::process::id() || self.asleep.load(Ordering::Relaxed) || self.state.lock().running.is_some()
+    }
+}
+
+/// Every worker thread of this process.
+static ALL: Mutex<Vec<Arc<Slot>>> = Mutex::new(Vec::new());
+
+/// Whether the interpreter is about to end.
+static LEAVING: AtomicBool = AtomicBool::new(false);
+
+/// How long the end of the interpreter is held up at most.
+const LONGEST: Duration = Duration::from_secs(2);
+
+/// Makes the interpreter's end safe for worker threads, and them for it. See the module's essay.
+#[pyfunction]
+#[pyo3(name = "_leaving")]
+pub(crate) fn leave_python(py: Python<'_>) {
+    const STEP: Duration = Duration::from_millis(1);
+    LEAVING.store(true, Ordering::Relaxed);
+    let mut waited = Duration::ZERO;
+    while waited < LONGEST && !ALL.lock().iter().all(|slot| slot.is_safe()) {
+        py.detach(|| std::thread::park_timeout(STEP));
+        waited += STEP;
+    }
+}
+
+/// Where a worker stays when it may not run Python any more.
+fn stay_if_leaving(py: Python<'_>) {
+    if LEAVING.load(Ordering::Relaxed) {
+        py.detach(|| {
+            loop {
+                std::thread::park();
+            }
+        });
+    }
 }
 
 #[derive(Default)]
@@ -55,6 +107,11 @@ pub(crate) struct PyRuntime {
 }
 
 impl PyRuntime {
+    /// Whether there is no worker thread.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.slots.lock().is_empty()
+    }
+
     pub(crate) fn set_lane(&self, lane: Weak<Lane>) {
         *self.lane.lock() = lane;
     }
@@ -93,16 +150,43 @@ pub(crate) struct Shared(pub(crate) Arc<PyRuntime>);
 
 impl Runtime for Shared {
     fn attached(&self, life: &mut dyn FnMut()) {
-        let slot = Arc::new(Slot { thread: ffi::thread_ident(), state: Mutex::default() });
+        let slot = Arc::new(Slot {
+            thread: ffi::thread_ident(),
+            process: std::process::id(),
+            asleep: AtomicBool::new(true),
+            state: Mutex::default(),
+        });
         self.0.slots.lock().push(Arc::clone(&slot));
+        ALL.lock().push(Arc::clone(&slot));
         SLOT.set(Some(Arc::clone(&slot)));
-        HangOnUnwind::around(|| Python::attach(|_| life()));
+        HangOnUnwind::around(|| {
+            Python::attach(|py| {
+                slot.asleep.store(false, Ordering::Relaxed);
+                stay_if_leaving(py);
+                life();
+            });
+        });
         SLOT.set(None);
+        ALL.lock().retain(|other| !Arc::ptr_eq(other, &slot));
         self.0.slots.lock().retain(|other| !Arc::ptr_eq(other, &slot));
     }
 
     fn detached(&self, wait: &mut (dyn FnMut() + Send)) {
-        HangOnUnwind::around(|| Python::attach(|py| py.detach(wait)));
+        SLOT.with_borrow(|slot| {
+            HangOnUnwind::around(|| {
+                Python::attach(|py| {
+                    if let Some(slot) = slot {
+                        slot.asleep.store(true, Ordering::Relaxed);
+                    }
+                    py.detach(wait);
+                    if let Some(slot) = slot {
+                        // Asleep it stays, if it is to stay.
+                        stay_if_leaving(py);
+                        slot.asleep.store(false, Ordering::Relaxed);
+                    }
+                });
+            });
+        });
     }
 
     fn interrupt(&self, task: &Arc<Task>, fence: Fence) {
@@ -131,6 +215,8 @@ pub(crate) fn interruptible<T>(py: Python<'_>, running: Running, handler: impl F
     let Some(slot) = slot else { return handler() };
     slot.state.lock().running = Some(running);
     let value = handler();
+    // If it is to stay here, it counts as in its handler.
+    stay_if_leaving(py);
     let mut state = slot.state.lock();
     state.running = None;
     if std::mem::take(&mut state.armed) {

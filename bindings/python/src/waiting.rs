@@ -2,29 +2,33 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::OnceLock;
-use std::thread::ThreadId;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use pyo3::prelude::*;
+use taskloom_engine::Handle;
 
+use crate::ffi;
 use crate::handle::{TaskHandle, seconds, wait_for};
 
-static MAIN: OnceLock<ThreadId> = OnceLock::new();
+/// The main thread, as CPython names it; 0 while nobody knows.
+static MAIN: AtomicU64 = AtomicU64::new(0);
 
 /// Whether the calling thread is the one on which Python runs signal handlers. If the module was first imported on
 /// another thread, nobody knows, and every thread counts as the main one.
 pub(crate) fn on_main_thread() -> bool {
-    MAIN.get().is_none_or(|main| *main == std::thread::current().id())
+    match MAIN.load(Ordering::Relaxed) {
+        0 => true,
+        main => main == ffi::thread_ident(),
+    }
 }
 
-/// Tells the module, at import, whether the importing thread is the main one.
+/// Tells the module that the calling thread is the main one: at import, and in a forked child.
 #[pyfunction]
 #[pyo3(name = "_imported_on_main_thread")]
 pub(crate) fn imported_on_main_thread() {
-    // A second import on the same thread says the same.
-    let _ = MAIN.set(std::thread::current().id());
+    MAIN.store(ffi::thread_ident(), Ordering::Relaxed);
 }
 
 #[derive(Default)]
@@ -35,18 +39,34 @@ struct Arrived {
 
 /// Indexes of tasks, in the order in which the tasks end.
 #[pyclass(frozen, module = "taskloom._native")]
-pub(crate) struct Waiter(Arc<Arrived>);
+pub(crate) struct Waiter {
+    arrived: Arc<Arrived>,
+    /// What is waited for, without those at the front that have ended.
+    pending: Mutex<VecDeque<Handle>>,
+}
+
+impl Waiter {
+    /// The first that has not ended.
+    fn first(&self) -> Option<Handle> {
+        let mut pending = self.pending.lock();
+        while pending.front().is_some_and(Handle::is_done) {
+            pending.pop_front();
+        }
+        pending.front().cloned()
+    }
+}
 
 #[pymethods]
 impl Waiter {
     #[new]
     fn new() -> Self {
-        Self(Arc::default())
+        Self { arrived: Arc::default(), pending: Mutex::default() }
     }
 
     /// Has `index` come when the task has ended.
     fn add(&self, handle: &Bound<'_, TaskHandle>, index: usize) {
-        let arrived = Arc::clone(&self.0);
+        let arrived = Arc::clone(&self.arrived);
+        self.pending.lock().push_back(handle.get().handle().clone());
         handle.get().handle().task().observe(move |_| {
             arrived.indexes.lock().push_back(index);
             arrived.more.notify_one();
@@ -55,25 +75,35 @@ impl Waiter {
 
     /// The next index; None if none comes in time.
     fn next(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Option<usize>> {
-        if let Some(index) = self.0.indexes.lock().pop_front() {
+        let arrived = &*self.arrived;
+        if let Some(index) = arrived.indexes.lock().pop_front() {
             return Ok(Some(index));
         }
         let timeout = seconds(timeout)?;
         let come = |slice: Option<Duration>| {
-            let mut indexes = self.0.indexes.lock();
+            let mut indexes = arrived.indexes.lock();
             while indexes.is_empty() {
                 match slice {
                     Some(slice) => {
-                        if self.0.more.wait_for(&mut indexes, slice).timed_out() {
+                        if arrived.more.wait_for(&mut indexes, slice).timed_out() {
                             break;
                         }
                     }
-                    None => self.0.more.wait(&mut indexes),
+                    None => arrived.more.wait(&mut indexes),
                 }
             }
-            Ok(!indexes.is_empty())
+            !indexes.is_empty()
         };
-        wait_for(py, timeout, come)?;
-        Ok(self.0.indexes.lock().pop_front())
+        wait_for(py, timeout, |slice| match self.first() {
+            Some(first) => {
+                if timeout.is_none() {
+                    first.check_waitable()?;
+                }
+                Ok(first.lending(|| come(slice)))
+            }
+            // All have ended; the last are about to arrive.
+            None => Ok(come(slice)),
+        })?;
+        Ok(arrived.indexes.lock().pop_front())
     }
 }

@@ -30,7 +30,8 @@ impl Chance {
         RNG.with_borrow_mut(|slot| {
             if !matches!(slot, Some((seed, _)) if *seed == self.seed) {
                 let stream = self.streams.fetch_add(1, Ordering::Relaxed);
-                *slot = Some((self.seed, Rng::with_seed(self.seed ^ stream.wrapping_mul(0xD1B5_4A32_D192_ED03))));
+                *slot =
+                    Some((self.seed, Rng::with_seed(self.seed ^ stream.wrapping_mul(0xD1B5_4A32_D192_ED03))));
             }
             let (_, rng) = slot.as_mut().expect("set above");
             draw(rng)

@@ -103,7 +103,8 @@ impl Committer {
         core: &Arc<Core>,
         changes: Vec<(Arc<Task>, Operation)>,
     ) -> Vec<Result<Effects>> {
-        let commits = changes.into_iter().map(|(task, operation)| Commit { task, operation, spawn: Vec::new() });
+        let commits =
+            changes.into_iter().map(|(task, operation)| Commit { task, operation, spawn: Vec::new() });
         if self.resident {
             return commits.map(|commit| commit_inline(core, commit, false, core.clock.now())).collect();
         }
@@ -133,9 +134,11 @@ impl Committer {
         operations: impl IntoIterator<Item = Operation>,
         now: Timestamp,
     ) -> Option<Arc<Task>> {
-        let commits = operations
-            .into_iter()
-            .map(|operation| Commit { task: Arc::clone(&task), operation, spawn: Vec::new() });
+        let commits = operations.into_iter().map(|operation| Commit {
+            task: Arc::clone(&task),
+            operation,
+            spawn: Vec::new(),
+        });
         if self.resident {
             let mut ended = None;
             for commit in commits {
@@ -240,7 +243,8 @@ impl Committer {
             }
             Err(error) => {
                 self.inbox.lock().running = false;
-                Err(Error::new(Code::StoreFailed, "the system would not start the committer thread").caused_by(error))
+                Err(Error::new(Code::StoreFailed, "the system would not start the committer thread")
+                    .caused_by(error))
             }
         }
     }

@@ -21,11 +21,13 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use taskloom_model::{
-    Admission, Code, Effects, Error, Fence, Name, Operation, OwnerId, Progress, Result, State, TaskId, admit, nearest,
+    Admission, Code, Effects, Error, Fence, Name, Operation, OwnerId, Progress, Result, State, TaskId, admit,
+    nearest,
 };
 use taskloom_store::{Capability, Change, HostData, Live, Residents, Store, Task};
 use taskloom_sync::{Sleepers, fork_generation};
 
+use crate::ahead::Ahead;
 use crate::chance::Chance;
 use crate::committer::Committer;
 use crate::edge::Clock;
@@ -57,10 +59,11 @@ pub(crate) struct Core {
     pub(crate) timers: Timers,
     pub(crate) committer: Committer,
     pub(crate) stopping: Stopping,
+    pub(crate) ahead: Ahead,
     /// Tasks of a durable store that somebody in this process holds. Unused on a resident store, which holds all.
     pub(crate) live: Live,
     /// Progress on its way to a durable store: the newest of each task.
-    pub(crate) progress: Mutex<HashMap<TaskId, (Arc<Task>, Fence, Progress)>>,
+    pub(crate) progress: Mutex<HashMap<TaskId, Told>>,
     handlers: RwLock<HashMap<Name, Arc<HandlerEntry>>>,
     owner: AtomicU64,
     late_reports: AtomicU64,
@@ -68,6 +71,9 @@ pub(crate) struct Core {
     process: u32,
     generation: u32,
 }
+
+/// Progress that an attempt has told.
+type Told = (Arc<Task>, Fence, Progress);
 
 /// What a [`Core`] is made of.
 pub(crate) struct Parts {
@@ -95,6 +101,7 @@ impl Core {
             timers: Timers::default(),
             committer: Committer::new(parts.store.capability().resident),
             stopping: Stopping::default(),
+            ahead: Ahead::default(),
             live: Live::default(),
             store: parts.store,
             progress: Mutex::default(),
@@ -163,8 +170,11 @@ impl Core {
     pub(crate) fn register(&self, entry: HandlerEntry) -> Result<Arc<HandlerEntry>> {
         let mut handlers = self.handlers.write();
         if handlers.contains_key(&entry.name) {
-            return Err(Error::new(Code::HandlerExists, format!("a handler named {:?} exists", entry.name.as_str()))
-                .hint("give one of the two another name with name=…"));
+            return Err(Error::new(
+                Code::HandlerExists,
+                format!("a handler named {:?} exists", entry.name.as_str()),
+            )
+            .hint("give one of the two another name with name=…"));
         }
         let entry = Arc::new(entry);
         handlers.insert(entry.name, Arc::clone(&entry));
@@ -261,6 +271,9 @@ impl Core {
     pub(crate) fn enqueue(self: &Arc<Self>, task: Arc<Task>) {
         if let Some(entry) = self.handler(task.spec().name) {
             let queue = self.queues.queue(task.spec().queue);
+            if !self.capability.resident {
+                self.ahead.add(self, &task);
+            }
             self.push(task, route_of(&entry), &queue);
         }
     }
@@ -316,7 +329,12 @@ impl Core {
     /// If that ended the task here and now, it is returned, committed but not settled: the caller must settle it, and
     /// may first do what would otherwise be in the way of those who wake up.
     #[must_use = "whoever waits for the task hears of its end when it is settled"]
-    pub(crate) fn report(self: &Arc<Self>, task: Arc<Task>, fence: Fence, outcome: Outcome) -> Option<Arc<Task>> {
+    pub(crate) fn report(
+        self: &Arc<Self>,
+        task: Arc<Task>,
+        fence: Fence,
+        outcome: Outcome,
+    ) -> Option<Arc<Task>> {
         let outcome = match outcome {
             Outcome::Succeeded { result, metadata } => match oversized(result.len()) {
                 Some(failed) => Outcome::Failed(failed),
@@ -346,12 +364,20 @@ impl Core {
     }
 
     /// Notes how far a task is: at once on a resident store, with the next batch on others.
-    pub(crate) fn tell_progress(self: &Arc<Self>, task: &Arc<Task>, fence: Fence, progress: Progress) -> Result<()> {
+    pub(crate) fn tell_progress(
+        self: &Arc<Self>,
+        task: &Arc<Task>,
+        fence: Fence,
+        progress: Progress,
+    ) -> Result<()> {
         if self.capability.resident {
             return self.change(task, Operation::Progress { fence, progress }).map(|_| ());
         }
         if !task.is_current(fence) {
-            return Err(Error::new(Code::LeaseLost, format!("attempt {} of task {} is over", fence.attempt, task.id())));
+            return Err(Error::new(
+                Code::LeaseLost,
+                format!("attempt {} of task {} is over", fence.attempt, task.id()),
+            ));
         }
         self.progress.lock().insert(task.id(), (Arc::clone(task), fence, progress));
         self.committer.poke(self);

@@ -83,8 +83,11 @@ impl Engine {
     /// Makes options ready for submitting.
     pub fn admission(&self, options: &Options) -> Result<Admission> {
         if let Some(option) = options.not_available_yet() {
-            return Err(Error::new(Code::NotAvailable, format!("the option {option} is not available in this version"))
-                .hint("leave it out; docs/options.md lists what there is"));
+            return Err(Error::new(
+                Code::NotAvailable,
+                format!("the option {option} is not available in this version"),
+            )
+            .hint("leave it out; docs/options.md lists what there is"));
         }
         Admission::new(options)
     }
@@ -283,6 +286,12 @@ impl Engine {
     /// For the event loop: takes tasks, at most as many as there are free places.
     pub fn take(&self, started: &mut Vec<Started>) {
         self.core.loops.take(&self.core, &self.home, started);
+    }
+
+    /// Whether a task is this engine's, and an event loop runs it.
+    pub fn runs_on_loop(&self, handle: &Handle) -> bool {
+        let handler = || self.core.handler(handle.task().spec().name);
+        handle.is_of(&self.core) && handler().is_some_and(|entry| matches!(entry.handler(), Handler::Asynchronous(_)))
     }
 
     /// Whether what it accepts outlives the process.

@@ -30,6 +30,10 @@ impl Handle {
         Self { task, core: Arc::downgrade(core) }
     }
 
+    pub(crate) fn is_of(&self, core: &Arc<Core>) -> bool {
+        Weak::as_ptr(&self.core) == Arc::as_ptr(core)
+    }
+
     /// The task's id.
     pub fn id(&self) -> TaskId {
         self.task.id()
@@ -75,10 +79,15 @@ impl Handle {
                 true
             }
         };
-        Ok(match worker::here() {
+        Ok(self.lending(wait))
+    }
+
+    /// Runs a wait that ends when this task ends, at the latest. On a worker thread, its place is lent meanwhile.
+    pub fn lending<T>(&self, wait: impl FnOnce() -> T) -> T {
+        match worker::here() {
             Some((home, number)) => home.core.pool.lend(&home.core, number, Some(&self.task), wait),
             None => wait(),
-        })
+        }
     }
 
     /// Refuses a wait that would have no end: for a task of a memory store whose engine was not started, or of an
@@ -87,13 +96,18 @@ impl Handle {
         let Some(core) = self.core.upgrade() else { return Ok(()) };
         core.check_process()?;
         if core.committer.is_here(&core) || core.timers.is_here() {
-            let message = format!("an observer may not wait for task {}: it is called on the thread that would end it", self.id());
-            return Err(Error::new(Code::WouldDeadlock, message).hint("observe that task too, or wait on another thread"));
+            let message = format!(
+                "an observer may not wait for task {}: it is called on the thread that would end it",
+                self.id()
+            );
+            return Err(Error::new(Code::WouldDeadlock, message)
+                .hint("observe that task too, or wait on another thread"));
         }
         if core.capability.resident && !core.pool.was_started() && core.is_open() && !self.task.is_settled() {
             let id = self.id();
-            let message =
-                format!("task {id} would never end: its engine was not started, and no other process sees its store");
+            let message = format!(
+                "task {id} would never end: its engine was not started, and no other process sees its store"
+            );
             return Err(Error::new(Code::WouldDeadlock, message)
                 .hint("start the engine first (in Python: `with app:` or app.start())"));
         }
@@ -144,7 +158,9 @@ impl Handle {
                     bytes.extend_from_slice(b"null");
                     return Ok(());
                 }
-                State::Failed => Error::new(Code::TaskFailed, format!("{name} failed: {}", last("no error was kept"))),
+                State::Failed => {
+                    Error::new(Code::TaskFailed, format!("{name} failed: {}", last("no error was kept")))
+                }
                 State::TimedOut => Error::new(
                     Code::TaskTimedOut,
                     format!(

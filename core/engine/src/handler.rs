@@ -8,7 +8,7 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
-use taskloom_model::{Admission, Failure, Name, Operation, Options, Progress, Fence, Timestamp};
+use taskloom_model::{Admission, Failure, Fence, Name, Operation, Options, Progress, Timestamp};
 use taskloom_store::Task;
 
 use crate::core::Core;
@@ -98,7 +98,12 @@ impl Outcome {
     }
 
     /// What it means for the task.
-    pub(crate) fn into_operation(self, fence: Fence, now: Timestamp, chance: impl FnOnce() -> f64) -> Operation {
+    pub(crate) fn into_operation(
+        self,
+        fence: Fence,
+        now: Timestamp,
+        chance: impl FnOnce() -> f64,
+    ) -> Operation {
         match self {
             Self::Succeeded { result, metadata } => Operation::Succeed { fence, result, metadata },
             Self::Failed(failed) => Operation::Fail {

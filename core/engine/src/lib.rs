@@ -13,7 +13,7 @@
 //! | --- | --- |
 //! | `core` | the parts below, and what follows from each change |
 //! | `committer`, `batch`, `answer` | the way into the store: inline on a resident store, group commit on a durable one |
-//! | `claims` | what this process takes from a store that it shares |
+//! | `claims`, `ahead` | what this process takes from a store that it shares, and what expires before it begins |
 //! | `queues` | lanes of eligible tasks |
 //! | `pool`, `worker` | the worker threads |
 //! | `loops` | the tasks of foreign event loops |
@@ -24,6 +24,7 @@
 //! | `edge` | clocks, threads, seeds |
 #![forbid(unsafe_code)]
 
+mod ahead;
 mod answer;
 mod batch;
 mod chance;

@@ -163,7 +163,9 @@ fn next(core: &Arc<Core>, home: &Arc<Home>, view: &mut View) -> Option<(Arc<Hand
             return None;
         };
         let Some(entry) = core.handler(task.spec().name) else { continue };
-        let Some(attempt) = begin(home, task, |current| core.running.begin_on_loop(current)) else { continue };
+        let Some(attempt) = begin(home, task, |current| core.running.begin_on_loop(current)) else {
+            continue;
+        };
         if attempt.may_run() {
             return Some((entry, attempt));
         }
@@ -201,7 +203,9 @@ impl Drop for Completion {
     fn drop(&mut self) {
         self.end(Outcome::Failed(Failed {
             kind: "HandlerLost".into(),
-            message: "the handler went away without an outcome (its event loop was closed, or its future dropped)".into(),
+            message:
+                "the handler went away without an outcome (its event loop was closed, or its future dropped)"
+                    .into(),
             backtrace: String::new(),
             permanent: false,
             retry_after: None,

@@ -54,11 +54,7 @@ pub(crate) struct Queues {
 
 impl Queues {
     pub(crate) fn new() -> Self {
-        Self {
-            by_name: RwLock::default(),
-            list: RwLock::new(Arc::new([])),
-            version: AtomicUsize::new(0),
-        }
+        Self { by_name: RwLock::default(), list: RwLock::new(Arc::new([])), version: AtomicUsize::new(0) }
     }
 
     /// The queue with this name, made if need be.

@@ -65,7 +65,9 @@ impl Current {
 
     /// Collects what is due, and returns when to look again.
     fn step(&mut self, monotonic: Duration, on_thread: bool, due: &mut Vec<Due>) -> Option<Duration> {
-        let due_for = |make: fn(Arc<Task>, Fence) -> Due, current: &Self| make(Arc::clone(&current.task), current.fence);
+        let due_for = |make: fn(Arc<Task>, Fence) -> Due, current: &Self| {
+            make(Arc::clone(&current.task), current.fence)
+        };
         if self.called_off.is_none() && !self.task.is_current(self.fence) {
             let remind_at = monotonic + FIRST_REMINDER;
             self.called_off =
@@ -164,14 +166,12 @@ impl Running {
         let seats: Vec<_> = self.seats.lock().clone();
         let on_threads = seats
             .iter()
-            .filter_map(|seat| seat.current.lock().as_mut().and_then(|current| current.step(monotonic, true, due)))
+            .filter_map(|seat| {
+                seat.current.lock().as_mut().and_then(|current| current.step(monotonic, true, due))
+            })
             .min();
-        let on_loops = self
-            .on_loops
-            .lock()
-            .values_mut()
-            .filter_map(|current| current.step(monotonic, false, due))
-            .min();
+        let on_loops =
+            self.on_loops.lock().values_mut().filter_map(|current| current.step(monotonic, false, due)).min();
         [on_threads, on_loops].into_iter().flatten().min()
     }
 
@@ -179,7 +179,8 @@ impl Running {
     pub(crate) fn all(&self) -> Vec<(Arc<Task>, Fence)> {
         let seats: Vec<_> = self.seats.lock().clone();
         let pair = |current: &Current| (Arc::clone(&current.task), current.fence);
-        let mut all: Vec<_> = seats.iter().filter_map(|seat| seat.current.lock().as_ref().map(pair)).collect();
+        let mut all: Vec<_> =
+            seats.iter().filter_map(|seat| seat.current.lock().as_ref().map(pair)).collect();
         all.extend(self.on_loops.lock().values().map(pair));
         all
     }
@@ -205,7 +206,10 @@ impl Running {
         seats
             .iter()
             .filter(|seat| {
-                seat.current.lock().as_ref().is_some_and(|current| current.called_off.is_some_and(|off| off.replaced))
+                seat.current
+                    .lock()
+                    .as_ref()
+                    .is_some_and(|current| current.called_off.is_some_and(|off| off.replaced))
             })
             .count()
     }

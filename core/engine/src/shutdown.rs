@@ -137,7 +137,8 @@ fn finish(core: &Arc<Core>, myself: Option<usize>) {
 /// Calls off whatever runs.
 fn call_off(core: &Arc<Core>) {
     let running = core.running.all();
-    let released = running.iter().map(|(task, fence)| (Arc::clone(task), Operation::Release { fence: *fence }));
+    let released =
+        running.iter().map(|(task, fence)| (Arc::clone(task), Operation::Release { fence: *fence }));
     let verdicts = core.committer.change_all(core, released.collect());
     for ((task, fence), verdict) in running.iter().zip(verdicts) {
         // Those that were given back have been interrupted as that followed. If the store fails, the others must hear
@@ -164,7 +165,8 @@ fn unbegun(core: &Core) -> Vec<(Arc<Task>, Operation)> {
 
 /// Gives back what the committer claimed to the last, and strikes this process off.
 fn give_back_the_rest(core: &Arc<Core>) {
-    let commits = unbegun(core).into_iter().map(|(task, operation)| Commit { task, operation, spawn: Vec::new() });
+    let commits =
+        unbegun(core).into_iter().map(|(task, operation)| Commit { task, operation, spawn: Vec::new() });
     let mut batch = Batch { commits: commits.collect(), ..Batch::default() };
     let now = core.clock.now();
     // If the store fails here, the next process finds this one dead after a lease.

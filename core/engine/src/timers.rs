@@ -75,7 +75,9 @@ impl Timers {
     /// A running attempt has taken too long at this moment of the monotonic clock.
     pub(crate) fn watch(&self, deadline: Duration) {
         let micros = u64::try_from(deadline.as_micros()).unwrap_or(u64::MAX);
-        if self.watch.load(Ordering::Relaxed) > micros && self.watch.fetch_min(micros, Ordering::AcqRel) > micros {
+        if self.watch.load(Ordering::Relaxed) > micros
+            && self.watch.fetch_min(micros, Ordering::AcqRel) > micros
+        {
             self.look_now();
         }
     }
@@ -114,7 +116,8 @@ impl Timers {
             }
             Err(error) => {
                 self.state.lock().running = false;
-                Err(Error::new(Code::StoreFailed, "the system would not start the timer thread").caused_by(error))
+                Err(Error::new(Code::StoreFailed, "the system would not start the timer thread")
+                    .caused_by(error))
             }
         }
     }
@@ -168,6 +171,8 @@ pub(crate) fn step(core: &Arc<Core>, now: Timestamp, monotonic: Duration) -> Dur
     let mut changes = Vec::new();
     let next = core.store.elapse(BATCH, &core.live, &mut changes, now);
     core.follow_all(&mut changes);
+    let expiry = core.ahead.step(core, now);
+    let next = next.map(|next| [next, expiry].into_iter().flatten().min());
     let until_next = match next {
         Ok(Some(next)) => {
             timers.next.fetch_min(next.micros(), Ordering::AcqRel);

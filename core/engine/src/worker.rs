@@ -16,7 +16,8 @@ use taskloom_model::{Operation, Timestamp, next_due};
 use taskloom_store::{Commit, Task};
 use taskloom_sync::Spin;
 
-use crate::core::{Core, fence_of};
+use crate::ahead::came_too_late;
+use crate::core::Core;
 use crate::handler::{Attempt, Handler, HandlerEntry, Home, Outcome};
 use crate::queues::{Route, View};
 use crate::running::{Current, Seat};
@@ -44,7 +45,8 @@ pub(crate) fn live(core: &Arc<Core>, number: usize) {
     let home = Arc::new(Home { core: Arc::clone(core) });
     HERE.set(Some((Arc::clone(&home), number)));
     let seat = core.running.add_seat(number);
-    let mut worker = Worker { number, home, seat, view: View::default(), last: None, ended: None, spin: Spin::new() };
+    let mut worker =
+        Worker { number, home, seat, view: View::default(), last: None, ended: None, spin: Spin::new() };
     core.runtime.attached(&mut || worker.work());
     drop(worker);
     HERE.set(None);
@@ -111,7 +113,11 @@ impl Worker {
                     core.committer.look_again();
                     let ended = self.ended.take();
                     sleeper.sleep(
-                        || !core.queues.is_empty(Route::Blocking) || !core.is_open() || core.pool.has_surplus(),
+                        || {
+                            !core.queues.is_empty(Route::Blocking)
+                                || !core.is_open()
+                                || core.pool.has_surplus()
+                        },
                         |park| {
                             core.runtime.detached(&mut || {
                                 if let Some(ended) = &ended {
@@ -181,27 +187,20 @@ pub(crate) fn begin(home: &Arc<Home>, task: Arc<Task>, note: impl FnOnce(Current
             // It expired, and the timers would say so a moment later.
             let _ = core.change(&task, Operation::Elapse);
         }
-        let commit = Commit { task: Arc::clone(&task), operation: Operation::Claim { owner }, spawn: Vec::new() };
+        let commit =
+            Commit { task: Arc::clone(&task), operation: Operation::Claim { owner }, spawn: Vec::new() };
         core.store.commit(commit, &mut Vec::new(), now).ok()?;
     }
-    let fence = fence_of(&task).filter(|fence| fence.owner == owner)?;
-    if !resident && timed && live_expiry(&task).is_some_and(|expires| expires <= now) {
-        let _ = core.committer.report(core, task, [Operation::Release { fence }, Operation::Elapse], now);
+    if !resident && timed && came_too_late(core, &task, now) {
         return None;
     }
+    let fence = task.begin(owner)?;
     let deadline = task.spec().timeout().map(|timeout| core.clock.monotonic() + timeout);
     note(Current::new(Arc::clone(&task), fence, deadline));
     if let Some(deadline) = deadline {
         core.timers.watch(deadline);
     }
     Some(Attempt { home: Arc::clone(home), task, fence, deadline })
-}
-
-/// When a task expires that was claimed and has not begun, unless an operator has started it over since.
-fn live_expiry(task: &Task) -> Option<Timestamp> {
-    let expires = task.spec().expires()?;
-    let replayed = task.with_row(|row| row.history.as_ref().and_then(|history| history.replayed));
-    replayed.is_none_or(|replayed| expires > replayed).then_some(expires)
 }
 
 /// What a panic said.

@@ -140,7 +140,8 @@ fn an_observer_may_cancel_and_submit() {
     slow.gate.open();
     let echo = register(&engine, "echo", echo);
     let later = Options { eta: Some(When::In(seconds(3600))), ..Options::default() };
-    let (first, victim) = (submit_with(&engine, &echo, later.clone(), ""), submit_with(&engine, &echo, later, ""));
+    let (first, victim) =
+        (submit_with(&engine, &echo, later.clone(), ""), submit_with(&engine, &echo, later, ""));
     let (own, id, follower) = (Arc::downgrade(&engine), victim.id(), Log::default());
     let log = follower.clone();
     first.task().observe(move |_| {

@@ -156,7 +156,7 @@ fn a_graceful_stop_waits_for_the_loop() {
     let handles = [submit(&engine, &entry, "1"), submit(&engine, &entry, "2")];
     let first = take(&engine).remove(0);
     let own = Arc::clone(&engine);
-    let stopping = std::thread::spawn(move || own.stop(Stop::Finish));
+    let stopping = aside(move || own.stop(Stop::Finish));
     until_it_drains(&engine, &entry);
     assert!(!engine.is_stopped());
     first.completion.complete(done("1"));
@@ -187,7 +187,7 @@ fn while_it_drains_a_loop_and_the_threads_feed_each_other() {
     submit(&engine, &entry, "20");
     let mut started = take(&engine);
     let own = Arc::clone(&engine);
-    let stopping = std::thread::spawn(move || own.stop(Stop::Finish));
+    let stopping = aside(move || own.stop(Stop::Finish));
     until_it_drains(&engine, &entry);
     let last = loop {
         let current = started.remove(0);
@@ -229,7 +229,7 @@ fn a_loop_that_went_away_does_not_hold_up_the_end() {
     let entry = register_async(&engine, "async", Options::default());
     let handle = submit(&engine, &entry, "1");
     let own = Arc::clone(&engine);
-    let stopping = std::thread::spawn(move || own.stop(Stop::Finish));
+    let stopping = aside(move || own.stop(Stop::Finish));
     until_it_drains(&engine, &entry);
     engine.set_loop(None);
     in_time("the stop", move || stopping.join().unwrap());

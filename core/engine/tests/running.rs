@@ -120,10 +120,11 @@ fn at_once(retries: u32) -> Options {
 #[test]
 fn a_failure_is_retried_until_it_succeeds() {
     let engine = started(1);
-    let flaky = register_with(&engine, "flaky", at_once(5), |attempt: &Attempt| match attempt.fence().attempt {
-        3 => echo(attempt),
-        n => Outcome::failure("Flaky", format!("attempt {n}")),
-    });
+    let flaky =
+        register_with(&engine, "flaky", at_once(5), |attempt: &Attempt| match attempt.fence().attempt {
+            3 => echo(attempt),
+            n => Outcome::failure("Flaky", format!("attempt {n}")),
+        });
     let handle = submit(&engine, &flaky, "7");
     assert_eq!(result(&handle), "7");
     let pair = |n: u32| ("Flaky".to_owned(), format!("attempt {n}"));
@@ -209,7 +210,8 @@ fn handlers_have_one_name_each() {
     assert!(error.hint_text().unwrap().contains("resize"), "{error}");
     let error = memory(options(1)).handler("any").err().unwrap();
     assert_eq!(error.hint_text(), Some("register a handler first"));
-    let error = engine.register("two words", Options::default(), Handler::Blocking(Box::new(echo))).err().unwrap();
+    let error =
+        engine.register("two words", Options::default(), Handler::Blocking(Box::new(echo))).err().unwrap();
     assert_eq!(error.code(), Code::InvalidOption);
 }
 
@@ -265,21 +267,22 @@ fn what_is_not_built_is_refused() {
 #[test]
 fn attempts_tell_progress_and_keep_checkpoints() {
     let engine = started(1);
-    let entry = register_with(&engine, "steps", at_once(1), |attempt: &Attempt| match attempt.fence().attempt {
-        1 => {
-            attempt.progress(7.0, Some("half".into())).unwrap();
-            attempt.progress(f64::NAN, None).unwrap();
-            attempt.save_checkpoint(Some((*b"[1]").into())).unwrap();
-            Outcome::failure("Again", "")
-        }
-        _ => {
-            assert_eq!(attempt.checkpoint().as_deref(), Some(&b"[1]"[..]));
-            attempt.save_checkpoint(None).unwrap();
-            assert_eq!(attempt.checkpoint(), None);
-            attempt.progress(0.5, None).unwrap();
-            Outcome::Succeeded { result: (*b"1").into(), metadata: Some((*b"{}").into()) }
-        }
-    });
+    let entry =
+        register_with(&engine, "steps", at_once(1), |attempt: &Attempt| match attempt.fence().attempt {
+            1 => {
+                attempt.progress(7.0, Some("half".into())).unwrap();
+                attempt.progress(f64::NAN, None).unwrap();
+                attempt.save_checkpoint(Some((*b"[1]").into())).unwrap();
+                Outcome::failure("Again", "")
+            }
+            _ => {
+                assert_eq!(attempt.checkpoint().as_deref(), Some(&b"[1]"[..]));
+                attempt.save_checkpoint(None).unwrap();
+                assert_eq!(attempt.checkpoint(), None);
+                attempt.progress(0.5, None).unwrap();
+                Outcome::Succeeded { result: (*b"1").into(), metadata: Some((*b"{}").into()) }
+            }
+        });
     let handle = submit(&engine, &entry, "");
     assert_eq!(result(&handle), "1");
     handle.task().with_row(|row| {

@@ -73,7 +73,8 @@ fn a_parent_that_waits_is_not_cut_off_by_a_graceful_stop() {
 #[test]
 fn what_waits_for_its_retry_is_shut_down() {
     let engine = started(1);
-    let retry = Some(RetryPolicy { base: Duration::from_secs(3600), cap: Duration::from_secs(3600), factor: 1.0 });
+    let retry =
+        Some(RetryPolicy { base: Duration::from_secs(3600), cap: Duration::from_secs(3600), factor: 1.0 });
     let options = Options { retries: Some(1), retry, ..Options::default() };
     let bad = register_with(&engine, "bad", options, |_: &Attempt| Outcome::failure("Bad", "once"));
     let handle = submit(&engine, &bad, "");
@@ -101,7 +102,7 @@ fn while_it_drains_only_handlers_submit() {
     submit(&engine, &parent, "");
     inside.wait_for(1);
     let own = Arc::clone(&engine);
-    let stopping = std::thread::spawn(move || own.stop(Stop::Finish));
+    let stopping = aside(move || own.stop(Stop::Finish));
     until_it_drains(&engine, &entry);
     let refused = try_submit(&engine, &entry, Options::default(), "outside").unwrap_err();
     assert_eq!(refused.code(), Code::ShutDown);
@@ -159,7 +160,7 @@ fn a_second_stop_can_be_more_impatient() {
     let handle = submit(&engine, &entry, "");
     begun.wait_for(1);
     let own = Arc::clone(&engine);
-    let patient = std::thread::spawn(move || own.stop(Stop::Finish));
+    let patient = aside(move || own.stop(Stop::Finish));
     until_it_drains(&engine, &entry);
     let own = Arc::clone(&engine);
     in_time("the second stop", move || own.stop(Stop::Within(Duration::ZERO)));
@@ -223,7 +224,7 @@ fn a_handler_may_stop_its_engine_while_somebody_else_does() {
     let handle = submit(&engine, &entry, "1");
     begun.wait_for(1);
     let own = Arc::clone(&engine);
-    let stopping = std::thread::spawn(move || in_time("a graceful stop", move || own.stop(Stop::Finish)));
+    let stopping = aside(move || in_time("a graceful stop", move || own.stop(Stop::Finish)));
     until_it_drains(&engine, &entry);
     gate.open();
     stopping.join().unwrap();

@@ -77,17 +77,18 @@ fn a_failure_waits_for_its_backoff() {
     let timed = Timed::memory(1).started();
     let retry = Some(RetryPolicy { base: seconds(100), factor: 1.0, cap: seconds(100) });
     let options = Options { retries: Some(2), retry, ..Options::default() };
-    let bad = register_with(&timed.engine, "bad", options, |attempt: &Attempt| match attempt.fence().attempt {
-        1 => Outcome::failure("Bad", ""),
-        2 => Outcome::Failed(Failed {
-            kind: "Busy".into(),
-            message: String::new(),
-            backtrace: String::new(),
-            permanent: false,
-            retry_after: Some(seconds(5_000)),
-        }),
-        _ => echo(attempt),
-    });
+    let bad =
+        register_with(&timed.engine, "bad", options, |attempt: &Attempt| match attempt.fence().attempt {
+            1 => Outcome::failure("Bad", ""),
+            2 => Outcome::Failed(Failed {
+                kind: "Busy".into(),
+                message: String::new(),
+                backtrace: String::new(),
+                permanent: false,
+                retry_after: Some(seconds(5_000)),
+            }),
+            _ => echo(attempt),
+        });
     let handle = submit(&timed.engine, &bad, "1");
     eventually("it failed", || handle.state() == State::Retrying);
     let wait = handle.task().with_row(|row| row.eligible.since(Timestamp::from_micros(START)));
@@ -107,8 +108,10 @@ fn a_failure_waits_for_its_backoff() {
 fn a_task_that_nobody_serves_expires() {
     let timed = Timed::memory(1);
     let echo = register(&timed.engine, "echo", echo);
-    let (kept, lost) =
-        (submit_with(&timed.engine, &echo, expiring(9), "1"), submit_with(&timed.engine, &echo, expiring(5), "2"));
+    let (kept, lost) = (
+        submit_with(&timed.engine, &echo, expiring(9), "1"),
+        submit_with(&timed.engine, &echo, expiring(5), "2"),
+    );
     timed.advance(seconds(4));
     assert_state(&lost, State::Queued);
     timed.advance(seconds(1));
@@ -255,7 +258,8 @@ fn an_attempt_that_ends_in_time_leaves_nothing_behind() {
 #[test]
 fn the_thread_watches_the_time_too() {
     let engine = started(1);
-    let slow = gated(&engine, "slow", Options { timeout: Some(Duration::from_millis(1)), ..Options::default() });
+    let slow =
+        gated(&engine, "slow", Options { timeout: Some(Duration::from_millis(1)), ..Options::default() });
     let echo = register(&engine, "echo", echo);
     let soon = Options { eta: Some(When::In(Duration::from_millis(1))), ..Options::default() };
     assert_eq!(result(&submit_with(&engine, &echo, soon, "1")), "1");

@@ -63,7 +63,9 @@ fn a_parent_may_wait_for_a_task_of_another_engine() {
     });
     let handles: Vec<_> = (0..20).map(|_| submit(&here, &entry, "near")).collect();
     assert!(handles.iter().all(|handle| result(handle) == "near"));
-    eventually("the pools have their sizes back", || here.worker_counts().0 == 1 && there.worker_counts().0 == 1);
+    eventually("the pools have their sizes back", || {
+        here.worker_counts().0 == 1 && there.worker_counts().0 == 1
+    });
 }
 
 #[test]

@@ -164,7 +164,7 @@ impl Store for SqliteStore {
             return Ok(());
         }
         let conn = self.writer.lock();
-        let mut writing = Writing::new(&conn, residents, now);
+        let mut writing = Writing::new(&conn, &self.place, residents, now);
         let ((), _shown) = self.transact(&conn, || writing.run(batch))?;
         writing.answer(batch);
         Ok(())
@@ -187,7 +187,7 @@ impl Store for SqliteStore {
             return Ok(next);
         }
         let conn = self.writer.lock();
-        let mut writing = Writing::new(&conn, residents, now);
+        let mut writing = Writing::new(&conn, &self.place, residents, now);
         let (next, _shown) = self.transact(&conn, || writing.elapse(limit))?;
         writing.tell(changes);
         Ok(next)
@@ -319,7 +319,7 @@ impl Store for SqliteStore {
         now: Timestamp,
     ) -> Result<(), Error> {
         let conn = self.writer.lock();
-        let mut writing = Writing::new(&conn, residents, now);
+        let mut writing = Writing::new(&conn, &self.place, residents, now);
         let ((), _shown) = self.transact(&conn, || writing.bury(owner))?;
         writing.tell(changes);
         Ok(())

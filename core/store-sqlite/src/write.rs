@@ -16,7 +16,9 @@
 //!   stays so, and whoever asks for the task gets a new one.
 //!
 //! # Failure
-//! A refusal is a verdict, and leaves no trace in the transaction. A [`Fault`] ends it: the transaction is rolled
+//! A refusal is a verdict, and leaves no trace in the transaction. So does a commit on a row that makes no sense: it
+//! must not hold up the others. (A claim or a time that comes upon such a row fails as a whole. Left out, the row
+//! would be forgotten; it has to be put right by hand.) A [`Fault`] ends it: the transaction is rolled
 //! back by whoever began it, and neither the batch nor any task has been touched.
 
 use std::sync::Arc;
@@ -29,6 +31,7 @@ use taskloom_model::{
 };
 use taskloom_store::{Batch, Change, Commit, Residents, Task};
 
+use crate::failure::Place;
 use crate::rows::{self, Attempt, Fault};
 use crate::{codec, schema};
 
@@ -133,6 +136,7 @@ impl<'c> Statements<'c> {
 /// The inside of a transaction.
 pub(crate) struct Writing<'c> {
     conn: &'c Connection,
+    place: &'c Place,
     residents: &'c dyn Residents,
     now: Timestamp,
     statements: Statements<'c>,
@@ -149,9 +153,15 @@ pub(crate) struct Writing<'c> {
 }
 
 impl<'c> Writing<'c> {
-    pub(crate) fn new(conn: &'c Connection, residents: &'c dyn Residents, now: Timestamp) -> Self {
+    pub(crate) fn new(
+        conn: &'c Connection,
+        place: &'c Place,
+        residents: &'c dyn Residents,
+        now: Timestamp,
+    ) -> Self {
         Self {
             conn,
+            place,
             residents,
             now,
             statements: Statements::default(),
@@ -241,7 +251,7 @@ impl<'c> Writing<'c> {
     /// Makes one change, and inserts what it spawns.
     fn commit(&mut self, commit: &Commit) -> Result<Result<Effects, Error>, Fault> {
         let task = &commit.task;
-        let place = match self.place(task.id()) {
+        let place = match self.known(task.id()) {
             Some(place) => place,
             None => {
                 if commit.spawn.is_empty()
@@ -249,9 +259,11 @@ impl<'c> Writing<'c> {
                 {
                     return Ok(Ok(effects));
                 }
-                match self.read(task)? {
-                    Some(place) => place,
-                    None => {
+                match self.read(task) {
+                    Ok(Some(place)) => place,
+                    Err(Fault::Task(id, damage)) => return Ok(Err(self.place.corrupt(id, damage))),
+                    Err(fault) => return Err(fault),
+                    Ok(None) => {
                         let message = format!("no task has the id {}", task.id());
                         return Ok(Err(Error::new(Code::UnknownTask, message)
                             .hint("a task that ended is forgotten after a while")));
@@ -322,7 +334,7 @@ impl<'c> Writing<'c> {
     }
 
     /// Where a task is that a commit of this batch has touched.
-    fn place(&self, id: TaskId) -> Option<usize> {
+    fn known(&self, id: TaskId) -> Option<usize> {
         self.by_id.find(id.table_hash(), |place| self.touched[*place].id() == id).copied()
     }
 

@@ -256,8 +256,8 @@ fn other_programs_read_while_the_store_works() {
     other.execute_batch("COMMIT").unwrap();
 }
 
-#[test]
-fn a_failed_batch_changes_nothing_and_can_be_handed_in_again() {
+/// `how`: SQLite itself ends the transaction, or leaves that to whoever began it.
+fn a_batch_that_fails(how: &str) {
     let folder = folder();
     let path = folder.path().join("tasks.db");
     let store = open(&path).unwrap();
@@ -269,9 +269,11 @@ fn a_failed_batch_changes_nothing_and_can_be_handed_in_again() {
     let running = batch.claimed.remove(0);
     // Something in the middle of the batch fails: another program has forbidden a value.
     let other = Connection::open(&path).unwrap();
-    let forbid = "CREATE TRIGGER no BEFORE INSERT ON tasks WHEN length(NEW.payload) = 13 \
-                  BEGIN SELECT RAISE(ROLLBACK, 'thirteen is forbidden'); END";
-    other.execute_batch(forbid).unwrap();
+    let forbid = format!(
+        "CREATE TRIGGER no BEFORE INSERT ON tasks WHEN length(NEW.payload) = 13 \
+         BEGIN SELECT RAISE({how}, 'thirteen is forbidden'); END"
+    );
+    other.execute_batch(&forbid).unwrap();
     let unlucky = task(3, vec![0; 13]);
     let before = running.with_row(Row::clone);
     let mut commit = succeed(&running, owner);
@@ -297,6 +299,13 @@ fn a_failed_batch_changes_nothing_and_can_be_handed_in_again() {
     assert!(batch.verdicts[0].is_ok());
     assert_eq!(batch.claimed.len(), 2);
     assert_eq!(running.state(), State::Succeeded);
+}
+
+#[test]
+fn a_failed_batch_changes_nothing_and_can_be_handed_in_again() {
+    for how in ["ROLLBACK", "ABORT"] {
+        a_batch_that_fails(how);
+    }
 }
 
 #[test]
@@ -327,8 +336,9 @@ fn a_damaged_row_is_an_error_that_names_the_task() {
         };
         let read = store.get(job.id(), &Nobody).unwrap_err();
         let mut errors = vec![read, store.list(&Default::default(), &Nobody).unwrap_err()];
-        if !damage.starts_with("priority") && !damage.starts_with("rare") {
-            // A change does not read what was asked for.
+        // A change does not read what was asked for.
+        let errors_in_changes = !damage.starts_with("priority") && !damage.starts_with("rare");
+        if errors_in_changes {
             errors.push(cancel().unwrap_err());
         }
         for error in errors {
@@ -339,8 +349,15 @@ fn a_damaged_row_is_an_error_that_names_the_task() {
                 "{error}"
             );
         }
-        // The store works on.
-        store.insert(&[task(2, vec![])], NOW).unwrap();
+        // The store works on, and a commit of the same batch is not held up.
+        let (other, operation) = (task(2, vec![]), Operation::Cancel { reason: None });
+        store.insert(&[Arc::clone(&other)], NOW).unwrap();
+        let change =
+            |task: &Arc<Task>| Commit { task: Arc::clone(task), operation: operation.clone(), spawn: vec![] };
+        let mut batch = Batch { commits: vec![change(&job), change(&other)], ..Batch::default() };
+        store.write(&mut batch, &Nobody, NOW).unwrap();
+        assert_eq!(batch.verdicts[0].is_err(), errors_in_changes);
+        assert_eq!(other.state(), State::Cancelled);
     }
 }
 

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use parking_lot::{Mutex, MutexGuard};
-use taskloom_model::{Effects, Error, Fence, Operation, Row, Spec, State, TaskId, Timestamp, apply};
+use taskloom_model::{Effects, Error, Fence, Operation, OwnerId, Row, Spec, State, TaskId, Timestamp, apply};
 use taskloom_sync::Latch;
 
 /// What a host language keeps with a task until it runs.
@@ -42,8 +42,17 @@ pub struct Task {
 
 struct Cell {
     row: Row,
+    #[allow(clippy::box_collection, reason = "most tasks have none: one word in each of them instead of three")]
     observers: Option<Box<Vec<Observer>>>,
+    /// The attempt that was begun here last.
+    begun: u32,
     settled: bool,
+}
+
+impl Cell {
+    fn is_ahead(&self, owner: OwnerId) -> bool {
+        self.row.state == State::Running && self.row.owner == Some(owner) && self.row.attempt != self.begun
+    }
 }
 
 impl Task {
@@ -52,7 +61,7 @@ impl Task {
         let ended = row.state.is_terminal();
         let task = Self {
             spec,
-            cell: Mutex::new(Cell { row, observers: None, settled: ended }),
+            cell: Mutex::new(Cell { row, observers: None, begun: 0, settled: ended }),
             latch: Latch::new(),
             host,
         };
@@ -93,6 +102,22 @@ impl Task {
         cell.row.state == State::Running
             && cell.row.attempt == fence.attempt
             && cell.row.owner == Some(fence.owner)
+    }
+
+    /// For those who run tasks that were claimed ahead: whether it is this owner's and has not begun here.
+    pub fn is_ahead(&self, owner: OwnerId) -> bool {
+        self.cell.lock().is_ahead(owner)
+    }
+
+    /// Begins the attempt that the task is in, if it is this owner's and has not begun here. A task that was lost and
+    /// claimed again can be handed to workers twice.
+    pub fn begin(&self, owner: OwnerId) -> Option<Fence> {
+        let mut cell = self.cell.lock();
+        if !cell.is_ahead(owner) {
+            return None;
+        }
+        cell.begun = cell.row.attempt;
+        Some(Fence { owner, attempt: cell.begun })
     }
 
     /// For stores whose rows live here: applies an operation to the row itself.

@@ -11,7 +11,9 @@ fn payloads_go_through_a_handler_unchanged() {
     let records: Vec<Value> = serde_json::from_str(text).unwrap();
     assert!(records.len() > 20);
     let app = App::open("memory:").unwrap();
-    app.task("echo", |value: Value, _: &Context| -> Result<Value, TaskError> { Ok(value) }).register().unwrap();
+    app.task("echo", |value: Value, _: &Context| -> Result<Value, TaskError> { Ok(value) })
+        .register()
+        .unwrap();
     let running = app.start().unwrap();
     for record in &records {
         let json = record["json"].as_str().unwrap();

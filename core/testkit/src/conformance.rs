@@ -82,6 +82,7 @@ macro_rules! conformance {
                 a_report_about_a_task_that_does_not_run_is_refused
                 the_stores_row_decides_and_not_the_callers
                 an_old_copy_does_not_hide_the_running_attempt
+                an_old_copy_does_not_bring_its_attempt_back
                 an_old_copy_takes_nothing_back
                 two_reports_in_one_batch
                 a_cancel_and_a_report_in_one_batch

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use taskloom_model::{
-    Code, Effects, Error, Operation, OwnerId, Row, ScheduleEffects, ScheduleOperation, ScheduleRow, Spec, State,
-    TaskId, Timestamp, apply, next_due,
+    Code, Effects, Error, Operation, OwnerId, Row, ScheduleEffects, ScheduleOperation, ScheduleRow, Spec,
+    State, TaskId, Timestamp, apply, next_due,
 };
 use taskloom_store::{
     Batch, Capability, Change, Claim, Commit, Counts, Filter, Owner, Residents, Store, Task,
@@ -30,6 +30,8 @@ pub struct Disk {
     pub arrived: Log<()>,
     /// How many writes will fail.
     failing: Mutex<usize>,
+    panics: Mutex<bool>,
+    corrupt: Mutex<Option<TaskId>>,
 }
 
 #[derive(Default)]
@@ -54,6 +56,23 @@ impl Disk {
     /// The next writes fail: so many.
     pub fn fail(&self, times: usize) {
         *self.failing.lock() = times;
+    }
+
+    /// The next write panics.
+    pub fn panic_next(&self) {
+        *self.panics.lock() = true;
+    }
+
+    /// Every write that touches this task fails for good.
+    pub fn corrupt(&self, id: TaskId) {
+        *self.corrupt.lock() = Some(id);
+    }
+
+    fn touches_corrupt(&self, batch: &Batch) -> bool {
+        let corrupt = *self.corrupt.lock();
+        let mut inserted = batch.inserts.iter().flat_map(|insert| &insert.tasks);
+        let mut changed = batch.commits.iter().map(|commit| &commit.task);
+        corrupt.is_some_and(|id| inserted.any(|task| task.id() == id) || changed.any(|task| task.id() == id))
     }
 
     pub fn row(&self, id: TaskId) -> Row {
@@ -87,6 +106,7 @@ impl Disk {
     fn begin_write(&self) -> Result<(), Error> {
         self.arrived.add(());
         self.gate.pass();
+        assert!(!std::mem::take(&mut *self.panics.lock()), "the store has a bug");
         let mut failing = self.failing.lock();
         if *failing > 0 {
             *failing -= 1;
@@ -112,7 +132,10 @@ impl Writing<'_> {
         for (place, task) in tasks.iter().enumerate() {
             let taken = self.rows.tasks.contains_key(&task.id());
             if taken || tasks[..place].iter().any(|other| other.id() == task.id()) {
-                return Err(Error::new(Code::DuplicateId, format!("a task with the id {} exists", task.id())));
+                return Err(Error::new(
+                    Code::DuplicateId,
+                    format!("a task with the id {} exists", task.id()),
+                ));
             }
         }
         for task in tasks {
@@ -147,7 +170,8 @@ impl Writing<'_> {
 
     fn claim(&mut self, claim: &Claim) -> Vec<Arc<Task>> {
         let wanted = |spec: &Spec| {
-            claim.names.contains(&spec.name) && (claim.queues.is_empty() || claim.queues.contains(&spec.queue))
+            claim.names.contains(&spec.name)
+                && (claim.queues.is_empty() || claim.queues.contains(&spec.queue))
         };
         let mut ready: Vec<_> = self
             .rows
@@ -198,8 +222,12 @@ impl Store for OnDisk {
 
     fn write(&self, batch: &mut Batch, residents: &dyn Residents, now: Timestamp) -> Result<(), Error> {
         self.0.begin_write()?;
+        if self.0.touches_corrupt(batch) {
+            return Err(Error::new(Code::CorruptRow, "this row makes no sense"));
+        }
         let mut rows = self.0.rows.lock();
-        let size = (batch.inserts.len(), batch.commits.len(), batch.claim.as_ref().map_or(0, |claim| claim.limit));
+        let size =
+            (batch.inserts.len(), batch.commits.len(), batch.claim.as_ref().map_or(0, |claim| claim.limit));
         let mut writing = Writing { rows: &mut rows, residents, now, shown: Vec::new() };
         for insert in &mut batch.inserts {
             insert.verdict = Some(writing.insert(&insert.tasks));

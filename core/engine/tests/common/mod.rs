@@ -3,7 +3,10 @@
 //! Nothing here sleeps. A test waits for a signal, and for at most [`LONG`]: that it failed, not how fast it was, is
 //! what the limit is for.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
-#![allow(clippy::disallowed_methods, reason = "a test is an edge: it starts threads and has a real limit of time")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test is an edge: it starts threads and has a real limit of time"
+)]
 
 pub mod disk;
 
@@ -229,13 +232,18 @@ pub fn failure(handle: &Handle) -> Code {
 
 /// The kinds and messages of all its attempts' errors.
 pub fn errors(handle: &Handle) -> Vec<(String, String)> {
-    handle
-        .task()
-        .with_row(|row| row.errors().iter().map(|error| (error.kind.clone(), error.message.clone())).collect())
+    handle.task().with_row(|row| {
+        row.errors().iter().map(|error| (error.kind.clone(), error.message.clone())).collect()
+    })
 }
 
 pub fn assert_state(handle: &Handle, state: State) {
     assert_eq!(handle.state(), state, "{handle:?}");
+}
+
+/// Runs something beside the test.
+pub fn aside<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> std::thread::JoinHandle<T> {
+    std::thread::spawn(body)
 }
 
 /// Runs what may hang on a thread of its own, and fails if it does.

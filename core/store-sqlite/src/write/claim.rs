@@ -126,7 +126,7 @@ impl Writing<'_> {
             && let Some(stored) = run.next()?
         {
             let (seq, id) = (stored.get(SEQ)?, rows::read_id(stored, SEQ + 1)?);
-            if let Some(place) = self.place(id) {
+            if let Some(place) = self.known(id) {
                 self.touched[place].seq = Some(seq);
                 places.push(place);
                 continue;

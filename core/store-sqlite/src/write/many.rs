@@ -60,7 +60,7 @@ impl Writing<'_> {
 
     /// Reads a task that was found, or finds that the batch has touched it; its place.
     pub(super) fn look_at(&mut self, seq: i64, id: TaskId) -> Result<usize, Fault> {
-        if let Some(place) = self.place(id) {
+        if let Some(place) = self.known(id) {
             self.touched[place].seq = Some(seq);
             return Ok(place);
         }

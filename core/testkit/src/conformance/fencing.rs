@@ -96,6 +96,22 @@ pub fn an_old_copy_does_not_hide_the_running_attempt(harness: &dyn Harness) {
     assert_eq!(old.state(), State::Succeeded);
 }
 
+/// A copy from the time of an earlier attempt does not make its report right, though the same owner runs the task.
+pub fn an_old_copy_does_not_bring_its_attempt_back(harness: &dyn Harness) {
+    let scene = Scene::new(harness);
+    let task = scene.run(Options::default());
+    let reports = reports(&scene, scene.fence(1));
+    let old: Vec<_> = reports.iter().map(|_| scene.copy(task.id())).collect();
+    scene.commit(&task, Operation::Release { fence: scene.fence(1) }).unwrap();
+    scene.start(&task);
+    let before = scene.row(&task);
+    for (report, old) in reports.into_iter().zip(&old) {
+        let name = report.name();
+        assert_eq!(scene.commit(old, report).unwrap_err().code(), Code::LeaseLost, "{name}");
+        assert_eq!(scene.row(&task), before, "{name} was refused and yet changed the row");
+    }
+}
+
 /// What one copy has noted, another copy's report does not undo.
 pub fn an_old_copy_takes_nothing_back(harness: &dyn Harness) {
     let scene = Scene::new(harness);
