@@ -53,7 +53,9 @@ $(VENV_STAMP): requirements-dev.txt requirements-test.txt
 
 # A deleted source file does not make the stamp old; `make -B wheel` builds whatever the stamps say.
 $(WHEEL_STAMP): $(VENV_STAMP) $(WHEEL_SOURCES)
+	rm -rf dist/new
+	$(BIN)/maturin build --quiet --profile $(PROFILE) --interpreter $(BIN)/python --out dist/new
 	rm -f dist/taskloom-*.whl $(STAMPS)/wheel-*
-	$(BIN)/maturin build --quiet --profile $(PROFILE) --interpreter $(BIN)/python --out dist
+	mv dist/new/taskloom-*.whl dist/
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps dist/taskloom-*.whl
 	touch $@

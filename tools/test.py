@@ -325,8 +325,10 @@ def prepare(python: str, directory: Path) -> None:
         subprocess.run([python, "-m", "venv", "--clear", str(directory)], check=True)
         subprocess.run([*pip, "-r", str(requirements)], check=True)
         stamp.write_text(fingerprint)
-    (wheel,) = (ROOT / "dist").glob("taskloom-*.whl")
-    subprocess.run([*pip, "--force-reinstall", "--no-deps", str(wheel)], check=True)
+    wheels = list((ROOT / "dist").glob("taskloom-*.whl"))
+    if len(wheels) != 1:
+        sys.exit(f"there are {len(wheels)} wheels in dist, and there should be one: make -B wheel")
+    subprocess.run([*pip, "--force-reinstall", "--no-deps", str(wheels[0])], check=True)
     print(f"{own} is ready")
 
 

@@ -71,12 +71,13 @@ def _settle(future: asyncio.Future[Any], outcome: Callable[[], Any]) -> None:
         future.set_exception(error)
 
 
-def check_not_on_its_loop(name: str) -> None:
+def check_not_on_its_loop(handle: TaskHandle[Any]) -> None:
     """Refuses a blocking wait on the very loop that must run the handler that is waited for."""
     loop = asyncio._get_running_loop()
     if loop is not None:
         for runner in _runners.get(loop, ()):
-            if runner.runs(name):
+            if runner.runs(handle):
+                name = handle.name
                 raise Misuse(
                     f"result() of {name!r} would wait for ever: it blocks the event loop that must run {name!r}",
                     code="TL1601",
@@ -129,9 +130,9 @@ class Runner:
         """Whether the caller blocks the loop if it waits."""
         return asyncio._get_running_loop() is self._loop
 
-    def runs(self, name: str) -> bool:
-        app = self._app()
-        return app is not None and name in app._async_names
+    def runs(self, handle: TaskHandle[Any]) -> bool:
+        """Whether this loop must run the task."""
+        return self._lane.runs(handle)
 
     def _start(self) -> None:
         for job in self._lane.take():

@@ -368,6 +368,9 @@ class AsyncLane:
     def fileno(self) -> int:
         """What the loop is to watch for reading."""
 
+    def runs(self, handle: TaskHandle[Any]) -> bool:
+        """Whether the loop runs this task."""
+
     def take(self) -> list[Job]:
         """Attempts to start, as many as there are places for."""
 

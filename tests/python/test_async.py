@@ -273,15 +273,17 @@ class TestUsersLoop:
         stopped = threading.Event()
 
         @app.task
-        def work() -> int:
-            app.stop(timeout=LONG)
-            stopped.set()
-            return 1
+        def work() -> None:
+            try:
+                app.stop(timeout=LONG)
+            finally:
+                stopped.set()  # what the handler does from here on counts no more, and it is interrupted
 
         app.start()
-        work.submit()
+        handle = work.submit()
         assert stopped.wait(LONG)
         assert isinstance(refusal(work.submit), taskloom.ShutDown)
+        assert isinstance(refusal(handle.result, timeout=LONG), taskloom.ShutDown)
 
     def test_stop_by_main_and_a_handler_at_once(self, make_app):
         app = make_app("memory:", workers=2)

@@ -134,11 +134,12 @@ impl TaskHandle {
     }
 
     #[pyo3(signature = (timeout = None))]
-    fn result(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
-        if !self.handle.is_done() {
-            self.wait(py, seconds(timeout)?)?;
+    fn result(slf: &Bound<'_, Self>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
+        let own = slf.get();
+        if !own.handle.is_done() {
+            Self::wait(slf, seconds(timeout)?)?;
         }
-        self.value(py)
+        own.value(slf.py())
     }
 
     #[pyo3(signature = (reason = None))]

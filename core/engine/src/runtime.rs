@@ -21,7 +21,11 @@ pub trait Runtime: Send + Sync {
     }
 
     /// An attempt in progress was called off: make its handler stop, if there is a way. Called again, at growing
-    /// intervals, until the handler has ended. Must not block.
+    /// intervals, until the handler has ended.
+    ///
+    /// Must not block: it is called on the threads that keep the engine's time and its lease. No lock of the engine is
+    /// held meanwhile, so the handler can end between the engine's look and this call, and its thread can be in the
+    /// next task: the runtime must compare the fence with what runs, under a lock of its own.
     fn interrupt(&self, task: &Arc<Task>, fence: Fence) {
         let _ = (task, fence);
     }
