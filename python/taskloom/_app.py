@@ -80,14 +80,12 @@ class App(_App):
     3
     """
 
-    _tasks: dict[str, Task[..., Any]]
     _async_names: set[str]
     _own_loop: OwnLoop | None
     _runner: Runner | None
 
     def __new__(cls, url: str = "memory:", **settings: Unpack[Settings]) -> Self:
         self = super().__new__(cls, url, dict(settings))
-        self._tasks = {}
         self._async_names = set()
         self._own_loop = None
         self._runner = None
@@ -188,7 +186,6 @@ class App(_App):
         for attribute in functools.WRAPPER_ASSIGNMENTS:
             if hasattr(function, attribute):
                 setattr(task, attribute, getattr(function, attribute))
-        self._tasks[name] = task
         return task
 
     # ── life ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -299,7 +296,7 @@ class App(_App):
                 code="TL1001",
                 hint=f'app.submit({name!r}, {{"parameter": value}}); options go by keyword',
             )
-        task = self._tasks.get(name)
+        task = self._task(name)
         if task is None:
             return self._submit_by_name(name, _encode_any(dict(arguments), f"arguments for {name!r}"), dict(options))
         args, kwargs = _by_position(task, dict(arguments))

@@ -257,6 +257,9 @@ class _App:
     def _detach_loop(self) -> None:
         """The event loop no longer runs handlers."""
 
+    def _task(self, name: str) -> Task[..., Any] | None:
+        """The task of this name, if it was registered here."""
+
     def _submit_by_name(self, name: str, payload: bytes, options: dict[str, Any] | None) -> TaskHandle[Any]:
         """Submits by name; `payload` is the JSON of the arguments."""
 

@@ -46,7 +46,9 @@ fn main() {
     let per_task = |before: usize, after: usize| (after - before) as f64 / TASKS as f64;
     let allocations = per_task(allocations, ALLOCATIONS.load(Ordering::Relaxed));
     let bytes = per_task(live, LIVE.load(Ordering::Relaxed)) + size_of_val(&handles[0]) as f64;
-    println!("pending task, 100-byte payload: {allocations:.3} allocations, {bytes:.0} bytes (floors: 3, 400)");
+    println!(
+        "pending task, 100-byte payload: {allocations:.3} allocations, {bytes:.0} bytes (floors: 3, 400)"
+    );
     engine.stop(Stop::Within(std::time::Duration::ZERO));
     assert!(allocations <= 3.0, "more than three allocations for each pending task");
     assert!(bytes <= 400.0, "more than 400 bytes for each pending task");

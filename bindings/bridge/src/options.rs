@@ -73,8 +73,7 @@ impl Value {
             Self::Float(seconds) => *seconds,
             other => return Err(other.wrong(name, "a duration (seconds, or a timedelta)")),
         };
-        Duration::try_from_secs_f64(seconds)
-            .map_err(|_| self.wrong(name, "a duration of at least 0 seconds"))
+        Duration::try_from_secs_f64(seconds).map_err(|_| self.wrong(name, "a duration of at least 0 seconds"))
     }
 
     fn when(&self, name: &str) -> Result<When> {
@@ -86,15 +85,34 @@ impl Value {
 }
 
 /// The options of a submit that are available, for messages.
-const AVAILABLE: &[&str] = &[
-    "id", "queue", "priority", "delay", "eta", "expires", "timeout", "retries", "retry", "max_crashes",
-];
+const AVAILABLE: &[&str] =
+    &["id", "queue", "priority", "delay", "eta", "expires", "timeout", "retries", "retry", "max_crashes"];
 
 /// Options that this version knows of and refuses.
 const LATER: &[&str] = &[
-    "deadline", "tags", "unique_key", "unique_for", "on_conflict", "key", "concurrency", "rate", "depends_on",
-    "requires", "agent", "metadata", "correlation_id", "traceparent", "tx", "executor", "version", "namespace", "replace",
-    "on_success", "on_retry", "on_failure", "allow_unknown",
+    "deadline",
+    "tags",
+    "unique_key",
+    "unique_for",
+    "on_conflict",
+    "key",
+    "concurrency",
+    "rate",
+    "depends_on",
+    "requires",
+    "agent",
+    "metadata",
+    "correlation_id",
+    "traceparent",
+    "tx",
+    "executor",
+    "version",
+    "namespace",
+    "replace",
+    "on_success",
+    "on_retry",
+    "on_failure",
+    "allow_unknown",
 ];
 
 /// Settings of an application that this version knows of and refuses.
@@ -137,7 +155,9 @@ pub fn set_option(options: &mut Options, name: &str, value: &Value) -> Result<()
         "delay" => options.eta = Some(When::In(value.span(name)?)),
         "eta" => match value {
             Value::At(_) => options.eta = Some(value.when(name)?),
-            other => return Err(other.wrong(name, "a point in time").hint("for a time from now there is delay")),
+            other => {
+                return Err(other.wrong(name, "a point in time").hint("for a time from now there is delay"));
+            }
         },
         "expires" => options.expires = Some(value.when(name)?),
         "timeout" => options.timeout = Some(value.span(name)?),
@@ -150,7 +170,9 @@ pub fn set_option(options: &mut Options, name: &str, value: &Value) -> Result<()
                 options.retry = Some(RetryPolicy { base, factor: *factor, cap });
             }
             other => {
-                return Err(other.wrong(name, "a Retry(base, factor, cap)").hint("how often it is tried again is retries"));
+                return Err(other
+                    .wrong(name, "a Retry(base, factor, cap)")
+                    .hint("how often it is tried again is retries"));
             }
         },
         other => return Err(unknown("option", other, AVAILABLE, LATER)),
@@ -205,7 +227,11 @@ mod tests {
     fn bad_values_are_named() {
         for (name, value, message) in [
             ("timeout", Value::Float(-1.0), "timeout is -1; it must be a duration of at least 0 seconds"),
-            ("timeout", Value::Float(f64::NAN), "timeout is NaN; it must be a duration of at least 0 seconds"),
+            (
+                "timeout",
+                Value::Float(f64::NAN),
+                "timeout is NaN; it must be a duration of at least 0 seconds",
+            ),
             ("timeout", Value::Text("3s".into()), "timeout is \"3s\"; it must be a duration"),
             ("timeout", Value::Int(0), "timeout is 0: every attempt would time out at once"),
             ("retries", Value::Int(-1), "retries is -1; it must be a whole number from 0"),

@@ -61,6 +61,10 @@ impl NativeApp {
         }
     }
 
+    fn parts<'a>(handlers: &'a [Arc<Parts>], name: &str) -> Option<&'a Arc<Parts>> {
+        handlers.iter().find(|parts| parts.plan.get().name() == name)
+    }
+
     /// Whether nothing is left that could call a handler. Once stopped for good, it never becomes false again.
     fn is_quiet(&self) -> bool {
         self.runtime.is_empty() && self.lanes.lock().iter().all(|lane| lane.strong_count() == 0)
@@ -77,7 +81,8 @@ impl NativeApp {
     #[new]
     #[pyo3(signature = (url, settings))]
     fn new(py: Python<'_>, url: &str, settings: &Bound<'_, PyDict>) -> PyResult<Self> {
-        let settings = settings_from(url, &read_values(py, Some(settings))?).map_err(|error| to_python(py, &error))?;
+        let settings =
+            settings_from(url, &read_values(py, Some(settings))?).map_err(|error| to_python(py, &error))?;
         let runtime = Arc::new(PyRuntime::default());
         let app = Arc::new(App::new(settings, Arc::new(Shared(Arc::clone(&runtime)))));
         Ok(Self {
@@ -126,7 +131,9 @@ impl NativeApp {
     /// Starts the engine's threads.
     fn _start(&self, py: Python<'_>) -> PyResult<()> {
         self.note_use();
-        HangOnUnwind::around(|| py.detach(|| self.app.start())).map(|_| ()).map_err(|error| to_python(py, &error))
+        HangOnUnwind::around(|| py.detach(|| self.app.start()))
+            .map(|_| ())
+            .map_err(|error| to_python(py, &error))
     }
 
     /// Stops; `timeout` is how long what runs may go on, None for as long as it takes.
@@ -208,6 +215,16 @@ impl NativeApp {
         }
     }
 
+    /// The task of this name, if it was registered here.
+    fn _task(slf: &Bound<'_, Self>, name: &str) -> Option<Task> {
+        let py = slf.py();
+        let own = slf.get();
+        let handlers = own.handlers.lock();
+        let parts = Self::parts(&handlers, name)?;
+        let (function, plan) = (parts.function.clone_ref(py), parts.plan.clone_ref(py));
+        Some(Task::new(slf.clone().unbind(), function, plan, name.to_owned()))
+    }
+
     /// Submits by name; `payload` is the JSON of the arguments.
     fn _submit_by_name(
         &self,
@@ -231,11 +248,11 @@ impl NativeApp {
     fn get(&self, py: Python<'_>, id: &str) -> PyResult<Option<TaskHandle>> {
         let id: TaskId = id.parse().map_err(|error| to_python(py, &error))?;
         let engine = self.engine(py)?;
-        let found = HangOnUnwind::around(|| py.detach(|| engine.get(id))).map_err(|error| to_python(py, &error))?;
+        let found =
+            HangOnUnwind::around(|| py.detach(|| engine.get(id))).map_err(|error| to_python(py, &error))?;
         Ok(found.map(|handle| {
-            let name = handle.task().spec().name;
             let handlers = self.handlers.lock();
-            let known = handlers.iter().find(|parts| parts.plan.get().name() == name.as_str());
+            let known = Self::parts(&handlers, handle.task().spec().name.as_str());
             TaskHandle::new(handle, known.map(|parts| parts.plan.clone_ref(py)))
         }))
     }
@@ -244,13 +261,15 @@ impl NativeApp {
     fn _cancel(&self, py: Python<'_>, id: &str, reason: Option<&str>) -> PyResult<bool> {
         let id: TaskId = id.parse().map_err(|error| to_python(py, &error))?;
         let engine = self.engine(py)?;
-        HangOnUnwind::around(|| py.detach(|| engine.cancel(id, reason))).map_err(|error| to_python(py, &error))
+        HangOnUnwind::around(|| py.detach(|| engine.cancel(id, reason)))
+            .map_err(|error| to_python(py, &error))
     }
 
     /// How many tasks are in each state, and how the workers are.
     fn _counts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let engine = self.engine(py)?;
-        let counts = HangOnUnwind::around(|| py.detach(|| engine.counts())).map_err(|error| to_python(py, &error))?;
+        let counts =
+            HangOnUnwind::around(|| py.detach(|| engine.counts())).map_err(|error| to_python(py, &error))?;
         let (threads, away, stuck, late) = engine.worker_counts();
         let all = PyDict::new(py);
         for state in State::ALL {

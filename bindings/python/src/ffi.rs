@@ -22,7 +22,11 @@ mod raw {
 
     // pyo3-ffi declares these as not unwinding, which is what must not be assumed here.
     unsafe extern "C-unwind" {
-        pub(super) fn PyObject_Call(callable: *mut PyObject, args: *mut PyObject, kwargs: *mut PyObject) -> *mut PyObject;
+        pub(super) fn PyObject_Call(
+            callable: *mut PyObject,
+            args: *mut PyObject,
+            kwargs: *mut PyObject,
+        ) -> *mut PyObject;
         pub(super) fn PyErr_WriteUnraisable(object: *mut PyObject);
         pub(super) fn PyThreadState_SetAsyncExc(thread: c_ulong, exception: *mut PyObject) -> c_int;
         pub(super) fn PyThread_get_thread_ident() -> c_ulong;
@@ -58,11 +62,14 @@ pub(crate) fn call<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let kwargs = kwargs.map_or(ptr::null_mut(), Bound::as_ptr);
     // SAFETY: all three are live objects of the right types, and the thread is attached, as `Bound` proves.
-    let result = HangOnUnwind::around(|| unsafe { raw::PyObject_Call(callable.as_ptr(), args.as_ptr(), kwargs) });
+    let result =
+        HangOnUnwind::around(|| unsafe { raw::PyObject_Call(callable.as_ptr(), args.as_ptr(), kwargs) });
     // SAFETY: the call returns a new reference, or null with an exception set.
     let result = unsafe { Bound::from_owned_ptr_or_err(callable.py(), result) };
     // Before CPython 3.12 an exception that was just caught has its traceback beside it, not in it.
-    result.map_err(|error| PyErr::from_value(error.into_value(callable.py()).into_bound(callable.py()).into_any()))
+    result.map_err(|error| {
+        PyErr::from_value(error.into_value(callable.py()).into_bound(callable.py()).into_any())
+    })
 }
 
 /// Reports an exception that has nowhere to go (`sys.unraisablehook`), on a thread that may be torn down meanwhile.

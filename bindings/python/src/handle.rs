@@ -179,7 +179,12 @@ impl TaskHandle {
     }
 
     fn __repr__(&self) -> String {
-        format!("<TaskHandle {} {} {}>", self.handle.task().spec().name, self.handle.id(), self.handle.state())
+        format!(
+            "<TaskHandle {} {} {}>",
+            self.handle.task().spec().name,
+            self.handle.id(),
+            self.handle.state()
+        )
     }
 }
 

@@ -53,9 +53,10 @@ impl BlockingHandler {
         let task = attempt.task();
         // `variables.run(function, *args, **kwargs)`
         let function = parts.function.bind(py).clone();
-        let (args, kwargs) = parts.plan.get().decode_call(py, &task.spec().payload, Some(function), |py| {
-            parts.context.call1(py, (NativeAttempt::new(attempt.clone()),))
-        })?;
+        let (args, kwargs) =
+            parts.plan.get().decode_call(py, &task.spec().payload, Some(function), |py| {
+                parts.context.call1(py, (NativeAttempt::new(attempt.clone()),))
+            })?;
         let running = (task.id(), attempt.fence().attempt);
         match Variables::copy_of(py, task)? {
             Some(own) => {
@@ -64,7 +65,8 @@ impl BlockingHandler {
             }
             None => {
                 let empty = EmptyContext::take(py)?;
-                let value = interruptible(py, running, || ffi::call(empty.run.bind(py), &args, kwargs.as_ref()));
+                let value =
+                    interruptible(py, running, || ffi::call(empty.run.bind(py), &args, kwargs.as_ref()));
                 empty.give_back(py);
                 value
             }
@@ -92,7 +94,8 @@ impl EmptyContext {
         if let Some(empty) = EMPTY.take() {
             return Ok(empty);
         }
-        let class = CLASS.get_or_try_init(py, || py.import("contextvars")?.getattr("Context").map(Bound::unbind))?;
+        let class =
+            CLASS.get_or_try_init(py, || py.import("contextvars")?.getattr("Context").map(Bound::unbind))?;
         let context = class.call0(py)?;
         let run = context.getattr(py, intern!(py, "run"))?;
         Ok(Self { context, run })
@@ -106,7 +109,12 @@ impl EmptyContext {
 }
 
 /// The outcome of a handler that returned.
-pub(crate) fn succeeded(py: Python<'_>, parts: &Parts, attempt: &Attempt, value: &Bound<'_, PyAny>) -> Outcome {
+pub(crate) fn succeeded(
+    py: Python<'_>,
+    parts: &Parts,
+    attempt: &Attempt,
+    value: &Bound<'_, PyAny>,
+) -> Outcome {
     match parts.plan.get().encode_result(py, value) {
         Ok(result) => {
             Variables::forget(attempt.task());
@@ -139,8 +147,8 @@ fn keep(py: Python<'_>, attempt: &Attempt, error: &PyErr) {
 /// exception whose `__str__` raises, say), the type's name must do.
 fn describe(py: Python<'_>, error: &Bound<'_, PyAny>) -> Failed {
     type Described = (String, String, String, bool, Option<f64>);
-    let described: PyResult<Described> =
-        helper_in(py, "taskloom._failures", "describe").and_then(|describe| describe.call1((error,))?.extract());
+    let described: PyResult<Described> = helper_in(py, "taskloom._failures", "describe")
+        .and_then(|describe| describe.call1((error,))?.extract());
     match described {
         Ok((kind, message, backtrace, permanent, retry_after)) => Failed {
             kind,
@@ -150,7 +158,10 @@ fn describe(py: Python<'_>, error: &Bound<'_, PyAny>) -> Failed {
             retry_after: retry_after.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
         },
         Err(_) => Failed {
-            kind: error.get_type().name().map_or_else(|_| "Exception".into(), |name: Bound<'_, PyString>| name.to_string()),
+            kind: error
+                .get_type()
+                .name()
+                .map_or_else(|_| "Exception".into(), |name: Bound<'_, PyString>| name.to_string()),
             message: "(the exception cannot be described)".into(),
             backtrace: String::new(),
             permanent: false,

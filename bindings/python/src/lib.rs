@@ -33,15 +33,15 @@ mod waiting;
 #[pyo3::pymodule]
 mod _native {
     #[pymodule_export]
-    use crate::decode::py_decode_any;
-    #[pymodule_export]
-    use crate::encode::py_encode_any;
-    #[pymodule_export]
     use crate::app::NativeApp;
     #[pymodule_export]
     use crate::context::NativeAttempt;
     #[pymodule_export]
     use crate::context::current_attempt;
+    #[pymodule_export]
+    use crate::decode::py_decode_any;
+    #[pymodule_export]
+    use crate::encode::py_encode_any;
     #[pymodule_export]
     use crate::handle::TaskHandle;
     #[pymodule_export]

@@ -20,8 +20,8 @@
 
 use std::cell::RefCell;
 use std::ffi::c_ulong;
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -49,7 +49,9 @@ struct Slot {
 impl Slot {
     /// Whether the interpreter may end under this thread.
     fn is_safe(&self) -> bool {
-        self.process != std::process::id() || self.asleep.load(Ordering::Relaxed) || self.state.lock().running.is_some()
+        self.process != std::process::id()
+            || self.asleep.load(Ordering::Relaxed)
+            || self.state.lock().running.is_some()
     }
 }
 
@@ -195,7 +197,9 @@ impl Runtime for Shared {
             let (sender, orders) = channel();
             let runtime = Arc::downgrade(&self.0);
             // Without the thread there are no interrupts, and handlers end when they end.
-            let _ = taskloom_engine::spawn_thread("taskloom-interrupter", move || Self::interrupter_life(&runtime, &orders));
+            let _ = taskloom_engine::spawn_thread("taskloom-interrupter", move || {
+                Self::interrupter_life(&runtime, &orders)
+            });
             sender
         });
         // A closed channel means that the thread could not be started.

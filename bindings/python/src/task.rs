@@ -41,18 +41,14 @@ struct Entrance {
 /// contexts would only give the garbage collector work.
 fn variables(py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
     static COPY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let copy = COPY.get_or_try_init(py, || py.import("contextvars")?.getattr("copy_context").map(Bound::unbind))?;
+    let copy =
+        COPY.get_or_try_init(py, || py.import("contextvars")?.getattr("copy_context").map(Bound::unbind))?;
     let now = copy.bind(py).call0()?;
     Ok(if now.len()? > 0 { Some(now.unbind()) } else { None })
 }
 
 impl Task {
-    pub(crate) fn new(
-        app: Py<NativeApp>,
-        function: Py<PyAny>,
-        plan: Py<Plan>,
-        name: String,
-    ) -> Self {
+    pub(crate) fn new(app: Py<NativeApp>, function: Py<PyAny>, plan: Py<Plan>, name: String) -> Self {
         Self { app, function, plan, name, own: Options::default(), bound: Mutex::new(None) }
     }
 
@@ -89,7 +85,11 @@ impl Task {
         payload.map(Vec::into_boxed_slice)
     }
 
-    fn wrap<'py>(&self, py: Python<'py>, handle: taskloom_engine::Handle) -> PyResult<Bound<'py, TaskHandle>> {
+    fn wrap<'py>(
+        &self,
+        py: Python<'py>,
+        handle: taskloom_engine::Handle,
+    ) -> PyResult<Bound<'py, TaskHandle>> {
         let handle = Bound::new(py, TaskHandle::new(handle, Some(self.plan.clone_ref(py))))?;
         // It holds the plan, which its task shows to the collector, and bytes.
         ffi::untrack(&handle);
@@ -133,11 +133,8 @@ impl Task {
         let inside = self.app.get().on_its_loop();
         let submit = || bound.engine.submit(&bound.entry, &bound.admission, payload, host, inside);
         // In memory nothing is waited for; on a file, the disk is.
-        let handle = if bound.engine.is_durable() {
-            HangOnUnwind::around(|| py.detach(submit))
-        } else {
-            submit()
-        };
+        let handle =
+            if bound.engine.is_durable() { HangOnUnwind::around(|| py.detach(submit)) } else { submit() };
         handle.map_err(|error| to_python(py, &error)).and_then(|handle| self.wrap(py, handle))
     }
 
@@ -150,11 +147,13 @@ impl Task {
         }
         let bound = self.bound(py)?;
         let inside = self.app.get().on_its_loop();
-        let submit = || bound.engine.submit_many(&bound.entry, &bound.admission, payloads.into_iter(), inside);
+        let submit =
+            || bound.engine.submit_many(&bound.entry, &bound.admission, payloads.into_iter(), inside);
         let handles =
             if bound.engine.is_durable() { HangOnUnwind::around(|| py.detach(submit)) } else { submit() };
         let handles = handles.map_err(|error| to_python(py, &error))?;
-        let handles = handles.into_iter().map(|handle| self.wrap(py, handle)).collect::<PyResult<Vec<_>>>()?;
+        let handles =
+            handles.into_iter().map(|handle| self.wrap(py, handle)).collect::<PyResult<Vec<_>>>()?;
         PyList::new(py, handles)
     }
 

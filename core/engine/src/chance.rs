@@ -12,26 +12,31 @@ use taskloom_model::{TaskId, Timestamp};
 
 /// The source of ids and jitter of one engine.
 pub(crate) struct Chance {
+    /// Which of this process's engines it belongs to: two may have the same seed.
+    engine: u64,
     seed: u64,
     streams: AtomicU64,
 }
 
 thread_local! {
-    /// The generator, and the seed of the engine that it belongs to.
+    /// The generator, and the number of the engine that it belongs to.
     static RNG: RefCell<Option<(u64, Rng)>> = const { RefCell::new(None) };
 }
 
 impl Chance {
     pub(crate) fn new(seed: u64) -> Self {
-        Self { seed, streams: AtomicU64::new(0) }
+        static ENGINES: AtomicU64 = AtomicU64::new(0);
+        Self { engine: ENGINES.fetch_add(1, Ordering::Relaxed), seed, streams: AtomicU64::new(0) }
     }
 
     fn with<T>(&self, draw: impl FnOnce(&mut Rng) -> T) -> T {
         RNG.with_borrow_mut(|slot| {
-            if !matches!(slot, Some((seed, _)) if *seed == self.seed) {
+            if !matches!(slot, Some((engine, _)) if *engine == self.engine) {
                 let stream = self.streams.fetch_add(1, Ordering::Relaxed);
-                *slot =
-                    Some((self.seed, Rng::with_seed(self.seed ^ stream.wrapping_mul(0xD1B5_4A32_D192_ED03))));
+                *slot = Some((
+                    self.engine,
+                    Rng::with_seed(self.seed ^ stream.wrapping_mul(0xD1B5_4A32_D192_ED03)),
+                ));
             }
             let (_, rng) = slot.as_mut().expect("set above");
             draw(rng)

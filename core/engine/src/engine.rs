@@ -291,7 +291,8 @@ impl Engine {
     /// Whether a task is this engine's, and an event loop runs it.
     pub fn runs_on_loop(&self, handle: &Handle) -> bool {
         let handler = || self.core.handler(handle.task().spec().name);
-        handle.is_of(&self.core) && handler().is_some_and(|entry| matches!(entry.handler(), Handler::Asynchronous(_)))
+        handle.is_of(&self.core)
+            && handler().is_some_and(|entry| matches!(entry.handler(), Handler::Asynchronous(_)))
     }
 
     /// Whether what it accepts outlives the process.

@@ -143,7 +143,10 @@ impl MemoryStore {
         accepted.fetch_sub(count, Ordering::Relaxed);
         Err(Error::new(
             Code::QueueFull,
-            format!("the memory store holds {unfinished} unfinished tasks and takes {}", self.options.capacity),
+            format!(
+                "the memory store holds {unfinished} unfinished tasks and takes {}",
+                self.options.capacity
+            ),
         )
         .hint("submit more slowly, start more workers, or raise the capacity"))
     }

@@ -155,7 +155,10 @@ impl Live {
 
     /// All of them.
     pub fn all(&self) -> Vec<Arc<Task>> {
-        self.0.iter().flat_map(|shard| shard.0.lock().tasks.values().filter_map(Weak::upgrade).collect::<Vec<_>>()).collect()
+        self.0
+            .iter()
+            .flat_map(|shard| shard.0.lock().tasks.values().filter_map(Weak::upgrade).collect::<Vec<_>>())
+            .collect()
     }
 }
 

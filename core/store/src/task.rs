@@ -42,7 +42,10 @@ pub struct Task {
 
 struct Cell {
     row: Row,
-    #[allow(clippy::box_collection, reason = "most tasks have none: one word in each of them instead of three")]
+    #[allow(
+        clippy::box_collection,
+        reason = "most tasks have none: one word in each of them instead of three"
+    )]
     observers: Option<Box<Vec<Observer>>>,
     /// The attempt that was begun here last.
     begun: u32,

@@ -97,7 +97,12 @@ impl App {
         let entry = self.engine.handler(name)?;
         let payloads = inputs.iter().map(|input| encode(name, input)).collect::<Result<Vec<_>>>()?;
         let payloads = payloads.into_iter().map(|payload| (payload, None));
-        Ok(self.engine.submit_many(&entry, entry.admission(), payloads, false)?.into_iter().map(Handle).collect())
+        Ok(self
+            .engine
+            .submit_many(&entry, entry.admission(), payloads, false)?
+            .into_iter()
+            .map(Handle)
+            .collect())
     }
 
     /// Submits a task with options of its own.
@@ -303,7 +308,8 @@ impl Context {
     pub fn load_checkpoint<T: DeserializeOwned>(&self) -> Result<Option<T>> {
         let Some(bytes) = self.attempt.checkpoint() else { return Ok(None) };
         serde_json::from_slice(&bytes).map(Some).map_err(|error| {
-            Error::new(Code::WrongType, format!("the checkpoint is of another type: {error}")).caused_by(error)
+            Error::new(Code::WrongType, format!("the checkpoint is of another type: {error}"))
+                .caused_by(error)
         })
     }
 }

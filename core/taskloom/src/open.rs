@@ -19,22 +19,32 @@ pub use taskloom_store_sqlite::Durability;
 ///
 /// Errors: `InvalidStoreUrl`; those of the store (`NotADatabase`, `NewerSchema`, `StoreFailed`).
 pub fn open_store(url: &str, durability: Durability) -> Result<Box<dyn Store>> {
-    let invalid = |hint: String| Error::new(Code::InvalidStoreUrl, format!("store {url:?} cannot be opened")).hint(hint);
+    let invalid = |hint: String| {
+        Error::new(Code::InvalidStoreUrl, format!("store {url:?} cannot be opened")).hint(hint)
+    };
     let Some((scheme, rest)) = url.split_once(':') else {
         return Err(invalid(format!("name a kind of store: \"memory:\" or \"sqlite:{url}\"")));
     };
     match scheme {
         "memory" if rest.is_empty() => Ok(Box::new(MemoryStore::new(MemoryOptions::default()))),
-        "memory" => Err(Error::new(Code::NotAvailable, format!("a named memory store ({url:?}) is not available in this version"))
-            .hint("use \"memory:\", which is private to its app")),
+        "memory" => Err(Error::new(
+            Code::NotAvailable,
+            format!("a named memory store ({url:?}) is not available in this version"),
+        )
+        .hint("use \"memory:\", which is private to its app")),
         "sqlite" => {
             // `sqlite:tasks.db`, `sqlite:/var/tasks.db`, and as other libraries write them, `sqlite:///tasks.db`
             // (relative) and `sqlite:////var/tasks.db` (absolute).
             let path = rest.strip_prefix("///").unwrap_or(rest);
             if path.is_empty() || path.starts_with(":memory:") {
-                return Err(invalid("name a file, as in \"sqlite:tasks.db\"; in memory it is \"memory:\"".into()));
+                return Err(invalid(
+                    "name a file, as in \"sqlite:tasks.db\"; in memory it is \"memory:\"".into(),
+                ));
             }
-            Ok(Box::new(SqliteStore::open(Path::new(path), SqliteOptions { durability, ..SqliteOptions::default() })?))
+            Ok(Box::new(SqliteStore::open(
+                Path::new(path),
+                SqliteOptions { durability, ..SqliteOptions::default() },
+            )?))
         }
         "postgresql" | "postgres" | "http" | "https" => {
             Err(Error::new(Code::NotAvailable, format!("{scheme} stores are not available in this version"))
