@@ -116,7 +116,9 @@ impl Subject<'_> {
                 }
             }
             Operation::Skip { reason } => {
-                self.move_to(State::Skipped, Rule::Operator)?;
+                // A task that has not begun is skipped in the course of things, one that has ended only by hand.
+                let by = if self.from.is_terminal() { Rule::Operator } else { Rule::Engine };
+                self.move_to(State::Skipped, by)?;
                 self.note(reason);
             }
             Operation::Resolve { result } => {
