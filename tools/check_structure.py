@@ -23,7 +23,7 @@ MAY_USE: dict[str, set[str]] = {
     "taskloom-model": set(),
     "taskloom-sync": set(),
     "taskloom-store": {"taskloom-model", "taskloom-sync"},
-    "taskloom-store-sqlite": {"taskloom-model", "taskloom-store"},
+    "taskloom-store-sqlite": {"taskloom-model", "taskloom-store", "taskloom-sync"},
     "taskloom-engine": {"taskloom-model", "taskloom-store", "taskloom-sync"},
     "taskloom": {"taskloom-engine", "taskloom-model", "taskloom-store", "taskloom-store-sqlite"},
     "taskloom-bridge": {"taskloom", "taskloom-engine", "taskloom-model", "taskloom-store"},

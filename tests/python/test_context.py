@@ -449,7 +449,6 @@ class TestVariables:
         with app:
             assert parent.submit().result(timeout=LONG) == "parent"
 
-    @pytest.mark.xfail(reason="host.rs keeps the context of a task that may be retried and fails for good", strict=True)
     def test_they_are_let_go_with_the_task(self, memory):
         import gc
         import weakref

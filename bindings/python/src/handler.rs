@@ -134,6 +134,10 @@ pub(crate) fn succeeded(
 pub(crate) fn failed(py: Python<'_>, attempt: &Attempt, error: PyErr) -> Outcome {
     let failure = describe(py, error.value(py).as_any());
     keep(py, attempt, &error);
+    let task = attempt.task();
+    if failure.permanent || task.with_row(|row| row.failures) >= task.spec().retries {
+        Variables::forget(task);
+    }
     Outcome::Failed(failure)
 }
 

@@ -97,6 +97,22 @@ struct SlotState {
 
 thread_local! {
     static SLOT: RefCell<Option<Arc<Slot>>> = const { RefCell::new(None) };
+    static LAST: RefCell<Option<Last>> = const { RefCell::new(None) };
+}
+
+/// The last thing that a worker thread does, when it has let go of the engine: if it was the last to hold it, the
+/// handlers went with it, and pyo3 drops Python objects only while attached.
+struct Last(Arc<Slot>);
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        if !LEAVING.load(Ordering::Relaxed) {
+            self.0.asleep.store(false, Ordering::Relaxed);
+            // Attaching drops what waits for that. If the interpreter is gone, so is what waits.
+            let _ = HangOnUnwind::around(|| Python::try_attach(|_| ()));
+        }
+        ALL.lock().retain(|other| !Arc::ptr_eq(other, &self.0));
+    }
 }
 
 /// The Python side of an application's worker threads.
@@ -168,8 +184,9 @@ impl Runtime for Shared {
                 life();
             });
         });
+        slot.asleep.store(true, Ordering::Relaxed);
         SLOT.set(None);
-        ALL.lock().retain(|other| !Arc::ptr_eq(other, &slot));
+        LAST.set(Some(Last(Arc::clone(&slot))));
         self.0.slots.lock().retain(|other| !Arc::ptr_eq(other, &slot));
     }
 

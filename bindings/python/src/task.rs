@@ -1,6 +1,6 @@
 //! `Task`: a registered function, and ways to call and submit it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -32,7 +32,8 @@ pub(crate) struct Task {
 
 /// The way into the engine of the moment.
 struct Entrance {
-    engine: Arc<Engine>,
+    /// Weak, so that a stopped engine closes its store.
+    engine: Weak<Engine>,
     entry: Arc<HandlerEntry>,
     admission: Admission,
 }
@@ -53,21 +54,22 @@ impl Task {
     }
 
     /// The engine, opened if need be, with our options made ready for it.
-    fn bound(&self, py: Python<'_>) -> PyResult<Arc<Entrance>> {
+    fn bound(&self, py: Python<'_>) -> PyResult<(Arc<Engine>, Arc<Entrance>)> {
         if let Some(bound) = self.bound.lock().as_ref()
-            && !bound.engine.is_stopped()
+            && let Some(engine) = bound.engine.upgrade()
+            && !engine.is_stopped()
         {
-            return Ok(Arc::clone(bound));
+            return Ok((engine, Arc::clone(bound)));
         }
         let engine = self.app.get().engine(py)?;
         let make = || {
             let entry = engine.handler(&self.name)?;
             let admission = engine.admission(&self.own.over(entry.options()))?;
-            Ok(Arc::new(Entrance { engine: Arc::clone(&engine), entry, admission }))
+            Ok(Arc::new(Entrance { engine: Arc::downgrade(&engine), entry, admission }))
         };
         let bound = make().map_err(|error| to_python(py, &error))?;
         *self.bound.lock() = Some(Arc::clone(&bound));
-        Ok(bound)
+        Ok((engine, bound))
     }
 
     /// The payload of one item of `submit_many`: a tuple is positional, a dict keyword arguments, anything else the
@@ -129,12 +131,11 @@ impl Task {
     ) -> PyResult<Bound<'py, TaskHandle>> {
         let payload = self.plan.get().encode_call(py, args, kwargs)?.into_boxed_slice();
         let host = Variables::boxed(variables(py)?);
-        let bound = self.bound(py)?;
+        let (engine, bound) = self.bound(py)?;
         let inside = self.app.get().on_its_loop();
-        let submit = || bound.engine.submit(&bound.entry, &bound.admission, payload, host, inside);
+        let submit = || engine.submit(&bound.entry, &bound.admission, payload, host, inside);
         // In memory nothing is waited for; on a file, the disk is.
-        let handle =
-            if bound.engine.is_durable() { HangOnUnwind::around(|| py.detach(submit)) } else { submit() };
+        let handle = if engine.is_durable() { HangOnUnwind::around(|| py.detach(submit)) } else { submit() };
         handle.map_err(|error| to_python(py, &error)).and_then(|handle| self.wrap(py, handle))
     }
 
@@ -145,12 +146,10 @@ impl Task {
             let host = Variables::boxed(context.as_ref().map(|context| context.clone_ref(py)));
             payloads.push((self.encode_item(&item?)?, host));
         }
-        let bound = self.bound(py)?;
+        let (engine, bound) = self.bound(py)?;
         let inside = self.app.get().on_its_loop();
-        let submit =
-            || bound.engine.submit_many(&bound.entry, &bound.admission, payloads.into_iter(), inside);
-        let handles =
-            if bound.engine.is_durable() { HangOnUnwind::around(|| py.detach(submit)) } else { submit() };
+        let submit = || engine.submit_many(&bound.entry, &bound.admission, payloads.into_iter(), inside);
+        let handles = if engine.is_durable() { HangOnUnwind::around(|| py.detach(submit)) } else { submit() };
         let handles = handles.map_err(|error| to_python(py, &error))?;
         let handles =
             handles.into_iter().map(|handle| self.wrap(py, handle)).collect::<PyResult<Vec<_>>>()?;
@@ -164,8 +163,8 @@ impl Task {
         kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<PyAny>> {
         let (py, own) = (slf.py(), slf.get());
-        let bound = own.bound(py)?;
-        if !bound.engine.is_durable() {
+        let (engine, bound) = own.bound(py)?;
+        if !engine.is_durable() {
             let handle = own.submit(py, args, kwargs)?;
             let handle = handle.into_any().unbind();
             return Ok(Ready::new(Ok(handle)).into_pyobject(py)?.into_any().unbind());
@@ -184,7 +183,7 @@ impl Task {
         });
         let inside = own.app.get().on_its_loop();
         let payloads = std::iter::once((payload, host));
-        let submit = || bound.engine.submit_then(&bound.entry, &bound.admission, payloads, inside, reply);
+        let submit = || engine.submit_then(&bound.entry, &bound.admission, payloads, inside, reply);
         let handles = submit().map_err(|error| to_python(py, &error))?;
         let handle = handles.into_iter().next().map(|handle| own.wrap(py, handle)).transpose()?;
         *pending.get().handle.lock() = handle.map(Bound::unbind);

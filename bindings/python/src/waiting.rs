@@ -9,6 +9,7 @@ use parking_lot::{Condvar, Mutex};
 use pyo3::prelude::*;
 use taskloom_engine::Handle;
 
+use crate::errors::to_python;
 use crate::ffi;
 use crate::handle::{TaskHandle, seconds, wait_for};
 
@@ -64,13 +65,17 @@ impl Waiter {
     }
 
     /// Has `index` come when the task has ended.
-    fn add(&self, handle: &Bound<'_, TaskHandle>, index: usize) {
+    fn add(&self, handle: &Bound<'_, TaskHandle>, index: usize) -> PyResult<()> {
+        if !handle.get().handle().is_done() {
+            handle.get().handle().check_process().map_err(|error| to_python(handle.py(), &error))?;
+        }
         let arrived = Arc::clone(&self.arrived);
         self.pending.lock().push_back(handle.get().handle().clone());
         handle.get().handle().task().observe(move |_| {
             arrived.indexes.lock().push_back(index);
             arrived.more.notify_one();
         });
+        Ok(())
     }
 
     /// The next index; None if none comes in time.

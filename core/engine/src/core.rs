@@ -46,7 +46,7 @@ const STOPPED: u8 = 2;
 
 /// The shared heart of an engine.
 pub(crate) struct Core {
-    pub(crate) store: Box<dyn Store>,
+    pub(crate) store: Arc<dyn Store>,
     pub(crate) capability: Capability,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) runtime: Arc<dyn Runtime>,
@@ -103,7 +103,7 @@ impl Core {
             stopping: Stopping::default(),
             ahead: Ahead::default(),
             live: Live::default(),
-            store: parts.store,
+            store: parts.store.into(),
             progress: Mutex::default(),
             handlers: RwLock::default(),
             owner: AtomicU64::new(parts.owner.get()),
@@ -415,6 +415,15 @@ pub(crate) fn fence_of(task: &Task) -> Option<Fence> {
         (State::Running, Some(owner)) => Some(Fence { owner, attempt: row.attempt }),
         _ => None,
     })
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        if self.generation != fork_generation() {
+            // The store's files and locks are the parent's. To close them here could take them from it.
+            std::mem::forget(Arc::clone(&self.store));
+        }
+    }
 }
 
 /// Who runs a handler's tasks.

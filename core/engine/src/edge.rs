@@ -6,11 +6,13 @@
 
 use std::io;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
-use taskloom_model::Timestamp;
+use taskloom_model::{Code, Error, Timestamp};
+use taskloom_sync::fork_generation;
 
 /// Where the engine takes its time from.
 pub trait Clock: Send + Sync {
@@ -46,14 +48,50 @@ pub(crate) fn deadline_in(span: Duration) -> Option<Instant> {
 /// the like recurse in handlers too. Memory is taken only as far as it is used.
 const STACK: usize = 8 << 20;
 
-/// Starts a named thread.
-pub(crate) fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name(name).stack_size(STACK).spawn(body)
+/// Engine threads that run in this process, or ran in the one that it was forked from when that happened.
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+/// The generation of forks in which a thread was last started.
+static STARTED_IN: AtomicU32 = AtomicU32::new(0);
+
+/// Refuses to go on in a process that was forked from one while engine threads ran there.
+///
+/// Those threads are not here, but what they slept on is: the table in which parking_lot keeps sleeping threads still
+/// lists them, in memory that the next thread's stack will use. Nothing that sleeps or wakes can be trusted in such a
+/// process, a new engine no more than the old one.
+pub(crate) fn check_not_forked_from_threads() -> Result<(), Error> {
+    if THREADS.load(Ordering::Relaxed) == 0 || STARTED_IN.load(Ordering::Relaxed) == fork_generation() {
+        return Ok(());
+    }
+    Err(Error::new(Code::Forked, "this process was forked from one in which a Taskloom engine ran")
+        .hint("fork before an app is started, or start the child as a process of its own (spawn)"))
 }
 
-/// Starts a named thread for a binding, which must see to its end itself.
+/// Starts a named thread of an engine.
+pub(crate) fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    struct Counted;
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            THREADS.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+    STARTED_IN.store(fork_generation(), Ordering::Relaxed);
+    THREADS.fetch_add(1, Ordering::Relaxed);
+    let counted = Counted;
+    start(name, move || {
+        let _counted = counted;
+        body();
+    })
+}
+
+/// Starts a named thread for a binding, which must see to its end itself. It must not sleep on anything of
+/// parking_lot's for longer than an engine lives.
 pub fn spawn_thread(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    spawn(name.to_owned(), body).map(drop)
+    start(name.to_owned(), body).map(drop)
+}
+
+fn start(name: String, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name).stack_size(STACK).spawn(body)
 }
 
 /// Waits for a thread to end, if there is one and it is not the caller's own.

@@ -56,6 +56,7 @@ impl Engine {
     /// An engine over a store. It starts no thread before [`Engine::start`], or, on a durable store, before the first
     /// submit.
     pub fn new(store: Box<dyn Store>, options: EngineOptions) -> Result<Self> {
+        edge::check_not_forked_from_threads()?;
         let owner = store.join(&edge::process_name(), options.clock.now())?;
         let core = Arc::new(Core::new(Parts {
             store,
@@ -303,6 +304,11 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
+        if self.core.check_process().is_err() {
+            // A forked child: to close the store would wait for locks that threads of the parent held at the fork, and
+            // could disturb the parent's files.
+            std::mem::forget(Arc::clone(&self.core));
+        }
         self.stop(Stop::Within(Duration::ZERO));
     }
 }

@@ -65,6 +65,8 @@ impl Handle {
         }
         if timeout.is_none() {
             self.check_waitable()?;
+        } else {
+            self.check_process()?;
         }
         let spun = SPIN.with_borrow_mut(|spin| spin.is_worth_it() && spin.until(|| self.task.is_settled()));
         if spun {
@@ -88,6 +90,11 @@ impl Handle {
             Some((home, number)) => home.core.pool.lend(&home.core, number, Some(&self.task), wait),
             None => wait(),
         }
+    }
+
+    /// Refuses whatever is asked of an engine in the process that this one was forked from.
+    pub fn check_process(&self) -> Result<()> {
+        self.core.upgrade().map_or(Ok(()), |core| core.check_process())
     }
 
     /// Refuses a wait that would have no end: for a task of a memory store whose engine was not started, or of an

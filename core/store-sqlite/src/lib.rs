@@ -7,6 +7,7 @@
 
 mod codec;
 mod failure;
+mod forks;
 mod open;
 mod rows;
 mod schema;

@@ -29,6 +29,7 @@ use taskloom_model::{
 use taskloom_store::{Batch, Capability, Change, Counts, Filter, Owner, Residents, Store, Task};
 
 use crate::failure::Place;
+use crate::forks::{self, OpenHere};
 use crate::rows::{self, Fault};
 use crate::write::{Writing, is_anything_ready};
 use crate::{open, schema};
@@ -67,12 +68,14 @@ pub struct SqliteStore {
     writer: Mutex<Connection>,
     reader: Mutex<Connection>,
     shown: Mutex<()>,
+    /// After the connections, which it outlives.
+    _open_here: OpenHere,
 }
 
 impl SqliteStore {
     /// Opens a file, and makes it if there is none.
     ///
-    /// Fails with `StoreFailed` if the file cannot be opened or made, `NotADatabase` if it is not Taskloom's, and
+    /// Fails with `Forked` if the file was open in the process that this one was forked from, `StoreFailed` if it cannot be opened or made, `NotADatabase` if it is not Taskloom's, and
     /// `NewerSchema` if a newer version made it.
     pub fn open(path: &Path, options: SqliteOptions) -> Result<Self, Error> {
         // An absolute path never looks like one of SQLite's `file:` URIs, and outlives a change of directory.
@@ -81,9 +84,11 @@ impl SqliteStore {
                 .hint("name a file")
         })?;
         let place = Place { path: path.into(), busy_timeout: options.busy_timeout };
+        forks::check(&place.path)?;
         let writer = Mutex::new(open::writer(&place, options)?);
         let reader = Mutex::new(open::reader(&place)?);
-        Ok(Self { place, writer, reader, shown: Mutex::new(()) })
+        let open_here = forks::note(&place.path);
+        Ok(Self { place, writer, reader, shown: Mutex::new(()), _open_here: open_here })
     }
 
     /// The file.
