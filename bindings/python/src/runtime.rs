@@ -61,19 +61,18 @@ static ALL: Mutex<Vec<Arc<Slot>>> = Mutex::new(Vec::new());
 /// Whether the interpreter is about to end.
 static LEAVING: AtomicBool = AtomicBool::new(false);
 
-/// How long the end of the interpreter is held up at most.
-const LONGEST: Duration = Duration::from_secs(2);
-
 /// Makes the interpreter's end safe for worker threads, and them for it. See the module's essay.
 #[pyfunction]
 #[pyo3(name = "_leaving")]
 pub(crate) fn leave_python(py: Python<'_>) {
-    const STEP: Duration = Duration::from_millis(1);
     LEAVING.store(true, Ordering::Relaxed);
-    let mut waited = Duration::ZERO;
-    while waited < LONGEST && !ALL.lock().iter().all(|slot| slot.is_safe()) {
-        py.detach(|| std::thread::park_timeout(STEP));
-        waited += STEP;
+    // Two seconds at most, or little more: handlers that do not end take turns with us at the GIL.
+    let pauses = [1, 2, 4, 8, 15, 30].into_iter().chain(std::iter::repeat_n(50, 40));
+    for pause in pauses.map(Duration::from_millis) {
+        if ALL.lock().iter().all(|slot| slot.is_safe()) {
+            return;
+        }
+        py.detach(|| std::thread::park_timeout(pause));
     }
 }
 
@@ -136,12 +135,12 @@ impl PyRuntime {
 
     fn interrupt_now(slots: &[Arc<Slot>], lane: Option<Arc<Lane>>, running: Running) {
         Python::attach(|py| {
+            // Before any lock is taken: the first time, this imports, and others may run meanwhile, who want the locks.
+            let Ok(class) = interrupt_class(py) else { return };
             for slot in slots {
                 let mut state = slot.state.lock();
                 if state.running == Some(running) {
-                    if let Ok(class) = interrupt_class(py) {
-                        state.armed |= ffi::raise_in(py, slot.thread, class);
-                    }
+                    state.armed |= ffi::raise_in(py, slot.thread, class);
                     return;
                 }
             }
@@ -179,8 +178,9 @@ impl Runtime for Shared {
         SLOT.set(Some(Arc::clone(&slot)));
         HangOnUnwind::around(|| {
             Python::attach(|py| {
-                slot.asleep.store(false, Ordering::Relaxed);
+                // Asleep it stays, if it is to stay.
                 stay_if_leaving(py);
+                slot.asleep.store(false, Ordering::Relaxed);
                 life();
             });
         });
