@@ -228,8 +228,11 @@ class OwnLoop:
     def _finish(self) -> None:
         """What still runs is cancelled, and gets a moment to clean up."""
         left = asyncio.all_tasks(self._loop)
-        for task in left:
+        # Each is cancelled once: a second time would end its cleaning up.
+        for task in left - _cancelled:
             task.cancel()
+        if self.runner is not None:
+            self.runner._tasks.clear()
         if left:
             self._loop.run_until_complete(asyncio.wait(left, timeout=_CLEAN_UP))
         for task in left:
