@@ -162,6 +162,54 @@ begin(nap, nap)
     assert ends(program, body, "memory:") == ""
 
 
+@pytest.mark.parametrize(
+    "where",
+    ["load.submit(Arriving(1))", "make.submit()", "fail.submit()"],
+    ids=["as an argument is loaded", "as a result is written", "as an exception is described"],
+)
+def test_with_users_code_running_around_a_handler(program, store, where):
+    """The worker is in the user's Python, but not in a handler."""
+    body = f"""
+import dataclasses
+def stay():
+    running.set()
+    while True:
+        try:
+            lock.acquire()
+        except BaseException:
+            pass
+@dataclasses.dataclass
+class Arriving:
+    x: int
+    def __post_init__(self):
+        if threading.current_thread() is not threading.main_thread():
+            stay()
+@dataclasses.dataclass
+class Leaving:
+    x: int = 0
+    def __getattribute__(self, name):
+        if name == "x":
+            stay()
+        return super().__getattribute__(name)
+class Raised(Exception):
+    def __str__(self):
+        stay()
+@app.task
+def load(x: Arriving):
+    pass
+@app.task
+def make() -> Leaving:
+    return Leaving()
+@app.task
+def fail():
+    raise Raised()
+app.start()
+{where}
+assert running.wait(15)
+"""
+    assert ends(program, body, store) == ""
+
+
 def test_with_handles_never_awaited(program, store):
     assert ends(program, "app.start()\nhandles = [quick.submit(x) for x in range(100)]", store) == ""
 

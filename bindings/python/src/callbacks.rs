@@ -26,10 +26,7 @@ pub(crate) fn call_soon(function: Py<PyAny>, argument: Py<PyAny>) {
             for (function, argument) in receiver {
                 HangOnUnwind::around(|| {
                     Python::attach(|py| {
-                        let called = (argument,)
-                            .into_pyobject(py)
-                            .and_then(|args| ffi::call(function.bind(py), &args, None));
-                        if let Err(error) = called {
+                        if let Err(error) = ffi::call_with(function.bind(py), (argument,)) {
                             ffi::report(py, error, Some(function.bind(py)));
                         }
                         drop(function);

@@ -5,6 +5,8 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 
+use crate::ffi;
+
 /// The bits of [`Typed::bits`]; `python/taskloom/_signature.py` has the same.
 pub(crate) const INT: u8 = 1;
 pub(crate) const FLOAT: u8 = 1 << 1;
@@ -67,7 +69,7 @@ impl Typed {
 
     /// The object that the handler is given for this JSON.
     pub(crate) fn load<'py>(&self, py: Python<'py>, json: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-        self.load.bind(py).call1((PyBytes::new(py, json),))
+        ffi::call_with(self.load.bind(py), (PyBytes::new(py, json),))
     }
 }
 

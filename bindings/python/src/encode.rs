@@ -19,6 +19,7 @@ mod refusal;
 
 use crate::check::{self, Check, Typed};
 use crate::errors::{helper, reason, shorten};
+use crate::ffi;
 use crate::scan::plain_prefix;
 use refusal::{Kind, mismatch, too_large};
 pub(crate) use refusal::{Refusal, Step, Subject, Written, described};
@@ -193,7 +194,7 @@ impl<'py> Encoder<'_, 'py> {
         }
         static DUMP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let dump = DUMP.get_or_try_init(self.py, || Ok(helper(self.py, "dump")?.unbind()));
-        match dump.and_then(|dump| dump.bind(self.py).call1((value,))) {
+        match dump.and_then(|dump| ffi::call_with(dump.bind(self.py), (value,))) {
             // What comes back is made of built-in types, so it does not come here again.
             Ok(dumped) => self.value(&dumped, depth),
             Err(error) => {
@@ -269,7 +270,9 @@ impl<'py> Encoder<'_, 'py> {
                 "use str(key), or annotate it, for instance as dict[int, str]",
             ));
         }
-        match helper(self.py, "dump_key").and_then(|dump| Ok(dump.call1((key,))?.cast_into::<PyString>()?)) {
+        match helper(self.py, "dump_key")
+            .and_then(|dump| Ok(ffi::call_with(&dump, (key,))?.cast_into::<PyString>()?))
+        {
             Ok(text) => self.text(&text),
             Err(error) => {
                 let (text, cause) =

@@ -6,7 +6,9 @@
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyModule};
+use pyo3::types::{PyDict, PyModule, PyTuple};
+
+use crate::ffi;
 use taskloom_model::Error;
 
 static ERRORS: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
@@ -27,7 +29,7 @@ pub(crate) fn raise(py: Python<'_>, class: &str, code: &str, message: String, hi
         let fields = PyDict::new(py);
         fields.set_item("code", code)?;
         fields.set_item("hint", hint)?;
-        Ok(PyErr::from_value(class.call((message,), Some(&fields))?))
+        Ok(PyErr::from_value(ffi::call(&class, &PyTuple::new(py, [message])?, Some(&fields))?))
     };
     build().unwrap_or_else(|error| error)
 }
@@ -40,14 +42,15 @@ pub(crate) fn helper<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, Py
 /// The `repr` of a value, short enough for a message.
 pub(crate) fn shorten(value: &Bound<'_, PyAny>) -> String {
     helper(value.py(), "shorten")
-        .and_then(|shorten| shorten.call1((value,))?.extract())
+        .and_then(|shorten| ffi::call_with(&shorten, (value,))?.extract())
         .unwrap_or_else(|_| String::from("<a value without a repr>"))
 }
 
 /// The nearest of some names, as the end of a message: `; did you mean "width"?`, or nothing.
 pub(crate) fn suggest(py: Python<'_>, wanted: &str, names: &[&str]) -> Option<String> {
-    let nearest: Option<String> =
-        helper(py, "nearest").and_then(|nearest| nearest.call1((wanted, names))?.extract()).ok()?;
+    let nearest: Option<String> = helper(py, "nearest")
+        .and_then(|nearest| ffi::call_with(&nearest, (wanted, names))?.extract())
+        .ok()?;
     nearest.map(|name| format!("did you mean \"{name}\"?"))
 }
 

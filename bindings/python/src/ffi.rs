@@ -15,19 +15,41 @@ use pyo3::ffi::PyObject;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
+/// CPython's own functions, as functions that may unwind.
+///
+/// pyo3-ffi declares the same symbols as not unwinding. Declaring them again does not help: where both declarations
+/// meet in one module of LLVM (link-time optimization, one codegen unit) they are merged, and the promise of the one
+/// holds for the other. So they are reached through pointers that are read as volatile, which the optimizer cannot
+/// see through.
 mod raw {
     use std::ffi::{c_int, c_ulong};
+    use std::ptr;
 
     use pyo3::ffi::PyObject;
 
-    // pyo3-ffi declares these as not unwinding, which is what must not be assumed here.
-    unsafe extern "C-unwind" {
-        pub(super) fn PyObject_Call(
-            callable: *mut PyObject,
-            args: *mut PyObject,
-            kwargs: *mut PyObject,
-        ) -> *mut PyObject;
-        pub(super) fn PyErr_WriteUnraisable(object: *mut PyObject);
+    type Call = unsafe extern "C" fn(*mut PyObject, *mut PyObject, *mut PyObject) -> *mut PyObject;
+    type UnwindingCall =
+        unsafe extern "C-unwind" fn(*mut PyObject, *mut PyObject, *mut PyObject) -> *mut PyObject;
+    type Report = unsafe extern "C" fn(*mut PyObject);
+    type UnwindingReport = unsafe extern "C-unwind" fn(*mut PyObject);
+
+    static CALL: Call = pyo3::ffi::PyObject_Call;
+    static REPORT: Report = pyo3::ffi::PyErr_WriteUnraisable;
+
+    /// `PyObject_Call`.
+    pub(super) fn call() -> UnwindingCall {
+        // SAFETY: reading a static that is never written is always sound; and the two types differ only in that the
+        // second says that a call may unwind, which any function of C may be called as.
+        unsafe { std::mem::transmute::<Call, UnwindingCall>(ptr::read_volatile(&raw const CALL)) }
+    }
+
+    /// `PyErr_WriteUnraisable`.
+    pub(super) fn report() -> UnwindingReport {
+        // SAFETY: as in `call`.
+        unsafe { std::mem::transmute::<Report, UnwindingReport>(ptr::read_volatile(&raw const REPORT)) }
+    }
+
+    unsafe extern "C" {
         pub(super) fn PyThreadState_SetAsyncExc(thread: c_ulong, exception: *mut PyObject) -> c_int;
         pub(super) fn PyThread_get_thread_ident() -> c_ulong;
     }
@@ -62,8 +84,7 @@ pub(crate) fn call<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let kwargs = kwargs.map_or(ptr::null_mut(), Bound::as_ptr);
     // SAFETY: all three are live objects of the right types, and the thread is attached, as `Bound` proves.
-    let result =
-        HangOnUnwind::around(|| unsafe { raw::PyObject_Call(callable.as_ptr(), args.as_ptr(), kwargs) });
+    let result = HangOnUnwind::around(|| unsafe { raw::call()(callable.as_ptr(), args.as_ptr(), kwargs) });
     // SAFETY: the call returns a new reference, or null with an exception set.
     let result = unsafe { Bound::from_owned_ptr_or_err(callable.py(), result) };
     // Before CPython 3.12 an exception that was just caught has its traceback beside it, not in it.
@@ -72,12 +93,20 @@ pub(crate) fn call<'py>(
     })
 }
 
+/// `callable(*args)`, as [`call`].
+pub(crate) fn call_with<'py>(
+    callable: &Bound<'py, PyAny>,
+    args: impl IntoPyObject<'py, Target = PyTuple, Output = Bound<'py, PyTuple>, Error: Into<PyErr>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    call(callable, &args.into_pyobject(callable.py()).map_err(Into::into)?, None)
+}
+
 /// Reports an exception that has nowhere to go (`sys.unraisablehook`), on a thread that may be torn down meanwhile.
 pub(crate) fn report(py: Python<'_>, error: PyErr, object: Option<&Bound<'_, PyAny>>) {
     error.restore(py);
     let object = object.map_or(ptr::null_mut(), Bound::as_ptr);
     // SAFETY: an exception is set, the object is alive or null, and the thread is attached.
-    HangOnUnwind::around(|| unsafe { raw::PyErr_WriteUnraisable(object) });
+    HangOnUnwind::around(|| unsafe { raw::report()(object) });
 }
 
 /// Takes an object out of the collector's sight. pyo3 shows it every object; one that can be in no cycle only costs

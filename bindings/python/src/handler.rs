@@ -55,7 +55,8 @@ impl BlockingHandler {
         let function = parts.function.bind(py).clone();
         let (args, kwargs) =
             parts.plan.get().decode_call(py, &task.spec().payload, Some(function), |py| {
-                parts.context.call1(py, (NativeAttempt::new(attempt.clone()),))
+                ffi::call_with(parts.context.bind(py), (NativeAttempt::new(attempt.clone()),))
+                    .map(Bound::unbind)
             })?;
         let running = (task.id(), attempt.fence().attempt);
         match Variables::copy_of(py, task)? {
@@ -152,7 +153,7 @@ fn keep(py: Python<'_>, attempt: &Attempt, error: &PyErr) {
 fn describe(py: Python<'_>, error: &Bound<'_, PyAny>) -> Failed {
     type Described = (String, String, String, bool, Option<f64>);
     let described: PyResult<Described> = helper_in(py, "taskloom._failures", "describe")
-        .and_then(|describe| describe.call1((error,))?.extract());
+        .and_then(|describe| ffi::call_with(&describe, (error,))?.extract());
     match described {
         Ok((kind, message, backtrace, permanent, retry_after)) => Failed {
             kind,

@@ -33,9 +33,7 @@ impl LoopHost for Lane {
 
 impl Lane {
     pub(crate) fn cancel(&self, py: Python<'_>, (id, attempt): (TaskId, u32)) {
-        let called = (id.to_string(), attempt)
-            .into_pyobject(py)
-            .and_then(|args| ffi::call(self.cancel.bind(py), &args, None));
+        let called = ffi::call_with(self.cancel.bind(py), (id.to_string(), attempt));
         if let Err(error) = called {
             ffi::report(py, error, None);
         }
