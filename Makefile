@@ -1,17 +1,16 @@
 # The one entrance. `make` builds the wheel into .venv; `make help` lists the rest.
 #
 # PYTHON    the interpreter that .venv is made from (3.10 or newer; the wheel itself runs on every one of them)
-# PROFILE   the Cargo profile of the wheel: `dev-release` builds fast; `make wheel PROFILE=release` is what is published
+#
+# There is one profile of the wheel, `release`: what is tested and measured is what is published.
 
 PYTHON ?= python3
-PROFILE ?= dev-release
 
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
 VENV_STAMP := $(STAMPS)/venv
-# One stamp per profile, and each build removes the others': what is installed is what the newest stamp says.
-WHEEL_STAMP := $(STAMPS)/wheel-$(PROFILE)
+WHEEL_STAMP := $(STAMPS)/wheel
 WHEEL_SOURCES := Cargo.toml pyproject.toml $(wildcard Cargo.lock) \
 	$(shell find core bindings -type f \( -name '*.rs' -o -name '*.sql' -o -name 'Cargo.toml' \) 2>/dev/null) \
 	$(shell find python -type f -not -path '*/__pycache__/*' 2>/dev/null)
@@ -34,8 +33,7 @@ lint:  ## the checks that need no build: format, structure, types, clippy
 soak:  ## longer versions of the searching tests, again and again; takes hours
 	@$(PYTHON) tools/test.py --soak $(ARGS)
 
-bench:  ## measures with the release profile, and writes docs/benchmarks.md
-	$(MAKE) wheel PROFILE=release
+bench: wheel  ## measures, and writes docs/benchmarks.md
 	$(PYTHON) tools/bench_rust.py
 	$(BIN)/python benches/python/run.py $(ARGS)
 
@@ -54,8 +52,8 @@ $(VENV_STAMP): requirements-dev.txt requirements-test.txt
 # A deleted source file does not make the stamp old; `make -B wheel` builds whatever the stamps say.
 $(WHEEL_STAMP): $(VENV_STAMP) $(WHEEL_SOURCES)
 	rm -rf dist/new
-	$(BIN)/maturin build --quiet --profile $(PROFILE) --interpreter $(BIN)/python --out dist/new
-	rm -f dist/taskloom-*.whl $(STAMPS)/wheel-*
+	$(BIN)/maturin build --quiet --release --interpreter $(BIN)/python --out dist/new
+	rm -f dist/taskloom-*.whl
 	mv dist/new/taskloom-*.whl dist/
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps dist/taskloom-*.whl
 	touch $@
