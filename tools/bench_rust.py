@@ -66,7 +66,9 @@ def figures() -> dict[str, list[Figure]]:
         interval = median["confidence_interval"]
         elements = (about.get("throughput") or {}).get("Elements", 1)
         slow, fast = (elements * 1e9 / interval[bound] for bound in ("upper_bound", "lower_bound"))
-        figure = Figure(about["function_id"] or about["value_str"], elements * 1e9 / median["point_estimate"], (slow, fast))
+        figure = Figure(
+            about["function_id"] or about["value_str"], elements * 1e9 / median["point_estimate"], (slow, fast)
+        )
         groups[about["group_id"]].append(figure)
     return dict(groups)
 

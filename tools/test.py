@@ -206,6 +206,8 @@ CLIPPY = Stage("clippy", [*cargo("clippy", "--workspace", "--all-targets"), "--"
 STRUCTURE = Stage("structure", [sys.executable, "tools/check_structure.py"])
 VENV = Stage("venv", ["make", "--no-print-directory", "venv"])
 WHEEL = Stage("wheel", ["make", "--no-print-directory", "wheel"], needs=("venv",))
+LINT = Stage("python lint", [PYTHON, "-m", "ruff", "check", "--quiet", "."], needs=("venv",))
+LAYOUT = Stage("python format", [PYTHON, "-m", "ruff", "format", "--check", "--quiet", "."], needs=("venv",))
 TYPES = Stage("types", [PYTHON, "-m", "mypy", *TYPED], needs=("venv",))
 STUBS = Stage(
     "stubs",
@@ -215,11 +217,11 @@ STUBS = Stage(
 
 
 def fast() -> Iterator[Stage]:
-    yield from (FORMAT, STRUCTURE, VENV, TYPES, CLIPPY)
+    yield from (FORMAT, STRUCTURE, VENV, LAYOUT, LINT, TYPES, CLIPPY)
 
 
 def everything() -> Iterator[Stage]:
-    yield from (FORMAT, STRUCTURE, VENV, TYPES, CLIPPY)
+    yield from (FORMAT, STRUCTURE, VENV, LAYOUT, LINT, TYPES, CLIPPY)
     command, count = cargo_tests()
     yield Stage("rust", command, count)
     yield Stage("rust docs", [*cargo("test", "--workspace", "--exclude", "taskloom-python"), "--doc"], by_cargo)
@@ -398,6 +400,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    if sys.version_info < (3, 10):
+    if sys.version_info < (3, 10):  # noqa: UP036 (whoever is called by `make` may be older)
         sys.exit("tools/test.py needs Python 3.10 or newer: make test PYTHON=python3.12")
     sys.exit(main())

@@ -8,8 +8,8 @@ import functools
 import inspect
 import os
 import sys
-import time
 import threading
+import time
 import weakref
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -37,7 +37,6 @@ _AT_EXIT = 5.0
 """How long, in seconds, a program that ends without stopping its apps waits for what runs."""
 
 _started: weakref.WeakSet[App] = weakref.WeakSet()
-
 
 
 def _note_main_thread() -> None:

@@ -332,9 +332,7 @@ class RetryAfter(Error):
                 )
             text = f"retry after {self.seconds:g} s"
         if key is not None and not isinstance(key, str):
-            raise InvalidOptions(
-                f"RetryAfter: key {key!r} ({type(key).__name__}) is not a string", hint="use str(key)"
-            )
+            raise InvalidOptions(f"RetryAfter: key {key!r} ({type(key).__name__}) is not a string", hint="use str(key)")
         super().__init__(message if message is not None else text)
         self.key = key
 

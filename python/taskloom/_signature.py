@@ -135,9 +135,7 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature:
 class _Scope:
     """Where the hints of one function are looked up, and how to complain about them."""
 
-    def __init__(
-        self, function: Callable[..., Any], name: str, context: type | None, localns: dict[str, Any]
-    ) -> None:
+    def __init__(self, function: Callable[..., Any], name: str, context: type | None, localns: dict[str, Any]) -> None:
         self.name = name
         self.context = context
         inner = _innermost(function)
@@ -161,9 +159,9 @@ class _Scope:
                 hint = self._evaluate(_quoted(hint))
             return hint
         except Exception as error:  # annotations are the user's code and raise what they like
-            if isinstance(annotation, str) and self.context is not None:
-                if _CONTEXT_BY_NAME.fullmatch(annotation.strip()):
-                    return self.context
+            named = isinstance(annotation, str) and _CONTEXT_BY_NAME.fullmatch(annotation.strip())
+            if named and self.context is not None:
+                return self.context
             raise self.refuse(
                 where,
                 annotation,
@@ -218,7 +216,7 @@ def _innermost(function: Any) -> Any:
             function = function.__func__
         elif hasattr(function, "__wrapped__"):
             function = function.__wrapped__
-        elif not hasattr(function, "__globals__") and hasattr(type(function), "__call__"):
+        elif not hasattr(function, "__globals__") and callable(function):
             call = type(function).__call__
             if not hasattr(call, "__globals__") and not hasattr(call, "__wrapped__"):
                 return function
@@ -253,7 +251,7 @@ def _param(scope: _Scope, parameter: inspect.Parameter) -> list[_Param]:
                 return _typed_kwargs(scope, inner)
             hint = Any  # *args: Unpack[Ts]
     if has_default and default is None and not variadic and hint is not parameter.empty:
-        hint = typing.Optional[hint]  # `size: int = None` is common, and means this
+        hint = typing.Optional[hint]  # noqa: UP045 (strings have no `|`); `size: int = None` is common, and means this
     return [_Param(parameter.name, int(parameter.kind), has_default, default, False, scope.check(where, hint))]
 
 

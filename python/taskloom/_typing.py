@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypedDict, 
 from uuid import UUID
 
 if TYPE_CHECKING:
-    from typing import Concatenate
-
-    from typing_extensions import TypeAlias
+    from typing import Concatenate, TypeAlias
 
     from taskloom._context import Context
     from taskloom._native import Task
@@ -85,9 +83,7 @@ if TYPE_CHECKING:
         """What ``@app.task`` does to a function. ``App.task`` has the same overloads, with the same order."""
 
         @overload
-        def __call__(
-            self, function: _Loose[Coroutine[Any, Any, R]], /
-        ) -> Task[..., R, Coroutine[Any, Any, R]]: ...
+        def __call__(self, function: _Loose[Coroutine[Any, Any, R]], /) -> Task[..., R, Coroutine[Any, Any, R]]: ...
         @overload
         def __call__(self, function: _Loose[R], /) -> Task[..., R]: ...
         @overload
@@ -97,9 +93,7 @@ if TYPE_CHECKING:
         @overload
         def __call__(self, function: Callable[Concatenate[Context, P], R], /) -> Task[P, R]: ...
         @overload
-        def __call__(
-            self, function: Callable[P, Coroutine[Any, Any, R]], /
-        ) -> Task[P, R, Coroutine[Any, Any, R]]: ...
+        def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R, Coroutine[Any, Any, R]]: ...
         @overload
         def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
         def __call__(self, function: Any, /) -> Any: ...

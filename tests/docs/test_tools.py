@@ -56,7 +56,9 @@ def test_counts(parser: str, line: str, counts: tuple[int, int, int]) -> None:
     ],
 )
 def test_stage(code: str, count: str, expected: tuple[int, int]) -> None:
-    stage = runner.Stage("stage", [sys.executable, "-c", code], getattr(runner, count), limit=10 if "sleep" not in code else 0.5)
+    stage = runner.Stage(
+        "stage", [sys.executable, "-c", code], getattr(runner, count), limit=10 if "sleep" not in code else 0.5
+    )
     outcome = runner.run(stage)
     assert (outcome.counts.passed, outcome.counts.failed) == expected
 

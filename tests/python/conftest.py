@@ -17,7 +17,7 @@ import taskloom
 
 sys.path.append(os.path.dirname(__file__))  # pytest's importlib mode leaves it out
 
-from helpers import LONG  # noqa: E402
+from helpers import LONG
 
 WATCHDOG = 60
 """After this many seconds a test is hung: the process ends, with the stack of every thread."""
@@ -94,9 +94,11 @@ def single(make_app: Callable[..., taskloom.App], url: str) -> taskloom.App:
 
 def interpreters() -> list[str]:
     """The interpreters that programs run on: those in TASKLOOM_PYTHONS (as in PATH), or this one."""
-    return os.environ.get("TASKLOOM_PYTHONS", "").split(os.pathsep) if os.environ.get("TASKLOOM_PYTHONS") else [
-        sys.executable
-    ]
+    return (
+        os.environ.get("TASKLOOM_PYTHONS", "").split(os.pathsep)
+        if os.environ.get("TASKLOOM_PYTHONS")
+        else [sys.executable]
+    )
 
 
 @pytest.fixture(params=interpreters(), ids=lambda path: path.rsplit("/bin/", 1)[0].rsplit("/", 1)[-1])

@@ -327,9 +327,8 @@ class TestUsersLoop:
 
     def test_the_same_app_entered_twice(self, app, soon):
         async def main() -> None:
-            async with app:
-                async with app:
-                    assert await soon.submit(1) == 2
+            async with app, app:
+                assert await soon.submit(1) == 2
 
         asyncio.run(main())
 

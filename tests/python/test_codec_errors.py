@@ -82,7 +82,13 @@ def test_interrupt_is_no_exception():
 
 def test_retry_after():
     when = dt.datetime(2026, 1, 2, tzinfo=UTC)
-    cases = [(30, 30.0, None), (0, 0.0, None), (1.5, 1.5, None), (dt.timedelta(minutes=1), 60.0, None), (when, None, when)]
+    cases = [
+        (30, 30.0, None),
+        (0, 0.0, None),
+        (1.5, 1.5, None),
+        (dt.timedelta(minutes=1), 60.0, None),
+        (when, None, when),
+    ]
     for given, seconds, at in cases:
         error = taskloom.RetryAfter(given, "key")
         assert (error.seconds, error.at, error.key) == (seconds, at, "key")
@@ -90,7 +96,9 @@ def test_retry_after():
     assert str(taskloom.RetryAfter(30, message="slow down")) == "slow down"
 
 
-@pytest.mark.parametrize("when", [-1, float("nan"), float("inf"), True, "30", None, dt.datetime(2026, 1, 2), dt.timedelta(-1)])
+@pytest.mark.parametrize(
+    "when", [-1, float("nan"), float("inf"), True, "30", None, dt.datetime(2026, 1, 2), dt.timedelta(-1)]
+)
 def test_retry_after_refuses(when):
     with pytest.raises(taskloom.InvalidOptions) as caught:
         taskloom.RetryAfter(when)

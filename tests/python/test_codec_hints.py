@@ -18,15 +18,13 @@ import msgspec
 import pytest
 
 import taskloom
+from helpers import refusal
+from plans import Context
 from taskloom._signature import build_plan
 
 pydantic = pytest.importorskip("pydantic")
 
 UTC = dt.timezone.utc
-
-
-class Context:
-    pass
 
 
 class Colour(enum.Enum):
@@ -122,12 +120,6 @@ def taking(hint, name="f"):
 
     function.__annotations__["x"] = hint
     return build_plan(function, name, Context)
-
-
-def refusal(call, *args):
-    with pytest.raises(taskloom.Error) as caught:
-        call(*args)
-    return caught.value
 
 
 @pytest.mark.parametrize(
@@ -265,12 +257,12 @@ def test_wrong_values(hint, value, message):
 @pytest.mark.parametrize(
     ("hint", "value", "message"),
     [
-        (list[Any], [b"a"], 'f: argument "x" at $[0]: b\'a\' (bytes) is not JSON'),
+        (list[Any], [b"a"], "f: argument \"x\" at $[0]: b'a' (bytes) is not JSON"),
         (list[float], [1.0, float("nan")], 'f: argument "x" at $[1]: NaN is not JSON'),
         (Point, Point(1, float("inf")), 'f: argument "x" at $.y: infinity is not JSON'),
         (dict[int, Any], {1: {2: 3j}}, 'f: argument "x" at $.1.2: 3j (complex) is not JSON'),
         (dict[int, Any], {None: 1}, 'f: argument "x": the key NoneType cannot be written as a string'),
-        (Model, Secret(token="abc"), 'f: argument "x": Secret(token=SecretStr(\'**********\')) (Secret) is not JSON: '),
+        (Model, Secret(token="abc"), "f: argument \"x\": Secret(token=SecretStr('**********')) (Secret) is not JSON: "),
         (int, object, "f: argument \"x\": expected int, got <class 'object'> (type)"),
     ],
 )
@@ -482,9 +474,7 @@ class TestCallables:
     def test_new_syntax(self):
         space: dict[str, Any] = {"dt": dt}
         exec(
-            "type Size = int | None\n"
-            "type Day = dt.date\n"
-            "def f[V](size: Size, day: Day, any: V, quoted: 'V'): ...\n",
+            "type Size = int | None\ntype Day = dt.date\ndef f[V](size: Size, day: Day, any: V, quoted: 'V'): ...\n",
             space,
         )
         of = build_plan(space["f"], "f")
@@ -497,7 +487,9 @@ class TestCallables:
 
 def test_future_annotations():
     space: dict[str, Any] = {"__name__": "somewhere"}
-    exec("from __future__ import annotations\nimport datetime\ndef f(a: datetime.date, b: int | None = None): ...", space)
+    exec(
+        "from __future__ import annotations\nimport datetime\ndef f(a: datetime.date, b: int | None = None): ...", space
+    )
     assert build_plan(space["f"], "f")._decode_call(b'{"a":"2026-01-02"}') == ((dt.date(2026, 1, 2),), None)
 
 

@@ -361,7 +361,7 @@ class TestPlainCalls:
         class Local:
             pass
 
-        def work(a: "list[int]", ctx: "Context") -> "list[int]":
+        def work(a: list[int], ctx: Context) -> list[int]:
             return [*a, ctx.task.attempt]
 
         assert app.task(work)([1]) == [1, 1]

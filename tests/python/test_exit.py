@@ -95,9 +95,7 @@ def ends(program, body: str, store: str, code: int = 0, out: str = "") -> str:
     return complaints
 
 
-@pytest.mark.parametrize(
-    "name", ["loop", "stubborn", "sleep", "wait", "waiting", "blocking", "swallowing"]
-)
+@pytest.mark.parametrize("name", ["loop", "stubborn", "sleep", "wait", "waiting", "blocking", "swallowing"])
 @pytest.mark.parametrize("how", ["", "sys.exit(3)", "raise LookupError('mine')"])
 def test_with_a_handler_running(program, store, name, how):
     """The app is never stopped."""

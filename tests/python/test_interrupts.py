@@ -129,7 +129,7 @@ except KeyboardInterrupt:
 
 
 def test_ctrl_c_that_nobody_catches(program):
-    code, out, err = interrupted(program, "app.start()\nheld.submit().result()\n")
+    code, _, err = interrupted(program, "app.start()\nheld.submit().result()\n")
     assert code in (-signal.SIGINT, 130)
     assert err.rstrip().endswith("KeyboardInterrupt")
 

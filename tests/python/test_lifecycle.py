@@ -91,10 +91,9 @@ def test_leaving_the_block_does_not_wait_for_what_is_not_eligible(memory):
 
 
 def test_an_exception_in_the_block_goes_through(app, double):
-    with pytest.raises(LookupError, match="mine"):
-        with app:
-            handle = double.submit(1)
-            raise LookupError("mine")
+    with pytest.raises(LookupError, match="mine"), app:
+        handle = double.submit(1)
+        raise LookupError("mine")
     if app.url == "memory:":
         assert handle.result() == 2
 
@@ -185,6 +184,7 @@ def test_workers_are_threads_with_names(make_app):
         return [name for name in found if name.startswith("taskloom-worker")]
 
     before = len(names())
+
     def until(count: int) -> None:
         deadline = time.monotonic() + LONG
         while len(names()) != count:  # a thread names itself when it begins
@@ -201,7 +201,11 @@ def test_handlers_may_use_threading(app):
     def work() -> list:
         local = threading.local()
         local.x = 1
-        return [threading.current_thread() is not threading.main_thread(), threading.current_thread().is_alive(), local.x]
+        return [
+            threading.current_thread() is not threading.main_thread(),
+            threading.current_thread().is_alive(),
+            local.x,
+        ]
 
     with app:
         assert work.submit().result(timeout=LONG) == [True, True, 1]

@@ -164,7 +164,12 @@ class TestRefusals:
 
         with app:
             assert work.submit().result(timeout=LONG) == 1
-        for submit in [work.submit, lambda: work.submit_many([()]), lambda: app.submit("work"), work.options(delay=1).submit]:
+        for submit in [
+            work.submit,
+            lambda: work.submit_many([()]),
+            lambda: app.submit("work"),
+            work.options(delay=1).submit,
+        ]:
             error = refusal(submit)
             assert isinstance(error, taskloom.ShutDown)
             assert error.code == "TL1701"
