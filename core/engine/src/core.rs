@@ -17,7 +17,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use taskloom_model::{
@@ -54,6 +54,9 @@ pub(crate) struct Core {
     pub(crate) queues: Queues,
     pub(crate) sleepers: Sleepers,
     pub(crate) pool: Pool,
+    /// Whether a worker spins for the next task. One at a time: a second one would only keep a core from a thread that
+    /// has something to do.
+    pub(crate) spinning: AtomicBool,
     pub(crate) loops: Loops,
     pub(crate) running: Running,
     pub(crate) timers: Timers,
@@ -96,6 +99,7 @@ impl Core {
             queues: Queues::new(),
             sleepers: Sleepers::new(),
             pool: Pool::new(parts.workers),
+            spinning: AtomicBool::new(false),
             loops: Loops::new(parts.max_in_flight),
             running: Running::default(),
             timers: Timers::default(),

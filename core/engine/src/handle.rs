@@ -68,7 +68,13 @@ impl Handle {
         } else {
             self.check_process()?;
         }
-        let spun = SPIN.with_borrow_mut(|spin| spin.is_worth_it() && spin.until(|| self.task.is_settled()));
+        let spun = SPIN.with_borrow_mut(|spin| {
+            let spun = spin.is_worth_it() && spin.until(|| self.task.is_settled());
+            if !spun {
+                spin.sleeps();
+            }
+            spun
+        });
         if spun {
             return Ok(true);
         }
@@ -81,7 +87,9 @@ impl Handle {
                 true
             }
         };
-        Ok(self.lending(wait))
+        let settled = self.lending(wait);
+        SPIN.with_borrow_mut(Spin::ended);
+        Ok(settled)
     }
 
     /// Runs a wait that ends when this task ends, at the latest. On a worker thread, its place is lent meanwhile.

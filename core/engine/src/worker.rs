@@ -11,6 +11,7 @@ use std::any::Any;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use taskloom_model::{Operation, Timestamp, next_due};
 use taskloom_store::{Commit, Task};
@@ -86,6 +87,7 @@ impl Worker {
             }
             match core.queues.pop(Route::Blocking, &mut self.view) {
                 Some(task) => {
+                    self.spin.ended();
                     // Counted, not guessed: a wake for nothing costs two switches, and a fight for the GIL.
                     sleeper.found(|| core.queues.len(Route::Blocking) > 0);
                     self.run(task);
@@ -97,7 +99,7 @@ impl Worker {
                         return;
                     }
                 }
-                None if self.spin.is_worth_it() => {
+                None if self.spin.is_worth_it() && !core.spinning.swap(true, Ordering::Relaxed) => {
                     core.committer.look_again();
                     // Still searching, so submitters wake nobody; and outside the runtime, so nobody waits for us.
                     sleeper.search();
@@ -108,10 +110,12 @@ impl Worker {
                         }
                         spin.until(|| !core.queues.is_empty(Route::Blocking) || !core.is_open());
                     });
+                    core.spinning.store(false, Ordering::Relaxed);
                 }
                 None => {
                     core.committer.look_again();
                     let ended = self.ended.take();
+                    self.spin.sleeps();
                     sleeper.sleep(
                         || {
                             !core.queues.is_empty(Route::Blocking)
