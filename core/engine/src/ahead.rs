@@ -23,7 +23,7 @@ pub(crate) struct Ahead(Mutex<Vec<(Timestamp, Weak<Task>)>>);
 impl Ahead {
     /// A task goes into a lane of a store that claims ahead.
     pub(crate) fn add(&self, core: &Core, task: &Arc<Task>) {
-        let Some(expires) = live_expiry(task) else { return };
+        let Some(expires) = live(task, task.spec().expires()) else { return };
         {
             let mut list = self.0.lock();
             if list.len() >= MANY && list.len() == list.capacity() {
@@ -60,26 +60,29 @@ impl Ahead {
     }
 }
 
-/// Lets a claimed task expire, unless it has begun.
+/// Lets a claimed task whose time is over end, unless it has begun.
 fn expire(core: &Arc<Core>, task: Arc<Task>, now: Timestamp) {
-    if let Some(fence) = task.begin(core.owner()) {
+    if let Some((fence, _)) = task.begin(core.owner()) {
         // The committer settles it.
         let _ = core.committer.report(core, task, [Operation::Release { fence }, Operation::Elapse], now);
     }
 }
 
-/// For a worker that has come upon a claimed task: whether it came too late, and the task expires.
+/// For a worker that has come upon a claimed task: whether it came too late, and the task expires or is timed out.
 pub(crate) fn came_too_late(core: &Arc<Core>, task: &Arc<Task>, now: Timestamp) -> bool {
-    let late = live_expiry(task).is_some_and(|expires| expires <= now);
+    let spec = task.spec();
+    let late = [spec.expires(), spec.deadline()]
+        .into_iter()
+        .any(|limit| live(task, limit).is_some_and(|limit| limit <= now));
     if late {
         expire(core, Arc::clone(task), now);
     }
     late
 }
 
-/// When a task expires that was claimed and has not begun, unless an operator has started it over since.
-fn live_expiry(task: &Task) -> Option<Timestamp> {
-    let expires = task.spec().expires()?;
+/// A limit of a task that was claimed and has not begun, unless an operator has started it over since.
+fn live(task: &Task, limit: Option<Timestamp>) -> Option<Timestamp> {
+    let limit = limit?;
     let replayed = task.with_row(|row| row.history.as_ref().and_then(|history| history.replayed));
-    replayed.is_none_or(|replayed| expires > replayed).then_some(expires)
+    replayed.is_none_or(|replayed| limit > replayed).then_some(limit)
 }

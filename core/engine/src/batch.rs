@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use taskloom_model::{Effects, Error, Operation, OwnerId, next_due};
+use taskloom_model::{Effects, Error, Fence, Operation, OwnerId, next_due};
 use taskloom_store::{Batch, Commit, Insert, Task};
 
 use crate::answer::Reply;
 use crate::claims::{More, Room};
 use crate::core::Core;
+use crate::reports::Told;
 
 /// Who asked for a change.
 pub(crate) enum Origin {
@@ -15,13 +16,15 @@ pub(crate) enum Origin {
     Worker,
     /// Somebody waits for the answer.
     Caller(Reply<Effects>),
-    /// A handler told its progress.
-    Progress,
+    /// The engine gives back a task that was claimed ahead and has not begun, and waits for the answer.
+    Unbegun(Reply<Effects>),
+    /// A handler told its progress, or logged.
+    Told,
 }
 
 impl Origin {
     pub(crate) fn refuse(self, error: &Error) {
-        if let Self::Caller(reply) = self {
+        if let Self::Caller(reply) | Self::Unbegun(reply) = self {
             reply.give(Err(error.duplicate()));
         }
     }
@@ -29,7 +32,7 @@ impl Origin {
 
 /// What to write.
 pub(crate) struct Work {
-    pub(crate) inserts: Vec<(Insert, Reply<()>)>,
+    pub(crate) inserts: Vec<(Insert, Reply<Vec<Arc<Task>>>)>,
     pub(crate) commits: Vec<(Commit, Origin)>,
     pub(crate) room: Option<Room>,
     /// Reports will not be tried again.
@@ -50,10 +53,13 @@ pub(crate) struct Left {
 /// Writes, and lets the effects follow.
 pub(crate) fn write(core: &Arc<Core>, mut work: Work) -> Left {
     // First the progress: what a handler told before its end is refused after it.
-    let told = std::mem::take(&mut *core.progress.lock());
-    let told = told.into_values().map(|(task, fence, progress)| {
-        let operation = Operation::Progress { fence, progress };
-        (Commit { task, operation, spawn: Vec::new() }, Origin::Progress)
+    let told = std::mem::take(&mut *core.told.lock());
+    let told = told.into_values().flat_map(|Told { task, fence, progress, lines }| {
+        let progress = progress.map(|progress| Operation::Progress { fence, progress });
+        let log = (!lines.is_empty()).then_some(Operation::Log { fence, lines });
+        let commit =
+            move |operation| (Commit { task: Arc::clone(&task), operation, spawn: Vec::new() }, Origin::Told);
+        progress.into_iter().chain(log).map(commit)
     });
     work.commits.splice(0..0, told);
     transact(core, work)
@@ -70,12 +76,18 @@ fn transact(core: &Arc<Core>, work: Work) -> Left {
         return Left { healthy: true, ..Left::default() };
     }
     // The store takes what it has written out of the batch.
-    let (claim, tasks) = (batch.claim.clone(), batch.commits.iter().map(|commit| Arc::clone(&commit.task)));
-    let tasks: Vec<_> = tasks.collect();
+    let claim = batch.claim.clone();
+    let about =
+        |commit: &Commit| (Arc::clone(&commit.task), (commit.operation.fence(), commit.operation.name()));
+    let commits: Vec<_> = batch.commits.iter().map(about).collect();
+    let born = births(core, &batch.inserts);
     match core.store.write(&mut batch, &core.live, core.clock.now()) {
         Ok(()) => {
             let more = if batch.claimed.len() >= limit { routes } else { More::default() };
-            follow(core, batch, replies, tasks.into_iter().zip(origins), claim.map(|claim| claim.owner));
+            let changed =
+                commits.into_iter().zip(origins).map(|((task, about), origin)| (task, about, origin));
+            announce_births(core, &batch.inserts, born);
+            follow(core, batch, replies, changed, claim.map(|claim| claim.owner));
             Left { more, healthy: true, ..Left::default() }
         }
         Err(error) => {
@@ -119,27 +131,53 @@ fn refuse(core: &Arc<Core>, error: &Error, work: Work) -> Left {
     for (commit, origin) in work.commits {
         match origin {
             Origin::Worker if error.code().is_retryable() && !work.last_try => reports.push((commit, origin)),
-            Origin::Worker => core.count_late_report(),
+            Origin::Worker => {
+                core.count_late_report(&commit.task, (commit.operation.fence(), commit.operation.name()));
+            }
             other => other.refuse(error),
         }
     }
     Left { more: work.room.map_or_else(More::default, |room| room.routes), reports, healthy: false }
 }
 
+/// What may have to be told of each insert's tasks: as they are before it, since they may be claimed along with it.
+fn births(core: &Core, inserts: &[Insert]) -> Vec<Vec<(Arc<Task>, Effects)>> {
+    if !core.wants_births() {
+        return Vec::new();
+    }
+    let birth = |task: &Arc<Task>| (Arc::clone(task), crate::core::birth(task));
+    inserts.iter().map(|insert| insert.tasks.iter().map(birth).collect()).collect()
+}
+
+/// Tells of the tasks that came into being, before anything else is told of them.
+fn announce_births(core: &Arc<Core>, inserts: &[Insert], born: Vec<Vec<(Arc<Task>, Effects)>>) {
+    for (insert, born) in inserts.iter().zip(born) {
+        if insert.verdict.as_ref().is_none_or(Result::is_ok) {
+            for ((task, effects), stands) in born.iter().zip(&insert.tasks) {
+                // Another one stands in its place if it had the unique key.
+                if task.id() == stands.id() {
+                    core.announce(task, effects, false);
+                }
+            }
+        }
+    }
+}
+
 /// What follows once a batch is committed.
 fn follow(
     core: &Arc<Core>,
     mut batch: Batch,
-    replies: Vec<Reply<()>>,
-    changed: impl Iterator<Item = (Arc<Task>, Origin)>,
+    replies: Vec<Reply<Vec<Arc<Task>>>>,
+    changed: impl Iterator<Item = (Arc<Task>, (Option<Fence>, &'static str), Origin)>,
     claimer: Option<OwnerId>,
 ) {
     let mut due = None;
-    for insert in &batch.inserts {
+    for insert in &mut batch.inserts {
         let accepted = insert.verdict.as_ref().is_none_or(Result::is_ok);
-        for task in &insert.tasks {
+        for task in &mut insert.tasks {
             if accepted {
-                core.live.insert(task);
+                // One that has a unique key may stand for another.
+                *task = core.live.adopt(Arc::clone(task));
                 let time = task.with_row(|row| next_due(task.spec(), row));
                 due = [due, time].into_iter().flatten().min();
             } else {
@@ -161,18 +199,22 @@ fn follow(
         }
     }
     for (insert, reply) in batch.inserts.into_iter().zip(replies) {
-        reply.give(insert.verdict.unwrap_or(Ok(())));
+        reply.give(insert.verdict.unwrap_or(Ok(())).map(|()| insert.tasks));
     }
-    for ((task, origin), verdict) in changed.zip(batch.verdicts) {
+    for ((task, about, origin), verdict) in changed.zip(batch.verdicts) {
         match (verdict, origin) {
-            (Ok(effects), Origin::Worker | Origin::Progress) => core.follow(&task, effects, true),
+            (Ok(effects), Origin::Worker | Origin::Told) => core.follow(&task, effects, true),
             (Ok(effects), Origin::Caller(reply)) => {
                 core.follow(&task, effects, false);
                 reply.give(Ok(effects));
             }
-            (Err(_), Origin::Worker) => core.count_late_report(),
-            (Err(_), Origin::Progress) => {}
-            (Err(error), Origin::Caller(reply)) => reply.give(Err(error)),
+            (Ok(effects), Origin::Unbegun(reply)) => {
+                core.follow(&task, effects, true);
+                reply.give(Ok(effects));
+            }
+            (Err(_), Origin::Worker) => core.count_late_report(&task, about),
+            (Err(_), Origin::Told) => {}
+            (Err(error), Origin::Caller(reply) | Origin::Unbegun(reply)) => reply.give(Err(error)),
         }
     }
     core.follow_all(&mut batch.consequences);

@@ -5,8 +5,6 @@
 //! decided on and raised again if the claim got all that it asked for, so a task that becomes eligible meanwhile is
 //! seen. A route with full lanes, or with nobody to run its tasks, is left out and stays raised.
 
-use std::sync::Arc;
-
 use taskloom_store::Claim;
 
 use crate::core::Core;
@@ -91,6 +89,8 @@ pub(crate) fn room(core: &Core, more: More) -> Option<Room> {
             routes.raise(route);
         }
     }
-    let claim = Claim { owner: core.owner(), queues: Arc::new([]), names: names.into(), limit };
+    let (queues, most) = core.queues.claim_order();
+    let limit = limit.min(most);
+    let claim = Claim { owner: core.owner(), queues: queues.into(), names: names.into(), limit };
     routes.any().then_some(Room { claim, routes })
 }

@@ -43,7 +43,7 @@ pub(crate) struct Committer {
 
 #[derive(Default)]
 struct Inbox {
-    inserts: Vec<(Insert, Reply<()>)>,
+    inserts: Vec<(Insert, Reply<Vec<Arc<Task>>>)>,
     commits: Vec<(Commit, Origin)>,
     running: bool,
     stopping: bool,
@@ -54,7 +54,7 @@ struct Inbox {
 impl Inbox {
     /// Whether somebody waits for an answer.
     fn is_awaited(&self) -> bool {
-        let waits = |(_, origin): &(Commit, Origin)| matches!(origin, Origin::Caller(_));
+        let waits = |(_, origin): &(Commit, Origin)| matches!(origin, Origin::Caller(_) | Origin::Unbegun(_));
         !self.inserts.is_empty() || self.commits.iter().any(waits)
     }
 }
@@ -72,7 +72,7 @@ impl Committer {
     // ── from any thread ─────────────────────────────────────────────────────────────────────────────────────────
 
     /// Inserts tasks, all or none, and tells `reply` when that is settled. Not for a resident store.
-    pub(crate) fn insert(&self, core: &Arc<Core>, tasks: Vec<Arc<Task>>, reply: Reply<()>) {
+    pub(crate) fn insert(&self, core: &Arc<Core>, tasks: Vec<Arc<Task>>, reply: Reply<Vec<Arc<Task>>>) {
         // Findable before they are committed, so that nobody who reads them makes a second copy; but a task that is
         // here already must stay the one that is found, as these may be refused for having its id.
         for task in &tasks {
@@ -97,11 +97,42 @@ impl Committer {
         verdicts.pop().expect("one verdict for each change")
     }
 
+    /// Makes a change that may bring new tasks with it, and waits for it.
+    pub(crate) fn commit(&self, core: &Arc<Core>, commit: Commit) -> Result<Effects> {
+        if self.resident {
+            return commit_inline(core, commit, false, core.clock.now());
+        }
+        let (answer, reply) = Answer::new();
+        if let Err((error, inbox)) =
+            self.hand_in(core, |inbox| inbox.commits.push((commit, Origin::Caller(reply))))
+        {
+            for (_, origin) in inbox.commits {
+                origin.refuse(&error);
+            }
+        }
+        answer.wait()
+    }
+
     /// Makes changes, together where the store writes in transactions, and waits for them: a verdict for each.
     pub(crate) fn change_all(
         &self,
         core: &Arc<Core>,
         changes: Vec<(Arc<Task>, Operation)>,
+    ) -> Vec<Result<Effects>> {
+        self.change_all_as(core, changes, Origin::Caller)
+    }
+
+    /// Gives back tasks that were claimed ahead and have not begun, and waits until that is committed. Those that were
+    /// cancelled meanwhile stay so; if the store fails, they come back when this process ends.
+    pub(crate) fn give_back_unbegun(&self, core: &Arc<Core>, changes: Vec<(Arc<Task>, Operation)>) {
+        let _ = self.change_all_as(core, changes, Origin::Unbegun);
+    }
+
+    fn change_all_as(
+        &self,
+        core: &Arc<Core>,
+        changes: Vec<(Arc<Task>, Operation)>,
+        origin: fn(Reply<Effects>) -> Origin,
     ) -> Vec<Result<Effects>> {
         let commits =
             changes.into_iter().map(|(task, operation)| Commit { task, operation, spawn: Vec::new() });
@@ -113,7 +144,7 @@ impl Committer {
             .map(|commit| {
                 let (answer, reply) = Answer::new();
                 answers.push(answer);
-                (commit, Origin::Caller(reply))
+                (commit, origin(reply))
             })
             .collect();
         if let Err((error, inbox)) = self.hand_in(core, |inbox| inbox.commits.extend(commits)) {
@@ -142,17 +173,20 @@ impl Committer {
         if self.resident {
             let mut ended = None;
             for commit in commits {
+                let about = (commit.operation.fence(), commit.operation.name());
                 match commit_inline(core, commit, true, now) {
                     Ok(effects) if effects.finished() => ended = Some(Arc::clone(&task)),
                     Ok(_) => {}
-                    Err(_) => core.count_late_report(),
+                    Err(_) => core.count_late_report(&task, about),
                 }
             }
             return ended;
         }
         let mut inbox = self.inbox.lock();
         if inbox.stopping && !inbox.running {
-            core.count_late_report();
+            commits.for_each(|commit| {
+                core.count_late_report(&task, (commit.operation.fence(), commit.operation.name()));
+            });
             return None;
         }
         inbox.commits.extend(commits.map(|commit| (commit, Origin::Worker)));
@@ -297,6 +331,7 @@ impl Committer {
             let room = room(core, inbox.more);
             if let Some(room) = &room {
                 inbox.more = inbox.more.without(room.routes);
+                core.queues.claim_decided();
             }
             inbox.poked = false;
             Work {
@@ -341,7 +376,12 @@ fn commit_inline(core: &Arc<Core>, commit: Commit, by_its_worker: bool, now: Tim
     let task = Arc::clone(&commit.task);
     let mut consequences = Vec::new();
     let effects = core.store.commit(commit, &mut consequences, now)?;
-    if !(by_its_worker && effects.finished()) {
+    if effects.finished() {
+        core.room.made();
+    }
+    if by_its_worker && effects.finished() {
+        core.announce(&task, &effects, true);
+    } else {
         core.follow(&task, effects, by_its_worker);
     }
     core.follow_all(&mut consequences);

@@ -18,11 +18,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use taskloom_model::{
-    Admission, Code, Effects, Error, Fence, Name, Operation, OwnerId, Progress, Result, State, TaskId, admit,
-    nearest,
+    Admission, Code, Effects, Error, Fence, Name, Operation, OwnerId, Parent, Result, Spec, State, TaskId,
+    admit, next_due,
 };
 use taskloom_store::{Capability, Change, HostData, Live, Residents, Store, Task};
 use taskloom_sync::{Sleepers, fork_generation};
@@ -31,10 +32,16 @@ use crate::ahead::Ahead;
 use crate::chance::Chance;
 use crate::committer::Committer;
 use crate::edge::Clock;
-use crate::handler::{Handler, HandlerEntry, Outcome, oversized};
+use crate::events::Events;
+use crate::handler::{Failed, Handler, HandlerEntry, Outcome};
 use crate::loops::Loops;
+use crate::meter::Meters;
+use crate::notes::Notes;
 use crate::pool::Pool;
-use crate::queues::{Queue, Queues, Route};
+use crate::queues::{Queue, Queues, Route, Served};
+use crate::registry::Registry;
+use crate::reports::Told;
+use crate::room::Room;
 use crate::running::Running;
 use crate::runtime::Runtime;
 use crate::shutdown::Stopping;
@@ -61,22 +68,29 @@ pub(crate) struct Core {
     pub(crate) running: Running,
     pub(crate) timers: Timers,
     pub(crate) committer: Committer,
+    pub(crate) events: Events,
+    pub(crate) meters: Arc<Meters>,
+    has_hooks: AtomicBool,
     pub(crate) stopping: Stopping,
     pub(crate) ahead: Ahead,
     /// Tasks of a durable store that somebody in this process holds. Unused on a resident store, which holds all.
     pub(crate) live: Live,
-    /// Progress on its way to a durable store: the newest of each task.
-    pub(crate) progress: Mutex<HashMap<TaskId, Told>>,
-    handlers: RwLock<HashMap<Name, Arc<HandlerEntry>>>,
+    /// Progress and log on their way to a durable store.
+    pub(crate) told: Mutex<HashMap<TaskId, Told>>,
+    /// What handlers note beside their results.
+    pub(crate) notes: Notes,
+    /// Submitters that wait for room.
+    pub(crate) room: Room,
+    pub(crate) wait_when_full: bool,
+    pub(crate) require_metadata: Vec<String>,
+    pub(crate) retention: Option<Duration>,
+    pub(crate) registry: Registry,
     owner: AtomicU64,
-    late_reports: AtomicU64,
+    pub(crate) late_reports: AtomicU64,
     phase: AtomicU8,
     process: u32,
     generation: u32,
 }
-
-/// Progress that an attempt has told.
-type Told = (Arc<Task>, Fence, Progress);
 
 /// What a [`Core`] is made of.
 pub(crate) struct Parts {
@@ -87,6 +101,10 @@ pub(crate) struct Parts {
     pub(crate) seed: u64,
     pub(crate) workers: usize,
     pub(crate) max_in_flight: usize,
+    pub(crate) queues: Served,
+    pub(crate) wait_when_full: bool,
+    pub(crate) require_metadata: Vec<String>,
+    pub(crate) retention: Option<Duration>,
 }
 
 impl Core {
@@ -96,7 +114,12 @@ impl Core {
             clock: parts.clock,
             runtime: parts.runtime,
             chance: Chance::new(parts.seed),
-            queues: Queues::new(),
+            queues: Queues::new(parts.queues),
+            notes: Notes::default(),
+            room: Room::default(),
+            wait_when_full: parts.wait_when_full,
+            require_metadata: parts.require_metadata,
+            retention: parts.retention,
             sleepers: Sleepers::new(),
             pool: Pool::new(parts.workers),
             spinning: AtomicBool::new(false),
@@ -104,12 +127,15 @@ impl Core {
             running: Running::default(),
             timers: Timers::default(),
             committer: Committer::new(parts.store.capability().resident),
+            events: Events::new(parts.seed),
+            meters: Meters::new(parts.workers),
+            has_hooks: AtomicBool::new(false),
             stopping: Stopping::default(),
             ahead: Ahead::default(),
             live: Live::default(),
             store: parts.store.into(),
-            progress: Mutex::default(),
-            handlers: RwLock::default(),
+            told: Mutex::default(),
+            registry: Registry::default(),
             owner: AtomicU64::new(parts.owner.get()),
             late_reports: AtomicU64::new(0),
             phase: AtomicU8::new(OPEN),
@@ -128,8 +154,9 @@ impl Core {
         self.phase.load(Ordering::Acquire) == STOPPED
     }
 
-    pub(crate) fn drain(&self) {
-        self.phase.fetch_max(DRAINING, Ordering::AcqRel);
+    /// Whether that was new.
+    pub(crate) fn drain(&self) -> bool {
+        self.phase.fetch_max(DRAINING, Ordering::AcqRel) == OPEN
     }
 
     pub(crate) fn mark_stopped(&self) {
@@ -171,49 +198,24 @@ impl Core {
 
     // ── handlers ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    pub(crate) fn register(&self, entry: HandlerEntry) -> Result<Arc<HandlerEntry>> {
-        let mut handlers = self.handlers.write();
-        if handlers.contains_key(&entry.name) {
-            return Err(Error::new(
-                Code::HandlerExists,
-                format!("a handler named {:?} exists", entry.name.as_str()),
-            )
-            .hint("give one of the two another name with name=…"));
-        }
-        let entry = Arc::new(entry);
-        handlers.insert(entry.name, Arc::clone(&entry));
-        drop(handlers);
-        self.committer.ask_for_more();
-        Ok(entry)
-    }
-
-    pub(crate) fn handler(&self, name: Name) -> Option<Arc<HandlerEntry>> {
-        self.handlers.read().get(&name).cloned()
-    }
-
-    /// The handler with this name, or an error with the nearest one.
-    pub(crate) fn handler_named(&self, name: &str) -> Result<Arc<HandlerEntry>> {
-        if let Some(entry) = self.handler(Name::new(name)) {
-            return Ok(entry);
-        }
-        let handlers = self.handlers.read();
-        let error = Error::new(Code::UnknownHandler, format!("no handler {name:?}"));
-        Err(match nearest(name, handlers.keys().map(|name| name.as_str())) {
-            Some(near) => error.hint(format!("did you mean {near:?}?")),
-            None if handlers.is_empty() => error.hint("register a handler first"),
-            None => {
-                let mut names: Vec<_> = handlers.keys().map(|name| name.as_str()).collect();
-                names.sort_unstable();
-                names.truncate(10);
-                error.hint(format!("registered are: {}", names.join(", ")))
-            }
-        })
+    /// The handler of a task, as far as this process has it.
+    pub(crate) fn handler_of(&self, task: &Task) -> Option<Arc<HandlerEntry>> {
+        let spec = task.spec();
+        self.registry.find(spec.name, spec.version())
     }
 
     /// Adds the names of all handlers that take this route.
     pub(crate) fn handler_names(&self, route: Route, names: &mut Vec<Name>) {
-        let handlers = self.handlers.read();
-        names.extend(handlers.values().filter(|entry| route_of(entry) == route).map(|entry| entry.name));
+        self.registry.names(|entry| route_of(entry) == route, names);
+    }
+
+    /// Whether any handler wants to be told of its tasks.
+    pub(crate) fn has_hooks(&self) -> bool {
+        self.has_hooks.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn note_hook(&self) {
+        self.has_hooks.store(true, Ordering::Relaxed);
     }
 
     // ── submitting ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -229,11 +231,61 @@ impl Core {
         let now = self.clock.now();
         let id = admission.id().unwrap_or_else(|| self.chance.id(now));
         let (spec, row, effects) = admit(admission, id, entry.name, payload, now)?;
+        self.check_demands(&spec)?;
         Ok((Task::new(spec, row, host), effects))
+    }
+
+    /// Refuses a task that lacks what this engine demands of each, or asks for a version that nobody could ever run.
+    fn check_demands(&self, spec: &Spec) -> Result<()> {
+        let metadata = spec.rare.as_ref().map_or(&[][..], |rare| &rare.metadata);
+        self.check_metadata(metadata)?;
+        if self.capability.resident
+            && let Some(version) = spec.version()
+        {
+            self.registry.named(spec.name.as_str(), Some(version))?;
+        }
+        Ok(())
+    }
+
+    /// Refuses metadata without an entry that this engine demands of every task.
+    pub(crate) fn check_metadata(&self, metadata: &[(String, String)]) -> Result<()> {
+        let lacks = |key: &&String| !metadata.iter().any(|(own, _)| own == *key);
+        let Some(key) = self.require_metadata.iter().find(lacks) else { return Ok(()) };
+        Err(Error::new(
+            Code::MissingMetadata,
+            format!("this app wants to know the {key:?} of every task, in its metadata"),
+        )
+        .hint(format!("pass it with the task's options: metadata={{\"{key}\": …}}")))
+    }
+
+    /// Builds a task that a running one submits.
+    pub(crate) fn build_child(
+        &self,
+        entry: &HandlerEntry,
+        admission: &Admission,
+        payload: Box<[u8]>,
+        host: Option<HostData>,
+        id: TaskId,
+        parent: Parent,
+    ) -> Result<Arc<Task>> {
+        let now = self.clock.now();
+        let (mut spec, row, _) = admit(admission, id, entry.name, payload, now)?;
+        self.check_demands(&spec)?;
+        spec.rare.get_or_insert_default().parent = Some(parent);
+        Ok(Task::new(spec, row, host))
+    }
+
+    /// The copy of a task that everybody here shows.
+    pub(crate) fn hold(&self, task: Arc<Task>) -> Arc<Task> {
+        let task = if self.capability.resident { task } else { self.live.adopt(task) };
+        self.settle_if_stopped(&task);
+        task
     }
 
     /// What follows from the insert of a task.
     pub(crate) fn accepted(self: &Arc<Self>, task: &Arc<Task>, effects: Effects, entry: &HandlerEntry) {
+        // Before a worker can find it: that it was submitted is told before that it started.
+        self.announce(task, &effects, false);
         // On other stores the committer claims it, perhaps in the transaction of its insert.
         if effects.ready() && self.capability.resident {
             let queue = task.spec().queue;
@@ -273,7 +325,24 @@ impl Core {
 
     /// Puts a task that this process may run into its lane.
     pub(crate) fn enqueue(self: &Arc<Self>, task: Arc<Task>) {
-        if let Some(entry) = self.handler(task.spec().name) {
+        let Some(entry) = self.handler_of(&task) else {
+            // Claimed for its name, but it asks for a version that is not registered here.
+            if let Some(fence) = fence_of(&task) {
+                let version = task.spec().version().unwrap_or_default();
+                let message = format!("handler {} has no version {version} here", task.spec().name);
+                let failed = Failed {
+                    kind: "UnknownHandler".into(),
+                    message,
+                    backtrace: String::new(),
+                    permanent: true,
+                    retry_after: None,
+                };
+                // The committer settles it.
+                let _ = self.report(task, fence, Outcome::Failed(failed), self.clock.now());
+            }
+            return;
+        };
+        {
             let queue = self.queues.queue(task.spec().queue);
             if !self.capability.resident {
                 self.ahead.add(self, &task);
@@ -295,6 +364,7 @@ impl Core {
         if !effects.moved() {
             return;
         }
+        self.announce(task, &effects, by_its_worker);
         if effects.to.is_terminal() {
             task.settle();
         } else if effects.to == State::Queued && !self.is_stopped() {
@@ -328,66 +398,6 @@ impl Core {
         }
     }
 
-    /// Reports what came of an attempt. Nobody waits for the answer: a report that comes too late is counted.
-    ///
-    /// If that ended the task here and now, it is returned, committed but not settled: the caller must settle it, and
-    /// may first do what would otherwise be in the way of those who wake up.
-    #[must_use = "whoever waits for the task hears of its end when it is settled"]
-    pub(crate) fn report(
-        self: &Arc<Self>,
-        task: Arc<Task>,
-        fence: Fence,
-        outcome: Outcome,
-    ) -> Option<Arc<Task>> {
-        let outcome = match outcome {
-            Outcome::Succeeded { result, metadata } => match oversized(result.len()) {
-                Some(failed) => Outcome::Failed(failed),
-                None => Outcome::Succeeded { result, metadata },
-            },
-            failed @ Outcome::Failed(_) => failed,
-        };
-        let now = self.clock.now();
-        let operation = outcome.into_operation(fence, now, || self.chance.unit());
-        self.committer.report(self, task, [operation], now)
-    }
-
-    /// Gives back a task that was claimed and has not begun. Nobody waits for it.
-    pub(crate) fn give_back(self: &Arc<Self>, task: Arc<Task>) {
-        if let Some(fence) = fence_of(&task) {
-            // It goes on, and so is not returned.
-            let _ = self.committer.report(self, task, [Operation::Release { fence }], self.clock.now());
-        }
-    }
-
-    pub(crate) fn count_late_report(&self) {
-        self.late_reports.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn late_reports(&self) -> u64 {
-        self.late_reports.load(Ordering::Relaxed)
-    }
-
-    /// Notes how far a task is: at once on a resident store, with the next batch on others.
-    pub(crate) fn tell_progress(
-        self: &Arc<Self>,
-        task: &Arc<Task>,
-        fence: Fence,
-        progress: Progress,
-    ) -> Result<()> {
-        if self.capability.resident {
-            return self.change(task, Operation::Progress { fence, progress }).map(|_| ());
-        }
-        if !task.is_current(fence) {
-            return Err(Error::new(
-                Code::LeaseLost,
-                format!("attempt {} of task {} is over", fence.attempt, task.id()),
-            ));
-        }
-        self.progress.lock().insert(task.id(), (Arc::clone(task), fence, progress));
-        self.committer.poke(self);
-        Ok(())
-    }
-
     /// A worker waits for this task. While a shared store's engine drains it claims nothing, but what a running handler
     /// waits for must run, or the handler would never end.
     pub(crate) fn run_awaited(self: &Arc<Self>, task: &Arc<Task>) {
@@ -395,7 +405,7 @@ impl Core {
         if !self.capability.resident
             && draining
             && task.state() == State::Queued
-            && self.handler(task.spec().name).is_some()
+            && self.handler_of(task).is_some()
             && self.change(task, Operation::Claim { owner: self.owner() }).is_ok()
         {
             self.enqueue(Arc::clone(task));
@@ -411,6 +421,11 @@ impl Core {
         }
         self.store.get(id, &self.live)
     }
+}
+
+/// What is told of a task that comes into being.
+pub(crate) fn birth(task: &Task) -> Effects {
+    task.with_row(|row| Effects { from: None, to: row.state, left: None, due: next_due(task.spec(), row) })
 }
 
 /// The fence of the attempt that a task is in, if it is in one.

@@ -40,7 +40,7 @@ impl Clock for SystemClock {
 }
 
 /// The moment that lies `span` ahead, for waits of real threads. A span that no clock can hold means for ever.
-pub(crate) fn deadline_in(span: Duration) -> Option<Instant> {
+pub fn deadline_in(span: Duration) -> Option<Instant> {
     Instant::now().checked_add(span)
 }
 

@@ -3,14 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use taskloom_model::{Admission, Code, Error, Name, Operation, Options, Result, TaskId, check_name};
-use taskloom_store::{Counts, HostData, Store, Task};
+use taskloom_model::{
+    Admission, Code, Error, Name, Operation, Options, Result, TaskId, Version, check_name, nearest,
+};
+use taskloom_store::{Counts, Store, Task};
 
-use crate::answer::{Answer, Reply};
+use crate::announce::Hook;
 use crate::core::{Core, Parts};
 use crate::edge::{self, Clock, SystemClock};
+use crate::events::json::Object;
+use crate::events::{EventKind, Subscription, SubscriptionOptions};
 use crate::handler::{Handler, HandlerEntry, Home};
 use crate::loops::{LoopHost, Started};
+use crate::queues::Served;
+use crate::registry::RegistryStats;
 use crate::runtime::{Native, Runtime};
 use crate::shutdown::{self, Stop};
 use crate::{Handle, leases, timers, worker};
@@ -25,6 +31,15 @@ pub struct EngineOptions {
     pub clock: Arc<dyn Clock>,
     /// The language of its handlers.
     pub runtime: Arc<dyn Runtime>,
+    /// The queues that it serves, and in which order; all of them.
+    pub queues: Served,
+    /// Whether a submit to a store that is full waits for room; it fails with `QueueFull`. A submit from inside a
+    /// handler never waits: the room might be its own to make.
+    pub wait_when_full: bool,
+    /// Keys that the metadata of every task must have.
+    pub require_metadata: Vec<String>,
+    /// How long ended tasks of a durable store are kept; seven days. `None`: until they are swept by hand.
+    pub retention: Option<Duration>,
     /// The seed of ids and jitter; differs each time if not given.
     pub seed: Option<u64>,
     /// No thread watches the time: whoever made the engine calls [`Engine::step`].
@@ -37,6 +52,10 @@ impl Default for EngineOptions {
         Self {
             workers: (cores + 4).min(32),
             max_in_flight: 1_000,
+            queues: Served::All,
+            wait_when_full: false,
+            require_metadata: Vec::new(),
+            retention: Some(Duration::from_secs(7 * 24 * 3600)),
             clock: Arc::new(SystemClock),
             runtime: Arc::new(Native),
             seed: None,
@@ -45,9 +64,23 @@ impl Default for EngineOptions {
     }
 }
 
+/// A handler to be registered.
+pub struct Registration {
+    /// Its version.
+    pub version: Version,
+    /// Whether it may take the place of one with the same name and version.
+    pub replace: bool,
+    /// The options that its tasks have where a submit says nothing else.
+    pub options: Options,
+    /// What runs.
+    pub handler: Handler,
+    /// What is told of its tasks.
+    pub hook: Option<Arc<dyn Hook>>,
+}
+
 /// A task engine over one store. Dropping it calls off what runs and stops it.
 pub struct Engine {
-    core: Arc<Core>,
+    pub(crate) core: Arc<Core>,
     home: Arc<Home>,
     stepped: bool,
 }
@@ -66,7 +99,14 @@ impl Engine {
             seed: options.seed.unwrap_or_else(edge::seed),
             workers: options.workers.max(1),
             max_in_flight: options.max_in_flight.max(1),
+            queues: options.queues,
+            wait_when_full: options.wait_when_full,
+            require_metadata: options.require_metadata,
+            retention: options.retention,
         }));
+        for queue in core.store.paused()? {
+            core.queues.set_paused(queue, true);
+        }
         let home = Arc::new(Home { core: Arc::clone(&core) });
         Ok(Self { core, home, stepped: options.stepped })
     }
@@ -75,14 +115,63 @@ impl Engine {
     ///
     /// Errors: `HandlerExists`, `InvalidOption`, and `NotAvailable` for an option that is not built yet.
     pub fn register(&self, name: &str, options: Options, handler: Handler) -> Result<Arc<HandlerEntry>> {
+        self.register_with(
+            name,
+            Registration { version: Version::default(), replace: false, options, handler, hook: None },
+        )
+    }
+
+    /// Registers a version of a handler; with `replace`, in the place of one with the same name and version. Attempts
+    /// that run go on with the old one.
+    pub fn register_with(&self, name: &str, registration: Registration) -> Result<Arc<HandlerEntry>> {
+        let core = &self.core;
         check_name("handler", name)?;
-        let admission = self.admission(&options)?;
-        let queue = self.core.queues.queue(admission.queue());
-        self.core.register(HandlerEntry { name: Name::new(name), options, admission, queue, handler })
+        // What an app demands of every task's metadata may come with the submit.
+        let admission = self.admission_of(&registration.options)?;
+        let (version, replace, admission_queue) =
+            (registration.version, registration.replace, admission.queue());
+        let queue = core.queues.queue(admission_queue);
+        let registered = core.clock.now();
+        let name = Name::new(name);
+        let Registration { options, handler, hook, .. } = registration;
+        let entry =
+            Arc::new(HandlerEntry { name, version, registered, options, admission, queue, handler, hook });
+        let replaced = core.registry.add(Arc::clone(&entry), replace)?;
+        if entry.hook.is_some() {
+            core.note_hook();
+        }
+        let kind = if replaced { EventKind::HandlerReplaced } else { EventKind::HandlerRegistered };
+        core.publish_plain(kind, |data| {
+            let route = match entry.handler {
+                Handler::Blocking(_) => "blocking",
+                Handler::Asynchronous(_) => "async",
+            };
+            data.text("handler", name.as_str()).plain("kind", route).text("queue", admission_queue.as_str())
+        });
+        core.committer.ask_for_more();
+        Ok(entry)
+    }
+
+    /// All handlers, by name and version.
+    pub fn handlers(&self) -> Vec<Arc<HandlerEntry>> {
+        self.core.registry.all()
+    }
+
+    /// What is registered, in figures.
+    pub fn registry_stats(&self) -> RegistryStats {
+        self.core.registry.stats()
     }
 
     /// Makes options ready for submitting.
+    ///
+    /// Errors: `InvalidOption`, `NotAvailable` for an option that is not built yet, and `MissingMetadata` if the engine
+    /// demands an entry that is not there.
     pub fn admission(&self, options: &Options) -> Result<Admission> {
+        self.core.check_metadata(&options.metadata)?;
+        self.admission_of(options)
+    }
+
+    fn admission_of(&self, options: &Options) -> Result<Admission> {
         if let Some(option) = options.not_available_yet() {
             return Err(Error::new(
                 Code::NotAvailable,
@@ -90,12 +179,31 @@ impl Engine {
             )
             .hint("leave it out; docs/options.md lists what there is"));
         }
-        Admission::new(options)
+        let admission = Admission::new(options)?;
+        let served = self.core.queues.served();
+        if self.core.capability.resident && !served.has(admission.queue()) {
+            let names: Vec<_> = served.names().iter().map(|name| name.as_str()).collect();
+            let queue = admission.queue();
+            return Err(Error::new(
+                Code::InvalidOption,
+                format!("queue {:?} is not served by this app, which alone sees its store", queue.as_str()),
+            )
+            .hint(match nearest(queue.as_str(), names.iter().copied()) {
+                Some(near) => format!("did you mean {near:?}?"),
+                None => format!("it serves {}; add the queue to queues=…", names.join(", ")),
+            }));
+        }
+        Ok(admission)
     }
 
     /// The handler with this name, or `UnknownHandler` with the nearest one.
     pub fn handler(&self, name: &str) -> Result<Arc<HandlerEntry>> {
-        self.core.handler_named(name)
+        self.core.registry.named(name, None)
+    }
+
+    /// The handler with this name and version, or `UnknownHandler` with what there is.
+    pub fn handler_version(&self, name: &str, version: Version) -> Result<Arc<HandlerEntry>> {
+        self.core.registry.named(name, Some(&version.to_string()))
     }
 
     /// Starts the worker threads and services. Starting twice is starting once.
@@ -104,7 +212,8 @@ impl Engine {
     pub fn start(&self) -> Result<()> {
         let core = &self.core;
         core.check_open(false)?;
-        if core.capability.durable && !core.pool.was_started() {
+        let first = !core.pool.was_started();
+        if core.capability.durable && first {
             // A process that only submitted does not beat, and may have been struck off meanwhile: under its old
             // number it must claim nothing.
             leases::beat(core, core.clock.now());
@@ -115,6 +224,13 @@ impl Engine {
         }
         core.committer.start(core)?;
         core.committer.ask_for_more();
+        if first {
+            core.publish_plain(EventKind::EngineStarted, |data| {
+                data.text("store", core.store.kind())
+                    .count("workers", core.pool.configured() as u64)
+                    .count("process", std::process::id().into())
+            });
+        }
         Ok(())
     }
 
@@ -147,86 +263,6 @@ impl Engine {
     /// Whether the calling thread is one of its workers.
     pub fn on_worker(&self) -> bool {
         worker::number_in(&self.core).is_some()
-    }
-
-    /// Submits one task. When it returns, the task is as durable as the store.
-    ///
-    /// `inside` says that the call comes from a handler, which may submit while the engine drains; a worker thread of
-    /// this engine is recognised without it.
-    pub fn submit(
-        &self,
-        entry: &HandlerEntry,
-        admission: &Admission,
-        payload: Box<[u8]>,
-        host: Option<HostData>,
-        inside: bool,
-    ) -> Result<Handle> {
-        let core = &self.core;
-        if !core.is_open() || !core.capability.resident {
-            core.check_open(inside || self.on_worker())?;
-        } else {
-            core.check_process()?;
-        }
-        let (task, effects) = core.build(entry, admission, payload, host)?;
-        if core.capability.resident {
-            core.store.insert(std::slice::from_ref(&task), task.spec().created)?;
-        } else {
-            let (answer, reply) = Answer::new();
-            core.committer.insert(core, vec![Arc::clone(&task)], reply);
-            answer.wait()?;
-        }
-        core.accepted(&task, effects, entry);
-        Ok(Handle::new(task, core))
-    }
-
-    /// Submits many tasks of one handler at once: all or none, in one transaction.
-    pub fn submit_many(
-        &self,
-        entry: &HandlerEntry,
-        admission: &Admission,
-        payloads: impl Iterator<Item = (Box<[u8]>, Option<HostData>)>,
-        inside: bool,
-    ) -> Result<Vec<Handle>> {
-        let (answer, reply) = Answer::new();
-        let tell = Box::new(move |verdict| reply.give(verdict));
-        let handles = self.submit_then(entry, admission, payloads, inside, tell)?;
-        answer.wait()?;
-        Ok(handles)
-    }
-
-    /// Like [`Engine::submit_many`], but returns at once; `reply` is told, on any thread, when the tasks are accepted
-    /// or refused. Until then the handles are of no use.
-    pub fn submit_then(
-        &self,
-        entry: &HandlerEntry,
-        admission: &Admission,
-        payloads: impl Iterator<Item = (Box<[u8]>, Option<HostData>)>,
-        inside: bool,
-        reply: Box<dyn FnOnce(Result<()>) + Send>,
-    ) -> Result<Vec<Handle>> {
-        let core = &self.core;
-        core.check_open(inside || self.on_worker())?;
-        let mut effects = Vec::with_capacity(payloads.size_hint().0);
-        let mut tasks = Vec::with_capacity(payloads.size_hint().0);
-        for (payload, host) in payloads {
-            let (task, first) = core.build(entry, admission, payload, host)?;
-            tasks.push(task);
-            effects.push(first);
-        }
-        if !core.capability.resident {
-            let handles = tasks.iter().map(|task| Handle::new(Arc::clone(task), core)).collect();
-            core.committer.insert(core, tasks, Reply::new(reply));
-            return Ok(handles);
-        }
-        let verdict = core.store.insert(&tasks, core.clock.now());
-        if verdict.is_ok() {
-            for (task, effects) in tasks.iter().zip(effects) {
-                core.accepted(task, effects, entry);
-            }
-        }
-        reply(verdict);
-        let handles = tasks.into_iter().map(|task| Handle::new(task, core)).collect();
-        Ok(handles)
     }
 
     /// Cancels a task. True if it was or will be cancelled, false if it had ended or does not exist.
@@ -262,6 +298,28 @@ impl Engine {
         }))
     }
 
+    /// Subscribes to events whose name fits a pattern, from now on.
+    ///
+    /// Errors: `InvalidOption` for a pattern that no event can fit; `ShutDown` once stopped.
+    pub fn subscribe(&self, pattern: &str, options: SubscriptionOptions) -> Result<Subscription> {
+        self.core.check_process()?;
+        self.core.events.subscribe(pattern, options)
+    }
+
+    /// Publishes an event of the user's own; `data` is JSON.
+    ///
+    /// Errors: `InvalidOption` for a name that cannot be used; `PayloadTooLarge`.
+    pub fn publish(&self, name: &str, task: Option<TaskId>, data: &str) -> Result<()> {
+        self.core.events.publish_custom(name, self.core.clock.now(), task, data)
+    }
+
+    /// Publishes that a handler keeps its event loop from turning, and for how long so far. The loop's own watchdog tells.
+    pub fn publish_blocked(&self, task: TaskId, handler: &str, blocked: Duration) {
+        self.core.events.publish(EventKind::LoopBlocked, self.core.clock.now(), Some(task), || {
+            Object::new().text("handler", handler).seconds("blocked", blocked).build()
+        });
+    }
+
     /// How many tasks are in each state.
     pub fn counts(&self) -> Result<Counts> {
         self.core.store.counts()
@@ -291,9 +349,14 @@ impl Engine {
 
     /// Whether a task is this engine's, and an event loop runs it.
     pub fn runs_on_loop(&self, handle: &Handle) -> bool {
-        let handler = || self.core.handler(handle.task().spec().name);
+        let handler = || self.core.handler_of(handle.task());
         handle.is_of(&self.core)
             && handler().is_some_and(|entry| matches!(entry.handler(), Handler::Asynchronous(_)))
+    }
+
+    /// Whether a submit may have to wait: for the disk, or for room.
+    pub fn may_wait(&self) -> bool {
+        !self.core.capability.resident || self.core.wait_when_full
     }
 
     /// Whether what it accepts outlives the process.

@@ -30,6 +30,15 @@ impl Handle {
         Self { task, core: Arc::downgrade(core) }
     }
 
+    /// For whoever must not keep the engine alive until it knows the task.
+    pub(crate) fn weak(task: Arc<Task>, core: Weak<Core>) -> Self {
+        Self { task, core }
+    }
+
+    pub(crate) fn core(&self) -> Option<Arc<Core>> {
+        self.core.upgrade()
+    }
+
     pub(crate) fn is_of(&self, core: &Arc<Core>) -> bool {
         Weak::as_ptr(&self.core) == Arc::as_ptr(core)
     }
@@ -118,7 +127,10 @@ impl Handle {
             return Err(Error::new(Code::WouldDeadlock, message)
                 .hint("observe that task too, or wait on another thread"));
         }
-        if core.capability.resident && !core.pool.was_started() && core.is_open() && !self.task.is_settled() {
+        if core.capability.resident && !core.pool.was_started() && core.is_open()
+            // One that runs was begun by hand.
+            && !self.task.is_settled() && self.state() != State::Running
+        {
             let id = self.id();
             let message = format!(
                 "task {id} would never end: its engine was not started, and no other process sees its store"

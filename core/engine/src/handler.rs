@@ -8,9 +8,12 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
-use taskloom_model::{Admission, Failure, Fence, Name, Operation, Options, Progress, Timestamp};
+use taskloom_model::{
+    Admission, Code, Failure, Fence, LogLine, Name, Operation, Options, Progress, Timestamp, Version,
+};
 use taskloom_store::Task;
 
+use crate::announce::Hook;
 use crate::core::Core;
 use crate::queues::Queue;
 use crate::{Error, Result};
@@ -38,16 +41,29 @@ pub enum Handler {
 /// A registered handler.
 pub struct HandlerEntry {
     pub(crate) name: Name,
+    pub(crate) version: Version,
+    pub(crate) registered: Timestamp,
     pub(crate) options: Options,
     pub(crate) admission: Admission,
     pub(crate) queue: Arc<Queue>,
     pub(crate) handler: Handler,
+    pub(crate) hook: Option<Arc<dyn Hook>>,
 }
 
 impl HandlerEntry {
     /// Its name.
     pub fn name(&self) -> Name {
         self.name
+    }
+
+    /// Its version.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// When it was registered.
+    pub fn registered(&self) -> Timestamp {
+        self.registered
     }
 
     /// The options of its tasks where a submit says nothing else.
@@ -173,6 +189,11 @@ impl Attempt {
         self.fence
     }
 
+    /// The place of the next child that this attempt submits.
+    pub(crate) fn next_child(&self) -> u32 {
+        self.task.next_child(self.fence.attempt)
+    }
+
     /// Whether the attempt no longer counts: the task was cancelled, timed out, or went elsewhere.
     pub fn is_cancelled(&self) -> bool {
         !self.task.is_current(self.fence)
@@ -184,6 +205,50 @@ impl Attempt {
         let value = if value.is_nan() { 0.0 } else { value.clamp(0.0, 1.0) };
         let progress = Progress { value, message, at };
         self.home.core.tell_progress(&self.task, self.fence, progress)
+    }
+
+    /// Adds a line to the task's log, which is kept with the task within bounds.
+    pub fn log(&self, level: &str, message: String) -> Result<()> {
+        let at = self.home.core.clock.now();
+        let line = LogLine { at, level: level.to_owned(), message, attempt: self.fence.attempt };
+        self.home.core.tell_line(&self.task, self.fence, line)
+    }
+
+    /// For an attempt on an event loop that is about to wait for another task: lends its place in flight, so that a
+    /// parent can wait for its child with `max_in_flight` of one. Until the guard is dropped.
+    pub fn lend_place(&self) -> LentPlace {
+        self.home.core.loops.lend(&self.home.core);
+        LentPlace(Arc::clone(&self.home))
+    }
+
+    /// Notes something beside the result, under a key: `json` is its value. It is kept with the task if the attempt
+    /// succeeds; the same key again replaces it.
+    ///
+    /// Errors: `LeaseLost` if the attempt is over; `PayloadTooLarge` over [`MAX_NOTES`](crate::MAX_NOTES) in all.
+    pub fn note_result(&self, key: &str, json: &str) -> Result<()> {
+        if self.is_cancelled() {
+            return Err(Error::new(
+                Code::LeaseLost,
+                format!("attempt {} of task {} is over", self.fence.attempt, self.task.id()),
+            ));
+        }
+        if self.home.core.notes.set(self.task.id(), self.fence, key, json) {
+            return Ok(());
+        }
+        Err(Error::new(
+            Code::PayloadTooLarge,
+            format!(
+                "the metadata of a result may have {} bytes; {key:?} would be over that",
+                crate::MAX_NOTES
+            ),
+        )
+        .hint("metadata is for short facts; return data as the result"))
+    }
+
+    /// Publishes an event of the user's own, about this task; `data` is JSON.
+    pub fn publish(&self, name: &str, data: &str) -> Result<()> {
+        let core = &self.home.core;
+        core.events.publish_custom(name, core.clock.now(), Some(self.task.id()), data)
     }
 
     /// Saves where the next attempt can go on from, encoded; `None` clears it. When it returns, it is as durable as
@@ -201,6 +266,16 @@ impl Attempt {
     /// How long the attempt may still take, if it has a limit.
     pub fn time_left(&self) -> Option<Duration> {
         Some(self.deadline?.saturating_sub(self.home.core.clock.monotonic()))
+    }
+}
+
+/// The place of an attempt that waits; see [`Attempt::lend_place`].
+#[must_use = "dropping it takes the place back"]
+pub struct LentPlace(Arc<Home>);
+
+impl Drop for LentPlace {
+    fn drop(&mut self) {
+        self.0.core.loops.take_back();
     }
 }
 

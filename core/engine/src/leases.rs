@@ -59,6 +59,7 @@ impl Leases {
         }
         self.next_beat = monotonic + BEAT;
         beat(core, now);
+        core.follow_pauses();
         core.committer.ask_for_more();
         for dead in self.observe(core, monotonic) {
             if bury(core, dead, now) {

@@ -14,10 +14,18 @@
 //! | `core` | the parts below, and what follows from each change |
 //! | `committer`, `batch`, `answer` | the way into the store: inline on a resident store, group commit on a durable one |
 //! | `claims`, `ahead` | what this process takes from a store that it shares, and what expires before it begins |
-//! | `queues` | lanes of eligible tasks |
+//! | `submitting`, `room` | how tasks come in, and what happens when there is no room |
+//! | `operating` | what an operator does: lists, bulk cancels, pauses, sweeps, runs by hand |
+//! | `queues` | lanes of eligible tasks, and the order in which they are served |
 //! | `pool`, `worker` | the worker threads |
 //! | `loops` | the tasks of foreign event loops |
 //! | `running` | what runs right now |
+//! | `registry` | handlers by name and version |
+//! | `events`, `announce` | the bus and its catalogue; what is told of each change: events, hooks, figures |
+//! | `meter`, `stats` | counts, rates and latencies; what a monitor asks for |
+//! | `notes` | what handlers note beside their results |
+//! | `reports` | what workers and handlers report |
+//! | `retention` | sweeps of what ended long ago |
 //! | `timers` | etas, backoffs, expiries, timeouts |
 //! | `leases` | proof of life, and the tasks of processes that died |
 //! | `shutdown` | the order in which all this ends |
@@ -25,6 +33,7 @@
 #![forbid(unsafe_code)]
 
 mod ahead;
+mod announce;
 mod answer;
 mod batch;
 mod chance;
@@ -33,23 +42,44 @@ mod committer;
 mod core;
 mod edge;
 mod engine;
+mod events;
 mod handle;
 mod handler;
 mod leases;
 mod loops;
+mod meter;
+mod notes;
+mod operating;
 mod pool;
 mod queues;
+mod registry;
+mod reports;
+mod retention;
+mod room;
 mod running;
 mod runtime;
 mod shutdown;
+mod stats;
+mod submitting;
 mod timers;
 mod worker;
 
-pub use edge::{Clock, SystemClock, spawn_thread};
-pub use engine::{Engine, EngineOptions};
+pub use announce::{Hook, Moment};
+pub use edge::{Clock, SystemClock, deadline_in as deadline_after, spawn_thread};
+pub use engine::{Engine, EngineOptions, Registration};
+pub use events::{
+    Category, DEFAULT_CAPACITY, Event, EventInfo, EventKind, Events, Field, FieldType, MAX_EVENT_DATA,
+    Pattern, Subscription, SubscriptionOptions, Waker, catalog, check_own_name, info, info_named,
+};
 pub use handle::Handle;
-pub use handler::{Attempt, Blocking, Failed, Handler, HandlerEntry, Outcome};
+pub use handler::{Attempt, Blocking, Failed, Handler, HandlerEntry, LentPlace, Outcome};
 pub use loops::{Completion, LoopHost, Started};
+pub use meter::{Count, Figures, MAX_METERS, Meter, Meters, OTHER, Recorder, Snapshot};
+pub use notes::MAX_NOTES;
+pub use queues::Served;
+pub use registry::RegistryStats;
 pub use runtime::{Native, Runtime};
 pub use shutdown::Stop;
+pub use stats::{HandlerStats, Health, QueueStats, RunningStats, Stats};
+pub use submitting::Input;
 pub use taskloom_model::{Error, Result};

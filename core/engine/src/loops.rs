@@ -13,17 +13,19 @@
 //!   gives a place back lowers `in_flight`, passes a fence and counts the tasks. Either the loop finds the place, or
 //!   the tasks that it left behind are counted, and the loop is woken.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 
 use parking_lot::{Condvar, Mutex, RwLock};
-use taskloom_model::Fence;
+use taskloom_model::{Fence, Timestamp};
 use taskloom_store::Task;
 
-use crate::core::Core;
+use crate::core::{Core, route_of};
 use crate::handler::{Attempt, Failed, HandlerEntry, Home, Outcome};
+use crate::meter::Recorder;
 use crate::queues::{Route, View};
-use crate::worker::begin;
+use crate::worker::{begin, count_of};
 
 /// A foreign event loop.
 pub trait LoopHost: Send + Sync {
@@ -46,9 +48,16 @@ pub struct Started {
 pub(crate) struct Loops {
     host: RwLock<Option<Arc<dyn LoopHost>>>,
     woken: AtomicBool,
+    /// Tasks that were claimed by hand: they come before all others, whatever their queue.
+    by_hand: Mutex<VecDeque<Arc<Task>>>,
     in_flight: AtomicUsize,
+    /// How often a place was taken.
+    taken: AtomicUsize,
     max_in_flight: usize,
+    /// Places of attempts that wait for another task.
+    lent: AtomicUsize,
     view: Mutex<View>,
+    recorder: Mutex<Option<Recorder>>,
     idle: Mutex<()>,
     became_idle: Condvar,
 }
@@ -58,9 +67,13 @@ impl Loops {
         Self {
             host: RwLock::new(None),
             woken: AtomicBool::new(false),
+            by_hand: Mutex::default(),
             in_flight: AtomicUsize::new(0),
+            taken: AtomicUsize::new(0),
             max_in_flight,
+            lent: AtomicUsize::new(0),
             view: Mutex::default(),
+            recorder: Mutex::new(None),
             idle: Mutex::new(()),
             became_idle: Condvar::new(),
         }
@@ -100,21 +113,23 @@ impl Loops {
         let mut view = self.view.lock();
         while !core.is_stopped() && self.reserve() {
             // The place is taken before the task is popped, so that at no moment a task is in neither.
-            let Some((entry, attempt)) = next(core, home, &mut view) else {
+            let Some((entry, attempt, started_at)) = next(core, home, &mut view) else {
                 self.release(core);
                 return;
             };
             let (task, fence) = (Arc::clone(&attempt.task), attempt.fence);
-            let completion = Completion { home: Arc::clone(home), task: Some(task), fence };
+            let completion =
+                Completion { home: Arc::clone(home), task: Some(task), fence, started: started_at };
             started.push(Started { entry, attempt, completion });
         }
     }
 
     /// Takes a place, if there is one. Only the loop takes places, one thread at a time.
     fn reserve(&self) -> bool {
-        let free = self.in_flight() < self.max_in_flight;
+        let free = self.in_flight() < self.max_in_flight.saturating_add(self.lent.load(Ordering::Acquire));
         if free {
-            self.in_flight.fetch_add(1, Ordering::AcqRel);
+            self.in_flight.fetch_add(1, Ordering::SeqCst);
+            self.taken.fetch_add(1, Ordering::SeqCst);
         }
         free
     }
@@ -125,9 +140,39 @@ impl Loops {
             self.look_again();
         }
         fence(Ordering::SeqCst);
-        if core.queues.len(Route::Asynchronous) > 0 {
+        if self.has_tasks(core) {
             self.wake();
         }
+    }
+
+    /// Has the loop take a task that was claimed by hand.
+    pub(crate) fn take_by_hand(&self, task: Arc<Task>) {
+        self.by_hand.lock().push_back(task);
+        self.wake();
+    }
+
+    /// Takes the next task that was claimed by hand.
+    pub(crate) fn next_by_hand(&self) -> Option<Arc<Task>> {
+        self.by_hand.lock().pop_front()
+    }
+
+    /// Whether a task waits for the loop.
+    fn has_tasks(&self, core: &Core) -> bool {
+        core.queues.len(Route::Asynchronous) > 0 || !self.by_hand.lock().is_empty()
+    }
+
+    /// An attempt in flight waits for another task: its place goes to that one, or to any other.
+    pub(crate) fn lend(&self, core: &Core) {
+        self.lent.fetch_add(1, Ordering::AcqRel);
+        fence(Ordering::SeqCst);
+        if self.has_tasks(core) {
+            self.wake();
+        }
+    }
+
+    /// It goes on. For a moment there may be more in flight than places.
+    pub(crate) fn take_back(&self) {
+        self.lent.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// Makes whoever waits for the loop to be idle look again.
@@ -140,7 +185,14 @@ impl Loops {
     /// so.
     pub(crate) fn wait_idle(&self, core: &Core) -> bool {
         let mut guard = self.idle.lock();
-        let busy = || self.in_flight() > 0 || self.has_host() && core.queues.len(Route::Asynchronous) > 0;
+        let busy = || {
+            // A task that is taken while this looks is in flight after the first look, and no longer in a lane at the
+            // second. So both count only if no place was taken meanwhile: whoever takes a task takes a place before.
+            let taken = self.taken.load(Ordering::SeqCst);
+            self.in_flight.load(Ordering::SeqCst) > 0
+                || self.has_host() && self.has_tasks(core)
+                || self.taken.load(Ordering::SeqCst) != taken
+        };
         while busy() {
             match core.stopping.deadline() {
                 Some(deadline) => {
@@ -156,18 +208,34 @@ impl Loops {
 }
 
 /// Begins the next task that is still to be run.
-fn next(core: &Arc<Core>, home: &Arc<Home>, view: &mut View) -> Option<(Arc<HandlerEntry>, Attempt)> {
+fn next(
+    core: &Arc<Core>,
+    home: &Arc<Home>,
+    view: &mut View,
+) -> Option<(Arc<HandlerEntry>, Attempt, Timestamp)> {
     loop {
-        let Some(task) = core.queues.pop(Route::Asynchronous, view) else {
+        let by_hand = core.loops.next_by_hand();
+        let claimed = by_hand.is_some();
+        let Some(task) = by_hand.or_else(|| core.queues.pop(Route::Asynchronous, view)) else {
             core.committer.look_again();
             return None;
         };
-        let Some(entry) = core.handler(task.spec().name) else { continue };
-        let Some(attempt) = begin(home, task, |current| core.running.begin_on_loop(current)) else {
+        let Some(entry) = core.handler_of(&task) else { continue };
+        if route_of(&entry) != Route::Asynchronous {
+            // Its handler was replaced by a blocking one while it waited.
+            core.enqueue(task);
+            continue;
+        }
+        let Some(begun) = begin(home, task, claimed, |current| core.running.begin_on_loop(current)) else {
             continue;
         };
+        let attempt = begun.attempt;
         if attempt.may_run() {
-            return Some((entry, attempt));
+            let mut recorder = core.loops.recorder.lock();
+            let recorder = recorder.get_or_insert_with(|| core.meters.recorder(0));
+            recorder.started(attempt.task.spec().queue, entry.name, begun.waited);
+            core.announce_start(&attempt.task, attempt.fence, begun.waited);
+            return Some((entry, attempt, begun.started));
         }
         core.running.end_on_loop(attempt.task.id(), attempt.fence);
         core.give_back(attempt.task);
@@ -180,6 +248,7 @@ pub struct Completion {
     home: Arc<Home>,
     task: Option<Arc<Task>>,
     fence: Fence,
+    started: Timestamp,
 }
 
 impl Completion {
@@ -192,7 +261,12 @@ impl Completion {
         let Some(task) = self.task.take() else { return };
         let core = &self.home.core;
         core.running.end_on_loop(task.id(), self.fence);
-        if let Some(ended) = core.report(task, self.fence, outcome) {
+        let now = core.clock.now();
+        if let Some(recorder) = core.loops.recorder.lock().as_mut() {
+            let spec = task.spec();
+            recorder.ended(spec.queue, spec.name, count_of(&outcome), now.since(self.started), now);
+        }
+        if let Some(ended) = core.report(task, self.fence, outcome, now) {
             ended.settle();
         }
         core.loops.release(core);

@@ -131,6 +131,26 @@ impl Pool {
         value
     }
 
+    /// A thread that runs one task by hand comes in, and gets a number. It never takes tasks from the lanes, so it
+    /// counts as absent from the first.
+    pub(crate) fn guest(&self) -> usize {
+        let mut counts = self.counts.lock();
+        counts.alive += 1;
+        counts.started += 1;
+        let number = counts.started;
+        counts.absent.entry(number).or_default().waits.push(None);
+        self.changed(&counts);
+        number
+    }
+
+    /// Such a thread leaves.
+    pub(crate) fn guest_leaves(&self, number: usize) {
+        self.change(|counts| {
+            counts.alive -= 1;
+            counts.absent.remove(&number);
+        });
+    }
+
     /// What the workers wait for.
     pub(crate) fn awaited(&self) -> Vec<Arc<Task>> {
         let counts = self.counts.lock();

@@ -1,4 +1,4 @@
-//! The lanes: eligible tasks of each queue, in memory.
+//! The lanes: eligible tasks of each queue, in memory, and the order in which queues are served.
 //!
 //! A queue has two sets of four priority lanes, one for tasks that a worker thread runs and one for those that an
 //! event loop takes, so that neither ever has to step over the other's. On a resident store a lane holds tasks that
@@ -9,15 +9,35 @@
 //! snapshot and look at a version number, one relaxed load, to see whether it is stale. A queue is in the list before
 //! its first task is pushed, and the push is followed by the fence of the wake protocol: a worker that misses the new
 //! version before it sleeps is woken after.
+//!
+//! # Order
+//! [`Served`] says which queues this engine serves and how. *All*: each in turn, so that none starves. *In order*: the
+//! first one that has a task; every [`FLOOR`]th pop begins at a later one, in turn, so that even the last is served in
+//! the long run. *By weight*: of pops from busy queues each gets a share by its weight (smooth weighted round robin,
+//! reckoned by each reader for itself). A queue that is empty costs its turn nothing: the next one is asked.
+//!
+//! # Pauses
+//! A paused queue, or one that is not served, counts as empty for those who pop, and for a worker that asks whether it
+//! may sleep; what is in it stays there. Whoever lets it go on writes the flag and then wakes the workers, as a push
+//! does.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::RwLock;
 use taskloom_model::Name;
 use taskloom_store::Task;
 use taskloom_sync::Lanes;
+
+/// With queues served in order, every so many pops begins at a later one.
+const FLOOR: usize = 64;
+
+/// The same for claims, which take hundreds of tasks: every so many begins at a later queue, and takes few.
+const CLAIM_FLOOR: usize = 4;
+
+/// So few.
+const SMALL_CLAIM: usize = 8;
 
 /// Who runs a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,10 +48,56 @@ pub(crate) enum Route {
     Asynchronous,
 }
 
+/// Which queues an engine serves, and in which order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Served {
+    /// Every queue, each in turn.
+    #[default]
+    All,
+    /// These, the first ones first.
+    InOrder(Vec<Name>),
+    /// These, each with its share.
+    ByWeight(Vec<(Name, u32)>),
+}
+
+impl Served {
+    /// The queues that it names; none if it serves all.
+    pub fn names(&self) -> Vec<Name> {
+        match self {
+            Self::All => Vec::new(),
+            Self::InOrder(names) => names.clone(),
+            Self::ByWeight(weights) => weights.iter().map(|(name, _)| *name).collect(),
+        }
+    }
+
+    /// Whether it serves a queue.
+    pub fn has(&self, queue: Name) -> bool {
+        match self {
+            Self::All => true,
+            Self::InOrder(names) => names.contains(&queue),
+            Self::ByWeight(weights) => weights.iter().any(|(name, _)| *name == queue),
+        }
+    }
+
+    /// The place of a queue in the order, and its weight.
+    fn place(&self, queue: Name) -> (usize, u32) {
+        match self {
+            Self::All => (0, 1),
+            Self::InOrder(names) => (names.iter().position(|name| *name == queue).unwrap_or(usize::MAX), 1),
+            Self::ByWeight(weights) => {
+                (0, weights.iter().find(|(name, _)| *name == queue).map_or(0, |(_, weight)| *weight))
+            }
+        }
+    }
+}
+
 /// One queue's lanes.
 pub(crate) struct Queue {
+    name: Name,
     blocking: Lanes<Arc<Task>>,
     asynchronous: Lanes<Arc<Task>>,
+    served: bool,
+    paused: AtomicBool,
 }
 
 impl Queue {
@@ -41,20 +107,38 @@ impl Queue {
             Route::Asynchronous => &self.asynchronous,
         }
     }
+
+    /// Whether its tasks may be taken here.
+    fn is_open(&self) -> bool {
+        self.served && !self.paused.load(Ordering::SeqCst)
+    }
 }
 
 type Snapshot = Arc<[Arc<Queue>]>;
 
-/// All queues, in the order in which they were first named.
+/// All queues, in the order in which they are served.
 pub(crate) struct Queues {
+    served: Served,
     by_name: RwLock<HashMap<Name, Arc<Queue>>>,
     list: RwLock<Snapshot>,
     version: AtomicUsize,
+    /// Claims decided on so far.
+    claims: AtomicUsize,
 }
 
 impl Queues {
-    pub(crate) fn new() -> Self {
-        Self { by_name: RwLock::default(), list: RwLock::new(Arc::new([])), version: AtomicUsize::new(0) }
+    pub(crate) fn new(served: Served) -> Self {
+        Self {
+            served,
+            by_name: RwLock::default(),
+            list: RwLock::new(Arc::new([])),
+            version: AtomicUsize::new(0),
+            claims: AtomicUsize::new(0),
+        }
+    }
+
+    pub(crate) fn served(&self) -> &Served {
+        &self.served
     }
 
     /// The queue with this name, made if need be.
@@ -66,44 +150,267 @@ impl Queues {
         if let Some(queue) = by_name.get(&name) {
             return Arc::clone(queue);
         }
-        let queue = Arc::new(Queue { blocking: Lanes::new(), asynchronous: Lanes::new() });
+        let queue = Arc::new(Queue {
+            name,
+            blocking: Lanes::new(),
+            asynchronous: Lanes::new(),
+            served: self.served.has(name),
+            paused: AtomicBool::new(false),
+        });
         by_name.insert(name, Arc::clone(&queue));
         let mut list = self.list.write();
-        *list = list.iter().cloned().chain([Arc::clone(&queue)]).collect();
+        let mut all: Vec<_> = list.iter().cloned().chain([Arc::clone(&queue)]).collect();
+        all.sort_by_key(|queue| self.served.place(queue.name).0);
+        *list = all.into();
         self.version.fetch_add(1, Ordering::Release);
         queue
     }
 
-    /// Whether no lane of this route holds a task. One load per queue, and it errs on the side of "there is one": lanes
-    /// notice that they are empty when somebody pops in vain.
+    /// Pauses a queue or lets it go on. Whoever does the latter then wakes the workers.
+    pub(crate) fn set_paused(&self, name: Name, paused: bool) {
+        self.queue(name).paused.store(paused, Ordering::SeqCst);
+    }
+
+    /// The names of the queues that are paused here.
+    pub(crate) fn paused(&self) -> Vec<Name> {
+        let list = self.list.read();
+        list.iter().filter(|queue| queue.paused.load(Ordering::SeqCst)).map(|queue| queue.name).collect()
+    }
+
+    /// Whether no lane of this route holds a task that may be taken. Two loads per queue, and it errs on the side of
+    /// "there is one": lanes notice that they are empty when somebody pops in vain.
     pub(crate) fn is_empty(&self, route: Route) -> bool {
-        self.list.read().iter().all(|queue| queue.lanes(route).is_empty())
+        self.list.read().iter().all(|queue| queue.lanes(route).is_empty() || !queue.is_open())
     }
 
-    /// How many tasks the lanes of this route hold.
+    /// How many tasks that may be taken the lanes of this route hold.
     pub(crate) fn len(&self, route: Route) -> usize {
-        self.list.read().iter().map(|queue| queue.lanes(route).len()).sum()
+        let list = self.list.read();
+        list.iter().filter(|queue| queue.is_open()).map(|queue| queue.lanes(route).len()).sum()
     }
 
-    /// Takes the next task of this route: from the first queue that has one.
+    /// Takes the next task of this route.
     pub(crate) fn pop(&self, route: Route, view: &mut View) -> Option<Arc<Task>> {
         let version = self.version.load(Ordering::Acquire);
         if view.version != version {
             view.list = Arc::clone(&self.list.read());
+            view.credits =
+                view.list.iter().map(|queue| (0, i64::from(self.served.place(queue.name).1))).collect();
             view.version = version;
         }
-        view.list.iter().find_map(|queue| queue.lanes(route).pop())
+        let take = |queue: &Arc<Queue>| queue.is_open().then(|| queue.lanes(route).pop()).flatten();
+        if let [only] = &*view.list {
+            return take(only);
+        }
+        let first = match self.served {
+            Served::All => return view.pop_in_turn(take),
+            Served::InOrder(_) => view.next_floor(),
+            Served::ByWeight(_) => return view.pop_by_weight(take),
+        };
+        let (before, from) = view.list.split_at(first);
+        from.iter().chain(before).find_map(take)
+    }
+
+    /// The queues to claim from, the first ones first (none if all alike), and how many tasks at most. By weight, each
+    /// comes first as often as its weight says. In order, every so many claims begins at a later queue, and is small.
+    pub(crate) fn claim_order(&self) -> (Vec<Name>, usize) {
+        let mut names = self.served.names();
+        let mut most = usize::MAX;
+        let claims = self.claims.load(Ordering::Relaxed);
+        match &self.served {
+            Served::All => {}
+            Served::InOrder(_) => {
+                if claims % CLAIM_FLOOR == CLAIM_FLOOR - 1 && names.len() > 1 {
+                    let later = 1 + claims / CLAIM_FLOOR % (names.len() - 1);
+                    names.rotate_left(later);
+                    most = SMALL_CLAIM;
+                }
+            }
+            Served::ByWeight(weights) => {
+                let all: u64 = weights.iter().map(|(_, weight)| u64::from(*weight)).sum();
+                let mut at = claims as u64 % all.max(1);
+                let first = weights.iter().position(|(_, weight)| match at.checked_sub(u64::from(*weight)) {
+                    Some(rest) => {
+                        at = rest;
+                        false
+                    }
+                    None => true,
+                });
+                names.rotate_left(first.unwrap_or(0));
+            }
+        }
+        (names, most)
+    }
+
+    /// A claim was decided on; the next one has its own order.
+    pub(crate) fn claim_decided(&self) {
+        self.claims.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Takes any task of this route, even from a paused queue: for the end of the engine.
+    pub(crate) fn take_any(&self, route: Route) -> Option<Arc<Task>> {
+        let list = Arc::clone(&self.list.read());
+        list.iter().find_map(|queue| queue.lanes(route).pop())
+    }
+
+    /// Takes all that is in a queue.
+    pub(crate) fn take_all(&self, name: Name) -> Vec<Arc<Task>> {
+        let queue = self.queue(name);
+        let mut all = Vec::new();
+        for route in [Route::Blocking, Route::Asynchronous] {
+            while let Some(task) = queue.lanes(route).pop() {
+                all.push(task);
+            }
+        }
+        all
     }
 }
 
-/// A reader's snapshot of the list of queues.
+/// A reader's snapshot of the list of queues, and where it is in their order.
 pub(crate) struct View {
     list: Snapshot,
     version: usize,
+    turn: usize,
+    /// The credit and the weight of each queue.
+    credits: Vec<(i64, i64)>,
+    /// Room for putting them in order.
+    order: Vec<usize>,
 }
 
 impl Default for View {
     fn default() -> Self {
-        Self { list: Arc::new([]), version: 0 }
+        Self { list: Arc::new([]), version: 0, turn: 0, credits: Vec::new(), order: Vec::new() }
+    }
+}
+
+impl View {
+    /// From the first queue that has a task, counted from the one after the one that was served last. So a queue does
+    /// not gain by standing behind an empty one.
+    fn pop_in_turn(&mut self, take: impl Fn(&Arc<Queue>) -> Option<Arc<Task>>) -> Option<Arc<Task>> {
+        let len = self.list.len();
+        let mut order = (1..=len).map(|step| (self.turn % len + step) % len);
+        let (index, task) = order.find_map(|index| take(&self.list[index]).map(|task| (index, task)))?;
+        self.turn = index;
+        Some(task)
+    }
+
+    /// Where the next pop in order begins: at the first queue, but for every so many.
+    fn next_floor(&mut self) -> usize {
+        self.turn = self.turn.wrapping_add(1);
+        if self.turn.is_multiple_of(FLOOR) { self.turn / FLOOR % self.list.len().max(1) } else { 0 }
+    }
+
+    /// Smooth weighted round robin over the queues that have a task: each gains its weight, the richest is served and
+    /// pays what all have gained.
+    fn pop_by_weight(&mut self, take: impl Fn(&Arc<Queue>) -> Option<Arc<Task>>) -> Option<Arc<Task>> {
+        let mut order = std::mem::take(&mut self.order);
+        order.clear();
+        order.extend(0..self.list.len());
+        order.sort_by_key(|index| {
+            let (credit, weight) = self.credits[*index];
+            std::cmp::Reverse(credit + weight)
+        });
+        let found = order.iter().find_map(|index| take(&self.list[*index]).map(|task| (*index, task)));
+        self.order = order;
+        let (index, task) = found?;
+        let mut gained = 0;
+        for (credit, weight) in &mut self.credits {
+            *credit += *weight;
+            gained += *weight;
+        }
+        self.credits[index].0 -= gained;
+        // A queue that was empty for long must not shut the others out once it is not.
+        for (credit, weight) in &mut self.credits {
+            *credit = (*credit).clamp(-2 * gained, 2 * *weight);
+        }
+        Some(task)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use taskloom_model::{Admission, TaskId, Timestamp, admit};
+
+    use super::*;
+
+    fn task(queue: Name, number: u8) -> Arc<Task> {
+        let id = TaskId::from_bytes([number; 16]);
+        let now = Timestamp::from_micros(1);
+        let options = taskloom_model::Options { queue: Some(queue.as_str().into()), ..Default::default() };
+        let admission = Admission::new(&options).unwrap();
+        let (spec, row, _) = admit(&admission, id, Name::new("x"), Box::new([]), now).unwrap();
+        Task::new(spec, row, None)
+    }
+
+    /// How many tasks each of two busy queues gets of so many pops.
+    fn shares(served: Served, pops: usize) -> (usize, usize) {
+        let (a, b) = (Name::new("share-a"), Name::new("share-b"));
+        let queues = Queues::new(served);
+        let mut view = View::default();
+        for name in [b, a] {
+            let queue = queues.queue(name);
+            for _ in 0..pops {
+                queue.lanes(Route::Blocking).push(1, task(name, 1));
+            }
+        }
+        let mut counts = (0, 0);
+        for _ in 0..pops {
+            match queues.pop(Route::Blocking, &mut view).unwrap().spec().queue {
+                queue if queue == a => counts.0 += 1,
+                _ => counts.1 += 1,
+            }
+        }
+        counts
+    }
+
+    #[test]
+    fn busy_queues_share_as_they_were_told() {
+        let (a, b) = (Name::new("share-a"), Name::new("share-b"));
+        assert_eq!(shares(Served::All, 1_000), (500, 500));
+        let (first, last) = shares(Served::InOrder(vec![a, b]), 12_800);
+        assert_eq!((first, last), (12_700, 100), "one in 128 pops begins at the last");
+        assert_eq!(shares(Served::ByWeight(vec![(a, 3), (b, 1)]), 1_000), (750, 250));
+    }
+
+    #[test]
+    fn a_weighted_queue_that_was_empty_does_not_shut_out_the_others() {
+        let (a, b) = (Name::new("share-a"), Name::new("share-b"));
+        let queues = Queues::new(Served::ByWeight(vec![(a, 1), (b, 1)]));
+        let mut view = View::default();
+        let push = |name| queues.queue(name).lanes(Route::Blocking).push(1, task(name, 1));
+        for _ in 0..1_000 {
+            push(a);
+            assert!(queues.pop(Route::Blocking, &mut view).is_some());
+        }
+        (0..100).for_each(|_| push(a));
+        (0..100).for_each(|_| push(b));
+        let next: Vec<_> =
+            (0..10).map(|_| queues.pop(Route::Blocking, &mut view).unwrap().spec().queue).collect();
+        assert!(next.contains(&a) && next.contains(&b), "{next:?}");
+    }
+
+    #[test]
+    fn a_paused_queue_is_as_good_as_empty() {
+        let queues = Queues::new(Served::All);
+        let name = Name::new("share-paused");
+        queues.queue(name).lanes(Route::Blocking).push(1, task(name, 1));
+        queues.set_paused(name, true);
+        assert!(queues.is_empty(Route::Blocking));
+        assert_eq!(queues.len(Route::Blocking), 0);
+        assert!(queues.pop(Route::Blocking, &mut View::default()).is_none());
+        assert_eq!(queues.paused(), [name]);
+        queues.set_paused(name, false);
+        assert!(!queues.is_empty(Route::Blocking));
+        assert!(queues.pop(Route::Blocking, &mut View::default()).is_some());
+    }
+
+    #[test]
+    fn a_queue_that_is_not_served_is_left_alone() {
+        let (mine, other) = (Name::new("share-mine"), Name::new("share-other"));
+        let queues = Queues::new(Served::InOrder(vec![mine]));
+        queues.queue(other).lanes(Route::Asynchronous).push(1, task(other, 1));
+        assert!(queues.is_empty(Route::Asynchronous));
+        assert!(queues.pop(Route::Asynchronous, &mut View::default()).is_none());
+        assert!(queues.take_any(Route::Asynchronous).is_some());
     }
 }

@@ -14,8 +14,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use taskloom_model::{Fence, TaskId};
+use taskloom_model::{Fence, TaskId, Timestamp};
 use taskloom_store::Task;
+
+use crate::stats::RunningStats;
 
 /// How long after its attempt was called off a worker thread counts as stuck, and is replaced.
 const GRACE: Duration = Duration::from_millis(200);
@@ -113,10 +115,10 @@ impl Seat {
         *self.current.lock() = Some(current);
     }
 
-    /// Ends the attempt; whether its thread was replaced meanwhile.
-    pub(crate) fn leave(&self) -> bool {
-        let current = self.current.lock().take();
-        current.is_some_and(|current| current.called_off.is_some_and(|off| off.replaced))
+    /// Ends the attempt; which one it was if its thread was replaced meanwhile.
+    pub(crate) fn leave(&self) -> Option<(Arc<Task>, Fence)> {
+        let current = self.current.lock().take()?;
+        current.called_off.is_some_and(|off| off.replaced).then_some((current.task, current.fence))
     }
 
     /// Gives the thread up, if it is still in this attempt; whether it is. `note` is called under the seat's lock, so
@@ -195,9 +197,28 @@ impl Running {
     }
 
     /// Gives up the thread that is in this attempt, and passes its number to `note`; see [`Seat::give_up`].
-    pub(crate) fn give_up(&self, task: &Task, fence: Fence, note: impl Fn(usize)) -> bool {
+    pub(crate) fn give_up(&self, task: &Task, fence: Fence, mut note: impl FnMut(usize)) -> bool {
         let seats: Vec<_> = self.seats.lock().clone();
-        seats.iter().any(|seat| seat.give_up(task, fence, &note))
+        seats.iter().any(|seat| seat.give_up(task, fence, &mut note))
+    }
+
+    /// Every attempt in progress, for a monitor.
+    pub(crate) fn stats(&self, now: Timestamp) -> Vec<RunningStats> {
+        let seats: Vec<_> = self.seats.lock().clone();
+        let about = |worker: Option<usize>, current: &Current| RunningStats {
+            worker,
+            task: current.task.id(),
+            name: current.task.spec().name,
+            attempt: current.fence.attempt,
+            running_for: current.task.with_row(|row| row.started).map_or(Duration::ZERO, |at| now.since(at)),
+            stuck: current.called_off.is_some_and(|off| off.replaced),
+        };
+        let on_threads = seats
+            .iter()
+            .filter_map(|seat| seat.current.lock().as_ref().map(|current| about(Some(seat.number), current)));
+        let mut all: Vec<_> = on_threads.collect();
+        all.extend(self.on_loops.lock().values().map(|current| about(None, current)));
+        all
     }
 
     /// How many worker threads are in a handler whose attempt was called off.

@@ -15,6 +15,12 @@ pub trait Runtime: Send + Sync {
         life();
     }
 
+    /// Whether only one thread at a time can be inside. Then a worker leaves what others can do to others: the thread
+    /// that keeps the engine's time forgets tasks that are no longer kept.
+    fn is_serial(&self) -> bool {
+        false
+    }
+
     /// Runs a wait outside the runtime. Called inside [`Runtime::attached`].
     fn detached(&self, wait: &mut (dyn FnMut() + Send)) {
         wait();

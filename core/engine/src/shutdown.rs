@@ -21,7 +21,8 @@ use taskloom_model::Operation;
 use taskloom_store::{Batch, Commit, Filter, Task};
 
 use crate::core::{Core, fence_of};
-use crate::queues::{Route, View};
+use crate::events::EventKind;
+use crate::queues::Route;
 use crate::{edge, worker};
 
 /// How to stop.
@@ -60,13 +61,19 @@ pub(crate) fn stop(core: &Arc<Core>, how: Stop) {
         core.mark_stopped();
         return;
     }
-    core.drain();
+    if core.drain() {
+        core.publish_plain(EventKind::EngineStopping, |data| match how {
+            Stop::Finish => data,
+            Stop::Within(span) => data.seconds("within", span),
+        });
+    }
     core.stopping.bring_forward(match how {
         Stop::Finish => None,
         Stop::Within(span) => edge::deadline_in(span),
     });
     core.pool.look_again();
     core.loops.look_again();
+    core.room.look_again();
     if core.committer.is_here(core) || core.timers.is_here() {
         // An observer, called by a service that the end would wait for.
         let own = Arc::clone(core);
@@ -99,15 +106,14 @@ fn end(core: &Arc<Core>, myself: Option<usize>) {
     // Otherwise a service has died, and there is nothing that could still finish.
     if !core.is_stopped() {
         if !core.capability.resident {
-            // Refused if it was cancelled meanwhile.
-            let _ = core.committer.change_all(core, unbegun(core));
+            core.committer.give_back_unbegun(core, unbegun(core));
             core.pool.awaited().iter().for_each(|task| core.run_awaited(task));
         }
         finish(core, myself);
         core.mark_stopped();
     }
     core.sleepers.notify_all();
-    call_off(core);
+    let unfinished = call_off(core);
     core.timers.stop();
     core.committer.stop();
     if !core.capability.resident {
@@ -115,6 +121,12 @@ fn end(core: &Arc<Core>, myself: Option<usize>) {
     }
     settle_the_rest(core);
     core.loops.set_host(None);
+    say_goodbye(core, unfinished);
+}
+
+/// Ends the stream of events. Whoever reads it has the rest of it, and then its end.
+fn say_goodbye(core: &Core, unfinished: usize) {
+    core.publish_the_end(unfinished);
 }
 
 /// Waits until there is nothing left to run, or until the deadline.
@@ -134,8 +146,8 @@ fn finish(core: &Arc<Core>, myself: Option<usize>) {
     }
 }
 
-/// Calls off whatever runs.
-fn call_off(core: &Arc<Core>) {
+/// Calls off whatever runs; how many attempts.
+fn call_off(core: &Arc<Core>) -> usize {
     let running = core.running.all();
     let released =
         running.iter().map(|(task, fence)| (Arc::clone(task), Operation::Release { fence: *fence }));
@@ -147,14 +159,19 @@ fn call_off(core: &Arc<Core>) {
             core.runtime.interrupt(task, *fence);
         }
     }
+    running.len()
 }
 
 /// Takes what this process claimed and has not begun out of the lanes, to give it back.
 fn unbegun(core: &Core) -> Vec<(Arc<Task>, Operation)> {
-    let mut view = View::default();
     let mut unbegun = Vec::new();
+    while let Some(task) = core.loops.next_by_hand() {
+        if let Some(fence) = fence_of(&task) {
+            unbegun.push((task, Operation::Release { fence }));
+        }
+    }
     for route in [Route::Blocking, Route::Asynchronous] {
-        while let Some(task) = core.queues.pop(route, &mut view) {
+        while let Some(task) = core.queues.take_any(route) {
             if let Some(fence) = fence_of(&task) {
                 unbegun.push((task, Operation::Release { fence }));
             }
@@ -195,4 +212,5 @@ pub(crate) fn die(core: &Arc<Core>) {
     core.sleepers.notify_all();
     settle_the_rest(core);
     core.loops.set_host(None);
+    say_goodbye(core, 0);
 }

@@ -22,12 +22,17 @@ use parking_lot::{Condvar, Mutex};
 use taskloom_model::{Code, Error, Operation, Result, Timestamp};
 
 use crate::core::Core;
+use crate::events::EventKind;
 use crate::leases::Leases;
+use crate::retention::Retention;
 use crate::running::Due;
 use crate::{edge, shutdown};
 
 /// The longest wait.
 const SAFETY: Duration = Duration::from_secs(10);
+
+/// How many ended tasks are looked at in one step, to forget those that are too many.
+const TIDY: usize = 1_024;
 
 /// How many due tasks are taken in one call to the store.
 const BATCH: usize = 256;
@@ -39,6 +44,7 @@ pub(crate) struct Timers {
     poked: Condvar,
     /// One step at a time, whoever steps.
     leases: Mutex<Leases>,
+    retention: Mutex<Retention>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -57,6 +63,7 @@ impl Default for Timers {
             state: Mutex::default(),
             poked: Condvar::new(),
             leases: Mutex::default(),
+            retention: Mutex::default(),
             thread: Mutex::new(None),
         }
     }
@@ -192,7 +199,14 @@ pub(crate) fn step(core: &Arc<Core>, now: Timestamp, monotonic: Duration) -> Dur
     let until_watch = watch.map_or(SAFETY, |watch| watch.saturating_sub(monotonic));
 
     let until_beat = if core.capability.durable { leases.step(core, now, monotonic) } else { SAFETY };
-    until_next.min(until_watch).min(until_beat).min(SAFETY)
+    // Bounded, since others wait for their time.
+    let untidy = core.runtime.is_serial() && core.store.tidy(TIDY, now);
+    if untidy {
+        return Duration::ZERO;
+    }
+
+    let until_sweep = timers.retention.lock().step(core, now, monotonic);
+    until_next.min(until_watch).min(until_beat).min(until_sweep).min(SAFETY)
 }
 
 fn attend(core: &Arc<Core>, due: Vec<Due>) {
@@ -208,7 +222,13 @@ fn attend(core: &Arc<Core>, due: Vec<Due>) {
                 }
             }
             Due::Replace(task, fence) => {
-                if core.running.give_up(&task, fence, |number| core.pool.is_stuck(number)) {
+                let mut stuck = 0;
+                let note = |number| {
+                    stuck = number;
+                    core.pool.is_stuck(number);
+                };
+                if core.running.give_up(&task, fence, note) {
+                    core.announce_worker(EventKind::WorkerStuck, &task, stuck, fence.attempt);
                     // Without a replacement the pool is one short until the handler ends.
                     let _ = core.pool.fill(core);
                 }

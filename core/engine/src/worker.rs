@@ -12,6 +12,7 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use taskloom_model::{Operation, Timestamp, next_due};
 use taskloom_store::{Commit, Task};
@@ -19,7 +20,9 @@ use taskloom_sync::Spin;
 
 use crate::ahead::came_too_late;
 use crate::core::Core;
+use crate::events::EventKind;
 use crate::handler::{Attempt, Handler, HandlerEntry, Home, Outcome};
+use crate::meter::{Count, Recorder};
 use crate::queues::{Route, View};
 use crate::running::{Current, Seat};
 
@@ -46,11 +49,26 @@ pub(crate) fn live(core: &Arc<Core>, number: usize) {
     let home = Arc::new(Home { core: Arc::clone(core) });
     HERE.set(Some((Arc::clone(&home), number)));
     let seat = core.running.add_seat(number);
-    let mut worker =
-        Worker { number, home, seat, view: View::default(), last: None, ended: None, spin: Spin::new() };
+    let mut worker = Worker::new(number, home, seat);
     core.runtime.attached(&mut || worker.work());
     drop(worker);
     HERE.set(None);
+}
+
+/// Runs one task that was claimed by hand, on the calling thread, as a worker of its own would.
+pub(crate) fn run_one(core: &Arc<Core>, task: Arc<Task>) {
+    let number = core.pool.guest();
+    let home = Arc::new(Home { core: Arc::clone(core) });
+    HERE.set(Some((Arc::clone(&home), number)));
+    let seat = core.running.add_seat(number);
+    let mut worker = Worker::new(number, home, seat);
+    core.runtime.attached(&mut || {
+        worker.run(Arc::clone(&task), true);
+        worker.settle();
+    });
+    drop(worker);
+    HERE.set(None);
+    core.pool.guest_leaves(number);
 }
 
 struct Worker {
@@ -60,11 +78,19 @@ struct Worker {
     view: View,
     /// The handler that ran last: most often the next task's too.
     last: Option<Arc<HandlerEntry>>,
+    /// The registry's epoch when it was looked up.
+    epoch: usize,
     /// The task that ended last, if it is still to be settled.
     ended: Option<Arc<Task>>,
-    /// How it has fared with spinning for the next task.
+    /// How long it has lately waited for the next task.
     spin: Spin,
+    recorder: Recorder,
+    /// Attempts that have ended here.
+    ends: u32,
 }
+
+/// So many attempts end on a worker before it has somebody see what is to be forgotten.
+const TIDY_EVERY: u32 = 512;
 
 impl Drop for Worker {
     fn drop(&mut self) {
@@ -74,6 +100,22 @@ impl Drop for Worker {
 }
 
 impl Worker {
+    fn new(number: usize, home: Arc<Home>, seat: Arc<Seat>) -> Self {
+        let recorder = home.core.meters.recorder(number);
+        Self {
+            number,
+            home,
+            seat,
+            view: View::default(),
+            last: None,
+            epoch: 0,
+            ended: None,
+            spin: Spin::new(),
+            recorder,
+            ends: 0,
+        }
+    }
+
     fn work(&mut self) {
         let home = Arc::clone(&self.home);
         let core = &home.core;
@@ -90,7 +132,7 @@ impl Worker {
                     self.spin.ended();
                     // Counted, not guessed: a wake for nothing costs two switches, and a fight for the GIL.
                     sleeper.found(|| core.queues.len(Route::Blocking) > 0);
-                    self.run(task);
+                    self.run(task, false);
                 }
                 None if !core.is_open() => {
                     // Draining, and nothing left to take: this thread is done.
@@ -140,24 +182,45 @@ impl Worker {
         }
     }
 
-    fn run(&mut self, task: Arc<Task>) {
+    /// Runs a task; `claimed` says that it need not be claimed even on a resident store.
+    fn run(&mut self, task: Arc<Task>, claimed: bool) {
         let home = Arc::clone(&self.home);
         let core = &home.core;
         let Some(entry) = self.entry(&task) else { return };
-        let Handler::Blocking(handler) = &entry.handler else { return };
-        let Some(attempt) = begin(&home, task, |current| self.seat.take(current)) else { return };
+        let Handler::Blocking(handler) = &entry.handler else {
+            // Its handler was replaced by an asynchronous one while it waited.
+            core.enqueue(task);
+            return;
+        };
+        let Some(Begun { attempt, started, waited }) =
+            begin(&home, task, claimed, |current| self.seat.take(current))
+        else {
+            return;
+        };
         self.settle();
+        let (queue, name) = (attempt.task.spec().queue, entry.name);
+        self.recorder.started(queue, name, waited);
         let outcome = attempt.may_run().then(|| {
+            core.announce_start(&attempt.task, attempt.fence, waited);
             catch_unwind(AssertUnwindSafe(|| handler.run(&attempt)))
                 .unwrap_or_else(|panic| Outcome::failure("panic", panic_message(&*panic)))
         });
         let replaced = self.seat.leave();
         match outcome {
-            Some(outcome) => self.ended = core.report(attempt.task, attempt.fence, outcome),
+            Some(outcome) => {
+                let now = core.clock.now();
+                self.ends = self.ends.wrapping_add(1);
+                if self.ends.is_multiple_of(TIDY_EVERY) && core.runtime.is_serial() {
+                    core.timers.look_now();
+                }
+                self.recorder.ended(queue, name, count_of(&outcome), now.since(started), now);
+                self.ended = core.report(attempt.task, attempt.fence, outcome, now);
+            }
             None => core.give_back(attempt.task),
         }
-        if replaced {
+        if let Some((task, fence)) = replaced {
             core.pool.came_back(self.number);
+            core.announce_worker(EventKind::WorkerRecovered, &task, self.number, fence.attempt);
         }
     }
 
@@ -168,25 +231,52 @@ impl Worker {
     }
 
     fn entry(&mut self, task: &Task) -> Option<Arc<HandlerEntry>> {
-        let name = task.spec().name;
-        if self.last.as_ref().is_none_or(|entry| entry.name != name) {
-            self.last = self.home.core.handler(name);
+        let spec = task.spec();
+        let registry = &self.home.core.registry;
+        if let Some(version) = spec.version() {
+            return registry.find(spec.name, Some(version));
+        }
+        let epoch = registry.epoch();
+        if self.epoch != epoch || self.last.as_ref().is_none_or(|entry| entry.name != spec.name) {
+            self.last = registry.find(spec.name, None);
+            self.epoch = epoch;
         }
         self.last.clone()
     }
 }
 
+/// An attempt that has just begun.
+pub(crate) struct Begun {
+    pub(crate) attempt: Attempt,
+    pub(crate) started: Timestamp,
+    /// How long its task had been eligible.
+    pub(crate) waited: Duration,
+}
+
+/// How an outcome is counted.
+pub(crate) fn count_of(outcome: &Outcome) -> Count {
+    match outcome {
+        Outcome::Succeeded { .. } => Count::Succeeded,
+        Outcome::Failed(_) => Count::Failed,
+    }
+}
+
 /// Begins an attempt and hands it to `note`, which writes down that it is in progress. On a resident store it is
-/// claimed here; on others it was when it was fetched. `None` if the task is not to be run any more: it was cancelled
+/// claimed here unless it was by hand; on others it was when it was fetched. `None` if the task is not to be run any more: it was cancelled
 /// or expired while it waited.
 ///
 /// Whoever has begun one asks [`Attempt::may_run`] before the handler does anything.
-pub(crate) fn begin(home: &Arc<Home>, task: Arc<Task>, note: impl FnOnce(Current)) -> Option<Attempt> {
+pub(crate) fn begin(
+    home: &Arc<Home>,
+    task: Arc<Task>,
+    claimed: bool,
+    note: impl FnOnce(Current),
+) -> Option<Begun> {
     let core = &home.core;
     let (owner, resident) = (core.owner(), core.capability.resident);
     let timed = task.spec().rare.is_some();
-    let now = if resident || timed { core.clock.now() } else { Timestamp::MAX };
-    if resident {
+    let now = core.clock.now();
+    if resident && !claimed {
         if timed && task.with_row(|row| next_due(task.spec(), row)).is_some_and(|due| due <= now) {
             // It expired, and the timers would say so a moment later.
             let _ = core.change(&task, Operation::Elapse);
@@ -198,13 +288,18 @@ pub(crate) fn begin(home: &Arc<Home>, task: Arc<Task>, note: impl FnOnce(Current
     if !resident && timed && came_too_late(core, &task, now) {
         return None;
     }
-    let fence = task.begin(owner)?;
+    let (fence, eligible) = task.begin(owner)?;
     let deadline = task.spec().timeout().map(|timeout| core.clock.monotonic() + timeout);
     note(Current::new(Arc::clone(&task), fence, deadline));
     if let Some(deadline) = deadline {
         core.timers.watch(deadline);
     }
-    Some(Attempt { home: Arc::clone(home), task, fence, deadline })
+    // A deadline that has passed is one that a replay has left behind.
+    let total = task.spec().deadline().filter(|deadline| *deadline > now);
+    let total = total.map(|total| core.clock.monotonic() + total.since(now));
+    let deadline = [deadline, total].into_iter().flatten().min();
+    let attempt = Attempt { home: Arc::clone(home), task, fence, deadline };
+    Some(Begun { attempt, started: now, waited: now.since(eligible) })
 }
 
 /// What a panic said.

@@ -397,7 +397,7 @@ fn progress_and_checkpoints_are_written() {
     let handle = submit(&engine, &steps, "1");
     assert_eq!(result(&handle), "1");
     let history = disk.row(handle.id()).history.unwrap();
-    let progress = history.progress.unwrap();
+    let progress = history.newest_progress().cloned().unwrap();
     assert_eq!((progress.value, progress.message.as_deref()), (1.0, Some("done")), "the last word counts");
     assert_eq!(history.checkpoint.as_deref(), Some(&b"[1]"[..]));
 }

@@ -235,12 +235,10 @@ fn what_is_not_built_is_refused() {
     let engine = started(1);
     let entry = register(&engine, "echo", echo);
     for (options, word) in [
-        (Options { deadline: Some(When::In(LONG)), ..Options::default() }, "deadline"),
-        (Options { tags: vec!["a".into()], ..Options::default() }, "tags"),
-        (Options { unique_key: Some("k".into()), ..Options::default() }, "unique_key"),
         (Options { key: Some("k".into()), ..Options::default() }, "key"),
         (Options { depends_on: vec![TaskId::from_bytes([1; 16])], ..Options::default() }, "depends_on"),
-        (Options { metadata: vec![("a".into(), "b".into())], ..Options::default() }, "metadata"),
+        (Options { requires: vec!["gpu".into()], ..Options::default() }, "requires"),
+        (Options { agent: Some("a".into()), ..Options::default() }, "agent"),
     ] {
         let refused = [
             engine.admission(&options).err().unwrap(),
@@ -287,7 +285,7 @@ fn attempts_tell_progress_and_keep_checkpoints() {
     assert_eq!(result(&handle), "1");
     handle.task().with_row(|row| {
         let history = row.history.as_ref().unwrap();
-        assert_eq!(history.progress.as_ref().map(|progress| progress.value), Some(0.5));
+        assert_eq!(history.newest_progress().map(|progress| progress.value), Some(0.5));
         assert_eq!(history.result_metadata.as_deref(), Some(&b"{}"[..]));
     });
 }

@@ -31,6 +31,7 @@ impl Admission {
         options.validate()?;
         let rare = Rare {
             retry: options.retry,
+            version: options.version.map(|version| version.to_string()),
             tags: options.tags.clone(),
             unique: options.unique_key.clone().map(|key| Unique {
                 key,
@@ -70,6 +71,11 @@ impl Admission {
     /// The id that the caller asked for.
     pub fn id(&self) -> Option<TaskId> {
         self.id
+    }
+
+    /// Whether its tasks have a unique key.
+    pub fn has_unique_key(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.unique.is_some())
     }
 
     /// The queue that its tasks go to.
@@ -143,10 +149,12 @@ pub fn admit(
     }
     let spec = admission.spec(id, name, payload, now);
     let (eta, expires) = (spec.eta(), spec.expires());
-    if let (Some(eta), Some(expires)) = (eta, expires)
-        && expires <= eta
-    {
-        return Err(before_eta(eta, expires));
+    for (limit, at) in [("expires", expires), ("deadline", spec.deadline())] {
+        if let (Some(eta), Some(at)) = (eta, at)
+            && at <= eta
+        {
+            return Err(before_eta(limit, eta, at));
+        }
     }
     let unmet = spec.rare.as_ref().map_or(0, |rare| u32::try_from(rare.depends_on.len()).unwrap_or(u32::MAX));
     let (state, waiting_for) = if expires.is_some_and(|expires| expires <= now) {
@@ -208,9 +216,15 @@ mod tests {
                 Some(3),
             ),
             (
-                Options { eta: seconds(5), expires: seconds(9), deadline: seconds(4), ..Options::default() },
+                Options { eta: seconds(5), expires: seconds(9), deadline: seconds(7), ..Options::default() },
                 State::Pending,
                 WaitingFor::Eta,
+                Some(6),
+            ),
+            (
+                Options { expires: seconds(9), deadline: seconds(4), ..Options::default() },
+                State::Queued,
+                WaitingFor::Nothing,
                 Some(5),
             ),
             (
@@ -228,14 +242,66 @@ mod tests {
     }
 
     #[test]
+    fn texts_and_keys_that_make_no_sense_are_refused() {
+        let text = |text: &str| Some(text.to_owned());
+        let long = "x".repeat(1_001);
+        for (options, words) in [
+            (Options { tags: vec![String::new()], ..Options::default() }, "tag \"\" is empty"),
+            (Options { tags: vec![long.clone()], ..Options::default() }, "has 1001 bytes"),
+            (Options { tags: vec!["a".into(); 101], ..Options::default() }, "101 tags"),
+            (
+                Options { metadata: vec![("a\n".into(), "b".into())], ..Options::default() },
+                "control character",
+            ),
+            (
+                Options { metadata: vec![("a".into(), long)], ..Options::default() },
+                "metadata[\"a\"] has 1001",
+            ),
+            (Options { unique_key: text(""), ..Options::default() }, "unique_key \"\" is empty"),
+            (
+                Options { unique_for: Some(Duration::from_secs(1)), ..Options::default() },
+                "unique_for without",
+            ),
+            (
+                Options { on_conflict: Some(crate::OnConflict::Reject), ..Options::default() },
+                "on_conflict without",
+            ),
+            (
+                Options { unique_key: text("a"), unique_for: Some(Duration::ZERO), ..Options::default() },
+                "unique_for is 0",
+            ),
+            (Options { deadline: seconds(0), ..Options::default() }, "deadline is 0"),
+            (Options { traceparent: text("00-1-2-3"), ..Options::default() }, "traceparent"),
+            (
+                Options {
+                    traceparent: text(&format!("00-{}-{}-01", "0".repeat(32), "1".repeat(16))),
+                    ..Options::default()
+                },
+                "traceparent",
+            ),
+        ] {
+            let error = admitted(options).unwrap_err();
+            assert!(error.code() == Code::InvalidOption && error.message().contains(words), "{error}");
+        }
+        let fine = format!("00-{}-{}-01", "a".repeat(32), "1".repeat(16));
+        admitted(Options { traceparent: Some(fine), tags: vec!["größe".into()], ..Options::default() })
+            .unwrap();
+    }
+
+    #[test]
     fn a_task_that_could_never_start_is_refused() {
         let at = |seconds: i64| Some(When::At(Timestamp::from_micros(seconds * 1_000_000)));
         for (eta, expires) in
             [(seconds(5), seconds(5)), (at(9), at(8)), (at(9), seconds(2)), (seconds(20), at(3))]
         {
-            let error = admitted(Options { eta, expires, ..Options::default() }).unwrap_err();
-            assert_eq!(error.code(), Code::InvalidOption);
-            assert!(error.message().contains("could never start"), "{error}");
+            for options in [
+                Options { eta, expires, ..Options::default() },
+                Options { eta, deadline: expires, ..Options::default() },
+            ] {
+                let error = admitted(options).unwrap_err();
+                assert_eq!(error.code(), Code::InvalidOption);
+                assert!(error.message().contains("could never start"), "{error}");
+            }
         }
     }
 

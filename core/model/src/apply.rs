@@ -98,11 +98,17 @@ impl Subject<'_> {
                 self.row.eligible = until.unwrap_or(Timestamp::MAX);
             }
             Operation::Release { .. } => self.queue()?,
-            Operation::Progress { progress, .. } => self.row.history_mut().progress = Some(progress),
+            Operation::Progress { progress, .. } => self.row.history_mut().add_progress(progress),
+            Operation::Log { lines, .. } => self.row.history_mut().add_lines(lines),
+            Operation::Spawn { ordinal, .. } => {
+                let history = self.row.history_mut();
+                history.children = history.children.max(ordinal.saturating_add(1));
+            }
             Operation::Checkpoint { value, .. } => self.row.history_mut().checkpoint = value,
             Operation::Lose { owner } => self.lose(owner)?,
             Operation::Elapse => self.elapse()?,
             Operation::Wake => self.wake()?,
+            Operation::Hasten => self.hasten()?,
             Operation::CloseKey { until } => {
                 self.go(State::Pending)?;
                 self.row.waiting_for = WaitingFor::Key;
@@ -281,6 +287,24 @@ impl Subject<'_> {
             WaitingFor::Signal | WaitingFor::Sleep | WaitingFor::Key => self.queue(),
             // A wake-up for a wait that is over, or that only time or other tasks can end, is late, not wrong.
             WaitingFor::Nothing | WaitingFor::Eta | WaitingFor::Dependencies => Ok(()),
+        }
+    }
+
+    /// What waits for other tasks still does: they are its input.
+    fn hasten(&mut self) -> Result<(), Error> {
+        if self.row.waiting_for == WaitingFor::Dependencies {
+            return Err(Error::new(
+                Code::IllegalTransition,
+                format!(
+                    "task {} waits for other tasks, and cannot be run before they have ended",
+                    self.spec.id
+                ),
+            )
+            .hint("run those first, or resolve or skip them"));
+        }
+        match self.row.state {
+            State::Queued => Ok(()),
+            _ => self.queue(),
         }
     }
 

@@ -86,6 +86,8 @@ codes! {
     HandlerExists "TL1003" InvalidOptions false,
     /// A store URL that cannot be read.
     InvalidStoreUrl "TL1004" InvalidOptions false,
+    /// The metadata lacks an entry that the app demands.
+    MissingMetadata "TL1005" InvalidOptions false,
     /// A type hint that cannot be converted from JSON.
     UnsupportedHint "TL1010" InvalidOptions false,
     /// No handler has this name.

@@ -17,6 +17,26 @@ impl TaskId {
         Self(uuid::Builder::from_unix_timestamp_millis(millis, &chance).into_uuid())
     }
 
+    /// The id of this task's child with an ordinal. It follows from the two, so an attempt that submits its children
+    /// again finds those that an earlier attempt submitted. It sorts with its parent.
+    #[must_use]
+    pub fn child(&self, ordinal: u32) -> Self {
+        // Two rounds of a strong mixer over all of the input: children of one parent, and of parents that differ in
+        // one bit, differ in about half of their 74 bits. (splitmix64's finalizer.)
+        const fn mix(mut word: u64) -> u64 {
+            word = (word ^ (word >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            word = (word ^ (word >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+            word ^ (word >> 31)
+        }
+        let (high, low) = self.0.as_u64_pair();
+        let first = mix(mix(high.wrapping_add(0x9E37_79B9_7F4A_7C15)) ^ low ^ (u64::from(ordinal) << 32 | 1));
+        let second = mix(first ^ low.rotate_left(17) ^ u64::from(ordinal));
+        let mut chance = [0; 10];
+        chance[..8].copy_from_slice(&first.to_be_bytes());
+        chance[8..].copy_from_slice(&second.to_be_bytes()[..2]);
+        Self::from_parts(high >> 16, chance)
+    }
+
     /// From its sixteen bytes, big endian.
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(Uuid::from_bytes(bytes))

@@ -22,6 +22,7 @@ mod suggest;
 mod task;
 mod time;
 pub mod transition;
+mod version;
 
 pub use admit::{Admission, admit};
 pub use apply::{apply, next_due};
@@ -37,7 +38,8 @@ pub use schedule::{
 pub use state::{Priority, State, WaitingFor};
 pub use suggest::nearest;
 pub use task::{
-    DEFAULT_MAX_CRASHES, DEFAULT_QUEUE, Failure, History, KeyLimit, OnConflict, OwnerId, Parent, Progress,
-    Rare, Rate, Row, Spec, Unique,
+    DEFAULT_MAX_CRASHES, DEFAULT_QUEUE, Failure, History, KeyLimit, LogLine, MAX_LOG_BYTES, MAX_LOG_LINE,
+    MAX_LOG_LINES, MAX_PROGRESS, OnConflict, OwnerId, Parent, Progress, Rare, Rate, Row, Spec, Unique,
 };
 pub use time::Timestamp;
+pub use version::Version;

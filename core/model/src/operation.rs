@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::{Failure, OwnerId, Progress, State, Timestamp, WaitingFor};
+use crate::{Failure, LogLine, OwnerId, Progress, State, Timestamp, WaitingFor};
 
 /// Who reports, and about which attempt. A report whose fence is not the row's is too late and is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -75,6 +75,20 @@ pub enum Operation {
         /// How far.
         progress: Progress,
     },
+    /// The handler logs.
+    Log {
+        /// Whose attempt.
+        fence: Fence,
+        /// What.
+        lines: Vec<LogLine>,
+    },
+    /// The handler submits a child, which is inserted in the same commit.
+    Spawn {
+        /// Whose attempt.
+        fence: Fence,
+        /// Which of its children, from 0.
+        ordinal: u32,
+    },
     /// The handler saves where the next attempt can go on from; `None` clears it.
     Checkpoint {
         /// Whose attempt.
@@ -91,6 +105,8 @@ pub enum Operation {
     Elapse,
     /// What the task waits for came before its time: a signal, or room under its key.
     Wake,
+    /// An operator wants it to run now, whatever time it waits for.
+    Hasten,
     /// The limit of the task's key is reached: it steps back from the queue.
     CloseKey {
         /// When there may be room again.
@@ -131,10 +147,13 @@ impl Operation {
             Self::Suspend { .. } => "suspend",
             Self::Release { .. } => "release",
             Self::Progress { .. } => "progress",
+            Self::Log { .. } => "log",
+            Self::Spawn { .. } => "spawn",
             Self::Checkpoint { .. } => "checkpoint",
             Self::Lose { .. } => "lose",
             Self::Elapse => "elapse",
             Self::Wake => "wake",
+            Self::Hasten => "hasten",
             Self::CloseKey { .. } => "close key",
             Self::DependencyEnded { .. } => "dependency ended",
             Self::Cancel { .. } => "cancel",
@@ -153,11 +172,14 @@ impl Operation {
             | Self::Suspend { fence, .. }
             | Self::Release { fence }
             | Self::Progress { fence, .. }
+            | Self::Log { fence, .. }
+            | Self::Spawn { fence, .. }
             | Self::Checkpoint { fence, .. } => Some(*fence),
             Self::Claim { .. }
             | Self::Lose { .. }
             | Self::Elapse
             | Self::Wake
+            | Self::Hasten
             | Self::CloseKey { .. }
             | Self::DependencyEnded { .. }
             | Self::Cancel { .. }

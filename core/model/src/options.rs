@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Code, Error, OnConflict, Priority, Rate, RetryPolicy, TaskId, Timestamp};
+use crate::{Code, Error, OnConflict, Priority, Rate, RetryPolicy, TaskId, Timestamp, Version};
 
 /// The largest payload or result: 4 MiB, encoded.
 pub const MAX_PAYLOAD: usize = 4 << 20;
@@ -49,6 +49,8 @@ pub struct Options {
     pub retry: Option<RetryPolicy>,
     /// How many lost workers make it fail; 3.
     pub max_crashes: Option<u8>,
+    /// The version of the handler that runs it; the newest.
+    pub version: Option<Version>,
     /// Words to find it by.
     pub tags: Vec<String>,
     /// At most one live task with this key.
@@ -95,6 +97,7 @@ impl Options {
             retries: self.retries.or(base.retries),
             retry: self.retry.or(base.retry),
             max_crashes: self.max_crashes.or(base.max_crashes),
+            version: self.version.or(base.version),
             tags: list(&self.tags, &base.tags),
             unique_key: self.unique_key.clone().or_else(|| base.unique_key.clone()),
             unique_for: self.unique_for.or(base.unique_for),
@@ -126,46 +129,139 @@ impl Options {
         if let Some(retry) = &self.retry {
             retry.validate()?;
         }
-        match (self.eta, self.expires) {
-            (Some(When::At(eta)), Some(When::At(expires))) if expires <= eta => Err(before_eta(eta, expires)),
-            (Some(When::In(delay)), Some(When::In(expires))) if expires <= delay => Err(before_eta(
-                format_args!("{} s from now", delay.as_secs_f64()),
-                format_args!("{} s from now", expires.as_secs_f64()),
-            )),
-            _ => Ok(()),
+        if self.deadline == Some(When::In(Duration::ZERO)) {
+            return Err(Error::new(Code::InvalidOption, "deadline is 0: the task could never end in time")
+                .hint("leave deadline out for no limit, or give the time that the task may take in total"));
         }
+        for (name, limit) in [("expires", self.expires), ("deadline", self.deadline)] {
+            match (self.eta, limit) {
+                (Some(When::At(eta)), Some(When::At(limit))) if limit <= eta => {
+                    return Err(before_eta(name, eta, limit));
+                }
+                (Some(When::In(delay)), Some(When::In(limit))) if limit <= delay => {
+                    return Err(before_eta(
+                        name,
+                        format_args!("{} s from now", delay.as_secs_f64()),
+                        format_args!("{} s from now", limit.as_secs_f64()),
+                    ));
+                }
+                _ => {}
+            }
+        }
+        for tag in &self.tags {
+            check_text("tag", tag)?;
+        }
+        for (key, value) in &self.metadata {
+            check_text("the key of a metadata entry", key)?;
+            if value.len() > MAX_TEXT {
+                return Err(Error::new(
+                    Code::InvalidOption,
+                    format!("metadata[{key:?}] has {} bytes; the limit is {MAX_TEXT}", value.len()),
+                )
+                .hint(
+                    "metadata is for short facts to find and explain a task by; pass data as an argument",
+                ));
+            }
+        }
+        if self.tags.len() > MAX_TAGS || self.metadata.len() > MAX_TAGS {
+            return Err(Error::new(
+                Code::InvalidOption,
+                format!(
+                    "{} tags and {} metadata entries; the limit is {MAX_TAGS} of each",
+                    self.tags.len(),
+                    self.metadata.len()
+                ),
+            )
+            .hint("tags and metadata are for finding tasks; pass data as an argument"));
+        }
+        self.validate_unique_key()?;
+        if let Some(id) = &self.correlation_id {
+            check_text("correlation_id", id)?;
+        }
+        self.traceparent.as_deref().map_or(Ok(()), check_traceparent)
+    }
+
+    fn validate_unique_key(&self) -> Result<(), Error> {
+        let Some(key) = &self.unique_key else {
+            let alone = match (self.unique_for, self.on_conflict) {
+                (Some(_), _) => "unique_for",
+                (None, Some(_)) => "on_conflict",
+                (None, None) => return Ok(()),
+            };
+            return Err(Error::new(
+                Code::InvalidOption,
+                format!("{alone} without a unique_key means nothing"),
+            )
+            .hint("give a unique_key too, or leave it out"));
+        };
+        if self.unique_for == Some(Duration::ZERO) {
+            return Err(Error::new(Code::InvalidOption, "unique_for is 0: the key would be free at once")
+                .hint("leave unique_for out to keep the key for as long as the task lives"));
+        }
+        check_text("unique_key", key)
     }
 
     /// The first option set here that no part of this version acts on yet, if any.
     pub fn not_available_yet(&self) -> Option<&'static str> {
         [
-            ("deadline", self.deadline.is_some()),
-            ("tags", !self.tags.is_empty()),
-            ("unique_key", self.unique_key.is_some()),
-            ("unique_for", self.unique_for.is_some()),
-            ("on_conflict", self.on_conflict.is_some()),
             ("key", self.key.is_some()),
             ("concurrency", self.concurrency.is_some()),
             ("rate", self.rate.is_some()),
             ("depends_on", !self.depends_on.is_empty()),
             ("requires", !self.requires.is_empty()),
             ("agent", self.agent.is_some()),
-            ("metadata", !self.metadata.is_empty()),
-            ("correlation_id", self.correlation_id.is_some()),
-            ("traceparent", self.traceparent.is_some()),
         ]
         .into_iter()
         .find_map(|(name, set)| set.then_some(name))
     }
 }
 
-/// Refuses a task that would expire before it may start.
-pub(crate) fn before_eta(eta: impl std::fmt::Display, expires: impl std::fmt::Display) -> Error {
+/// How many tags, or metadata entries, a task may have.
+const MAX_TAGS: usize = 100;
+
+/// How many bytes a tag, a unique key, or the value of a metadata entry may have.
+const MAX_TEXT: usize = 1_000;
+
+/// Refuses a task that would expire, or have to have ended, before it may start.
+pub(crate) fn before_eta(limit: &str, eta: impl std::fmt::Display, at: impl std::fmt::Display) -> Error {
     Error::new(
         Code::InvalidOption,
-        format!("expires ({expires}) is not after eta ({eta}): the task could never start"),
+        format!("{limit} ({at}) is not after eta ({eta}): the task could never start"),
     )
-    .hint("let it expire later than it becomes eligible")
+    .hint(format!("let {limit} come later than the time at which it becomes eligible"))
+}
+
+fn check_text(what: &str, text: &str) -> Result<(), Error> {
+    let reason = if text.is_empty() {
+        "is empty".to_owned()
+    } else if text.len() > MAX_TEXT {
+        format!("has {} bytes; the limit is {MAX_TEXT}", text.len())
+    } else if text.chars().any(char::is_control) {
+        "has a control character".to_owned()
+    } else {
+        return Ok(());
+    };
+    let shown: String = text.chars().take(50).collect();
+    Err(Error::new(Code::InvalidOption, format!("{what} {shown:?} {reason}"))
+        .hint("use a short, printable text"))
+}
+
+/// Refuses what is not a W3C trace context of version 00: 2, 32, 16 and 2 lower-case hexadecimal digits.
+fn check_traceparent(text: &str) -> Result<(), Error> {
+    let parts: Vec<_> = text.split('-').collect();
+    let hexadecimal = |part: &str| part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    let lengths: Vec<_> = parts.iter().map(|part| part.len()).collect();
+    let zero = |part: &str| part.bytes().all(|b| b == b'0');
+    if lengths == [2, 32, 16, 2]
+        && parts.iter().all(|part| hexadecimal(part))
+        && !zero(parts[1])
+        && !zero(parts[2])
+    {
+        return Ok(());
+    }
+    let shown: String = text.chars().take(80).collect();
+    Err(Error::new(Code::InvalidOption, format!("traceparent {shown:?} is not a W3C trace context"))
+        .hint("pass the header as it came, such as 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"))
 }
 
 /// Refuses the name of a handler or a queue that could not be written in a URL, a file or a pattern.

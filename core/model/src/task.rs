@@ -6,7 +6,7 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use crate::{Name, Priority, RetryPolicy, State, TaskId, Timestamp, WaitingFor};
+use crate::{Code, Error, Name, Priority, RetryPolicy, State, TaskId, Timestamp, WaitingFor};
 
 /// The queue of tasks that name none.
 pub const DEFAULT_QUEUE: &str = "default";
@@ -53,6 +53,26 @@ impl Spec {
     /// It must have started by then.
     pub fn expires(&self) -> Option<Timestamp> {
         self.rare.as_ref().and_then(|rare| rare.expires)
+    }
+
+    /// The key that it may have to itself.
+    pub fn unique(&self) -> Option<&Unique> {
+        self.rare.as_ref().and_then(|rare| rare.unique.as_ref())
+    }
+
+    /// The version of its handler that it asks for.
+    pub fn version(&self) -> Option<&str> {
+        self.rare.as_ref().and_then(|rare| rare.version.as_deref())
+    }
+
+    /// The task that submitted it.
+    pub fn parent(&self) -> Option<&Parent> {
+        self.rare.as_ref().and_then(|rare| rare.parent.as_ref())
+    }
+
+    /// Words to find it by.
+    pub fn tags(&self) -> &[String] {
+        self.rare.as_ref().map_or(&[], |rare| &rare.tags)
     }
 
     /// It must have ended by then.
@@ -112,6 +132,18 @@ pub struct Parent {
     pub detached: bool,
 }
 
+impl Parent {
+    /// Whether the child goes when its parent, the task with this id, is cancelled.
+    pub fn takes_along(&self, cancelled: TaskId) -> bool {
+        self.id == cancelled && !self.detached
+    }
+
+    /// Why a child is cancelled.
+    pub fn reason(cancelled: TaskId) -> Box<str> {
+        format!("its parent {cancelled} was cancelled").into()
+    }
+}
+
 /// At most one live task with a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unique {
@@ -121,6 +153,43 @@ pub struct Unique {
     pub until: Option<Timestamp>,
     /// What a second submit does.
     pub on_conflict: OnConflict,
+}
+
+impl Unique {
+    /// Why a task is cancelled whose key another one takes.
+    pub const TAKEN_OVER: &str = "another task took its unique key";
+
+    /// Whether a task that was given its key until some time still has it.
+    pub fn is_kept(until: Option<Timestamp>, state: State, now: Timestamp) -> bool {
+        !state.is_terminal() || until.is_some_and(|until| until > now)
+    }
+
+    /// Why a new task is refused.
+    pub fn refusal(&self, state: State, holder: TaskId) -> Error {
+        self.is_taken(state, holder).hint(
+            "wait for it, or ask for it with on_conflict=\"return\", or replace it with on_conflict=\"replace\"",
+        )
+    }
+
+    /// Why a task that has ended is not started over.
+    pub fn replay_refusal(&self, state: State, holder: TaskId) -> Error {
+        self.is_taken(state, holder).hint("cancel that one first, or wait until it has ended")
+    }
+
+    /// Why nothing is submitted together with a replay of a task that has a key: it would be open who gets it.
+    pub fn replay_with_others(&self, task: TaskId) -> Error {
+        Error::new(
+            Code::NotSupported,
+            format!(
+                "task {task} has the unique key {:?}, and cannot be replayed and spawn others at once",
+                self.key
+            ),
+        )
+    }
+
+    fn is_taken(&self, state: State, holder: TaskId) -> Error {
+        Error::new(Code::DuplicateKey, format!("{state} task {holder} has the unique key {:?}", self.key))
+    }
 }
 
 /// What a submit does when its unique key is taken.
@@ -228,14 +297,88 @@ pub struct History {
     pub errors: Vec<Failure>,
     /// What the handler saved to go on from.
     pub checkpoint: Option<Box<[u8]>>,
-    /// How far it says it is.
-    pub progress: Option<Progress>,
+    /// How far it said it was, oldest first: at most [`MAX_PROGRESS`] of them, the newest always.
+    pub progress: Vec<Progress>,
+    /// What its handlers logged, oldest first: the newest lines, within [`MAX_LOG_LINES`] and [`MAX_LOG_BYTES`].
+    pub log: Vec<LogLine>,
+    /// How many lines were dropped from the log to keep it within its bounds.
+    pub log_dropped: u32,
+    /// How many children it has had. Their ids follow from its own; see [`TaskId::child`].
+    pub children: u32,
     /// Why it was cancelled or skipped.
     pub reason: Option<String>,
     /// When an operator last started it over.
     pub replayed: Option<Timestamp>,
     /// What the handler noted beside its result, encoded.
     pub result_metadata: Option<Box<[u8]>>,
+}
+
+impl History {
+    /// The newest progress.
+    pub fn newest_progress(&self) -> Option<&Progress> {
+        self.progress.last()
+    }
+
+    /// Adds progress, and drops the oldest if that makes too many.
+    pub(crate) fn add_progress(&mut self, progress: Progress) {
+        if self.progress.len() >= MAX_PROGRESS {
+            self.progress.remove(0);
+        }
+        self.progress.push(progress);
+    }
+
+    /// Adds lines to the log, and drops the oldest that no longer have room.
+    pub(crate) fn add_lines(&mut self, lines: impl IntoIterator<Item = LogLine>) {
+        self.log.extend(lines.into_iter().map(LogLine::shortened));
+        let mut bytes: usize = self.log.iter().map(|line| line.message.len()).sum();
+        let mut drop = 0;
+        while self.log.len() - drop > MAX_LOG_LINES || bytes > MAX_LOG_BYTES {
+            bytes -= self.log[drop].message.len();
+            drop += 1;
+        }
+        self.log.drain(..drop);
+        self.log_dropped = self.log_dropped.saturating_add(u32::try_from(drop).unwrap_or(u32::MAX));
+    }
+}
+
+/// How many steps of progress are kept with a task.
+pub const MAX_PROGRESS: usize = 50;
+
+/// How many lines of log are kept with a task.
+pub const MAX_LOG_LINES: usize = 200;
+
+/// How many bytes of log are kept with a task.
+pub const MAX_LOG_BYTES: usize = 64 << 10;
+
+/// How long one line of a task's log may be; a longer one is cut.
+pub const MAX_LOG_LINE: usize = 8 << 10;
+
+/// A line of a task's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogLine {
+    /// When.
+    pub at: Timestamp,
+    /// How serious, in the words of the handler's language: `info`, `warning`…
+    pub level: String,
+    /// What.
+    pub message: String,
+    /// Which attempt.
+    pub attempt: u32,
+}
+
+impl LogLine {
+    /// The line, cut if it is too long to be kept.
+    #[must_use]
+    pub fn shortened(mut self) -> Self {
+        const MARK: &str = "…";
+        if self.message.len() > MAX_LOG_LINE {
+            let end = self.message.floor_char_boundary(MAX_LOG_LINE - MARK.len());
+            self.message.truncate(end);
+            self.message.push_str(MARK);
+            self.message.shrink_to_fit();
+        }
+        self
+    }
 }
 
 /// Why an attempt did not succeed.

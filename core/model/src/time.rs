@@ -52,6 +52,16 @@ impl std::ops::Add<Duration> for Timestamp {
     }
 }
 
+impl std::ops::Sub<Duration> for Timestamp {
+    type Output = Self;
+
+    /// Saturates at the earliest time that can be told.
+    fn sub(self, span: Duration) -> Self {
+        let micros = i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
+        Self::from_micros(self.micros().saturating_sub(micros))
+    }
+}
+
 impl fmt::Display for Timestamp {
     /// ISO 8601, UTC, with microseconds.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -59,7 +59,7 @@ fn connect(place: &Place, flags: OpenFlags) -> Result<Connection, Error> {
         conn.busy_timeout(place.busy_timeout)?;
         // Else SQLite would compile a statement anew whenever another queue is bound to it, in search of a better plan.
         conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-        conn.set_prepared_statement_cache_capacity(32);
+        conn.set_prepared_statement_cache_capacity(64);
         Ok(conn)
     };
     open().map_err(|cause| place.failed("open", cause))

@@ -40,6 +40,11 @@ fn time(micros: i64) -> Timestamp {
     Timestamp::from_micros(micros)
 }
 
+/// A state from its number.
+pub(crate) fn read_state(stored: &Stored<'_>, index: usize) -> Result<State, Error> {
+    State::from_number(column(stored, index)?)
+}
+
 /// An id from its sixteen bytes.
 pub(crate) fn read_id(stored: &Stored<'_>, index: usize) -> Result<TaskId, rusqlite::Error> {
     stored.get(index).map(TaskId::from_bytes)
@@ -50,7 +55,7 @@ pub(crate) fn read_row(stored: &Stored<'_>) -> Result<Row, Error> {
     let owner: Option<i64> = column(stored, 7)?;
     let history: Option<&str> = text(stored, 12)?;
     Ok(Row {
-        state: State::from_number(column(stored, 0)?)?,
+        state: read_state(stored, 0)?,
         waiting_for: WaitingFor::from_number(column(stored, 1)?)?,
         crashes: column(stored, 2)?,
         generation: column(stored, 3)?,
@@ -68,6 +73,12 @@ pub(crate) fn read_row(stored: &Stored<'_>) -> Result<Row, Error> {
         history: history.map(codec::decode_history).transpose()?.map(Box::new),
         result: column::<Option<Vec<u8>>>(stored, 13)?.map(Into::into),
     })
+}
+
+/// Whether a task has a tag, from the columns of [`read_spec`] and those before.
+pub(crate) fn has_tag(stored: &Stored<'_>, tag: &str) -> Result<bool, Error> {
+    let rare = text(stored, ROW_COLUMNS + 7)?.map(codec::decode_rare).transpose()?;
+    Ok(rare.is_some_and(|rare| rare.tags.iter().any(|known| known == tag)))
 }
 
 /// A spec from the columns after those of a row.
@@ -120,13 +131,21 @@ pub(crate) fn history(row: &Row) -> Result<Option<String>, Error> {
     row.history.as_deref().map(codec::encode_history).transpose()
 }
 
+/// What is stored of a task beside its plain columns.
+#[derive(Default)]
+pub(crate) struct Beside<'a> {
+    pub(crate) rare: Option<&'a str>,
+    pub(crate) history: Option<&'a str>,
+    /// The unique key, if it is the task's from the beginning.
+    pub(crate) key: Option<&'a str>,
+}
+
 /// Runs [`crate::schema::INSERT`].
 pub(crate) fn insert(
     statement: &mut CachedStatement<'_>,
     spec: &Spec,
     row: &Row,
-    rare: Option<&str>,
-    history: Option<&str>,
+    beside: &Beside<'_>,
 ) -> Result<(), rusqlite::Error> {
     statement.execute(params![
         spec.id.as_bytes().as_slice(),
@@ -143,7 +162,7 @@ pub(crate) fn insert(
         row.updated.micros(),
         micros(row.started),
         micros(row.finished),
-        history,
+        beside.history,
         row.result.as_deref(),
         spec.queue.as_str(),
         spec.name.as_str(),
@@ -152,8 +171,11 @@ pub(crate) fn insert(
         spec.timeout_micros.map(|span| span.get().cast_signed()),
         spec.retries,
         spec.max_crashes,
-        rare,
+        beside.rare,
         &*spec.payload,
+        beside.key,
+        micros(spec.unique().and_then(|unique| unique.until)),
+        spec.parent().map(|parent| parent.id.as_bytes().as_slice()),
     ])?;
     Ok(())
 }

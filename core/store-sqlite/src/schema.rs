@@ -14,14 +14,22 @@
 //! * `ready` holds the queued tasks, one run for each queue and handler, in the order in which they are claimed. A
 //!   task leaves it when it is claimed, so its size is the backlog's, not the table's; and a claim finds its handlers'
 //!   runs without walking over the backlog of others, who may not be here;
-//! * `alarm` holds the tasks that have a time. Most have none and never touch it.
+//! * `alarm` holds the tasks that have a time. Most have none and never touch it;
+//! * `key_holder` holds the tasks that have a unique key, one for each handler and key. `unique_key` is set only in the
+//!   row that has the key or had it last: it stays there when its task ends, so that no change of a running task has to
+//!   look after this index, and whoever wants the key sees by the row's state and by `unique_until` whether it is free.
+//!   (What the task asked for is in `rare`.)
 //!
 //! Running and finished tasks are in no index but the id's. One on the owner of running tasks would cost every task an
 //! insert and a delete (claims and finishes 15 % slower), and save a scan of 0.1 s per million rows when a process
 //! dies. Equally old tasks go by `seq` and not by id: ids made within one millisecond are in no order, so a claim of
 //! 256 would touch, and write to the log, four times as many pages.
 //!
-//! `owners` is AUTOINCREMENT, so that the number of a process that was struck off is never given out again.
+//! `parent` is the id of the task that submitted this one. Children are found by their ids, which follow from their
+//! parent's; the column is there to see whether a finished child may be forgotten.
+//!
+//! `owners` is AUTOINCREMENT, so that the number of a process that was struck off is never given out again. `queues`
+//! has the queues about which there is something to say: that they are paused.
 
 use taskloom_model::State;
 
@@ -33,6 +41,15 @@ pub(crate) const VERSION: i32 = 1;
 
 /// The statements name two states by number, since a partial index is used only for a literal.
 const _: () = assert!(State::Queued.number() == 1 && State::Running.number() == 2);
+
+/// And they take the first four for those that have not ended.
+const _: () = {
+    let mut place = 0;
+    while place < State::ALL.len() {
+        assert!(State::ALL[place].is_terminal() == (State::ALL[place].number() > 3));
+        place += 1;
+    }
+};
 
 pub(crate) const CREATE: &str = "
 CREATE TABLE tasks (
@@ -58,6 +75,9 @@ CREATE TABLE tasks (
     timeout INTEGER,
     retries INTEGER NOT NULL,
     max_crashes INTEGER NOT NULL,
+    unique_key TEXT,
+    unique_until INTEGER,
+    parent BLOB,
     rare TEXT,
     history TEXT,
     result BLOB,
@@ -66,6 +86,11 @@ CREATE TABLE tasks (
 CREATE UNIQUE INDEX task_id ON tasks (id);
 CREATE INDEX ready ON tasks (queue, name, priority DESC, eligible) WHERE state = 1;
 CREATE INDEX alarm ON tasks (due) WHERE due IS NOT NULL;
+CREATE UNIQUE INDEX key_holder ON tasks (unique_key, name) WHERE unique_key IS NOT NULL;
+CREATE TABLE queues (
+    name TEXT PRIMARY KEY,
+    paused INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 CREATE TABLE owners (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     name TEXT NOT NULL,
@@ -100,8 +125,8 @@ pub(crate) const INSERT: &str = concat!(
     row!(),
     ", ",
     spec!(),
-    ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ",
-    "?23, ?24, ?25)"
+    ", unique_key, unique_until, parent) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ",
+    "?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28)"
 );
 
 /// An insert of a task that is eligible at once and asks for nothing special: most do not. What is bound is paid for.
@@ -142,6 +167,14 @@ pub(crate) const ROW_BY_SEQ: &str = concat!("SELECT ", row!(), " FROM tasks WHER
 pub(crate) const TASK_BY_SEQ: &str = concat!("SELECT ", row!(), ", ", spec!(), " FROM tasks WHERE seq = ?1");
 pub(crate) const TASK_BY_ID: &str = concat!("SELECT ", row!(), ", ", spec!(), " FROM tasks WHERE id = ?1");
 
+/// A task, if it can still be cancelled.
+pub(crate) const UNFINISHED_BY_ID: &str = "SELECT seq FROM tasks WHERE id = ?1 AND state < 4";
+
+/// Who has a key, or had it last. At most one; whoever takes it over takes it away first.
+pub(crate) const KEY_HOLDER: &str = "SELECT seq, id, state, unique_until FROM tasks INDEXED BY key_holder \
+     WHERE unique_key = ?1 AND name = ?2";
+pub(crate) const GIVE_KEY: &str = "UPDATE tasks SET unique_key = ?2 WHERE seq = ?1";
+
 /// The first run of `ready` after this one, in its queue and in the later ones: a step from run to run is one search,
 /// however long they are. (As one comparison of pairs, SQLite would walk the run from its beginning.)
 pub(crate) const NEXT_IN_QUEUE: &str = "SELECT queue, name FROM tasks INDEXED BY ready \
@@ -172,20 +205,37 @@ pub(crate) const NEXT_DUE: &str = "SELECT min(due) FROM tasks INDEXED BY alarm W
 /// Looks at every row: see the note on indexes.
 pub(crate) const OWNED: &str = "SELECT seq, id FROM tasks WHERE state = 2 AND owner = ?1";
 
-/// The filters that are not wanted are NULL.
+/// The filters that are not wanted are NULL. It has no limit, since it cannot see tags: it is read for as long as it
+/// is stepped.
 pub(crate) const LIST: &str = concat!(
     "SELECT ",
     row!(),
     ", ",
     spec!(),
     ", id FROM tasks INDEXED BY task_id WHERE id > ?1 AND (?2 IS NULL OR state = ?2) \
-     AND (?3 IS NULL OR queue = ?3) AND (?4 IS NULL OR name = ?4) ORDER BY id LIMIT ?5"
+     AND (?3 IS NULL OR queue = ?3) AND (?4 IS NULL OR name = ?4) AND (NOT ?5 OR state < 4) \
+     AND (NOT ?6 OR rare IS NOT NULL) ORDER BY id"
 );
 
-pub(crate) const COUNTS: &str = "SELECT state, count(*) FROM tasks GROUP BY state";
+/// Counts need the queue and the state of every row; the order is the caller's concern.
+pub(crate) const COUNTS: &str = "SELECT queue, state, count(*) FROM tasks GROUP BY queue, state";
 
-pub(crate) const ENDED: &str = "SELECT seq FROM tasks WHERE finished < ?1 LIMIT ?2";
-pub(crate) const FORGET: &str = "DELETE FROM tasks WHERE seq = ?1 AND finished < ?2";
+/// Whether a task may be forgotten if the line is drawn at `?1`: it had ended by then, nobody can come upon it by its
+/// unique key, and no attempt of its parent can ask for it again.
+macro_rules! forgettable {
+    () => {
+        "finished < ?1 AND (unique_until IS NULL OR unique_until <= ?1) AND (parent IS NULL OR NOT EXISTS \
+         (SELECT 1 FROM tasks AS above WHERE above.id = tasks.parent AND above.state < 4))"
+    };
+}
+
+pub(crate) const ENDED: &str = concat!("SELECT seq FROM tasks WHERE ", forgettable!(), " LIMIT ?2");
+pub(crate) const FORGET: &str = concat!("DELETE FROM tasks WHERE seq = ?2 AND ", forgettable!());
+
+pub(crate) const PAUSED: &str = "SELECT name FROM queues WHERE paused ORDER BY name";
+pub(crate) const PAUSE: &str = "INSERT INTO queues (name, paused) VALUES (?1, TRUE) \
+     ON CONFLICT (name) DO UPDATE SET paused = TRUE WHERE NOT paused";
+pub(crate) const RESUME: &str = "UPDATE queues SET paused = FALSE WHERE name = ?1 AND paused";
 
 pub(crate) const JOIN: &str = "INSERT INTO owners (name, beats, joined) VALUES (?1, 0, ?2)";
 pub(crate) const BEAT: &str = "UPDATE owners SET beats = beats + 1 WHERE id = ?1";
@@ -233,10 +283,17 @@ mod tests {
             (MOVE, by_seq),
             (CHANGE, by_seq),
             (TAKE_BACK, by_seq),
-            (FORGET, by_seq),
+            (
+                FORGET,
+                "SEARCH tasks USING INTEGER PRIMARY KEY (rowid=?); CORRELATED SCALAR SUBQUERY 1; \
+                 SEARCH above USING INDEX task_id (id=?)",
+            ),
+            (GIVE_KEY, by_seq),
+            (UNFINISHED_BY_ID, by_id),
+            (KEY_HOLDER, "SEARCH tasks USING INDEX key_holder (unique_key=? AND name=?)"),
             // These look at every row, and are asked seldom.
             (OWNED, "SCAN tasks"),
-            (ENDED, "SCAN tasks"),
+            (ENDED, "SCAN tasks; CORRELATED SCALAR SUBQUERY 1; SEARCH above USING INDEX task_id (id=?)"),
             (COUNTS, "SCAN tasks; USE TEMP B-TREE FOR GROUP BY"),
         ] {
             assert_eq!(plan(&conn, sql), expected, "{sql}");

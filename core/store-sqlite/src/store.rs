@@ -24,14 +24,14 @@ use std::time::Duration;
 use parking_lot::{Mutex, MutexGuard};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use taskloom_model::{
-    Code, Error, OwnerId, ScheduleEffects, ScheduleOperation, ScheduleRow, State, TaskId, Timestamp,
+    Code, Error, Name, OwnerId, ScheduleEffects, ScheduleOperation, ScheduleRow, State, TaskId, Timestamp,
 };
 use taskloom_store::{Batch, Capability, Change, Counts, Filter, Owner, Residents, Store, Task};
 
 use crate::failure::Place;
 use crate::forks::{self, OpenHere};
 use crate::rows::{self, Fault};
-use crate::write::{Writing, is_anything_ready};
+use crate::write::{Writing, is_anything_ready, paused};
 use crate::{open, schema};
 
 /// What an acknowledged task outlives.
@@ -154,6 +154,10 @@ impl SqliteStore {
 }
 
 impl Store for SqliteStore {
+    fn kind(&self) -> &'static str {
+        "sqlite"
+    }
+
     fn capability(&self) -> Capability {
         Capability { resident: false, durable: true, dependencies: false, schedules: false }
     }
@@ -220,10 +224,18 @@ impl Store for SqliteStore {
                 filter.state.map(State::number),
                 filter.queue.map(|queue| queue.as_str()),
                 filter.name.map(|name| name.as_str()),
-                i64::try_from(filter.limit).unwrap_or(i64::MAX),
+                filter.unfinished,
+                filter.tag.is_some(),
             ])?;
-            while let Some(stored) = stored.next()? {
+            while found.len() < filter.limit
+                && let Some(stored) = stored.next()?
+            {
                 let id = rows::read_id(stored, schema::ROW_COLUMNS + schema::SPEC_COLUMNS)?;
+                if let Some(tag) = &filter.tag
+                    && !rows::has_tag(stored, tag).map_err(|error| Fault::Task(id, error))?
+                {
+                    continue;
+                }
                 found.push(match residents.resident(id) {
                     Some(held) => (held, true),
                     None => (read_task(id, stored).map_err(|error| Fault::Task(id, error))?, false),
@@ -243,19 +255,39 @@ impl Store for SqliteStore {
         Ok(tasks)
     }
 
-    fn counts(&self) -> Result<Counts, Error> {
+    fn queue_counts(&self) -> Result<Vec<(Name, Counts)>, Error> {
         let found = self.read(|conn| {
             let mut statement = conn.prepare_cached(schema::COUNTS)?;
-            let found = statement.query_map([], |stored| Ok((stored.get(0)?, stored.get(1)?)))?;
-            Ok(found.collect::<Result<Vec<(i64, i64)>, _>>()?)
+            let read = |stored: &rusqlite::Row<'_>| {
+                Ok((stored.get(0)?, rows::read_state(stored, 1), stored.get(2)?))
+            };
+            let found = statement.query_map([], read)?;
+            Ok(found.collect::<Result<Vec<(String, Result<State, Error>, i64)>, _>>()?)
         })?;
-        let mut counts = Counts::default();
-        for (number, count) in found {
-            let state = State::from_number(u8::try_from(number).unwrap_or(u8::MAX))
-                .map_err(|error| self.place.corrupt_somewhere(error))?;
-            counts.add(state, u64::try_from(count).unwrap_or(0));
+        let mut queues: Vec<(Name, Counts)> = Vec::new();
+        for (queue, state, count) in found {
+            let state = state.map_err(|error| self.place.corrupt_somewhere(error))?;
+            if queues.last().is_none_or(|(last, _)| last.as_str() != queue) {
+                queues.push((Name::new(&queue), Counts::default()));
+            }
+            if let Some((_, counts)) = queues.last_mut() {
+                counts.add(state, count.cast_unsigned());
+            }
         }
-        Ok(counts)
+        Ok(queues)
+    }
+
+    fn set_paused(&self, queue: Name, paused: bool) -> Result<bool, Error> {
+        let conn = self.writer.lock();
+        let (changed, _) = self.transact(&conn, || {
+            let sql = if paused { schema::PAUSE } else { schema::RESUME };
+            Ok(conn.prepare_cached(sql)?.execute([queue.as_str()])?)
+        })?;
+        Ok(changed > 0)
+    }
+
+    fn paused(&self) -> Result<Vec<Name>, Error> {
+        Ok(self.read(paused)?.iter().map(|name| Name::new(name)).collect())
     }
 
     fn sweep(&self, before: Timestamp, limit: usize) -> Result<usize, Error> {
@@ -273,8 +305,8 @@ impl Store for SqliteStore {
             let mut forget = conn.prepare_cached(schema::FORGET)?;
             let mut count = 0;
             for seq in old {
-                // Compared again: an operator may have started it over since.
-                count += forget.execute([seq, before.micros()])?;
+                // Compared again: an operator may have started it, or its parent, over since.
+                count += forget.execute([before.micros(), seq])?;
             }
             Ok(count)
         })?;

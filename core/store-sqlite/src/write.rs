@@ -5,13 +5,15 @@
 //! * a [`Touched`] for each task that the transaction changed or looked at: its row as the transaction has it, and the
 //!   tasks in memory that will show it. Two changes of one task in one batch therefore see each other, and no `Task`
 //!   is written to before the commit;
-//! * the answers, kept apart from the batch until then.
+//! * the answers, kept apart from the batch until then: verdicts, the tasks that stand in for others, consequences.
 //!
 //! # Invariants
 //! * Every row comes from [`taskloom_model::apply`] on the row as this transaction has it. The one shortcut is
 //!   [`schema::REPORT`]: the end of an attempt is worked out on the caller's copy and written only if the stored row
 //!   is that copy. If it is not, the stored row is read and decides.
 //! * `due` is the row's [`next_due`] whenever a row is written.
+//! * How an insert goes is decided before anything of it is written, and keys change hands when nothing can refuse it
+//!   any more. What follows from a change (the cancels of who was replaced, and of children) comes after it.
 //! * A task that has settled in memory is never written to again (see `Task`): a copy that is out of date for good
 //!   stays so, and whoever asks for the task gets a new one.
 //!
@@ -24,22 +26,24 @@
 use std::sync::Arc;
 
 use hashbrown::{HashMap, HashTable};
-use rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE;
 use rusqlite::{CachedStatement, Connection, OptionalExtension};
 use taskloom_model::{
-    Code, Effects, Error, Fence, Operation, Row, Spec, State, TaskId, Timestamp, WaitingFor, apply, next_due,
+    Code, Effects, Error, Fence, Operation, Row, Spec, State, TaskId, Timestamp, apply, next_due,
 };
-use taskloom_store::{Batch, Change, Commit, Residents, Task};
+use taskloom_store::{Batch, Commit, Residents, Task};
 
 use crate::failure::Place;
 use crate::rows::{self, Attempt, Fault};
-use crate::{codec, schema};
+use crate::schema;
 
 mod claim;
+mod family;
+mod insert;
+mod keys;
 mod many;
 mod publish;
 
-pub(crate) use claim::is_anything_ready;
+pub(crate) use claim::{is_anything_ready, paused};
 
 /// A task that the transaction has looked at or changed.
 struct Touched {
@@ -64,6 +68,25 @@ impl Touched {
             self.twins.push(Arc::clone(task));
         }
     }
+
+    /// Makes a task in memory the one that is told of.
+    fn bring_home(&mut self, task: Arc<Task>) {
+        if matches!(&self.home, Home::Held(known) if Arc::ptr_eq(known, &task)) {
+            return;
+        }
+        self.twins.retain(|twin| !Arc::ptr_eq(twin, &task));
+        if let Home::Held(other) = std::mem::replace(&mut self.home, Home::Held(task)) {
+            self.twins.push(other);
+        }
+    }
+}
+
+/// A task of which is told after the commit.
+enum Told {
+    /// This one.
+    Task(Arc<Task>),
+    /// The one at a place in `touched`.
+    Place(usize),
 }
 
 /// Where the row goes after the commit.
@@ -85,7 +108,7 @@ impl Home {
 
 /// Statements, prepared when they are first needed.
 #[derive(Default)]
-struct Statements<'c>([Option<CachedStatement<'c>>; 12]);
+struct Statements<'c>([Option<CachedStatement<'c>>; 15]);
 
 /// Their places.
 #[derive(Clone, Copy)]
@@ -102,6 +125,9 @@ enum Sql {
     SeqById,
     RowBySeq,
     TaskBySeq,
+    UnfinishedById,
+    KeyHolder,
+    GiveKey,
 }
 
 impl Sql {
@@ -119,6 +145,9 @@ impl Sql {
             Self::SeqById => schema::SEQ_BY_ID,
             Self::RowBySeq => schema::ROW_BY_SEQ,
             Self::TaskBySeq => schema::TASK_BY_SEQ,
+            Self::UnfinishedById => schema::UNFINISHED_BY_ID,
+            Self::KeyHolder => schema::KEY_HOLDER,
+            Self::GiveKey => schema::GIVE_KEY,
         }
     }
 }
@@ -143,13 +172,15 @@ pub(crate) struct Writing<'c> {
     touched: Vec<Touched>,
     /// Places in `touched` of what commits have touched.
     by_id: HashTable<usize>,
-    /// What this batch inserted, if it also claims.
+    /// What this batch inserted, if it may come upon that by itself.
     fresh: Option<HashMap<TaskId, Arc<Task>>>,
     inserts: Vec<Result<(), Error>>,
+    /// Which task stands in where: the insert, and its place there.
+    stand_ins: Vec<(usize, usize, Told)>,
     verdicts: Vec<Result<Effects, Error>>,
-    spawned: Vec<Change>,
+    /// Changes that followed from others, or from the time.
+    told: Vec<(Told, Effects)>,
     claimed: Vec<usize>,
-    changed: Vec<(usize, Effects)>,
 }
 
 impl<'c> Writing<'c> {
@@ -169,18 +200,26 @@ impl<'c> Writing<'c> {
             by_id: HashTable::new(),
             fresh: None,
             inserts: Vec::new(),
+            stand_ins: Vec::new(),
             verdicts: Vec::new(),
-            spawned: Vec::new(),
+            told: Vec::new(),
             claimed: Vec::new(),
-            changed: Vec::new(),
         }
     }
 
     /// Does everything that a batch asks for, and leaves the batch alone.
     pub(crate) fn run(&mut self, batch: &Batch) -> Result<(), Fault> {
-        self.fresh = batch.claim.is_some().then(HashMap::new);
-        for insert in &batch.inserts {
-            let verdict = self.insert(&insert.tasks)?;
+        self.fresh = may_find_its_own(batch).then(HashMap::new);
+        for (number, insert) in batch.inserts.iter().enumerate() {
+            let verdict = match self.insert(&insert.tasks)? {
+                Ok(inserted) => {
+                    let stand_ins = inserted.stand_ins.into_iter();
+                    self.stand_ins.extend(stand_ins.map(|(index, other)| (number, index, other)));
+                    self.replace(inserted.replaced)?;
+                    Ok(())
+                }
+                Err(refusal) => Err(refusal),
+            };
             self.inserts.push(verdict);
         }
         for commit in &batch.commits {
@@ -193,64 +232,13 @@ impl<'c> Writing<'c> {
         }
     }
 
-    /// Inserts tasks, all or none.
-    fn insert(&mut self, tasks: &[Arc<Task>]) -> Result<Result<(), Error>, Fault> {
-        let mut inserted = Vec::new();
-        for task in tasks {
-            if let Err(refusal) = self.insert_one(task)? {
-                // Taken back one by one: a savepoint would cost every group that is not refused.
-                for seq in inserted {
-                    self.statements.get(self.conn, Sql::TakeBack)?.execute([seq])?;
-                }
-                return Ok(Err(refusal));
-            }
-            if tasks.len() > 1 {
-                inserted.push(self.conn.last_insert_rowid());
-            }
-        }
-        if let Some(fresh) = &mut self.fresh {
-            fresh.extend(tasks.iter().map(|task| (task.id(), Arc::clone(task))));
-        }
-        Ok(Ok(()))
-    }
-
-    fn insert_one(&mut self, task: &Arc<Task>) -> Result<Result<(), Error>, Fault> {
-        let spec = task.spec();
-        let row = task.with_row(Row::clone);
-        if row.waiting_for == WaitingFor::Dependencies {
-            let message = format!("task {}: the SQLite store does not keep dependencies yet", spec.id);
-            return Ok(Err(Error::new(Code::NotSupported, message)));
-        }
-        let rare = match spec.rare.as_deref().map(codec::encode_rare).transpose() {
-            Ok(rare) => rare,
-            Err(refusal) => return Ok(Err(refusal)),
-        };
-        let history = match rows::history(&row) {
-            Ok(history) => history,
-            Err(refusal) => return Ok(Err(refusal)),
-        };
-        let inserted = if rows::is_plain_insert(spec, &row) {
-            rows::insert_plain(self.statements.get(self.conn, Sql::InsertPlain)?, spec)
-        } else {
-            let statement = self.statements.get(self.conn, Sql::Insert)?;
-            rows::insert(statement, spec, &row, rare.as_deref(), history.as_deref())
-        };
-        match inserted {
-            Ok(()) => Ok(Ok(())),
-            // Exactly this: another constraint, such as a trigger that somebody added, may have ended the transaction.
-            Err(rusqlite::Error::SqliteFailure(cause, _))
-                if cause.extended_code == SQLITE_CONSTRAINT_UNIQUE =>
-            {
-                Ok(Err(Error::new(Code::DuplicateId, format!("a task with the id {} exists", spec.id))
-                    .hint("ids are for good: leave the id out to have one made")))
-            }
-            Err(cause) => Err(cause.into()),
-        }
-    }
-
     /// Makes one change, and inserts what it spawns.
     fn commit(&mut self, commit: &Commit) -> Result<Result<Effects, Error>, Fault> {
         let task = &commit.task;
+        let replayed = match commit.operation {
+            Operation::Replay => task.spec().unique(),
+            _ => None,
+        };
         let place = match self.known(task.id()) {
             Some(place) => place,
             None => {
@@ -272,6 +260,9 @@ impl<'c> Writing<'c> {
             }
         };
         self.touched[place].show_to(task);
+        if let (Some(unique), false) = (replayed, commit.spawn.is_empty()) {
+            return Ok(Err(unique.replay_with_others(task.id())));
+        }
         let mut row = self.touched[place].row.clone();
         let effects = match apply(commit.operation.clone(), task.spec(), &mut row, self.now) {
             Ok(effects) => effects,
@@ -282,14 +273,27 @@ impl<'c> Writing<'c> {
             Ok(history) => history,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        if let Err(refusal) = self.insert(&commit.spawn)? {
+        let inserted = match self.insert(&commit.spawn)? {
+            Ok(inserted) => inserted,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        if let Some(unique) = replayed
+            && let Err(refusal) = self.regain_key(place, unique)?
+        {
             return Ok(Err(refusal));
         }
         self.store(place, row, history)?;
-        self.spawned.extend(commit.spawn.iter().map(|task| {
-            let (to, due) = task.with_row(|row| (row.state, next_due(task.spec(), row)));
-            Change { task: Arc::clone(task), effects: Effects { from: None, to, left: None, due } }
-        }));
+        for (index, task) in commit.spawn.iter().enumerate() {
+            if inserted.is_new(index) {
+                let (to, due) = task.with_row(|row| (row.state, next_due(task.spec(), row)));
+                let effects = Effects { from: None, to, left: None, due };
+                self.told.push((Told::Task(Arc::clone(task)), effects));
+            }
+        }
+        self.replace(inserted.replaced)?;
+        if effects.moved() && effects.to == State::Cancelled {
+            self.cancel_children(place)?;
+        }
         Ok(Ok(effects))
     }
 
@@ -340,30 +344,39 @@ impl<'c> Writing<'c> {
 
     /// Makes a task findable for the rest of the batch; its place.
     fn remember(&mut self, touched: Touched) -> usize {
-        let (hash, place) = (touched.id().table_hash(), self.touched.len());
+        let place = self.touched.len();
         self.touched.push(touched);
-        let touched = &self.touched;
-        self.by_id.insert_unique(hash, place, |place| touched[*place].id().table_hash());
+        self.index(place);
         place
+    }
+
+    fn index(&mut self, place: usize) {
+        let touched = &self.touched;
+        let hash = |place: &usize| touched[*place].id().table_hash();
+        self.by_id.insert_unique(hash(&place), place, hash);
+    }
+
+    /// The key of a task.
+    fn seq(&mut self, place: usize) -> Result<i64, Fault> {
+        let touched = &mut self.touched[place];
+        if let Some(seq) = touched.seq {
+            return Ok(seq);
+        }
+        let id = touched.id();
+        let statement = self.statements.get(self.conn, Sql::SeqById)?;
+        let seq = statement.query_row([id.as_bytes().as_slice()], |stored| stored.get(0))?;
+        Ok(*touched.seq.insert(seq))
     }
 
     /// Writes a task's new row, if it is one.
     fn store(&mut self, place: usize, row: Row, history: Option<String>) -> Result<(), Fault> {
-        let touched = &mut self.touched[place];
-        if touched.row == row {
+        if self.touched[place].row == row {
             return Ok(());
         }
+        let seq = self.seq(place)?;
+        let touched = &mut self.touched[place];
         let due = next_due(touched.home.spec(), &row);
         let alarm_stays = due == next_due(touched.home.spec(), &touched.row);
-        let seq = match touched.seq {
-            Some(seq) => seq,
-            None => {
-                let id = touched.id();
-                let statement = self.statements.get(self.conn, Sql::SeqById)?;
-                let seq = statement.query_row([id.as_bytes().as_slice()], |stored| stored.get(0))?;
-                *touched.seq.insert(seq)
-            }
-        };
         if alarm_stays && rows::is_step(&touched.row, &row) {
             rows::update_step(self.statements.get(self.conn, Sql::Step)?, seq, &row)?;
         } else if touched.row.history == row.history && touched.row.result == row.result {
@@ -375,6 +388,17 @@ impl<'c> Writing<'c> {
         touched.row = row;
         Ok(())
     }
+}
+
+/// Whether a batch may come upon tasks that it has inserted itself without being handed them.
+fn may_find_its_own(batch: &Batch) -> bool {
+    let unique = |tasks: &[Arc<Task>]| tasks.iter().any(|task| task.spec().unique().is_some());
+    batch.claim.is_some()
+        || batch.inserts.iter().any(|insert| unique(&insert.tasks))
+        || batch.commits.iter().any(|commit| {
+            matches!(commit.operation, Operation::Cancel { .. } | Operation::DependencyEnded { .. })
+                || unique(&commit.spawn)
+        })
 }
 
 /// Whether a running row is determined by its fence: it has nothing that can change while the attempt runs.

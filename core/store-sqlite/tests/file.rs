@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use taskloom_model::{
-    Admission, Code, Error, Fence, Name, Operation, OwnerId, Row, State, TaskId, Timestamp, admit,
+    Admission, Code, Error, Fence, Name, OnConflict, Operation, Options, OwnerId, Parent, Row, State, TaskId,
+    Timestamp, admit,
 };
 use taskloom_store::{Batch, Claim, Commit, Insert, Nobody, Store, Task};
 use taskloom_store_sqlite::{SqliteOptions, SqliteStore};
@@ -376,4 +377,117 @@ fn a_panic_in_the_middle_rolls_back_and_poisons_nothing() {
     assert!(store.get(second.id(), &Nobody).unwrap().is_none());
     store.write(&mut batch, &Nobody, NOW).unwrap();
     assert_eq!(batch.claimed.len(), 2);
+}
+
+fn unique(number: u32, on_conflict: OnConflict) -> Arc<Task> {
+    let id = TaskId::from_bytes((u128::from(number) + 1).to_be_bytes());
+    let options =
+        Options { unique_key: Some("once".into()), on_conflict: Some(on_conflict), ..Options::default() };
+    let admission = Admission::new(&options).unwrap();
+    let (spec, row, _) = admit(&admission, id, Name::new("job"), Box::new([]), NOW).unwrap();
+    Task::new(spec, row, None)
+}
+
+#[test]
+fn a_damaged_holder_of_a_key_refuses_the_insert_and_no_other() {
+    for damage in ["state = 77", "history = 'nonsense'", "rare = 'nonsense'"] {
+        let folder = folder();
+        let path = folder.path().join("tasks.db");
+        let store = open(&path).unwrap();
+        let holder = unique(0, OnConflict::Return);
+        let mut batch = Batch { inserts: vec![insert(&[Arc::clone(&holder)])], ..Batch::default() };
+        store.write(&mut batch, &Nobody, NOW).unwrap();
+        Connection::open(&path).unwrap().execute_batch(&format!("UPDATE tasks SET {damage}")).unwrap();
+        for (number, on_conflict) in [(1, OnConflict::Return), (2, OnConflict::Replace)] {
+            let (new, other) = (unique(number, on_conflict), task(number + 10, vec![]));
+            let inserts = [&new, &other].map(|task| insert(&[Arc::clone(task)])).into();
+            let mut batch = Batch { inserts, ..Batch::default() };
+            store.write(&mut batch, &Nobody, NOW).unwrap();
+            let error = batch.inserts[0].verdict.as_ref().unwrap().as_ref().unwrap_err();
+            assert_eq!(error.code(), Code::CorruptRow, "{damage}");
+            assert!(error.message().starts_with(&format!("task {} in ", holder.id())), "{error}");
+            assert!(batch.inserts[1].verdict.as_ref().unwrap().is_ok());
+            assert!(store.get(new.id(), &Nobody).unwrap().is_none());
+        }
+    }
+}
+
+#[test]
+fn a_damaged_child_does_not_hold_up_the_cancel_of_its_parent() {
+    let folder = folder();
+    let path = folder.path().join("tasks.db");
+    let store = open(&path).unwrap();
+    let owner = store.join("me", NOW).unwrap();
+    let parent = task(1, vec![]);
+    let mut commits =
+        vec![Commit { task: Arc::clone(&parent), operation: Operation::Claim { owner }, spawn: Vec::new() }];
+    let mut children = Vec::new();
+    for ordinal in 0..3 {
+        let mut spec = parent.spec().clone();
+        spec.id = parent.id().child(ordinal);
+        spec.rare.get_or_insert_default().parent = Some(Parent { id: parent.id(), ordinal, detached: false });
+        let child = Task::new(spec, parent.with_row(Row::clone), None);
+        let operation = Operation::Spawn { fence: Fence { owner, attempt: 1 }, ordinal };
+        commits.push(Commit { task: Arc::clone(&parent), operation, spawn: vec![Arc::clone(&child)] });
+        children.push(child);
+    }
+    let inserts = vec![insert(&[Arc::clone(&parent)])];
+    let mut batch = Batch { inserts, commits, ..Batch::default() };
+    store.write(&mut batch, &Nobody, NOW).unwrap();
+    assert!(batch.verdicts.iter().all(Result::is_ok));
+    let damage = "UPDATE tasks SET history = 'nonsense' WHERE id = ?1";
+    let damaged = children[1].id();
+    Connection::open(&path).unwrap().execute(damage, [damaged.as_bytes().as_slice()]).unwrap();
+    let mut told = Vec::new();
+    let cancel = Commit { task: parent, operation: Operation::Cancel { reason: None }, spawn: Vec::new() };
+    assert_eq!(store.commit(cancel, &mut told, NOW).unwrap().to, State::Cancelled);
+    let told: Vec<_> = told.iter().map(|change| change.task.id()).collect();
+    assert_eq!(told, [children[0].id(), children[2].id()]);
+    assert_eq!(store.get(damaged, &Nobody).unwrap_err().code(), Code::CorruptRow);
+}
+
+#[test]
+fn of_many_openings_one_gets_the_key() {
+    let folder = folder();
+    let path = folder.path().join("tasks.db");
+    let options = SqliteOptions::default();
+    drop(open(&path).unwrap());
+    for on_conflict in [OnConflict::Return, OnConflict::Replace] {
+        let submit = |number| {
+            let store = SqliteStore::open(&path, options).unwrap();
+            let inserts = vec![insert(&[unique(number, on_conflict)])];
+            let mut batch = Batch { inserts, ..Batch::default() };
+            store.write(&mut batch, &Nobody, NOW).unwrap();
+            batch.inserts[0].tasks[0].id()
+        };
+        let first = if on_conflict == OnConflict::Return { 100 } else { 200 };
+        let mut got: Vec<TaskId> = std::thread::scope(|scope| {
+            let submitters: Vec<_> = (first..first + 8)
+                .map(|number| {
+                    scope.spawn({
+                        let submit = &submit;
+                        move || submit(number)
+                    })
+                })
+                .collect();
+            submitters.into_iter().map(|submitter| submitter.join().unwrap()).collect()
+        });
+        got.sort();
+        got.dedup();
+        assert_eq!(got.len(), if on_conflict == OnConflict::Return { 1 } else { 8 });
+        let store = open(&path).unwrap();
+        assert_eq!(store.counts().unwrap().unfinished(), 1);
+    }
+}
+
+/// The index that finds who has a key says the same: nobody can write a second holder.
+#[test]
+fn the_file_itself_allows_one_holder() {
+    let folder = folder();
+    let path = folder.path().join("tasks.db");
+    let store = open(&path).unwrap();
+    store.insert(&[task(1, vec![]), task(2, vec![])], NOW).unwrap();
+    let other = Connection::open(&path).unwrap();
+    let error = other.execute_batch("UPDATE tasks SET unique_key = 'k'").unwrap_err();
+    assert!(error.to_string().contains("UNIQUE"), "{error}");
 }

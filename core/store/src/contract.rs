@@ -15,6 +15,16 @@
 //! * **Durable before told.** When a call returns, a durable store has it on disk. Only then are the rows in the
 //!   caller's [`Task`]s replaced, so no one can see what could still be lost.
 //! * **Times.** [`Store::elapse`] tells the tasks whose time has come, and when the next one's does.
+//! * **Unique keys.** Among the tasks of one handler at most one that has not ended has a unique key; one with
+//!   `unique_for` keeps it until that time even when it has ended. An insert whose key is taken goes by the new task's
+//!   `on_conflict`: the task that has the key stands in [`Insert::tasks`] in the new one's place; or it is cancelled, as
+//!   a consequence, and the new one inserted; or the insert is refused with `DuplicateKey`. A task that has ended but
+//!   keeps its key is not cancelled: the new one takes the key over from it.
+//! * **Children.** A commit of [`Operation::Spawn`] with the child as what it spawns is refused with `DuplicateId` if
+//!   the child exists: its id follows from its parent's ([`taskloom_model::TaskId::child`]). When a task becomes
+//!   cancelled, so do its children that have not ended and are not detached, and theirs, as consequences of the same
+//!   commit. A finished child is not swept while its parent has not ended.
+//! * **Paused queues** are left out of claims.
 //! * **Owners.** [`Store::join`] gives each process a number that was never given out before. [`Store::bury`] takes
 //!   everything away from one that died.
 //!
@@ -49,7 +59,8 @@ pub struct Capability {
 /// Tasks to insert together, all or none.
 #[derive(Debug)]
 pub struct Insert {
-    /// The tasks, as admitted.
+    /// The tasks, as admitted. Where a unique key was taken and the new task asks for the one that has it, the store
+    /// puts that one in its place.
     pub tasks: Vec<Arc<Task>>,
     /// Whether they were accepted; set by the store.
     pub verdict: Option<Result<(), Error>>,
@@ -148,6 +159,10 @@ pub struct Filter {
     pub queue: Option<Name>,
     /// For this handler.
     pub name: Option<Name>,
+    /// With this tag.
+    pub tag: Option<String>,
+    /// Only those that have not ended.
+    pub unfinished: bool,
     /// Only ids after this one.
     pub after: Option<TaskId>,
     /// At most so many.
@@ -156,7 +171,14 @@ pub struct Filter {
 
 impl Default for Filter {
     fn default() -> Self {
-        Self { state: None, queue: None, name: None, after: None, limit: 100 }
+        Self { state: None, queue: None, name: None, tag: None, unfinished: false, after: None, limit: 100 }
+    }
+}
+
+impl Filter {
+    /// Whether it lists tasks in this state.
+    pub fn fits(&self, state: State) -> bool {
+        self.state.is_none_or(|wanted| wanted == state) && !(self.unfinished && state.is_terminal())
     }
 }
 
@@ -175,22 +197,45 @@ impl Counts {
         self.0[usize::from(state.number())] += more;
     }
 
+    /// Counts as many more as another.
+    pub fn add_all(&mut self, other: Self) {
+        for (own, other) in self.0.iter_mut().zip(other.0) {
+            *own += other;
+        }
+    }
+
     /// How many have not ended.
     pub fn unfinished(&self) -> u64 {
         State::ALL.iter().filter(|state| !state.is_terminal()).map(|state| self.get(*state)).sum()
     }
 }
 
+/// Refuses tasks with unique keys.
+pub(crate) fn refuse_unique(tasks: &[Arc<Task>]) -> Result<(), Error> {
+    match tasks.iter().find(|task| task.spec().unique().is_some()) {
+        Some(task) => Err(Error::new(
+            Code::NotSupported,
+            format!("task {} has a unique key, and has to be inserted by a batch", task.id()),
+        )),
+        None => Ok(()),
+    }
+}
+
 /// A place where tasks live. See the module's essay for what it guarantees.
 pub trait Store: Send + Sync {
+    /// What kind of store it is, in one word: `memory`, `sqlite`.
+    fn kind(&self) -> &'static str;
+
     /// What it can do.
     fn capability(&self) -> Capability;
 
     /// Makes all changes of a batch in one transaction and fills in what became of them.
     fn write(&self, batch: &mut Batch, residents: &dyn Residents, now: Timestamp) -> Result<(), Error>;
 
-    /// Inserts tasks, all or none. A shorter way for a batch of one insert.
+    /// Inserts tasks, all or none. A shorter way for a batch of one insert of tasks without unique keys; those that
+    /// have one are refused with `NotSupported`, since what became of them could not be told.
     fn insert(&self, tasks: &[Arc<Task>], now: Timestamp) -> Result<(), Error> {
+        refuse_unique(tasks)?;
         let insert = Insert { tasks: tasks.to_vec(), verdict: None };
         let mut batch = Batch { inserts: vec![insert], ..Batch::default() };
         self.write(&mut batch, &Nobody, now)?;
@@ -229,8 +274,32 @@ pub trait Store: Send + Sync {
     /// Tasks by filter, in the order of their ids.
     fn list(&self, filter: &Filter, residents: &dyn Residents) -> Result<Vec<Arc<Task>>, Error>;
 
+    /// How many tasks of each queue are in each state, for the queues that have any, by name.
+    fn queue_counts(&self) -> Result<Vec<(Name, Counts)>, Error>;
+
     /// How many tasks are in each state.
-    fn counts(&self) -> Result<Counts, Error>;
+    fn counts(&self) -> Result<Counts, Error> {
+        let mut sum = Counts::default();
+        for (_, counts) in self.queue_counts()? {
+            sum.add_all(counts);
+        }
+        Ok(sum)
+    }
+
+    /// Pauses a queue, or lets it go on: for all processes, until somebody says otherwise. Whether that was new.
+    fn set_paused(&self, queue: Name, paused: bool) -> Result<bool, Error>;
+
+    /// The queues that are paused, by name.
+    fn paused(&self) -> Result<Vec<Name>, Error>;
+
+    /// Forgets ended tasks that are more than a store keeps of them, looking at so many at most; whether there may be
+    /// more. For stores that keep a number of tasks; they forget by themselves where nobody calls this, and leave it to
+    /// the caller, within bounds, once somebody has: to forget a task costs memory accesses that a worker need not wait
+    /// for.
+    fn tidy(&self, limit: usize, now: Timestamp) -> bool {
+        let _ = (limit, now);
+        false
+    }
 
     /// Forgets at most `limit` tasks that ended before `before`; how many it forgot.
     fn sweep(&self, before: Timestamp, limit: usize) -> Result<usize, Error>;

@@ -13,6 +13,8 @@
 //!   findable and `ended` when it has ended, so the difference can be too high for a moment, never too low, and the
 //!   bound holds. Submitters keep the value of `ended` that they read last beside `accepted`, and read it anew only when
 //!   there seems to be no room.
+//! * Of the finished tasks those are kept beyond their number that somebody may still ask for by id: children whose
+//!   parent has not ended, and tasks that keep a unique key.
 //! * A claim by query looks at every task: the engine never does that on a resident store, since its lanes hold the
 //!   eligible tasks in order; the query is there for completeness and for the conformance suite.
 //!
@@ -20,20 +22,27 @@
 //! There is no I/O, so nothing fails but by the rules. What the process loses when it ends is everything.
 
 use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use crossbeam_queue::SegQueue;
 use parking_lot::Mutex;
 use taskloom_model::{
-    Code, Effects, Error, Operation, OwnerId, ScheduleEffects, ScheduleOperation, ScheduleRow, State, TaskId,
-    Timestamp, WaitingFor, next_due,
+    Code, Effects, Error, Name, Operation, OwnerId, Parent, Row, ScheduleEffects, ScheduleOperation,
+    ScheduleRow, State, TaskId, Timestamp, Unique, apply, next_due,
 };
 
+use crate::contract::refuse_unique;
 use crate::due::Alarms;
 use crate::{
     Batch, Capability, Change, Claim, Commit, Counts, Filter, Owner, Registry, Residents, Store, Task,
 };
+
+mod insert;
+mod keys;
+
+use keys::Keys;
 
 /// Bounds of a memory store.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +52,10 @@ pub struct MemoryOptions {
     /// How many finished tasks it keeps for those who ask by id.
     pub keep_finished: usize,
 }
+
+/// How many ended tasks more than are to be kept may stand in line where somebody tidies up: if that one does not keep
+/// up, those who end tasks help.
+const SLACK: usize = 8_192;
 
 impl Default for MemoryOptions {
     /// A million unfinished, ten thousand finished.
@@ -59,6 +72,10 @@ pub struct MemoryStore {
     alarms: Alarms,
     submitters: Apart<Accepted>,
     workers: Apart<Ended>,
+    /// Somebody calls [`Store::tidy`] now and then.
+    tidied: AtomicBool,
+    keys: Mutex<Keys>,
+    paused: Mutex<BTreeSet<Name>>,
     owners: Mutex<Vec<Owner>>,
     last_owner: AtomicU64,
 }
@@ -91,97 +108,119 @@ impl MemoryStore {
         Self { options, ..Self::default() }
     }
 
-    fn add(&self, tasks: &[Arc<Task>]) -> Result<(), Error> {
-        for task in tasks {
-            if task.with_row(|row| row.waiting_for == WaitingFor::Dependencies) {
-                return Err(Error::new(
-                    Code::NotSupported,
-                    "the memory store does not keep dependencies yet",
-                ));
-            }
+    fn cancel_as_consequence(
+        &self,
+        task: &Arc<Task>,
+        reason: Box<str>,
+        consequences: &mut Vec<Change>,
+        now: Timestamp,
+    ) -> bool {
+        let Ok(effects) = self.change(task, Operation::Cancel { reason: Some(reason) }, now) else {
+            return false;
+        };
+        if effects.moved() {
+            consequences.push(Change { task: Arc::clone(task), effects });
         }
-        self.reserve(tasks.len())?;
-        for (index, task) in tasks.iter().enumerate() {
-            if !self.tasks.insert(task) {
-                for added in &tasks[..index] {
-                    self.tasks.remove(added);
-                }
-                self.submitters.0.count.fetch_sub(tasks.len(), Ordering::Relaxed);
-                return Err(Error::new(
-                    Code::DuplicateId,
-                    format!("a task with the id {} exists", task.id()),
-                )
-                .hint("ids are for good: leave the id out to have one made"));
-            }
-        }
-        for task in tasks {
-            let (due, ended) = task.with_row(|row| (next_due(task.spec(), row), row.state.is_terminal()));
-            if let Some(due) = due {
-                self.alarms.set(due, task);
-            }
-            if ended {
-                self.retire(task);
-            }
-        }
-        Ok(())
+        effects.moved()
     }
 
-    fn reserve(&self, count: usize) -> Result<(), Error> {
-        let Accepted { count: accepted, ended_then } = &self.submitters.0;
-        let before = accepted.fetch_add(count, Ordering::Relaxed);
-        // Counts that wrap around still have the right difference; a task that ends in this moment may make it negative.
-        let unfinished = |ended: usize| before.wrapping_sub(ended).cast_signed().max(0).cast_unsigned();
-        if unfinished(ended_then.load(Ordering::Relaxed)) + count <= self.options.capacity {
-            return Ok(());
+    fn replace(&self, holder: &Arc<Task>, consequences: &mut Vec<Change>, now: Timestamp) {
+        // Does nothing if it has ended, since it was found or before, and only kept the key.
+        if self.cancel_as_consequence(holder, Unique::TAKEN_OVER.into(), consequences, now) {
+            self.cancel_children(holder, consequences, now);
         }
-        let ended = self.workers.0.count.load(Ordering::Relaxed);
-        ended_then.store(ended, Ordering::Relaxed);
-        let unfinished = unfinished(ended);
-        if unfinished + count <= self.options.capacity {
-            return Ok(());
+    }
+
+    /// Cancels what a task that was cancelled has submitted, and what that has. (No recursion: families may be deep.)
+    fn cancel_children(&self, task: &Arc<Task>, consequences: &mut Vec<Change>, now: Timestamp) {
+        let ordinals =
+            |task: &Task| task.with_row(|row| 0..row.history.as_ref().map_or(0, |history| history.children));
+        let mut line = vec![(Arc::clone(task), ordinals(task))];
+        while let Some((parent, left)) = line.last_mut() {
+            let id = parent.id();
+            let Some(ordinal) = left.next() else {
+                line.pop();
+                continue;
+            };
+            if let Some(child) = self.tasks.get(id.child(ordinal))
+                && child.spec().parent().is_some_and(|parent| parent.takes_along(id))
+                && self.cancel_as_consequence(&child, Parent::reason(id), consequences, now)
+            {
+                let left = ordinals(&child);
+                line.push((child, left));
+            }
         }
-        accepted.fetch_sub(count, Ordering::Relaxed);
-        Err(Error::new(
-            Code::QueueFull,
-            format!(
-                "the memory store holds {unfinished} unfinished tasks and takes {}",
-                self.options.capacity
-            ),
-        )
-        .hint("submit more slowly, start more workers, or raise the capacity"))
     }
 
     /// A task has ended: it no longer counts, and the oldest ended one may be forgotten.
-    fn retire(&self, task: &Arc<Task>) {
+    fn retire(&self, task: &Arc<Task>, now: Timestamp) {
         let ended = &self.workers.0;
+        let keep = self.options.keep_finished;
         ended.count.fetch_add(1, Ordering::Relaxed);
-        if self.options.keep_finished == 0 {
+        if keep == 0 && ended.kept_len.load(Ordering::Relaxed) == 0 && !self.is_needed(task, now) {
             self.tasks.remove(task);
             return;
         }
         ended.kept.push(Arc::clone(task));
-        if ended.kept_len.fetch_add(1, Ordering::Relaxed) >= self.options.keep_finished
-            && let Some(oldest) = ended.kept.pop()
-        {
+        let len = ended.kept_len.fetch_add(1, Ordering::Relaxed) + 1;
+        let slack = if self.tidied.load(Ordering::Relaxed) { SLACK } else { 0 };
+        if len > keep + slack {
+            // One has come, so one goes; a second one goes where needed ones had made the line longer.
+            self.forget_oldest(2, now);
+        }
+    }
+
+    /// Forgets ended tasks that are too many, looking at so many at most; whether all that it looked at were.
+    fn forget_oldest(&self, limit: usize, now: Timestamp) -> bool {
+        let ended = &self.workers.0;
+        for _ in 0..limit {
+            if ended.kept_len.load(Ordering::Relaxed) <= self.options.keep_finished {
+                return false;
+            }
+            let Some(oldest) = ended.kept.pop() else { return false };
+            if self.is_needed(&oldest, now) {
+                // To the end of the line, which is one longer for as long.
+                ended.kept.push(oldest);
+                continue;
+            }
             ended.kept_len.fetch_sub(1, Ordering::Relaxed);
             // One that was started over lives; it gets a new place when it ends again.
             if oldest.state().is_terminal() {
                 self.tasks.remove(&oldest);
             }
         }
+        true
+    }
+
+    /// Whether an attempt of its parent may still ask for it, or a submit that finds its unique key taken.
+    fn is_needed(&self, task: &Task, now: Timestamp) -> bool {
+        let spec = task.spec();
+        spec.unique().and_then(|unique| unique.until).is_some_and(|until| until > now)
+            || spec
+                .parent()
+                .and_then(|parent| self.tasks.get(parent.id))
+                .is_some_and(|parent| !parent.state().is_terminal())
     }
 
     fn change(&self, task: &Arc<Task>, operation: Operation, now: Timestamp) -> Result<Effects, Error> {
-        let claiming = matches!(operation, Operation::Claim { .. });
+        // A claim leaves a task's alarms as they are: its expiry is void then, its deadline was set before. So does what
+        // a handler tells of itself, as often as it likes.
+        let keeps_alarms = matches!(
+            operation,
+            Operation::Claim { .. }
+                | Operation::Progress { .. }
+                | Operation::Log { .. }
+                | Operation::Spawn { .. }
+                | Operation::Checkpoint { .. }
+        );
         let effects = task.apply(operation, now)?;
-        // A claim leaves a task's alarms as they are: its expiry is void then, its deadline was set before.
         if let Some(due) = effects.due
-            && !claiming
+            && !keeps_alarms
         {
             self.alarms.set(due, task);
         }
         match (effects.from.is_some_and(State::is_terminal), effects.to.is_terminal()) {
-            (false, true) => self.retire(task),
+            (false, true) => self.retire(task, now),
             // An operator starts it over. Its place in the line of finished tasks stays behind.
             (true, false) => {
                 self.submitters.0.count.fetch_add(1, Ordering::Relaxed);
@@ -192,33 +231,67 @@ impl MemoryStore {
     }
 
     fn make(&self, commit: Commit, consequences: &mut Vec<Change>, now: Timestamp) -> Result<Effects, Error> {
-        if commit.spawn.is_empty() {
-            return self.change(&commit.task, commit.operation, now);
+        let Commit { task, operation, spawn } = commit;
+        let replayed = if matches!(operation, Operation::Replay) { task.spec().unique() } else { None };
+        let effects = match (replayed, spawn.is_empty()) {
+            (None, true) => self.change(&task, operation, now)?,
+            (None, false) => self.change_and_spawn(&task, operation, spawn, consequences, now)?,
+            (Some(unique), true) => self.replay(&task, unique, now)?,
+            (Some(unique), false) => return Err(unique.replay_with_others(task.id())),
+        };
+        if effects.moved() && effects.to == State::Cancelled {
+            self.cancel_children(&task, consequences, now);
         }
-        self.add(&commit.spawn)?;
-        let verdict = self.change(&commit.task, commit.operation, now);
-        for task in commit.spawn {
-            if verdict.is_ok() {
-                let effects = task.with_row(|row| Effects {
-                    from: None,
-                    to: row.state,
-                    left: None,
-                    due: next_due(task.spec(), row),
-                });
-                consequences.push(Change { task, effects });
-            } else if self.tasks.remove(&task) && !task.state().is_terminal() {
-                // One that had expired at once is no longer counted.
-                self.submitters.0.count.fetch_sub(1, Ordering::Relaxed);
+        Ok(effects)
+    }
+
+    fn change_and_spawn(
+        &self,
+        task: &Arc<Task>,
+        operation: Operation,
+        mut spawn: Vec<Arc<Task>>,
+        consequences: &mut Vec<Change>,
+        now: Timestamp,
+    ) -> Result<Effects, Error> {
+        // Tried on a copy: what is refused is refused before an id or a key is looked at.
+        apply(operation.clone(), task.spec(), &mut task.with_row(Row::clone), now)?;
+        let prepared = self.prepare(&spawn, now)?;
+        let born: Vec<_> = prepared.added.iter().map(|task| insert::birth(task)).collect();
+        let effects = match self.change(task, operation, now) {
+            Ok(effects) => effects,
+            Err(late) => {
+                self.abandon(&prepared);
+                return Err(late);
             }
+        };
+        let told = prepared.added.iter().zip(born);
+        consequences.extend(told.map(|(task, effects)| Change { task: Arc::clone(task), effects }));
+        self.complete(prepared, &mut spawn, consequences, now);
+        Ok(effects)
+    }
+
+    /// A task that is started over needs its unique key again.
+    fn replay(&self, task: &Arc<Task>, unique: &Unique, now: Timestamp) -> Result<Effects, Error> {
+        apply(Operation::Replay, task.spec(), &mut task.with_row(Row::clone), now)?;
+        let mut keys = self.keys.lock();
+        if let Some(holder) = keys.holder(task.spec().name, &unique.key, now)
+            && !Arc::ptr_eq(&holder, task)
+        {
+            return Err(unique.replay_refusal(holder.state(), holder.id()));
         }
-        verdict
+        let effects = self.change(task, Operation::Replay, now)?;
+        keys.give(task, now);
+        Ok(effects)
     }
 
     fn claim(&self, claim: &Claim, claimed: &mut Vec<Arc<Task>>, now: Timestamp) {
         let mut eligible = Vec::new();
+        let paused = self.paused.lock().clone();
         self.tasks.for_each(|task| {
             let spec = task.spec();
-            let place = if claim.queues.is_empty() {
+            let place = if paused.contains(&spec.queue) {
+                None
+            } else if claim.queues.is_empty() {
                 Some(0)
             } else {
                 claim.queues.iter().position(|queue| *queue == spec.queue)
@@ -245,13 +318,17 @@ impl MemoryStore {
 }
 
 impl Store for MemoryStore {
+    fn kind(&self) -> &'static str {
+        "memory"
+    }
+
     fn capability(&self) -> Capability {
         Capability { resident: true, durable: false, dependencies: false, schedules: false }
     }
 
     fn write(&self, batch: &mut Batch, _: &dyn Residents, now: Timestamp) -> Result<(), Error> {
         for insert in &mut batch.inserts {
-            insert.verdict = Some(self.add(&insert.tasks));
+            insert.verdict = Some(self.insert_all(insert, &mut batch.consequences, now));
         }
         for commit in batch.commits.drain(..) {
             batch.verdicts.push(self.make(commit, &mut batch.consequences, now));
@@ -262,8 +339,11 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    fn insert(&self, tasks: &[Arc<Task>], _: Timestamp) -> Result<(), Error> {
-        self.add(tasks)
+    fn insert(&self, tasks: &[Arc<Task>], now: Timestamp) -> Result<(), Error> {
+        refuse_unique(tasks)?;
+        let ended = self.add(tasks)?;
+        self.settle_in(tasks, &ended, now);
+        Ok(())
     }
 
     fn commit(
@@ -313,7 +393,8 @@ impl Store for MemoryStore {
             if filter.queue.is_none_or(|queue| queue == spec.queue)
                 && filter.name.is_none_or(|name| name == spec.name)
                 && filter.after.is_none_or(|after| spec.id > after)
-                && filter.state.is_none_or(|state| state == task.state())
+                && filter.tag.as_ref().is_none_or(|tag| spec.tags().contains(tag))
+                && (filter.state.is_none() && !filter.unfinished || filter.fits(task.state()))
             {
                 found.push(Arc::clone(task));
             }
@@ -323,16 +404,33 @@ impl Store for MemoryStore {
         Ok(found)
     }
 
-    fn counts(&self) -> Result<Counts, Error> {
-        let mut counts = Counts::default();
-        self.tasks.for_each(|task| counts.add(task.state(), 1));
-        Ok(counts)
+    fn queue_counts(&self) -> Result<Vec<(Name, Counts)>, Error> {
+        let mut counts: BTreeMap<Name, Counts> = BTreeMap::new();
+        self.tasks.for_each(|task| counts.entry(task.spec().queue).or_default().add(task.state(), 1));
+        Ok(counts.into_iter().collect())
+    }
+
+    fn set_paused(&self, queue: Name, paused: bool) -> Result<bool, Error> {
+        let mut set = self.paused.lock();
+        Ok(if paused { set.insert(queue) } else { set.remove(&queue) })
+    }
+
+    fn paused(&self) -> Result<Vec<Name>, Error> {
+        Ok(self.paused.lock().iter().copied().collect())
+    }
+
+    fn tidy(&self, limit: usize, now: Timestamp) -> bool {
+        self.tidied.store(true, Ordering::Relaxed);
+        self.forget_oldest(limit, now)
     }
 
     fn sweep(&self, before: Timestamp, limit: usize) -> Result<usize, Error> {
         let mut old = Vec::new();
         self.tasks.for_each(|task| {
-            if old.len() < limit && task.with_row(|row| row.finished.is_some_and(|at| at < before)) {
+            if old.len() < limit
+                && task.with_row(|row| row.finished.is_some_and(|at| at < before))
+                && !self.is_needed(task, before)
+            {
                 old.push(Arc::clone(task));
             }
         });

@@ -49,6 +49,8 @@ struct Cell {
     observers: Option<Box<Vec<Observer>>>,
     /// The attempt that was begun here last.
     begun: u32,
+    /// How many children the attempt has submitted that was begun here last.
+    children: u32,
     settled: bool,
 }
 
@@ -64,7 +66,7 @@ impl Task {
         let ended = row.state.is_terminal();
         let task = Self {
             spec,
-            cell: Mutex::new(Cell { row, observers: None, begun: 0, settled: ended }),
+            cell: Mutex::new(Cell { row, observers: None, begun: 0, children: 0, settled: ended }),
             latch: Latch::new(),
             host,
         };
@@ -114,13 +116,28 @@ impl Task {
 
     /// Begins the attempt that the task is in, if it is this owner's and has not begun here. A task that was lost and
     /// claimed again can be handed to workers twice.
-    pub fn begin(&self, owner: OwnerId) -> Option<Fence> {
+    ///
+    /// With the fence comes since when the task was eligible.
+    pub fn begin(&self, owner: OwnerId) -> Option<(Fence, Timestamp)> {
         let mut cell = self.cell.lock();
         if !cell.is_ahead(owner) {
             return None;
         }
         cell.begun = cell.row.attempt;
-        Some(Fence { owner, attempt: cell.begun })
+        cell.children = 0;
+        Some((Fence { owner, attempt: cell.begun }, cell.row.eligible))
+    }
+
+    /// The place of the next child that an attempt submits: each one once.
+    pub fn next_child(&self, attempt: u32) -> u32 {
+        let mut cell = self.cell.lock();
+        if cell.begun != attempt {
+            // It is over; what it submits is refused.
+            return 0;
+        }
+        let place = cell.children;
+        cell.children += 1;
+        place
     }
 
     /// For stores whose rows live here: applies an operation to the row itself.

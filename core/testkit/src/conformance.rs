@@ -16,14 +16,18 @@ use taskloom_store::Store;
 pub mod batches;
 pub mod capability;
 pub mod changes;
+pub mod children;
 pub mod claiming;
 pub mod durable;
 pub mod fencing;
 pub mod inserting;
+pub mod keys;
 pub mod owners;
+pub mod queues;
 pub mod reading;
 pub mod residents;
 pub mod times;
+pub mod unique;
 
 /// Makes the stores that the clauses try.
 pub trait Harness {
@@ -98,6 +102,7 @@ macro_rules! conformance {
                 a_sleeping_task_wakes_by_itself
                 a_released_task_is_queued_at_no_cost
                 progress_is_kept
+                a_log_is_kept
                 a_checkpoint_is_kept_over_retries_until_it_is_cleared
                 cancelling_in_every_state
                 a_closed_key_sends_a_task_back
@@ -121,6 +126,53 @@ macro_rules! conformance {
                 the_callers_tasks_show_what_was_committed
                 an_empty_batch_does_nothing
             }
+            unique {
+                a_key_has_one_holder
+                a_taken_key_gives_the_task_that_has_it
+                a_taken_key_may_be_taken_over
+                a_taken_key_may_refuse
+                keys_are_the_handlers_own
+                a_key_is_free_when_its_task_has_ended
+                a_key_may_outlive_its_task
+                a_key_that_outlived_its_task_is_taken_over
+                a_key_that_outlived_its_task_keeps_it
+                tasks_of_one_insert_see_each_other
+                inserts_of_one_batch_see_each_other
+                a_refused_insert_leaves_keys_and_holders_alone
+                replacing_takes_the_children_along
+                the_task_that_stands_in_is_the_one_in_memory
+                a_claim_of_the_batch_sees_who_won
+                plain_inserts_refuse_keys
+            }
+            keys {
+                a_spawned_task_goes_by_its_key
+                a_refused_change_leaves_keys_alone
+                a_replay_needs_its_key_again
+                racing_submitters_agree_on_one_task
+                of_racing_submitters_one_is_accepted
+                of_racing_replacements_one_is_left
+            }
+            children {
+                a_child_comes_with_its_parents_note
+                a_child_is_inserted_once
+                a_late_attempt_has_no_children
+                a_cancel_takes_the_children_along
+                detached_children_live_on
+                what_has_ended_stays_as_it_was
+                other_ends_leave_the_children_alone
+                only_ones_own_children_go
+                children_of_the_batch_go_too
+                a_cancel_and_a_submit_at_once
+                children_in_memory_are_told_of
+                a_deep_family_goes_as_a_whole
+                a_finished_child_is_kept_while_its_parent_lives
+            }
+            queues {
+                a_paused_queue_is_left_out_of_claims
+                pausing_says_whether_it_was_new
+                any_queue_can_be_paused
+                a_paused_queue_takes_tasks_and_times
+            }
             times {
                 nothing_happens_early
                 an_eta_makes_eligible
@@ -129,6 +181,7 @@ macro_rules! conformance {
                 the_next_time_is_told
                 what_is_not_started_expires
                 what_has_started_does_not_expire
+                a_deadline_stays_over_claims_and_retries
                 a_deadline_ends_whatever_state_it_finds
                 a_backoff_ends
                 a_time_that_no_longer_counts_does_nothing
@@ -149,8 +202,10 @@ macro_rules! conformance {
                 an_unknown_id_is_nothing
                 lists_come_in_the_order_of_ids
                 lists_are_filtered
+                lists_know_tags_and_what_has_ended
                 lists_are_read_page_by_page
                 counts_are_by_state
+                counts_are_by_queue
                 sweeping_forgets_what_ended_before
                 no_more_than_the_limit_is_swept
             }
@@ -164,6 +219,8 @@ macro_rules! conformance {
             }
             durable {
                 everything_outlives_the_store
+                logs_and_progress_outlive_the_store
+                keys_and_pauses_hold_between_openings
                 the_running_tasks_of_the_dead_go_to_the_living
                 numbers_of_owners_are_not_given_out_again_later
                 two_openings_see_each_other
@@ -210,6 +267,10 @@ mod tests {
             ("fencing", include_str!("conformance/fencing.rs")),
             ("changes", include_str!("conformance/changes.rs")),
             ("batches", include_str!("conformance/batches.rs")),
+            ("unique", include_str!("conformance/unique.rs")),
+            ("keys", include_str!("conformance/keys.rs")),
+            ("children", include_str!("conformance/children.rs")),
+            ("queues", include_str!("conformance/queues.rs")),
             ("times", include_str!("conformance/times.rs")),
             ("owners", include_str!("conformance/owners.rs")),
             ("reading", include_str!("conformance/reading.rs")),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use taskloom_model::{
-    Admission, Effects, Error, Failure, Fence, Name, Operation, Options, OwnerId, Row, State, TaskId,
-    Timestamp, When, admit,
+    Admission, Effects, Error, Failure, Fence, LogLine, Name, Operation, Options, OwnerId, Parent, Row,
+    State, TaskId, Timestamp, When, admit,
 };
 use taskloom_store::{Batch, Change, Claim, Commit, Insert, Nobody, Store, Task};
 
@@ -96,6 +96,54 @@ impl Scene {
         self.store.insert(&tasks, self.now())
     }
 
+    /// Inserts tasks with unique keys: the tasks that stand where they stood, and what followed.
+    pub(crate) fn submit(&self, tasks: &[&Arc<Task>]) -> Result<(Vec<Arc<Task>>, Vec<Change>), Error> {
+        let mut batch = self.write(Batch { inserts: vec![group(tasks)], ..Batch::default() });
+        let insert = batch.inserts.remove(0);
+        insert.verdict.expect("there is a verdict").map(|()| (insert.tasks, batch.consequences))
+    }
+
+    /// A task's child that is not in the store yet.
+    pub(crate) fn child(&self, parent: &Task, ordinal: u32, options: Options) -> Arc<Task> {
+        self.child_with(parent, ordinal, false, options)
+    }
+
+    pub(crate) fn child_with(
+        &self,
+        parent: &Task,
+        ordinal: u32,
+        detached: bool,
+        mut options: Options,
+    ) -> Arc<Task> {
+        options.id = Some(parent.id().child(ordinal));
+        let task = self.task(options);
+        let mut spec = task.spec().clone();
+        spec.rare.get_or_insert_default().parent = Some(Parent { id: parent.id(), ordinal, detached });
+        Task::new(spec, task.with_row(Row::clone), None)
+    }
+
+    /// The running attempt of a task submits a child.
+    pub(crate) fn spawn(&self, parent: &Arc<Task>, child: &Arc<Task>) -> Result<Vec<Change>, Error> {
+        let mut consequences = Vec::new();
+        let commit = self.spawning(parent, child);
+        self.store.commit(commit, &mut consequences, self.now()).map(|_| consequences)
+    }
+
+    pub(crate) fn spawning(&self, parent: &Arc<Task>, child: &Arc<Task>) -> Commit {
+        let ordinal = child.spec().parent().expect("it is a child").ordinal;
+        let fence = self.fence(parent.with_row(|row| row.attempt));
+        let operation = Operation::Spawn { fence, ordinal };
+        Commit { task: Arc::clone(parent), operation, spawn: vec![Arc::clone(child)] }
+    }
+
+    /// A child that was submitted, and runs.
+    pub(crate) fn run_child(&self, parent: &Arc<Task>, ordinal: u32, detached: bool) -> Arc<Task> {
+        let child = self.child_with(parent, ordinal, detached, Options::default());
+        self.spawn(parent, &child).unwrap();
+        self.start(&child);
+        child
+    }
+
     pub(crate) fn commit(&self, task: &Arc<Task>, operation: Operation) -> Result<Effects, Error> {
         self.store.commit(commit(task, operation), &mut Vec::new(), self.now())
     }
@@ -163,6 +211,10 @@ impl Scene {
             attempt,
             at: self.now(),
         })
+    }
+
+    pub(crate) fn line(&self, message: &str) -> LogLine {
+        LogLine { at: self.now(), level: "info".into(), message: message.into(), attempt: 1 }
     }
 
     /// An ordinary failure; `chance` 1 makes the backoff the whole ceiling.

@@ -2,8 +2,8 @@
 //!
 //! The memory store keeps its rows in the tasks and runs the rules of the model on them; it is simple enough to be
 //! believed. [`compare`] gives a store under test and a memory store the same random commands (batches with groups,
-//! changes, spawned tasks and claims; times that come; processes that join and die; sweeps) and compares everything
-//! that can be seen after each: answers, rows, counts, owners.
+//! changes, spawned tasks, children, unique keys and claims; times that come; queues that are paused; processes that
+//! join and die; sweeps) and compares everything that can be seen after each: answers, rows, counts, lists, owners.
 //!
 //! The commands are the same in every run unless `PROPTEST_RNG_SEED` says otherwise; `PROPTEST_CASES` says how many
 //! sequences there are. A failure is shrunk to few commands and printed.
@@ -15,19 +15,26 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestError, TestRng, TestRunner};
 use taskloom_model::{
-    Admission, Effects, Error, Failure, Fence, Name, Operation, Options, OwnerId, Priority, Progress, Row,
-    Spec, State, TaskId, Timestamp, WaitingFor, When, admit, next_due,
+    Admission, Failure, Fence, LogLine, Name, OnConflict, Operation, Options, OwnerId, Parent, Priority,
+    Progress, TaskId, Timestamp, WaitingFor, When, admit, next_due,
 };
-use taskloom_store::{
-    Batch, Claim, Commit, Counts, Filter, Insert, MemoryOptions, MemoryStore, Nobody, Owner, Store, Task,
-};
+use taskloom_store::{Claim, MemoryOptions, MemoryStore, Nobody, Store, Task};
 
 use crate::VirtualClock;
+
+mod side;
+
+use side::{Admitted, Plan, Planned, Side, effects, see, text};
 
 const QUEUES: [&str; 3] = ["default", "a", "b"];
 const NAMES: [&str; 2] = ["job", "chore"];
 
-/// A task to insert; `twin` gives it the id of one that exists.
+/// The handler of children. No claim asks for it, since their ids do not grow in the order of arrival, and a store may
+/// go by either; they are claimed one by one.
+const CHILD: &str = "child";
+
+/// A task to insert; `twin` gives it the id of one that exists, `key` a unique key: which, on which conflict, for how
+/// many seconds.
 #[derive(Clone, Debug)]
 struct New {
     kind: u8,
@@ -35,6 +42,7 @@ struct New {
     name: u8,
     priority: u8,
     twin: Option<prop::sample::Index>,
+    key: Option<(u8, u8, u8)>,
 }
 
 /// A change to ask for, of one of the tasks that exist, through the task that is held or through a fresh copy.
@@ -46,6 +54,15 @@ struct Wish {
     owner: prop::sample::Index,
     late: u8,
     spawn: Vec<New>,
+    child: Child,
+}
+
+/// What a wish to submit a child submits.
+#[derive(Clone, Debug)]
+struct Child {
+    new: New,
+    ordinal: u32,
+    detached: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -57,31 +74,42 @@ enum Step {
     Beat(prop::sample::Index),
     Bury(prop::sample::Index),
     Sweep(u32, usize),
+    Pause(u8, bool),
 }
 
 fn new() -> impl Strategy<Value = New> {
     let twin = prop::option::weighted(0.05, any::<prop::sample::Index>());
-    (0..8u8, 0..3u8, 0..2u8, 0..4u8, twin).prop_map(|(kind, queue, name, priority, twin)| New {
+    let key = prop::option::weighted(0.3, (0..2u8, 0..3u8, 0..3u8));
+    (0..8u8, 0..3u8, 0..2u8, 0..4u8, twin, key).prop_map(|(kind, queue, name, priority, twin, key)| New {
         kind,
         queue,
         name,
         priority,
         twin,
+        key,
     })
+}
+
+fn child() -> impl Strategy<Value = Child> {
+    let detached = prop::bool::weighted(0.2);
+    (new(), 0..3u32, detached).prop_map(|(new, ordinal, detached)| Child { new, ordinal, detached })
 }
 
 fn wish() -> impl Strategy<Value = Wish> {
     let spawn = prop_oneof![4 => Just(Vec::new()), 1 => prop::collection::vec(new(), 1..3)];
     let late = prop_oneof![6 => Just(0u8), 1 => Just(1), 1 => Just(2)];
-    (any::<prop::sample::Index>(), any::<bool>(), 0..21u8, any::<prop::sample::Index>(), late, spawn)
-        .prop_map(|(task, fresh, operation, owner, late, spawn)| Wish {
+    let index = any::<prop::sample::Index>;
+    (index(), any::<bool>(), 0..28u8, index(), late, spawn, child()).prop_map(
+        |(task, fresh, operation, owner, late, spawn, child)| Wish {
             task,
             fresh,
             operation,
             owner,
             late,
             spawn,
-        })
+            child,
+        },
+    )
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -96,6 +124,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<prop::sample::Index>().prop_map(Step::Beat),
         1 => any::<prop::sample::Index>().prop_map(Step::Bury),
         1 => (0..20u32, 0..5usize).prop_map(|(ago, limit)| Step::Sweep(ago, limit)),
+        1 => (0..3u8, any::<bool>()).prop_map(|(queue, paused)| Step::Pause(queue, paused)),
     ]
 }
 
@@ -121,125 +150,6 @@ pub fn compare(fresh: impl Fn() -> Arc<dyn Store>) {
         Err(TestError::Fail(reason, steps)) => panic!("{reason}\nafter these commands: {steps:#?}"),
         Err(TestError::Abort(reason)) => panic!("{reason}"),
     }
-}
-
-/// A store, and the tasks in memory that show its rows.
-struct Side {
-    store: Arc<dyn Store>,
-    held: HashMap<TaskId, Arc<Task>>,
-}
-
-/// What a batch answered, as it can be compared.
-#[derive(Debug, PartialEq)]
-struct Answer {
-    /// Why each group was refused, if it was.
-    inserts: Vec<Option<String>>,
-    verdicts: Vec<Result<Effects, String>>,
-    claimed: Vec<TaskId>,
-    consequences: Vec<(TaskId, Effects)>,
-}
-
-/// The code and the message: where two things are wrong at once, a store may name either.
-fn text(error: &Error, ambiguous: bool) -> String {
-    if ambiguous { "refused".into() } else { format!("{:?}: {}", error.code(), error.message()) }
-}
-
-fn refusal(verdict: &Result<(), Error>) -> Option<String> {
-    verdict.as_ref().err().map(|error| text(error, false))
-}
-
-impl Side {
-    fn write(&mut self, plan: &Plan, now: Timestamp) -> Result<Answer, TestCaseError> {
-        let make = |(spec, row): &Admitted| Task::new(spec.clone(), row.clone(), None);
-        let insert =
-            |group: &Vec<Admitted>| Insert { tasks: group.iter().map(make).collect(), verdict: None };
-        let inserts: Vec<_> = plan.inserts.iter().map(insert).collect();
-        let mut commits = Vec::new();
-        for Planned { id, fresh, operation, spawn } in &plan.commits {
-            let task = if *fresh { self.get(*id)? } else { Arc::clone(&self.held[id]) };
-            let spawn = spawn.iter().map(make).collect();
-            commits.push(Commit { task, operation: operation.clone(), spawn });
-        }
-        let new: Vec<Vec<_>> = inserts.iter().map(|insert| insert.tasks.clone()).collect();
-        let changed: Vec<_> = commits.iter().map(|commit| Arc::clone(&commit.task)).collect();
-        let mut batch = Batch { inserts, commits, claim: plan.claim.clone(), ..Batch::default() };
-        self.store
-            .write(&mut batch, &Nobody, now)
-            .map_err(|error| fail(format!("the batch failed: {error}")))?;
-        let verdicts: Vec<_> = batch
-            .verdicts
-            .iter()
-            .zip(&plan.commits)
-            .map(|(verdict, planned)| match verdict {
-                Ok(effects) => Ok(*effects),
-                Err(error) => Err(text(error, !planned.spawn.is_empty())),
-            })
-            .collect();
-        let inserted: Vec<_> = batch.inserts.iter().map(|insert| insert.verdict.as_ref().unwrap()).collect();
-        let accepted = new.iter().zip(&inserted).filter(|(_, verdict)| verdict.is_ok());
-        let accepted =
-            accepted.flat_map(|(tasks, _)| tasks).chain(batch.consequences.iter().map(|c| &c.task));
-        for task in accepted.chain(&changed).chain(&batch.claimed) {
-            self.held.insert(task.id(), Arc::clone(task));
-        }
-        // One that has settled keeps the outcome that its handles were told.
-        for task in changed.iter().chain(&batch.claimed).filter(|task| !task.is_settled()) {
-            let stored = self.get(task.id())?.with_row(Row::clone);
-            prop_assert_eq!(task.with_row(Row::clone), stored, "the caller's task shows what was committed");
-        }
-        Ok(Answer {
-            inserts: inserted.into_iter().map(refusal).collect(),
-            verdicts,
-            claimed: batch.claimed.iter().map(|task| task.id()).collect(),
-            consequences: batch
-                .consequences
-                .iter()
-                .map(|change| (change.task.id(), change.effects))
-                .collect(),
-        })
-    }
-
-    fn get(&self, id: TaskId) -> Result<Arc<Task>, TestCaseError> {
-        self.store
-            .get(id, &Nobody)
-            .map_err(|error| fail(error.to_string()))?
-            .ok_or_else(|| fail(format!("{id} is gone")))
-    }
-
-    fn tasks(&self) -> Vec<Arc<Task>> {
-        self.store.list(&Filter { limit: usize::MAX, ..Filter::default() }, &Nobody).unwrap()
-    }
-}
-
-fn fail(reason: String) -> TestCaseError {
-    TestCaseError::fail(reason)
-}
-
-/// A task before it is one.
-type Admitted = (Spec, Row);
-
-/// A batch before there are tasks for it.
-struct Plan {
-    inserts: Vec<Vec<Admitted>>,
-    commits: Vec<Planned>,
-    claim: Option<Claim>,
-}
-
-/// A commit of it.
-struct Planned {
-    id: TaskId,
-    fresh: bool,
-    operation: Operation,
-    spawn: Vec<Admitted>,
-}
-
-/// Everything that can be seen of a store.
-#[derive(Debug, PartialEq)]
-struct View {
-    tasks: Vec<Admitted>,
-    counts: Counts,
-    owners: Vec<Owner>,
-    some: Vec<TaskId>,
 }
 
 struct Pair {
@@ -300,9 +210,14 @@ impl Pair {
                 }
             }
             Step::Join => self.join(),
+            Step::Pause(queue, paused) => {
+                let queue = Name::new(QUEUES[usize::from(*queue)]);
+                let new = both.map(|store| store.set_paused(queue, *paused).unwrap());
+                prop_assert_eq!(new[0], new[1]);
+            }
             Step::Beat(index) => {
                 let owner = *index.get(&self.owners);
-                let beat = both.map(|store| store.beat(owner).map_err(|error| text(&error, false)));
+                let beat = both.map(|store| store.beat(owner).map_err(|error| text(&error)));
                 prop_assert_eq!(&beat[0], &beat[1]);
             }
             Step::Bury(index) => {
@@ -344,6 +259,10 @@ impl Pair {
             if !tasks.is_empty() {
                 let task = wish.task.get(&tasks);
                 let operation = self.operation(wish, task);
+                let spawn = match operation {
+                    Operation::Spawn { .. } => vec![self.admit_child(&wish.child, task.id())],
+                    _ => spawn,
+                };
                 commits.push(Planned { id: task.id(), fresh: wish.fresh, operation, spawn });
             }
         }
@@ -374,6 +293,16 @@ impl Pair {
             _ => Options { retries: Some(u32::from(new.kind) - 6), ..Options::default() },
         };
         options.queue = Some(QUEUES[usize::from(new.queue)].into());
+        if new.priority.is_multiple_of(2) {
+            options.tags = vec!["even".into()];
+        }
+        if let Some((key, on_conflict, seconds)) = new.key {
+            options.unique_key = Some(format!("key {key}"));
+            options.on_conflict = [OnConflict::Return, OnConflict::Replace, OnConflict::Reject]
+                .get(usize::from(on_conflict))
+                .copied();
+            options.unique_for = (seconds > 0).then(|| Duration::from_secs(seconds.into()));
+        }
         options.priority = Some(Priority::ALL[usize::from(new.priority)]);
         // New ids grow, as those of an engine do: order of arrival and order of ids are one.
         self.ids += 1;
@@ -385,6 +314,15 @@ impl Pair {
         let admission = Admission::new(&options).unwrap();
         let name = Name::new(NAMES[usize::from(new.name)]);
         let (spec, row, _) = admit(&admission, id, name, payload, self.clock.now()).unwrap();
+        (spec, row)
+    }
+
+    fn admit_child(&mut self, child: &Child, parent: TaskId) -> Admitted {
+        let Child { new, ordinal, detached } = child.clone();
+        let (mut spec, row) = self.admit(&new, &[]);
+        spec.id = parent.child(ordinal);
+        spec.name = Name::new(CHILD);
+        spec.rare.get_or_insert_default().parent = Some(Parent { id: parent, ordinal, detached });
         (spec, row)
     }
 
@@ -430,26 +368,18 @@ impl Pair {
             16 => Operation::Skip { reason },
             17 => Operation::Resolve { result: Box::new(*b"0") },
             18 => Operation::Replay,
-            19 => Operation::Claim { owner: any },
+            19..=21 => Operation::Claim { owner: any },
+            22 => {
+                let line = |message: &str| LogLine {
+                    at: now,
+                    level: "info".into(),
+                    message: message.into(),
+                    attempt,
+                };
+                Operation::Log { fence, lines: vec![line("one"), line("two\0")] }
+            }
+            23..=26 => Operation::Spawn { fence, ordinal: wish.child.ordinal },
             _ => Operation::Succeed { fence, result: Box::new(*b"1"), metadata: Some(Box::new([0xFF])) },
         }
     }
-}
-
-/// What changes did, whatever their order: tasks that are due at the same time come in any.
-fn effects(changes: &[taskloom_store::Change]) -> Vec<(TaskId, Effects, Row)> {
-    let told = |change: &taskloom_store::Change| {
-        (change.task.id(), change.effects, change.task.with_row(Row::clone))
-    };
-    let mut told: Vec<_> = changes.iter().map(told).collect();
-    told.sort_by_key(|(id, ..)| *id);
-    told
-}
-
-fn see(side: &Side) -> View {
-    let tasks = side.tasks().iter().map(|task| (task.spec().clone(), task.with_row(Row::clone))).collect();
-    let filter =
-        Filter { state: Some(State::Queued), queue: Some(Name::new("a")), limit: 3, ..Filter::default() };
-    let some = side.store.list(&filter, &Nobody).unwrap().iter().map(|task| task.id()).collect();
-    View { tasks, counts: side.store.counts().unwrap(), owners: side.store.owners().unwrap(), some }
 }

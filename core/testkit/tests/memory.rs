@@ -55,3 +55,68 @@ fn a_replayed_task_is_kept_while_it_lives() {
     change(&replayed, Operation::Resolve { result: Box::new([]) });
     make(102);
 }
+
+/// Beyond their number, finished tasks are kept for as long as somebody may ask for them by id, and no longer.
+#[test]
+fn finished_tasks_that_are_needed_are_kept_beyond_their_number() {
+    use std::time::Duration;
+
+    use taskloom_model::{Admission, Fence, Name, Operation, Options, Parent, TaskId, Timestamp, admit};
+    use taskloom_store::{Batch, Commit, Insert, Nobody, Task};
+
+    for keep_finished in [0, 3] {
+        let store = MemoryStore::new(MemoryOptions { keep_finished, ..MemoryOptions::default() });
+        let owner = store.join("me", Timestamp::from_micros(1)).unwrap();
+        let now = Timestamp::from_micros(1_000_000);
+        let later = now + Duration::from_secs(60);
+        let make = |id: TaskId, parent: Option<Parent>, options: &Options| {
+            let admission = Admission::new(options).unwrap();
+            let (mut spec, row, _) = admit(&admission, id, Name::new("job"), Box::new([]), now).unwrap();
+            if parent.is_some() {
+                spec.rare.get_or_insert_default().parent = parent;
+            }
+            let task = Task::new(spec, row, None);
+            let inserts = vec![Insert { tasks: vec![Arc::clone(&task)], verdict: None }];
+            store.write(&mut Batch { inserts, ..Batch::default() }, &Nobody, now).unwrap();
+            task
+        };
+        let change = |task: &Arc<Task>, operation, now| {
+            let commit = Commit { task: Arc::clone(task), operation, spawn: Vec::new() };
+            store.commit(commit, &mut Vec::new(), now).unwrap();
+        };
+        let cancel = |task: &Arc<Task>, now| change(task, Operation::Cancel { reason: None }, now);
+        let id = |number: u8| TaskId::from_bytes([number; 16]);
+        let known = |task: &Arc<Task>| store.get(task.id(), &Nobody).unwrap().is_some();
+
+        let parent = make(id(1), None, &Options::default());
+        change(&parent, Operation::Claim { owner }, now);
+        let fence = Fence { owner, attempt: 1 };
+        let children: Vec<_> = (0..20)
+            .map(|ordinal| {
+                let above = Parent { id: parent.id(), ordinal, detached: false };
+                let child = make(parent.id().child(ordinal), Some(above), &Options::default());
+                cancel(&child, now);
+                child
+            })
+            .collect();
+        let unique = Options {
+            unique_key: Some("k".into()),
+            unique_for: Some(Duration::from_secs(30)),
+            ..Options::default()
+        };
+        let unique = make(id(2), None, &unique);
+        cancel(&unique, now);
+        for number in 3..30 {
+            cancel(&make(id(number), None, &Options::default()), now);
+        }
+        assert!(children.iter().chain([&unique]).all(known));
+        // Their time is over; they go as others come, two at a time.
+        change(&parent, Operation::Succeed { fence, result: Box::new([]), metadata: None }, later);
+        for number in 30..90 {
+            cancel(&make(id(number), None, &Options::default()), later);
+        }
+        assert!(!children.iter().chain([&unique]).any(known));
+        let kept = store.list(&taskloom_store::Filter::default(), &Nobody).unwrap().len();
+        assert_eq!(kept, keep_finished, "the line is as long as it should be again");
+    }
+}

@@ -2,13 +2,13 @@
 //! held up. It keeps the contract of [`taskloom_store::Store`] and no more.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use taskloom_model::{
-    Code, Effects, Error, Operation, OwnerId, Row, ScheduleEffects, ScheduleOperation, ScheduleRow, Spec,
-    State, TaskId, Timestamp, apply, next_due,
+    Code, Effects, Error, Name, Operation, OwnerId, Row, ScheduleEffects, ScheduleOperation, ScheduleRow,
+    Spec, State, TaskId, Timestamp, apply, next_due,
 };
 use taskloom_store::{
     Batch, Capability, Change, Claim, Commit, Counts, Filter, Owner, Residents, Store, Task,
@@ -38,6 +38,7 @@ pub struct Disk {
 struct Rows {
     tasks: BTreeMap<TaskId, (Spec, Row)>,
     owners: Vec<Owner>,
+    paused: BTreeSet<Name>,
     last_owner: u64,
 }
 
@@ -171,6 +172,7 @@ impl Writing<'_> {
     fn claim(&mut self, claim: &Claim) -> Vec<Arc<Task>> {
         let wanted = |spec: &Spec| {
             claim.names.contains(&spec.name)
+                && !self.rows.paused.contains(&spec.queue)
                 && (claim.queues.is_empty() || claim.queues.contains(&spec.queue))
         };
         let mut ready: Vec<_> = self
@@ -216,6 +218,10 @@ impl Writing<'_> {
 }
 
 impl Store for OnDisk {
+    fn kind(&self) -> &'static str {
+        "disk"
+    }
+
     fn capability(&self) -> Capability {
         Capability { resident: false, durable: true, dependencies: false, schedules: false }
     }
@@ -281,10 +287,21 @@ impl Store for OnDisk {
         Err(Error::new(Code::NotSupported, "no test lists"))
     }
 
-    fn counts(&self) -> Result<Counts, Error> {
-        let mut counts = Counts::default();
-        self.0.states().into_iter().for_each(|state| counts.add(state, 1));
-        Ok(counts)
+    fn queue_counts(&self) -> Result<Vec<(Name, Counts)>, Error> {
+        let mut counts: BTreeMap<Name, Counts> = BTreeMap::new();
+        for (spec, row) in self.0.rows.lock().tasks.values() {
+            counts.entry(spec.queue).or_default().add(row.state, 1);
+        }
+        Ok(counts.into_iter().collect())
+    }
+
+    fn set_paused(&self, queue: Name, paused: bool) -> Result<bool, Error> {
+        let set = &mut self.0.rows.lock().paused;
+        Ok(if paused { set.insert(queue) } else { set.remove(&queue) })
+    }
+
+    fn paused(&self) -> Result<Vec<Name>, Error> {
+        Ok(self.0.rows.lock().paused.iter().copied().collect())
     }
 
     fn sweep(&self, _: Timestamp, _: usize) -> Result<usize, Error> {

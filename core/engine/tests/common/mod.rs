@@ -9,6 +9,8 @@
 )]
 
 pub mod disk;
+pub mod stores;
+pub mod watch;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

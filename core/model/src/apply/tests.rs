@@ -71,6 +71,10 @@ fn in_state(state: State) -> (Spec, Row) {
     (spec, row)
 }
 
+fn line(message: &str) -> crate::LogLine {
+    crate::LogLine { at: NOW, level: "info".into(), message: message.into(), attempt: 1 }
+}
+
 fn every_operation() -> Vec<Operation> {
     vec![
         Operation::Claim { owner: ME },
@@ -83,10 +87,13 @@ fn every_operation() -> Vec<Operation> {
             fence: fence(1),
             progress: crate::Progress { value: 0.5, message: None, at: NOW },
         },
+        Operation::Log { fence: fence(1), lines: vec![line("a")] },
+        Operation::Spawn { fence: fence(1), ordinal: 2 },
         Operation::Checkpoint { fence: fence(1), value: Some(Box::new(*b"1")) },
         Operation::Lose { owner: ME },
         Operation::Elapse,
         Operation::Wake,
+        Operation::Hasten,
         Operation::CloseKey { until: None },
         Operation::DependencyEnded { state: State::Succeeded },
         Operation::Cancel { reason: Some("no need".into()) },
@@ -256,6 +263,66 @@ fn a_replay_starts_a_new_generation_and_forgets_past_times() {
     assert_eq!((row.generation, next_due(&spec, &row)), (1, None));
 }
 
+#[test]
+fn progress_and_log_are_bounded_and_keep_the_newest() {
+    let (spec, mut row) = in_state(State::Running);
+    for step in 0..200 {
+        let progress = crate::Progress { value: f64::from(step), message: None, at: NOW };
+        apply(Operation::Progress { fence: fence(1), progress }, &spec, &mut row, NOW).unwrap();
+    }
+    let history = row.history.clone().unwrap();
+    assert_eq!((history.progress.len(), history.progress[0].value), (crate::MAX_PROGRESS, 150.0));
+    assert_eq!(history.newest_progress().unwrap().value, 199.0);
+
+    for number in 0..1_000 {
+        apply(
+            Operation::Log { fence: fence(1), lines: vec![line(&number.to_string())] },
+            &spec,
+            &mut row,
+            NOW,
+        )
+        .unwrap();
+    }
+    let history = row.history.clone().unwrap();
+    assert_eq!((history.log.len(), history.log_dropped), (crate::MAX_LOG_LINES, 800));
+    assert_eq!(history.log.last().unwrap().message, "999");
+
+    // A long line is cut between characters, and pushes others out.
+    let long = line(&"é".repeat(5 << 20));
+    apply(Operation::Log { fence: fence(1), lines: vec![long; 10] }, &spec, &mut row, NOW).unwrap();
+    let history = row.history.unwrap();
+    let bytes: usize = history.log.iter().map(|line| line.message.len()).sum();
+    assert!(bytes <= crate::MAX_LOG_BYTES && history.log.len() >= 7, "{bytes} {}", history.log.len());
+    let last = &history.log.last().unwrap().message;
+    assert!(last.len() <= crate::MAX_LOG_LINE && last.ends_with("é…"));
+}
+
+#[test]
+fn children_are_counted_by_their_ordinal() {
+    let (spec, mut row) = in_state(State::Running);
+    for (ordinal, children) in [(0, 1), (4, 5), (2, 5)] {
+        apply(Operation::Spawn { fence: fence(1), ordinal }, &spec, &mut row, NOW).unwrap();
+        assert_eq!(row.history.as_ref().unwrap().children, children);
+    }
+    let error = apply(Operation::Spawn { fence: fence(2), ordinal: 0 }, &spec, &mut row, NOW).unwrap_err();
+    assert_eq!(error.code(), crate::Code::LeaseLost);
+}
+
+#[test]
+fn ids_of_children_follow_from_their_parents_and_differ() {
+    let parent = TaskId::from_parts(1_000, [7; 10]);
+    let mut seen = std::collections::HashSet::from([parent]);
+    for ordinal in 0..10_000 {
+        let child = parent.child(ordinal);
+        assert_eq!(child, parent.child(ordinal));
+        assert_eq!(child.as_bytes()[..6], parent.as_bytes()[..6]);
+        assert_eq!(child.to_string().as_bytes()[14], b'7');
+        assert!(seen.insert(child), "{ordinal}");
+    }
+    let other = TaskId::from_parts(1_000, [7, 7, 7, 7, 7, 7, 7, 7, 7, 6]);
+    assert!((0..10_000).all(|ordinal| seen.insert(other.child(ordinal))));
+}
+
 fn any_operation() -> impl Strategy<Value = Operation> {
     (0..every_operation().len(), 0u32..6, any::<bool>()).prop_map(|(index, attempt, mine)| {
         let mut operation = every_operation().swap_remove(index);
@@ -268,6 +335,8 @@ fn any_operation() -> impl Strategy<Value = Operation> {
             | Operation::Suspend { fence, .. }
             | Operation::Release { fence }
             | Operation::Progress { fence, .. }
+            | Operation::Log { fence, .. }
+            | Operation::Spawn { fence, .. }
             | Operation::Checkpoint { fence, .. } => *fence = Fence { owner, attempt },
             _ => {}
         }

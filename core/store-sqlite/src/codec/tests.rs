@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use taskloom_model::{
-    Failure, KeyLimit, OnConflict, Parent, Progress, Rate, RetryPolicy, TaskId, Timestamp, Unique,
+    Failure, KeyLimit, LogLine, OnConflict, Parent, Progress, Rate, RetryPolicy, TaskId, Timestamp, Unique,
 };
 
 use super::*;
@@ -43,7 +43,16 @@ fn history() -> History {
             at,
         }],
         checkpoint: Some(Box::new([0xFF, 0x00, 0x80])),
-        progress: Some(Progress { value: 0.1 + 0.2, message: Some("half".into()), at }),
+        progress: vec![
+            Progress { value: 0.0, message: None, at },
+            Progress { value: 0.1 + 0.2, message: Some("half".into()), at },
+        ],
+        log: vec![
+            LogLine { at, level: "info".into(), message: "line\nline\0\u{1F9F6}".into(), attempt: 1 },
+            LogLine { at, level: String::new(), message: String::new(), attempt: u32::MAX },
+        ],
+        log_dropped: u32::MAX,
+        children: 7,
         reason: Some("no".into()),
         replayed: Some(at),
         result_metadata: Some(Box::new(*b" { \"a\": 1 }\n")),
@@ -87,6 +96,18 @@ fn the_format_is_this() {
         .unwrap(),
         r#"{"v":1,"checkpoint":{"text":"{\"page\":3}"},"reason":"why","result_metadata":{"hex":"ff"}}"#
     );
+    let at = Timestamp::from_micros(5);
+    assert_eq!(
+        encode_history(&History {
+            progress: vec![Progress { value: 0.5, message: Some("half".into()), at }],
+            log: vec![LogLine { at, level: "info".into(), message: "hello".into(), attempt: 1 }],
+            log_dropped: 2,
+            children: 3,
+            ..History::default()
+        })
+        .unwrap(),
+        r#"{"v":1,"progress":[{"value":0.5,"message":"half","at":5}],"log":[{"at":5,"level":"info","message":"hello","attempt":1}],"log_dropped":2,"children":3}"#
+    );
 }
 
 #[test]
@@ -111,7 +132,7 @@ fn what_is_not_known_is_an_error() {
 
 #[test]
 fn a_number_that_json_cannot_say_is_refused_when_it_is_written() {
-    let progress = Some(Progress { value: f64::NAN, message: None, at: Timestamp::from_micros(1) });
+    let progress = vec![Progress { value: f64::NAN, message: None, at: Timestamp::from_micros(1) }];
     let error = encode_history(&History { progress, ..History::default() }).unwrap_err();
     assert_eq!(error.code(), Code::InvalidOption);
     assert!(error.message().contains("NaN is not a number"), "{error}");

@@ -1,7 +1,7 @@
 //! Claims: which of the eligible tasks come first.
 //!
 //! The index `ready` is a run of tasks for each queue and handler, in the order of the queue. A claim steps from run
-//! to run, leaves out those that it did not ask for, and takes what comes first in the others. So it costs a search
+//! to run, leaves out queues that it did not ask for or that are paused, and takes what comes first in the others. So it costs a search
 //! for each queue and handler that has a backlog, and nothing for the length of any: a hundred thousand tasks for a
 //! process that is not there hold nobody up.
 
@@ -33,8 +33,11 @@ struct Runs<'c, 'a> {
     in_queue: CachedStatement<'c>,
     queue: CachedStatement<'c>,
     at: Run,
+    /// Whether the runs of that queue are asked for.
+    wanted: bool,
     claim: &'a Claim,
     names: HashSet<&'static str>,
+    paused: HashSet<String>,
 }
 
 impl<'c, 'a> Runs<'c, 'a> {
@@ -44,8 +47,10 @@ impl<'c, 'a> Runs<'c, 'a> {
             queue: conn.prepare_cached(schema::NEXT_QUEUE)?,
             // Before the first: no queue is without a name.
             at: Run { queue: String::new(), name: String::new() },
+            wanted: false,
             claim,
             names: claim.names.iter().map(|name| name.as_str()).collect(),
+            paused: paused(conn)?.into_iter().collect(),
         })
     }
 
@@ -53,7 +58,7 @@ impl<'c, 'a> Runs<'c, 'a> {
         let read = |stored: &Row<'_>| Ok(Run { queue: stored.get(0)?, name: stored.get(1)? });
         loop {
             let mut next = None;
-            if !self.at.queue.is_empty() {
+            if self.wanted {
                 next = self.in_queue.query_row([&self.at.queue, &self.at.name], read).optional()?;
             }
             if next.is_none() {
@@ -62,13 +67,20 @@ impl<'c, 'a> Runs<'c, 'a> {
             let Some(run) = next else { return Ok(None) };
             self.at = Run { queue: run.queue.clone(), name: run.name.clone() };
             let queues = &self.claim.queues;
-            if (queues.is_empty() || queues.iter().any(|queue| queue.as_str() == run.queue))
-                && self.names.contains(run.name.as_str())
-            {
+            self.wanted = (queues.is_empty() || queues.iter().any(|queue| queue.as_str() == run.queue))
+                && !self.paused.contains(&run.queue);
+            if self.wanted && self.names.contains(run.name.as_str()) {
                 return Ok(Some(run));
             }
         }
     }
+}
+
+/// The queues that are paused, by name. Asked with each claim, so that all processes obey at once; there are few.
+pub(crate) fn paused(conn: &Connection) -> Result<Vec<String>, Fault> {
+    let mut statement = conn.prepare_cached(schema::PAUSED)?;
+    let found = statement.query_map([], |stored| stored.get(0))?;
+    Ok(found.collect::<Result<_, _>>()?)
 }
 
 /// Whether a claim would get anything.

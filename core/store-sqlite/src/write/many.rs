@@ -5,7 +5,7 @@ use std::sync::Arc;
 use taskloom_model::{Effects, Operation, OwnerId, TaskId, Timestamp, apply};
 use taskloom_store::Task;
 
-use super::{Home, Sql, Touched, Writing};
+use super::{Home, Sql, Told, Touched, Writing};
 use crate::rows::{self, Fault};
 use crate::schema;
 
@@ -41,7 +41,7 @@ impl Writing<'_> {
             let place = self.look_at(seq, id)?;
             let effects = self.apply(place, operation.clone())?;
             if effects.moved() {
-                self.changed.push((place, effects));
+                self.told.push((Told::Place(place), effects));
             }
         }
         Ok(())
@@ -78,6 +78,19 @@ impl Writing<'_> {
         let home = home.map_err(|error| Fault::Task(id, error))?;
         self.touched.push(Touched { seq: Some(seq), row, home, twins: Vec::new() });
         Ok(self.touched.len() - 1)
+    }
+
+    /// As [`Writing::look_at`], and makes the task findable for the rest of the batch. If somebody holds it, it is
+    /// their task that is told of.
+    pub(super) fn find(&mut self, seq: i64, id: TaskId) -> Result<usize, Fault> {
+        let new = self.touched.len();
+        let place = self.look_at(seq, id)?;
+        if place == new {
+            self.index(place);
+        } else if let Some(task) = self.held(id) {
+            self.touched[place].bring_home(task);
+        }
+        Ok(place)
     }
 
     /// The task in memory that shows this id, unless nothing more may happen to it there.

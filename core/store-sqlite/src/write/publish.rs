@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use taskloom_model::Row;
+use taskloom_model::{Effects, Row};
 use taskloom_store::{Batch, Change, Task};
 
-use super::{Home, Writing};
+use super::{Home, Told, Writing};
 
 impl Writing<'_> {
     /// Tells what became of a batch that is committed.
@@ -16,19 +16,21 @@ impl Writing<'_> {
         batch.commits.clear();
         batch.claim = None;
         batch.verdicts.append(&mut self.verdicts);
-        batch.consequences.append(&mut self.spawned);
+        let stand_ins = std::mem::take(&mut self.stand_ins);
         let claimed = std::mem::take(&mut self.claimed);
+        let told = std::mem::take(&mut self.told);
         let tasks = self.show();
+        for (insert, index, other) in stand_ins {
+            batch.inserts[insert].tasks[index] = other.task(&tasks);
+        }
+        tell(told, &tasks, &mut batch.consequences);
         batch.claimed.extend(claimed.into_iter().map(|place| Arc::clone(&tasks[place])));
     }
 
     /// Tells which tasks a committed transaction changed.
     pub(crate) fn tell(mut self, changes: &mut Vec<Change>) {
-        let changed = std::mem::take(&mut self.changed);
-        let tasks = self.show();
-        changes.extend(
-            changed.into_iter().map(|(place, effects)| Change { task: Arc::clone(&tasks[place]), effects }),
-        );
+        let told = std::mem::take(&mut self.told);
+        tell(told, &self.show(), changes);
     }
 
     /// Replaces the rows in memory; the tasks, in their places.
@@ -38,6 +40,10 @@ impl Writing<'_> {
                 replace(&twin, touched.row.clone());
             }
             match touched.home {
+                // Nothing more happens to it there.
+                Home::Held(task) if task.is_settled() && task.with_row(|row| *row != touched.row) => {
+                    Task::new(task.spec().clone(), touched.row, None)
+                }
                 Home::Held(task) => {
                     replace(&task, touched.row);
                     task
@@ -47,6 +53,20 @@ impl Writing<'_> {
         };
         self.touched.into_iter().map(show).collect()
     }
+}
+
+impl Told {
+    fn task(self, tasks: &[Arc<Task>]) -> Arc<Task> {
+        match self {
+            Self::Task(task) => task,
+            Self::Place(place) => Arc::clone(&tasks[place]),
+        }
+    }
+}
+
+fn tell(told: Vec<(Told, Effects)>, tasks: &[Arc<Task>], changes: &mut Vec<Change>) {
+    let change = |(told, effects): (Told, Effects)| Change { task: told.task(tasks), effects };
+    changes.extend(told.into_iter().map(change));
 }
 
 /// A task that has settled keeps the outcome that its handles were told.

@@ -88,7 +88,7 @@ pub fn changes_of_one_task_see_each_other(harness: &dyn Harness) {
     let history = row.history.unwrap();
     assert_eq!(
         (history.progress, history.errors.len(), history.reason),
-        (Some(progress), 1, Some("enough".into()))
+        (vec![progress], 1, Some("enough".into()))
     );
 }
 

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use taskloom_model::{
-    Code, Effects, Operation, Options, Progress, RetryPolicy, State, Timestamp, WaitingFor,
+    Code, Effects, MAX_LOG_LINES, MAX_PROGRESS, Operation, Options, Progress, RetryPolicy, State, Timestamp,
+    WaitingFor,
 };
 
 use super::Harness;
@@ -135,22 +136,55 @@ pub fn a_released_task_is_queued_at_no_cost(harness: &dyn Harness) {
     assert_eq!(scene.claim(1)[0].with_row(|row| row.attempt), 2);
 }
 
-/// Progress is kept, newest only, also when the task has ended.
+/// Progress is kept in its order, also when the task has ended; of very much the newest.
 pub fn progress_is_kept(harness: &dyn Harness) {
     let scene = Scene::new(harness);
     let task = scene.run(Options::default());
     let at = scene.now();
+    let tell = |progress: Progress| {
+        scene.commit(&task, Operation::Progress { fence: scene.fence(1), progress }).unwrap()
+    };
+    let kept = || scene.row(&task).history.unwrap().progress;
+    let mut told = Vec::new();
     for (value, message) in [(0.0, None), (0.1 + 0.2, Some("nearly".to_owned())), (1.0, Some(String::new()))]
     {
         let progress = Progress { value, message, at };
-        let effects = scene
-            .commit(&task, Operation::Progress { fence: scene.fence(1), progress: progress.clone() })
-            .unwrap();
-        assert!(!effects.moved());
-        assert_eq!(scene.row(&task).history.unwrap().progress, Some(progress));
+        assert!(!tell(progress.clone()).moved());
+        told.push(progress);
+        assert_eq!(kept(), told);
+    }
+    for step in 0..MAX_PROGRESS {
+        tell(Progress { value: 1.0, message: Some(format!("step {step}")), at });
     }
     scene.commit(&task, scene.succeed(1)).unwrap();
-    assert_eq!(scene.row(&task).history.unwrap().progress.unwrap().value, 1.0);
+    assert_eq!(kept().len(), MAX_PROGRESS);
+    assert_eq!(kept()[0].message.as_deref(), Some("step 0"));
+}
+
+/// What a handler logs is kept in its order, over attempts and when the task has ended; of very much the newest, and
+/// how much was dropped.
+pub fn a_log_is_kept(harness: &dyn Harness) {
+    let scene = Scene::new(harness);
+    let task = scene.run(Options::default());
+    let log = |attempt, lines: &[&str]| {
+        let lines = lines.iter().map(|text| scene.line(text)).collect();
+        scene.commit(&task, Operation::Log { fence: scene.fence(attempt), lines }).unwrap()
+    };
+    let kept = || {
+        let history = scene.row(&task).history.unwrap();
+        (history.log.into_iter().map(|line| line.message).collect::<Vec<_>>(), history.log_dropped)
+    };
+    assert!(!log(1, &["one", "two\nlines \u{1F9F6}\0"]).moved());
+    scene.commit(&task, Operation::Release { fence: scene.fence(1) }).unwrap();
+    scene.start(&task);
+    log(2, &["three"]);
+    let told = ["one", "two\nlines \u{1F9F6}\0", "three"].map(String::from);
+    assert_eq!(kept(), (told.to_vec(), 0));
+    assert_eq!(scene.row(&task).history.unwrap().log[0], scene.line("one"));
+    log(2, &vec!["x"; MAX_LOG_LINES - 1]);
+    scene.commit(&task, scene.succeed(2)).unwrap();
+    let (lines, dropped) = kept();
+    assert_eq!((lines.len(), lines[0].as_str(), dropped), (MAX_LOG_LINES, "three", 2));
 }
 
 /// A checkpoint is there for the next attempt, after a failure and after a crash, until the handler clears it.

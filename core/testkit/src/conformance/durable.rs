@@ -2,11 +2,11 @@
 //!
 //! These clauses do nothing for a store whose harness cannot open it again.
 
-use taskloom_model::{Code, Fence, Operation, Options, Priority, State};
-use taskloom_store::{Live, Task};
+use taskloom_model::{Code, Fence, Name, OnConflict, Operation, Options, Priority, Progress, State, TaskId};
+use taskloom_store::{Live, Nobody, Task};
 
 use super::Harness;
-use crate::scene::{JOB, Scene, ids, seconds};
+use crate::scene::{JOB, Scene, ids, moves, seconds};
 
 /// Two openings of one store, or nothing.
 fn both(harness: &dyn Harness) -> Option<(Scene, Scene)> {
@@ -39,6 +39,57 @@ pub fn everything_outlives_the_store(harness: &dyn Harness) {
         let found = again.get(task.id(), &live).unwrap().unwrap();
         assert_eq!((found.spec(), found.with_row(Clone::clone)), (task.spec(), row));
     }
+}
+
+/// What handlers have told of themselves is there after the store was closed.
+pub fn logs_and_progress_outlive_the_store(harness: &dyn Harness) {
+    let scene = Scene::new(harness);
+    let task = scene.run(Options::default());
+    let progress = Progress { value: 0.25, message: Some("a quarter".into()), at: scene.now() };
+    let lines = vec![scene.line("first"), scene.line("second")];
+    let fence = scene.fence(1);
+    scene.commit(&task, Operation::Log { fence, lines: lines.clone() }).unwrap();
+    scene.commit(&task, Operation::Progress { fence, progress: progress.clone() }).unwrap();
+    let child = scene.run_child(&task, 1, false);
+    drop(scene);
+    let Some(again) = harness.again() else { return };
+    let row = again.get(task.id(), &Nobody).unwrap().unwrap().with_row(Clone::clone);
+    let history = row.history.unwrap();
+    assert_eq!((history.log, history.progress, history.children), (lines, vec![progress], 2));
+    assert_eq!(again.get(child.id(), &Nobody).unwrap().unwrap().spec(), child.spec());
+}
+
+/// So are unique keys and paused queues, and both hold between openings.
+pub fn keys_and_pauses_hold_between_openings(harness: &dyn Harness) {
+    let Some((here, there)) = both(harness) else { return };
+    let once = |on_conflict| Options {
+        unique_key: Some("once".into()),
+        on_conflict: Some(on_conflict),
+        ..Options::default()
+    };
+    let task = here.task(once(OnConflict::Return));
+    here.submit(&[&task]).unwrap();
+    let second = there.task(once(OnConflict::Return));
+    assert_eq!(ids(&there.submit(&[&second]).unwrap().0), [task.id()]);
+    let error = there.submit(&[&there.task(once(OnConflict::Reject))]).unwrap_err();
+    assert_eq!(error.code(), Code::DuplicateKey);
+    let queue = Name::new("default");
+    assert!(here.store.set_paused(queue, true).unwrap());
+    assert!(!there.store.set_paused(queue, true).unwrap());
+    assert_eq!(there.store.paused().unwrap(), [queue]);
+    assert!(there.claim(5).is_empty());
+    let Scene { store, .. } = here;
+    drop((store, there));
+    let Some(again) = harness.again() else { return };
+    let again = Scene::on(again);
+    assert_eq!(again.store.paused().unwrap(), [queue]);
+    assert!(again.claim(5).is_empty());
+    let third = TaskId::from_bytes([0xEE; 16]);
+    let third = again.task(Options { id: Some(third), ..once(OnConflict::Replace) });
+    let (_, changes) = again.submit(&[&third]).unwrap();
+    assert_eq!(moves(&changes), [(task.id(), Some(State::Queued), State::Cancelled)]);
+    assert!(again.store.set_paused(queue, false).unwrap());
+    assert_eq!(ids(&again.claim(5)), [third.id()]);
 }
 
 /// The next process takes over what a dead one ran, and the dead one's reports are refused.

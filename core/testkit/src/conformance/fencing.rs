@@ -23,6 +23,8 @@ fn reports(scene: &Scene, fence: Fence) -> Vec<Operation> {
         Operation::Suspend { fence, waiting_for: WaitingFor::Signal, until: None },
         Operation::Release { fence },
         Operation::Progress { fence, progress: Progress { value: 0.5, message: None, at: scene.now() } },
+        Operation::Log { fence, lines: vec![scene.line("hello")] },
+        Operation::Spawn { fence, ordinal: 3 },
         Operation::Checkpoint { fence, value: Some(Box::new(*b"1")) },
     ]
 }
@@ -124,7 +126,7 @@ pub fn an_old_copy_takes_nothing_back(harness: &dyn Harness) {
     scene.commit(&old, report).unwrap();
     scene.commit(&task, scene.fail(1)).unwrap();
     let history = scene.row(&task).history.unwrap();
-    assert_eq!((history.checkpoint, history.progress, history.errors.len()), (value, Some(progress), 1));
+    assert_eq!((history.checkpoint, history.progress, history.errors.len()), (value, vec![progress], 1));
 }
 
 /// Of two reports about one attempt in one batch, the first counts.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use taskloom_model::{Name, Options, State, TaskId};
+use taskloom_model::{Name, Operation, Options, State, TaskId};
 use taskloom_store::{Filter, Nobody, Task};
 
 use super::Harness;
@@ -59,6 +59,55 @@ pub fn lists_are_filtered(harness: &dyn Harness) {
     assert_eq!(shown.with_row(Clone::clone), scene.row(&c));
 }
 
+/// A list can be of the tasks with a tag, and of those that have not ended, beside all else.
+pub fn lists_know_tags_and_what_has_ended(harness: &dyn Harness) {
+    let scene = Scene::new(harness);
+    let add = |queue: &str, tags: &[&str]| {
+        let tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
+        scene.add(Options { queue: Some(queue.into()), tags, ..Options::default() })
+    };
+    let tagged = |tag: &str| Filter { tag: Some(tag.into()), ..Filter::default() };
+    let a = add("q", &["red", "\"quoted\" \u{1F9F6}"]);
+    let b = add("q", &["green", "red"]);
+    let c = add("r", &["red green"]);
+    let none = add("r", &[]);
+    assert_eq!(list(&scene, &tagged("red")), [a.id(), b.id()]);
+    assert_eq!(list(&scene, &tagged("\"quoted\" \u{1F9F6}")), [a.id()]);
+    assert_eq!(list(&scene, &tagged("red green")), [c.id()]);
+    for unknown in ["Red", "re", "", "tags", "%", "blue"] {
+        assert!(list(&scene, &tagged(unknown)).is_empty(), "{unknown}");
+    }
+    scene.commit(&a, Operation::Cancel { reason: None }).unwrap();
+    scene.start(&b);
+    let unfinished = Filter { unfinished: true, ..Filter::default() };
+    assert_eq!(list(&scene, &unfinished), [b.id(), c.id(), none.id()]);
+    let both = Filter { unfinished: true, ..tagged("red") };
+    assert_eq!(list(&scene, &both), [b.id()]);
+    assert_eq!(
+        list(&scene, &Filter { queue: Some(Name::new("r")), ..unfinished.clone() }),
+        [c.id(), none.id()]
+    );
+    assert_eq!(list(&scene, &Filter { state: Some(State::Running), ..unfinished.clone() }), [b.id()]);
+    assert!(list(&scene, &Filter { state: Some(State::Cancelled), ..unfinished }).is_empty());
+    assert!(list(&scene, &Filter { state: Some(State::Queued), ..both }).is_empty());
+    // In pages, of which each is full but the last, however few tasks fit.
+    let mut rare = Vec::new();
+    for number in 0..60 {
+        let task = add("s", if number % 7 == 0 { &["rare"] } else { &["common"] });
+        if number % 14 == 0 {
+            rare.push(task.id());
+        } else if number % 7 == 0 {
+            scene.commit(&task, Operation::Cancel { reason: None }).unwrap();
+        }
+    }
+    let page = |after| Filter { after, limit: 2, unfinished: true, ..tagged("rare") };
+    let first = list(&scene, &page(None));
+    assert_eq!(first, rare[..2]);
+    let second = list(&scene, &page(Some(first[1])));
+    assert_eq!(second, rare[2..4]);
+    assert_eq!(list(&scene, &page(Some(second[1]))), rare[4..]);
+}
+
 /// A long list can be read in pages, each beginning after the last id of the one before.
 pub fn lists_are_read_page_by_page(harness: &dyn Harness) {
     let scene = Scene::new(harness);
@@ -96,6 +145,32 @@ pub fn counts_are_by_state(harness: &dyn Harness) {
         assert_eq!(counts.get(*state), more as u64 % 3 + 1, "{state}");
     }
     assert_eq!(counts.unfinished(), 1 + 2 + 3 + 1);
+}
+
+/// Every task is counted in its queue; a queue without tasks is not named.
+pub fn counts_are_by_queue(harness: &dyn Harness) {
+    let scene = Scene::new(harness);
+    assert!(scene.store.queue_counts().unwrap().is_empty());
+    let add = |queue: &str| scene.add(Options { queue: Some(queue.into()), ..Options::default() });
+    let (b, _, _, _) = (add("b"), add("a"), add("\u{E4}"), add("b"));
+    add("B");
+    scene.start(&b);
+    scene.store.set_paused(Name::new("empty"), true).unwrap();
+    let told = || {
+        let counts = scene.store.queue_counts().unwrap();
+        let count = |(queue, counts): &(Name, taskloom_store::Counts)| {
+            (queue.as_str(), counts.get(State::Queued), counts.get(State::Running), counts.unfinished())
+        };
+        counts.iter().map(count).collect::<Vec<_>>()
+    };
+    assert_eq!(told(), [("B", 1, 0, 1), ("a", 1, 0, 1), ("b", 1, 1, 2), ("\u{E4}", 1, 0, 1)]);
+    scene.commit(&b, scene.succeed(1)).unwrap();
+    assert_eq!(told()[2], ("b", 1, 0, 1));
+    let (all, queues) = (scene.store.counts().unwrap(), scene.store.queue_counts().unwrap());
+    let mut sum = taskloom_store::Counts::default();
+    queues.into_iter().for_each(|(_, counts)| sum.add_all(counts));
+    assert_eq!(sum, all);
+    assert_eq!((all.get(State::Succeeded), all.unfinished()), (1, 4));
 }
 
 /// Only what ended before the given time is forgotten, however long ago it began.

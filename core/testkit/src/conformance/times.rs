@@ -124,13 +124,51 @@ pub fn what_has_started_does_not_expire(harness: &dyn Harness) {
     scene.commit(&running, scene.succeed(1)).unwrap();
 }
 
+/// A task has its deadline through everything that happens to it: it is told as the next time when others have passed.
+pub fn a_deadline_stays_over_claims_and_retries(harness: &dyn Harness) {
+    let scene = Scene::new(harness);
+    let begin = scene.now();
+    let deadline = Some(begin + Duration::from_secs(100));
+    let options =
+        Options { deadline: seconds(100), expires: seconds(50), retries: Some(9), ..Options::default() };
+    let task = scene.add(options);
+    assert_eq!(scene.elapse(9).1, Some(begin + Duration::from_secs(50)));
+    assert_eq!(scene.claim(1)[0].id(), task.id());
+    let far = Some(Duration::from_secs(1_000));
+    scene.pass(50);
+    assert_eq!(scene.elapse(9).1, deadline, "an expiry does not count while it runs, a deadline does");
+    scene.commit(&task, Operation::Release { fence: scene.fence(1) }).unwrap();
+    assert_eq!(moves(&scene.elapse(9).0), [(task.id(), Some(State::Queued), State::Expired)]);
+
+    let scene = Scene::new(harness);
+    let options = Options { deadline: seconds(100), retries: Some(9), ..Options::default() };
+    let task = scene.add(options);
+    let deadline = task.spec().deadline();
+    for attempt in 1..4 {
+        assert_eq!(scene.claim(1)[0].id(), task.id());
+        assert_eq!(scene.elapse(9).1, deadline);
+        let progress = taskloom_model::Progress { value: 0.5, message: None, at: scene.now() };
+        scene.commit(&task, Operation::Progress { fence: scene.fence(attempt), progress }).unwrap();
+        let release = Operation::Release { fence: scene.fence(attempt) };
+        assert_eq!(scene.commit(&task, release).unwrap().due, deadline);
+        assert_eq!(scene.elapse(9).1, deadline);
+    }
+    scene.start(&task);
+    let (fence, failure) = (scene.fence(4), scene.failure(4));
+    let fail = Operation::Fail { fence, failure, permanent: false, retry_after: far, chance: 0.0 };
+    assert_eq!(scene.commit(&task, fail).unwrap().due, deadline);
+    let now = scene.pass(100);
+    assert_eq!(moves(&scene.elapse(9).0), [(task.id(), Some(State::Retrying), State::TimedOut)]);
+    assert_eq!(scene.row(&task).finished, Some(now));
+}
+
 /// A deadline ends a task in every state; the worker that runs it is named, and its report is late.
 pub fn a_deadline_ends_whatever_state_it_finds(harness: &dyn Harness) {
     let scene = Scene::new(harness);
     let deadline = seconds(10);
     let running = scene.run(Options { deadline, ..Options::default() });
     let queued = scene.add(Options { deadline, ..Options::default() });
-    let pending = scene.add(Options { deadline, eta: seconds(50), ..Options::default() });
+    let pending = scene.add(Options { deadline, eta: seconds(9), ..Options::default() });
     let ended = scene.run(Options { deadline, ..Options::default() });
     scene.commit(&ended, scene.succeed(1)).unwrap();
     scene.pass(10);

@@ -1,0 +1,158 @@
+//! Handlers by name and version.
+//!
+//! A name (`resize`, or with a namespace `img/resize`) has one handler for each version. A task that asks for no
+//! version is run by the newest one that is registered when it runs. Workers remember the handler that they used last;
+//! the registry's `epoch` tells them when to ask again.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::RwLock;
+use taskloom_model::{Code, Error, Name, Result, Timestamp, Version, nearest};
+
+use crate::handler::HandlerEntry;
+
+#[derive(Default)]
+pub(crate) struct Registry {
+    handlers: RwLock<HashMap<Name, Versions>>,
+    epoch: AtomicUsize,
+}
+
+/// The handlers of one name, oldest version first. Never empty.
+struct Versions(Vec<Arc<HandlerEntry>>);
+
+impl Versions {
+    fn newest(&self) -> &Arc<HandlerEntry> {
+        self.0.last().expect("a name is there once it has a handler")
+    }
+
+    fn with(&self, version: Option<&str>) -> Option<&Arc<HandlerEntry>> {
+        match version {
+            Some(version) => self.0.iter().find(|entry| entry.version.to_string() == version),
+            None => Some(self.newest()),
+        }
+    }
+}
+
+/// What is registered, in figures.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RegistryStats {
+    /// Names.
+    pub names: usize,
+    /// Handlers: one for each version of each name.
+    pub handlers: usize,
+    /// Names in each namespace, by namespace; the empty one is that of names without.
+    pub namespaces: Vec<(String, usize)>,
+    /// When the last handler was registered.
+    pub last_registration: Option<Timestamp>,
+}
+
+impl Registry {
+    /// Adds a handler. With `replace`, it takes the place of one with its name and version;
+    /// whether it did.
+    pub(crate) fn add(&self, entry: Arc<HandlerEntry>, replace: bool) -> Result<bool> {
+        let mut handlers = self.handlers.write();
+        let versions = &mut handlers.entry(entry.name).or_insert_with(|| Versions(Vec::new())).0;
+        match versions.iter().position(|other| other.version == entry.version) {
+            Some(place) if replace => {
+                versions[place] = entry;
+                drop(handlers);
+                self.epoch.fetch_add(1, Ordering::Release);
+                return Ok(true);
+            }
+            Some(_) => {
+                let (name, version) = (entry.name.as_str(), &entry.version);
+                let named = match *version == Version::default() {
+                    true => format!("a handler named {name:?} exists"),
+                    false => format!("version {version} of a handler named {name:?} exists"),
+                };
+                return Err(Error::new(Code::HandlerExists, named).hint(
+                    "give one of the two another name with name=…, or another version=…, or replace it with replace=True",
+                ));
+            }
+            None => {
+                versions.push(entry);
+                versions.sort_by_key(|entry| entry.version);
+            }
+        }
+        drop(handlers);
+        self.epoch.fetch_add(1, Ordering::Release);
+        Ok(false)
+    }
+
+    /// Changes whenever a handler is added or replaced.
+    pub(crate) fn epoch(&self) -> usize {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// The handler of a task.
+    pub(crate) fn find(&self, name: Name, version: Option<&str>) -> Option<Arc<HandlerEntry>> {
+        self.handlers.read().get(&name)?.with(version).cloned()
+    }
+
+    /// The handler with this name, or an error with the nearest one.
+    pub(crate) fn named(&self, name: &str, version: Option<&str>) -> Result<Arc<HandlerEntry>> {
+        let handlers = self.handlers.read();
+        if let Some(versions) = handlers.get(&Name::new(name)) {
+            return versions.with(version).cloned().ok_or_else(|| {
+                let known: Vec<_> = versions.0.iter().map(|entry| entry.version.to_string()).collect();
+                let version = version.unwrap_or_default();
+                Error::new(Code::UnknownHandler, format!("handler {name:?} has no version {version:?}")).hint(
+                    format!("registered are: {}; without a version the newest is taken", known.join(", ")),
+                )
+            });
+        }
+        let error = Error::new(Code::UnknownHandler, format!("no handler {name:?}"));
+        Err(match nearest(name, handlers.keys().map(|name| name.as_str())) {
+            Some(near) => error.hint(format!("did you mean {near:?}?")),
+            None if handlers.is_empty() => error.hint("register a handler first"),
+            None => {
+                let mut names: Vec<_> = handlers.keys().map(|name| name.as_str()).collect();
+                names.sort_unstable();
+                names.truncate(10);
+                error.hint(format!("registered are: {}", names.join(", ")))
+            }
+        })
+    }
+
+    /// All handlers, by name and version.
+    pub(crate) fn all(&self) -> Vec<Arc<HandlerEntry>> {
+        let handlers = self.handlers.read();
+        let mut all: Vec<_> = handlers.values().flat_map(|versions| versions.0.iter().cloned()).collect();
+        all.sort_by(|a, b| (a.name, &a.version).cmp(&(b.name, &b.version)));
+        all
+    }
+
+    /// Adds the names of those whose newest version `fits`.
+    pub(crate) fn names(&self, fits: impl Fn(&HandlerEntry) -> bool, names: &mut Vec<Name>) {
+        let handlers = self.handlers.read();
+        names.extend(
+            handlers.values().map(Versions::newest).filter(|entry| fits(entry)).map(|entry| entry.name),
+        );
+    }
+
+    /// What is registered, in figures.
+    pub(crate) fn stats(&self) -> RegistryStats {
+        let all = self.all();
+        let mut namespaces: Vec<(String, usize)> = Vec::new();
+        let mut last_name = None;
+        for entry in &all {
+            if last_name.replace(entry.name) == Some(entry.name) {
+                continue;
+            }
+            let namespace = entry.name.as_str().rsplit_once('/').map_or("", |(namespace, _)| namespace);
+            match namespaces.iter_mut().find(|(known, _)| known == namespace) {
+                Some((_, count)) => *count += 1,
+                None => namespaces.push((namespace.to_owned(), 1)),
+            }
+        }
+        namespaces.sort();
+        RegistryStats {
+            names: namespaces.iter().map(|(_, count)| count).sum(),
+            handlers: all.len(),
+            namespaces,
+            last_registration: all.iter().map(|entry| entry.registered).max(),
+        }
+    }
+}

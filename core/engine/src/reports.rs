@@ -1,0 +1,122 @@
+//! What workers and handlers report: how an attempt ended, how far it is, what it logs.
+//!
+//! A report about an attempt that no longer counts is refused by its fence, counted and told. On a durable store progress
+//! and log lines wait in [`Told`] for the next transaction, and no more of them than would be kept: a handler that tells a
+//! lot costs no more than one that tells little.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use taskloom_model::{Code, Error, Fence, LogLine, MAX_LOG_LINES, Operation, Progress, Result, Timestamp};
+use taskloom_store::Task;
+
+use crate::core::{Core, fence_of};
+use crate::handler::{Outcome, oversized};
+
+/// What an attempt has told and nobody has written yet: as much as would be kept, so that a handler that tells a lot
+/// costs no more than one that tells little.
+pub(crate) struct Told {
+    pub(crate) task: Arc<Task>,
+    pub(crate) fence: Fence,
+    pub(crate) progress: Option<Progress>,
+    pub(crate) lines: Vec<LogLine>,
+}
+
+impl Core {
+    /// Reports what came of an attempt. Nobody waits for the answer: a report that comes too late is counted.
+    ///
+    /// If that ended the task here and now, it is returned, committed but not settled: the caller must settle it, and
+    /// may first do what would otherwise be in the way of those who wake up.
+    #[must_use = "whoever waits for the task hears of its end when it is settled"]
+    pub(crate) fn report(
+        self: &Arc<Self>,
+        task: Arc<Task>,
+        fence: Fence,
+        outcome: Outcome,
+        now: Timestamp,
+    ) -> Option<Arc<Task>> {
+        let noted = self.notes.take(task.id(), fence);
+        let outcome = match outcome {
+            Outcome::Succeeded { result, metadata } => match oversized(result.len()) {
+                Some(failed) => Outcome::Failed(failed),
+                None => Outcome::Succeeded { result, metadata: metadata.or(noted) },
+            },
+            failed @ Outcome::Failed(_) => failed,
+        };
+        let operation = outcome.into_operation(fence, now, || self.chance.unit());
+        self.committer.report(self, task, [operation], now)
+    }
+
+    /// Gives back a task that was claimed and has not begun. Nobody waits for it.
+    pub(crate) fn give_back(self: &Arc<Self>, task: Arc<Task>) {
+        if let Some(fence) = fence_of(&task) {
+            // It goes on, and so is not returned.
+            let _ = self.committer.report(self, task, [Operation::Release { fence }], self.clock.now());
+        }
+    }
+
+    /// A report about an attempt was refused, or could not be written.
+    pub(crate) fn count_late_report(&self, task: &Task, (fence, report): (Option<Fence>, &'static str)) {
+        self.late_reports.fetch_add(1, Ordering::Relaxed);
+        self.announce_late(task, fence.map_or(0, |fence| fence.attempt), report);
+    }
+
+    pub(crate) fn late_reports(&self) -> u64 {
+        self.late_reports.load(Ordering::Relaxed)
+    }
+
+    /// Notes how far a task is: at once on a resident store, with the next batch on others.
+    pub(crate) fn tell_progress(
+        self: &Arc<Self>,
+        task: &Arc<Task>,
+        fence: Fence,
+        progress: Progress,
+    ) -> Result<()> {
+        let own = progress.clone();
+        if self.capability.resident {
+            self.change(task, Operation::Progress { fence, progress })?;
+        } else {
+            self.tell(task, fence, |told| told.progress = Some(progress))?;
+        }
+        self.announce_progress(task, fence, &own);
+        Ok(())
+    }
+
+    /// Adds a line to a task's log: at once on a resident store, with the next batch on others.
+    pub(crate) fn tell_line(self: &Arc<Self>, task: &Arc<Task>, fence: Fence, line: LogLine) -> Result<()> {
+        let line = line.shortened();
+        let own = line.clone();
+        if self.capability.resident {
+            self.change(task, Operation::Log { fence, lines: vec![line] })?;
+        } else {
+            self.tell(task, fence, |told| {
+                if told.lines.len() >= MAX_LOG_LINES {
+                    told.lines.remove(0);
+                }
+                told.lines.push(line);
+            })?;
+        }
+        self.announce_line(task, &own);
+        Ok(())
+    }
+
+    fn tell(self: &Arc<Self>, task: &Arc<Task>, fence: Fence, add: impl FnOnce(&mut Told)) -> Result<()> {
+        if !task.is_current(fence) {
+            return Err(Error::new(
+                Code::LeaseLost,
+                format!("attempt {} of task {} is over", fence.attempt, task.id()),
+            ));
+        }
+        {
+            let mut told = self.told.lock();
+            let fresh = || Told { task: Arc::clone(task), fence, progress: None, lines: Vec::new() };
+            let told = told.entry(task.id()).or_insert_with(fresh);
+            if told.fence != fence {
+                *told = fresh();
+            }
+            add(told);
+        }
+        self.committer.poke(self);
+        Ok(())
+    }
+}

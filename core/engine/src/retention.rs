@@ -1,0 +1,40 @@
+//! Sweeping out what ended long ago, in batches, as part of the timer service.
+//!
+//! A durable store keeps ended tasks for a time; a memory store keeps the newest and sweeps by itself. One batch is
+//! swept in each step until nothing is left to sweep, so that no transaction is long.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use taskloom_model::Timestamp;
+
+use crate::core::Core;
+
+/// How often it looks.
+const INTERVAL: Duration = Duration::from_secs(60);
+
+/// The pause between two batches.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How many are swept in a batch.
+const BATCH: usize = 500;
+
+#[derive(Default)]
+pub(crate) struct Retention {
+    next: Duration,
+}
+
+impl Retention {
+    /// Sweeps a batch if it is time to, and says how long to wait before the next call.
+    pub(crate) fn step(&mut self, core: &Arc<Core>, now: Timestamp, monotonic: Duration) -> Duration {
+        let Some(age) = core.retention.filter(|_| core.capability.durable) else { return Duration::MAX };
+        if monotonic < self.next {
+            return self.next - monotonic;
+        }
+        // If the store fails, the next look finds the same.
+        let swept = core.store.sweep(now - age, BATCH).unwrap_or(0);
+        let wait = if swept == BATCH { PAUSE } else { INTERVAL };
+        self.next = monotonic + wait;
+        wait
+    }
+}

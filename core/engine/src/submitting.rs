@@ -1,0 +1,232 @@
+//! How tasks come in: one, many, and the children of a running one.
+//!
+//! Where a task has a unique key that is taken, the store may answer with the task that has it; that one's handle is
+//! returned then, and the new task is forgotten.
+
+use std::sync::Arc;
+
+use taskloom_model::{Admission, Code, Error, Operation, Parent, Result};
+use taskloom_store::{Batch, Commit, HostData, Insert, Task};
+
+use crate::answer::{Answer, Reply};
+use crate::core::{Core, birth};
+use crate::handler::{Attempt, HandlerEntry};
+use crate::{Engine, Handle};
+
+/// A task's payload, and what its language leaves with it.
+pub type Input = (Box<[u8]>, Option<HostData>);
+
+impl Engine {
+    /// Submits one task. When it returns, the task is as durable as the store.
+    ///
+    /// `inside` says that the call comes from a handler, which may submit while the engine drains; a worker thread of
+    /// this engine is recognised without it.
+    pub fn submit(
+        &self,
+        entry: &HandlerEntry,
+        admission: &Admission,
+        payload: Box<[u8]>,
+        host: Option<HostData>,
+        inside: bool,
+    ) -> Result<Handle> {
+        let core = &self.core;
+        if !core.is_open() || !core.capability.resident {
+            core.check_open(inside || self.on_worker())?;
+        } else {
+            core.check_process()?;
+        }
+        let (task, effects) = core.build(entry, admission, payload, host)?;
+        if !core.capability.resident {
+            let (answer, reply) = Answer::new();
+            core.committer.insert(core, vec![task], reply);
+            let task = answer.wait()?.pop().expect("an insert keeps its length");
+            core.settle_if_stopped(&task);
+            return Ok(Handle::new(task, core));
+        }
+        if task.spec().unique().is_some() {
+            let task = self.insert_here(vec![task], inside)?.pop().expect("an insert keeps its length");
+            return Ok(Handle::new(task, core));
+        }
+        self.in_its_time(inside, || core.store.insert(std::slice::from_ref(&task), task.spec().created))?;
+        core.accepted(&task, effects, entry);
+        Ok(Handle::new(task, core))
+    }
+
+    /// Submits many tasks of one handler at once: all or none, in one transaction.
+    pub fn submit_many(
+        &self,
+        entry: &HandlerEntry,
+        admission: &Admission,
+        payloads: impl Iterator<Item = Input>,
+        inside: bool,
+    ) -> Result<Vec<Handle>> {
+        let (answer, reply) = Answer::new();
+        self.submit_then(entry, admission, payloads, inside, Box::new(move |verdict| reply.give(verdict)))?;
+        answer.wait()
+    }
+
+    /// Like [`Engine::submit_many`], but returns at once; `reply` is told, on any thread, when the tasks are accepted
+    /// or refused.
+    ///
+    /// An error is returned where it can be known at once, and `reply` is not called then.
+    pub fn submit_then(
+        &self,
+        entry: &HandlerEntry,
+        admission: &Admission,
+        payloads: impl Iterator<Item = Input>,
+        inside: bool,
+        reply: Box<dyn FnOnce(Result<Vec<Handle>>) + Send>,
+    ) -> Result<()> {
+        let core = &self.core;
+        core.check_open(inside || self.on_worker())?;
+        let mut effects = Vec::with_capacity(payloads.size_hint().0);
+        let mut tasks = Vec::with_capacity(payloads.size_hint().0);
+        for (payload, host) in payloads {
+            let (task, first) = core.build(entry, admission, payload, host)?;
+            tasks.push(task);
+            effects.push(first);
+        }
+        let weak = Arc::downgrade(core);
+        let handles = move |tasks: Vec<Arc<Task>>| -> Vec<Handle> {
+            tasks.into_iter().map(|task| Handle::weak(task, weak.clone())).collect()
+        };
+        if !core.capability.resident {
+            let tell = Box::new(move |verdict: Result<Vec<Arc<Task>>>| reply(verdict.map(handles)));
+            core.committer.insert(core, tasks, Reply::new(tell));
+            return Ok(());
+        }
+        if tasks.iter().any(|task| task.spec().unique().is_some()) {
+            reply(self.insert_here(tasks, inside).map(handles));
+            return Ok(());
+        }
+        let verdict = self.in_its_time(inside, || core.store.insert(&tasks, core.clock.now()));
+        if verdict.is_ok() {
+            for (task, effects) in tasks.iter().zip(effects) {
+                core.accepted(task, effects, entry);
+            }
+        }
+        reply(verdict.map(|()| handles(tasks)));
+        Ok(())
+    }
+
+    /// Inserts tasks that may not be what comes of it into a resident store.
+    fn insert_here(&self, mut tasks: Vec<Arc<Task>>, inside: bool) -> Result<Vec<Arc<Task>>> {
+        let core = &self.core;
+        let meant = tasks.clone();
+        let mut consequences = Vec::new();
+        self.in_its_time(inside, || {
+            let insert = Insert { tasks: std::mem::take(&mut tasks), verdict: None };
+            let mut batch = Batch { inserts: vec![insert], ..Batch::default() };
+            core.store.write(&mut batch, &core.live, core.clock.now())?;
+            let insert = batch.inserts.pop().expect("a store leaves the inserts in the batch");
+            let refused = matches!(insert.verdict, Some(Err(_)));
+            tasks = if refused { meant.clone() } else { insert.tasks };
+            consequences.append(&mut batch.consequences);
+            insert.verdict.unwrap_or(Ok(()))
+        })?;
+        // First those whose key was taken away: who waits for one hears of it before its successor runs.
+        core.follow_all(&mut consequences);
+        for (task, meant) in tasks.iter().zip(&meant) {
+            if Arc::ptr_eq(task, meant) {
+                core.arrived(task);
+            }
+        }
+        Ok(tasks)
+    }
+
+    /// Makes an insert; where the store is full, when there is room, if this engine waits for that. What an empty store
+    /// has no room for, it never will have.
+    fn in_its_time(&self, inside: bool, mut insert: impl FnMut() -> Result<()>) -> Result<()> {
+        let core = &self.core;
+        let (mut quiet, mut empty) = (0u32, false);
+        loop {
+            match insert() {
+                Err(error)
+                    if error.code() == Code::QueueFull
+                        && core.wait_when_full
+                        && !empty
+                        && !inside
+                        && !self.on_worker()
+                        && core.pool.was_started() =>
+                {
+                    if !core.room.wait() {
+                        quiet += 1;
+                        // The store counts one by one, so it is asked less and less.
+                        if quiet.is_power_of_two() || quiet.is_multiple_of(64) {
+                            empty = core.store.counts()?.unfinished() == 0;
+                        }
+                    }
+                    core.check_open(false)?;
+                }
+                verdict => return verdict,
+            }
+        }
+    }
+}
+
+impl Core {
+    /// What follows from the insert of a task whose handler is not at hand.
+    fn arrived(self: &Arc<Self>, task: &Arc<Task>) {
+        self.follow(task, birth(task), false);
+        self.settle_if_stopped(task);
+    }
+}
+
+impl Attempt {
+    /// Submits a child of this task: when it returns, the child is as durable as the store.
+    ///
+    /// Children are keyed by the order in which an attempt submits them: a later attempt that submits again finds the
+    /// ones that an earlier attempt submitted. Cancelling the parent cancels its children that have not ended, unless
+    /// they are `detached`.
+    ///
+    /// Errors: those of a submit; `LeaseLost` if the attempt is over; `InvalidOption` if the child is given an id;
+    /// `DuplicateId` if an earlier attempt submitted a task of another handler in this place.
+    pub fn submit(
+        &self,
+        entry: &HandlerEntry,
+        admission: &Admission,
+        payload: Box<[u8]>,
+        host: Option<HostData>,
+        detached: bool,
+    ) -> Result<Handle> {
+        let core = &self.home.core;
+        core.check_open(true)?;
+        if admission.id().is_some() {
+            return Err(Error::new(Code::InvalidOption, "a child task cannot be given an id").hint(
+                "leave the id out: it follows from the parent's, so that a retry finds the same child",
+            ));
+        }
+        if admission.has_unique_key() {
+            return Err(Error::new(Code::InvalidOption, "a child task cannot be given a unique key")
+                .hint("it is unique by its place among its parent's children; leave the key out"));
+        }
+        let ordinal = self.next_child();
+        let id = self.task.id().child(ordinal);
+        let parent = Parent { id: self.task.id(), ordinal, detached };
+        let child = core.build_child(entry, admission, payload, host, id, parent)?;
+        if !core.capability.resident {
+            // Findable before it is committed, so that whoever claims it makes no second copy.
+            core.live.adopt(Arc::clone(&child));
+        }
+        let operation = Operation::Spawn { fence: self.fence, ordinal };
+        let commit = Commit { task: Arc::clone(&self.task), operation, spawn: vec![Arc::clone(&child)] };
+        if let Err(error) = core.committer.commit(core, commit) {
+            core.live.forget(&child);
+            if error.code() != Code::DuplicateId {
+                return Err(error);
+            }
+            let known = core.find(id)?.ok_or(error)?;
+            let (name, wanted) = (known.spec().name, entry.name);
+            if name != wanted {
+                return Err(Error::new(
+                    Code::DuplicateId,
+                    format!("child {ordinal} of task {} is a task of {name:?}, not of {wanted:?}", self.task.id()),
+                )
+                .hint("children are keyed by the order in which they are submitted: submit the same ones in each attempt"));
+            }
+            return Ok(Handle::new(core.hold(known), core));
+        }
+        core.settle_if_stopped(&child);
+        Ok(Handle::new(child, core))
+    }
+}

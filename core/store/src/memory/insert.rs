@@ -1,0 +1,195 @@
+//! How tasks come into a memory store: all of an insert, or none of it.
+//!
+//! First everything that can refuse it is looked at ([`MemoryStore::prepare`]), then it is done, or given up: a commit
+//! that spawns makes its change in between, which may be refused. A task is findable a moment before its insert is
+//! decided; nobody knows its id by then. What it was admitted as is therefore looked at before it is findable:
+//! afterwards somebody may have cancelled it already.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parking_lot::MutexGuard;
+use taskloom_model::{Code, Effects, Error, Name, OnConflict, Timestamp, Unique, WaitingFor, next_due};
+
+use super::keys::Keys;
+use super::{Accepted, MemoryStore};
+use crate::{Change, Insert, Task};
+
+/// An insert that nothing can refuse any more.
+pub(super) struct Prepared<'s> {
+    /// Those of its tasks that are new.
+    pub(super) added: Vec<Arc<Task>>,
+    /// Which of them had ended when they were admitted.
+    ended: Vec<Arc<Task>>,
+    /// Where in the insert another task stands in.
+    stand_ins: Vec<(usize, Arc<Task>)>,
+    /// Whose keys are taken over.
+    replaced: Vec<Arc<Task>>,
+    /// Held until the keys are given.
+    keys: Option<MutexGuard<'s, Keys>>,
+}
+
+impl MemoryStore {
+    /// Adds tasks, all or none; those of them that had ended when they were admitted.
+    pub(super) fn add(&self, tasks: &[Arc<Task>]) -> Result<Vec<Arc<Task>>, Error> {
+        let mut ended = Vec::new();
+        for task in tasks {
+            let (state, waiting_for) = task.with_row(|row| (row.state, row.waiting_for));
+            if waiting_for == WaitingFor::Dependencies {
+                return Err(Error::new(
+                    Code::NotSupported,
+                    "the memory store does not keep dependencies yet",
+                ));
+            }
+            if state.is_terminal() {
+                ended.push(Arc::clone(task));
+            }
+        }
+        self.reserve(tasks.len())?;
+        for (index, task) in tasks.iter().enumerate() {
+            if !self.tasks.insert(task) {
+                self.take_back(&tasks[..index]);
+                self.submitters.0.count.fetch_sub(tasks.len() - index, Ordering::Relaxed);
+                return Err(Error::new(
+                    Code::DuplicateId,
+                    format!("a task with the id {} exists", task.id()),
+                )
+                .hint("ids are for good: leave the id out to have one made"));
+            }
+        }
+        Ok(ended)
+    }
+
+    /// Forgets tasks that were added and not yet begun to count for anything.
+    fn take_back(&self, tasks: &[Arc<Task>]) {
+        for task in tasks {
+            self.tasks.remove(task);
+        }
+        self.submitters.0.count.fetch_sub(tasks.len(), Ordering::Relaxed);
+    }
+
+    /// Sees to the times of tasks that were added for good, and to those that had ended by then.
+    pub(super) fn settle_in(&self, tasks: &[Arc<Task>], ended: &[Arc<Task>], now: Timestamp) {
+        for task in tasks {
+            if let Some(due) = task.with_row(|row| next_due(task.spec(), row)) {
+                self.alarms.set(due, task);
+            }
+        }
+        for task in ended {
+            self.retire(task, now);
+        }
+    }
+
+    pub(super) fn insert_all(
+        &self,
+        insert: &mut Insert,
+        consequences: &mut Vec<Change>,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        if insert.tasks.iter().any(|task| task.spec().unique().is_some()) {
+            let prepared = self.prepare(&insert.tasks, now)?;
+            self.complete(prepared, &mut insert.tasks, consequences, now);
+            return Ok(());
+        }
+        let ended = self.add(&insert.tasks)?;
+        self.settle_in(&insert.tasks, &ended, now);
+        Ok(())
+    }
+
+    /// Decides about an insert, and adds its new tasks.
+    pub(super) fn prepare(&self, tasks: &[Arc<Task>], now: Timestamp) -> Result<Prepared<'_>, Error> {
+        let unique = tasks.iter().any(|task| task.spec().unique().is_some());
+        let keys = unique.then(|| self.keys.lock());
+        // What tasks of this very insert have taken: it hides what the store says of the key.
+        let mut taken: HashMap<(Name, &str), &Arc<Task>> = HashMap::new();
+        let (mut added, mut stand_ins, mut replaced) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, task) in tasks.iter().enumerate() {
+            if let (Some(unique), Some(keys)) = (task.spec().unique(), &keys) {
+                let name = task.spec().name;
+                let holder = match taken.get(&(name, unique.key.as_str())) {
+                    Some(other) => Some(Arc::clone(other)).filter(|other| has_key(other, now)),
+                    None => keys.holder(name, &unique.key, now),
+                };
+                match (holder, unique.on_conflict) {
+                    (Some(holder), OnConflict::Return) => {
+                        stand_ins.push((index, holder));
+                        continue;
+                    }
+                    (Some(holder), OnConflict::Reject) => {
+                        return Err(unique.refusal(holder.state(), holder.id()));
+                    }
+                    (Some(holder), OnConflict::Replace) => replaced.push(holder),
+                    (None, _) => {}
+                }
+                taken.insert((name, unique.key.as_str()), task);
+            }
+            added.push(Arc::clone(task));
+        }
+        let ended = self.add(&added)?;
+        Ok(Prepared { added, ended, stand_ins, replaced, keys })
+    }
+
+    /// Does what was prepared.
+    pub(super) fn complete(
+        &self,
+        prepared: Prepared<'_>,
+        tasks: &mut [Arc<Task>],
+        consequences: &mut Vec<Change>,
+        now: Timestamp,
+    ) {
+        let Prepared { added, ended, stand_ins, replaced, keys } = prepared;
+        if let Some(mut keys) = keys {
+            for task in &added {
+                keys.give(task, now);
+            }
+        }
+        for (index, holder) in stand_ins {
+            tasks[index] = holder;
+        }
+        self.settle_in(&added, &ended, now);
+        for holder in replaced {
+            self.replace(&holder, consequences, now);
+        }
+    }
+
+    /// Gives up what was prepared.
+    pub(super) fn abandon(&self, prepared: &Prepared<'_>) {
+        self.take_back(&prepared.added);
+    }
+
+    fn reserve(&self, count: usize) -> Result<(), Error> {
+        let Accepted { count: accepted, ended_then } = &self.submitters.0;
+        let before = accepted.fetch_add(count, Ordering::Relaxed);
+        // Counts that wrap around still have the right difference; a task that ends in this moment may make it negative.
+        let unfinished = |ended: usize| before.wrapping_sub(ended).cast_signed().max(0).cast_unsigned();
+        if unfinished(ended_then.load(Ordering::Relaxed)) + count <= self.options.capacity {
+            return Ok(());
+        }
+        let ended = self.workers.0.count.load(Ordering::Relaxed);
+        ended_then.store(ended, Ordering::Relaxed);
+        let unfinished = unfinished(ended);
+        if unfinished + count <= self.options.capacity {
+            return Ok(());
+        }
+        accepted.fetch_sub(count, Ordering::Relaxed);
+        Err(Error::new(
+            Code::QueueFull,
+            format!(
+                "the memory store holds {unfinished} unfinished tasks and takes {}",
+                self.options.capacity
+            ),
+        )
+        .hint("submit more slowly, start more workers, or raise the capacity"))
+    }
+}
+
+fn has_key(task: &Task, now: Timestamp) -> bool {
+    let until = task.spec().unique().and_then(|unique| unique.until);
+    Unique::is_kept(until, task.state(), now)
+}
+
+/// What is told of a task that comes with a change.
+pub(super) fn birth(task: &Task) -> Effects {
+    task.with_row(|row| Effects { from: None, to: row.state, left: None, due: next_due(task.spec(), row) })
+}
