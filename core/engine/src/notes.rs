@@ -12,10 +12,13 @@ use taskloom_model::{Fence, TaskId};
 /// How many bytes of notes one attempt may have.
 pub const MAX_NOTES: usize = 64 << 10;
 
+/// Keys and their values, as JSON.
+type Noted = Vec<(String, String)>;
+
 #[derive(Default)]
 pub(crate) struct Notes {
     count: AtomicUsize,
-    by_attempt: Mutex<HashMap<(TaskId, u32), Vec<(String, String)>>>,
+    by_attempt: Mutex<HashMap<(TaskId, u32), Noted>>,
 }
 
 impl Notes {

@@ -213,6 +213,8 @@ impl Attempt {
         if let Err(error) = core.committer.commit(core, commit) {
             core.live.forget(&child);
             if error.code() != Code::DuplicateId {
+                // A handler may try again, and its next attempt must count as this one did.
+                self.task.give_back_child(self.fence.attempt, ordinal);
                 return Err(error);
             }
             let known = core.find(id)?.ok_or(error)?;

@@ -290,6 +290,10 @@ fn children_of_a_full_store_are_refused_and_leave_no_trace() {
     assert_eq!(spawn(&attempt, &child, "2").unwrap_err().code(), Code::QueueFull);
     assert_eq!(engine.children(handle.task()).unwrap().len(), 1);
     assert!(first.cancel(None).unwrap());
+    // The refused one has not used up its place.
+    let second = spawn(&attempt, &child, "2").unwrap();
+    assert_eq!(second.id(), handle.id().child(1));
+    assert_eq!(engine.children(handle.task()).unwrap().len(), 2);
     gate.open();
     assert_eq!(result(&handle), "1");
 }

@@ -140,6 +140,14 @@ impl Task {
         place
     }
 
+    /// The child of this place was refused: the next one gets the place, unless another has been submitted since.
+    pub fn give_back_child(&self, attempt: u32, place: u32) {
+        let mut cell = self.cell.lock();
+        if cell.begun == attempt && cell.children == place + 1 {
+            cell.children = place;
+        }
+    }
+
     /// For stores whose rows live here: applies an operation to the row itself.
     pub fn apply(&self, operation: Operation, now: Timestamp) -> Result<Effects, Error> {
         apply(operation, &self.spec, &mut self.cell.lock().row, now)

@@ -103,7 +103,10 @@ impl Spin {
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "it measures its own waits; nothing that anybody sees depends on it")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "it measures its own waits; nothing that anybody sees depends on it"
+)]
 fn now() -> Instant {
     Instant::now()
 }

@@ -1,123 +1,260 @@
-//! The application: handlers, submits, handles, with values instead of bytes.
+//! The application: what its parts share, and the order in which they begin and end.
+//!
+//! # What it owns
+//! One engine over one store; the runtime of its async handlers ([`crate::lane`]), made when the app is started and has
+//! any; the attempts that somebody waits on; the middleware; and the helper threads of hooks and subscribers.
+//!
+//! # Who keeps whom
+//! An [`App`] and a [`Running`] keep it. Handles, contexts, hooks and the lane hold it weakly, since the engine, which
+//! the app owns, holds handlers and lane: nothing in that circle may close it. A handler that captures an `App` of its own
+//! does close it; [`Context::app`](crate::Context::app) and [`App::downgrade`] are there so that none has to.
+//!
+//! # The end
+//! [`Running::stop`] stops the engine, which settles every task and lets go of the lane, and then waits a while for hooks
+//! and subscribers to take what is left. On a thread of the lane that would wait for the very task that asks for it, so
+//! there another thread does it. An app that is dropped without having been stopped calls off what runs.
 
 use std::fmt;
-use std::sync::Arc;
+use std::future::Future;
+#[cfg(feature = "async")]
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+#[cfg(feature = "async")]
+use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use taskloom_engine::{Attempt, Engine, EngineOptions, Failed, Handler, HandlerEntry, Outcome, Stop};
-use taskloom_model::{Admission, Code, Error, Options, Priority, Result, RetryPolicy, State, TaskId, When};
+use taskloom_engine::{Clock, Engine, EngineOptions, Stop, SystemClock, spawn_thread};
+use taskloom_model::{Code, Error, Result};
+use taskloom_store::Store;
 
-use crate::open::{Durability, open_store};
+use crate::attempts::Attempts;
+use crate::execute::{self, Answer, Layers, Next};
+use crate::helpers::Helpers;
+use crate::hooks::HookQueue;
+#[cfg(feature = "async")]
+use crate::lane::{self, Lane};
+use crate::registration::TaskRegistration;
+use crate::waiting::oneshot;
+use crate::{AppBuilder, Context, TaskError};
 
-/// Settings of an [`App`].
-#[derive(Debug, Default)]
-pub struct AppBuilder {
-    workers: Option<usize>,
-    durability: Durability,
+/// How long a graceful stop waits for hooks and subscribers to take what is left.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// Whether the calling thread belongs to the runtime of an app.
+fn is_on_lane() -> bool {
+    #[cfg(feature = "async")]
+    return lane::is_here();
+    #[cfg(not(feature = "async"))]
+    false
 }
 
-impl AppBuilder {
-    /// How many worker threads; as many as the cores and four more, at most 32.
-    #[must_use]
-    pub fn workers(mut self, workers: usize) -> Self {
-        self.workers = Some(workers);
-        self
-    }
+/// What the parts of an app share.
+pub(crate) struct Shared {
+    pub(crate) engine: Engine,
+    pub(crate) attempts: Arc<Attempts>,
+    pub(crate) layers: Arc<Layers>,
+    pub(crate) helpers: Arc<Helpers>,
+    pub(crate) hooks: Arc<HookQueue>,
+    /// Whether the metadata of every task must have certain keys.
+    pub(crate) demands_metadata: bool,
+    pub(crate) wait_when_full: bool,
+    #[cfg(feature = "async")]
+    has_async: AtomicBool,
+    #[cfg(feature = "async")]
+    is_started: AtomicBool,
+    #[cfg(feature = "async")]
+    has_lane: Mutex<bool>,
+}
 
-    /// What "accepted" means on a file: on disk (the default), or safe from a crash of the process only.
-    #[must_use]
-    pub fn durability(mut self, durability: Durability) -> Self {
-        self.durability = durability;
-        self
-    }
-
-    /// Opens the store and makes the application.
-    pub fn open(self, url: &str) -> Result<App> {
-        if self.workers == Some(0) {
-            return Err(Error::new(Code::InvalidOption, "workers is 0: nothing would ever run")
-                .hint("an app that only submits needs no workers: do not start it"));
-        }
-        let mut options = EngineOptions::default();
-        if let Some(workers) = self.workers {
-            options.workers = workers;
-        }
-        Ok(App { engine: Arc::new(Engine::new(open_store(url, self.durability)?, options)?) })
+impl Shared {
+    fn stop(&self, how: Stop) {
+        let began = SystemClock.monotonic();
+        self.engine.stop(how);
+        self.hooks.close();
+        self.helpers.wait(match how {
+            Stop::Finish => LINGER,
+            Stop::Within(span) => span.saturating_sub(SystemClock.monotonic() - began),
+        });
     }
 }
 
-/// Handlers and the tasks for them, over one store.
+/// Handlers and the tasks for them, over one store. A clone is the same app.
+///
+/// ```
+/// use taskloom::{App, Context, TaskError};
+///
+/// let app = App::open("memory:")?;
+/// app.task("greet", |name: String, _: &Context| -> Result<String, TaskError> { Ok(format!("hello {name}")) })
+///     .register()?;
+/// let running = app.start()?;
+/// let greeting: String = app.submit("greet", "Ada")?.wait()?;
+/// assert_eq!(greeting, "hello Ada");
+/// running.stop();
+/// # Ok::<(), taskloom::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct App {
-    engine: Arc<Engine>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 impl App {
     /// An application with the usual settings. See [`crate::open_store`] for the URLs.
+    ///
+    /// Errors: `InvalidStoreUrl`; those of the store (`NotADatabase`, `NewerSchema`, `StoreFailed`).
     pub fn open(url: &str) -> Result<Self> {
         Self::builder().open(url)
     }
 
-    /// Settings first.
+    /// Settings first; see [`AppBuilder`].
     pub fn builder() -> AppBuilder {
         AppBuilder::default()
     }
 
-    /// A handler: a function of the input and the context. It is there once [`TaskRegistration::register`] is called.
+    pub(crate) fn make(store: Box<dyn Store>, options: EngineOptions) -> Result<Self> {
+        let attempts = Arc::new(Attempts::default());
+        let helpers = Arc::new(Helpers::default());
+        let (demands_metadata, wait_when_full) =
+            (!options.require_metadata.is_empty(), options.wait_when_full);
+        let options = EngineOptions { runtime: Arc::clone(&attempts) as _, ..options };
+        let shared = Shared {
+            engine: Engine::new(store, options)?,
+            attempts,
+            layers: Arc::default(),
+            hooks: Arc::new(HookQueue::new(Arc::clone(&helpers))),
+            helpers,
+            demands_metadata,
+            wait_when_full,
+            #[cfg(feature = "async")]
+            has_async: AtomicBool::new(false),
+            #[cfg(feature = "async")]
+            is_started: AtomicBool::new(false),
+            #[cfg(feature = "async")]
+            has_lane: Mutex::new(false),
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// A reference that does not keep the app alive: for hooks, subscribers and handlers that use it.
+    ///
+    /// ```
+    /// let app = taskloom::App::open("memory:")?;
+    /// let weak = app.downgrade();
+    /// assert!(weak.upgrade().is_some());
+    /// drop(app);
+    /// assert!(weak.upgrade().is_none());
+    /// # Ok::<(), taskloom::Error>(())
+    /// ```
+    pub fn downgrade(&self) -> WeakApp {
+        WeakApp(Arc::downgrade(&self.shared))
+    }
+
+    /// A handler: a function of the input and the context, run on a worker thread. It is there once
+    /// [`TaskRegistration::register`] is called. Names are free; those with a slash have a namespace (`img/resize`).
+    ///
+    /// The input is whatever serde reads from the JSON that was submitted. What does not fit fails the task for good. A
+    /// panic is a failure of the kind `panic`.
     pub fn task<I, O, F>(&self, name: &str, handler: F) -> TaskRegistration<'_>
     where
         I: DeserializeOwned,
         O: Serialize,
-        F: Fn(I, &Context) -> Result<O, TaskError> + Send + Sync + 'static,
+        F: Fn(I, &Context) -> std::result::Result<O, TaskError> + Send + Sync + 'static,
     {
-        TaskRegistration {
-            app: self,
-            name: name.to_owned(),
-            options: Options::default(),
-            handler: Handler::Blocking(Box::new(move |attempt: &Attempt| run(&handler, attempt))),
-        }
+        let handler = execute::blocking(self.downgrade(), Arc::clone(&self.shared.layers), handler);
+        TaskRegistration::new(self, name, handler)
+    }
+
+    /// A handler that is an async function, run on a tokio runtime that the app owns; at most
+    /// [`AppBuilder::max_in_flight`] at once. When its attempt is cancelled or times out, its future is dropped; see
+    /// [`Context::cancelled`].
+    ///
+    /// ```
+    /// use taskloom::{App, Context, TaskError};
+    ///
+    /// let app = App::open("memory:")?;
+    /// app.task_async("double", |n: u32, _: Context| async move { Ok::<_, TaskError>(n * 2) }).register()?;
+    /// let running = app.start()?;
+    /// assert_eq!(app.submit("double", &21)?.wait::<u32>()?, 42);
+    /// running.stop();
+    /// # Ok::<(), taskloom::Error>(())
+    /// ```
+    #[cfg(feature = "async")]
+    pub fn task_async<I, O, F, Fut>(&self, name: &str, handler: F) -> TaskRegistration<'_>
+    where
+        I: DeserializeOwned + Send + 'static,
+        O: Serialize + 'static,
+        F: Fn(I, Context) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = std::result::Result<O, TaskError>> + Send + 'static,
+    {
+        let handler = execute::AsyncHandler::new(Arc::clone(&self.shared.layers), handler);
+        TaskRegistration::new(self, name, taskloom_engine::Handler::Asynchronous(Arc::new(handler)))
+    }
+
+    /// Adds a middleware around every execution of every handler, blocking or async: it may look at the context, run the
+    /// rest with [`Next::run`], look at what came of it, change it, or not run it at all. Those that are added first are
+    /// outermost.
+    ///
+    /// Around a blocking handler `next.run()` runs the handler on the worker thread and is ready at once; whatever else
+    /// the middleware awaits there, the worker thread waits for.
+    ///
+    /// ```
+    /// use taskloom::{App, Context, TaskError};
+    ///
+    /// let app = App::open("memory:")?;
+    /// app.middleware(|context, next| async move {
+    ///     if context.metadata("tenant").is_none() {
+    ///         return Err(TaskError::permanent("no tenant").of_kind("NoTenant"));
+    ///     }
+    ///     next.run().await
+    /// });
+    /// app.task("double", |n: u32, _: &Context| -> Result<u32, TaskError> { Ok(n * 2) }).register()?;
+    /// let running = app.start()?;
+    /// assert!(app.submit("double", &21)?.wait::<u32>().is_err());
+    /// let handle = app.build("double").input(&21).metadata("tenant", "acme").submit()?;
+    /// assert_eq!(handle.wait::<u32>()?, 42);
+    /// running.stop();
+    /// # Ok::<(), taskloom::Error>(())
+    /// ```
+    pub fn middleware<F, Fut>(&self, layer: F)
+    where
+        F: Fn(Context, Next) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Answer> + Send + 'static,
+    {
+        self.shared.layers.add(layer);
     }
 
     /// Starts the workers. They stop when the guard is told to, or dropped.
+    ///
+    /// Errors: `ShutDown` once stopped; `Forked` in a forked child; `StoreFailed` if a thread cannot be started.
     pub fn start(&self) -> Result<Running> {
-        self.engine.start()?;
-        Ok(Running { engine: Some(Arc::clone(&self.engine)) })
+        #[cfg(feature = "async")]
+        {
+            self.shared.is_started.store(true, Ordering::SeqCst);
+            self.find_lane()?;
+        }
+        self.shared.engine.start()?;
+        Ok(Running { shared: Some(Arc::clone(&self.shared)) })
     }
 
-    /// Submits a task with its handler's options.
-    pub fn submit<I: Serialize + ?Sized>(&self, name: &str, input: &I) -> Result<Handle> {
-        let entry = self.engine.handler(name)?;
-        let payload = encode(name, input)?;
-        Ok(Handle(self.engine.submit(&entry, entry.admission(), payload, None, false)?))
+    /// An async handler was registered.
+    #[cfg(feature = "async")]
+    pub(crate) fn needs_lane(&self) -> Result<()> {
+        self.shared.has_async.store(true, Ordering::SeqCst);
+        // Either this sees the start, or the start sees the handler.
+        if self.shared.is_started.load(Ordering::SeqCst) { self.find_lane() } else { Ok(()) }
     }
 
-    /// Submits many tasks of one handler: all or none, in one transaction.
-    pub fn submit_many<I: Serialize>(&self, name: &str, inputs: &[I]) -> Result<Vec<Handle>> {
-        let entry = self.engine.handler(name)?;
-        let payloads = inputs.iter().map(|input| encode(name, input)).collect::<Result<Vec<_>>>()?;
-        let payloads = payloads.into_iter().map(|payload| (payload, None));
-        Ok(self
-            .engine
-            .submit_many(&entry, entry.admission(), payloads, false)?
-            .into_iter()
-            .map(Handle)
-            .collect())
-    }
-
-    /// Submits a task with options of its own.
-    pub fn build<'a>(&'a self, name: &'a str) -> TaskBuilder<'a> {
-        TaskBuilder { app: self, name, payload: None, options: Options::default() }
-    }
-
-    /// Cancels a task. True if it was or will be cancelled, false if it had ended.
-    pub fn cancel(&self, id: TaskId, reason: Option<&str>) -> Result<bool> {
-        self.engine.cancel(id, reason)
-    }
-
-    /// A handle for a task, from its id.
-    pub fn get(&self, id: TaskId) -> Result<Option<Handle>> {
-        Ok(self.engine.get(id)?.map(Handle))
+    /// Makes the lane, if a handler needs it and there is none.
+    #[cfg(feature = "async")]
+    pub(crate) fn find_lane(&self) -> Result<()> {
+        let mut has_lane = self.shared.has_lane.lock();
+        if !*has_lane && self.shared.has_async.load(Ordering::SeqCst) && !self.shared.engine.is_stopped() {
+            let lane = Lane::new(self.downgrade(), Arc::clone(&self.shared.attempts))?;
+            self.shared.engine.set_loop(Some(Arc::new(lane)));
+            *has_lane = true;
+        }
+        Ok(())
     }
 }
 
@@ -127,312 +264,89 @@ impl fmt::Debug for App {
     }
 }
 
-fn encode<I: Serialize + ?Sized>(name: &str, input: &I) -> Result<Box<[u8]>> {
-    serde_json::to_vec(input).map(Vec::into_boxed_slice).map_err(|error| {
-        Error::new(Code::NotEncodable, format!("the input for {name} cannot be written as JSON: {error}"))
-            .hint("JSON has no NaN and no keys but strings")
-            .caused_by(error)
-    })
-}
+/// A reference to an [`App`] that does not keep it alive. See [`App::downgrade`].
+#[derive(Clone)]
+pub struct WeakApp(Weak<Shared>);
 
-fn run<I: DeserializeOwned, O: Serialize>(
-    handler: &impl Fn(I, &Context) -> Result<O, TaskError>,
-    attempt: &Attempt,
-) -> Outcome {
-    let input = match serde_json::from_slice(&attempt.task().spec().payload) {
-        Ok(input) => input,
-        Err(error) => {
-            return TaskError::permanent(format!("the payload is not what the handler takes: {error}"))
-                .of_kind("InvalidPayload")
-                .into_outcome();
-        }
-    };
-    let context = Context { attempt: attempt.clone() };
-    match handler(input, &context) {
-        Ok(output) => match serde_json::to_vec(&output) {
-            Ok(result) => Outcome::success(result),
-            Err(error) => TaskError::permanent(format!("the result cannot be written as JSON: {error}"))
-                .of_kind("InvalidPayload")
-                .into_outcome(),
-        },
-        Err(error) => error.into_outcome(),
-    }
-}
-
-/// A handler about to be registered.
-#[must_use = "call register()"]
-pub struct TaskRegistration<'a> {
-    app: &'a App,
-    name: String,
-    options: Options,
-    handler: Handler,
-}
-
-impl TaskRegistration<'_> {
-    /// The queue of its tasks.
-    pub fn queue(mut self, queue: &str) -> Self {
-        self.options.queue = Some(queue.to_owned());
-        self
+impl WeakApp {
+    /// The app, if somebody still has it.
+    pub fn upgrade(&self) -> Option<App> {
+        self.0.upgrade().map(|shared| App { shared })
     }
 
-    /// The priority of its tasks.
-    pub fn priority(mut self, priority: Priority) -> Self {
-        self.options.priority = Some(priority);
-        self
-    }
-
-    /// How many failures are followed by another attempt.
-    pub fn retries(mut self, retries: u32) -> Self {
-        self.options.retries = Some(retries);
-        self
-    }
-
-    /// The waits between attempts.
-    pub fn retry(mut self, policy: RetryPolicy) -> Self {
-        self.options.retry = Some(policy);
-        self
-    }
-
-    /// How long one attempt may take.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.options.timeout = Some(timeout);
-        self
-    }
-
-    /// Registers it.
-    pub fn register(self) -> Result<()> {
-        self.app.engine.register(&self.name, self.options, self.handler).map(|_: Arc<HandlerEntry>| ())
-    }
-}
-
-/// A task about to be submitted.
-#[must_use = "call submit()"]
-pub struct TaskBuilder<'a> {
-    app: &'a App,
-    name: &'a str,
-    payload: Option<Result<Box<[u8]>>>,
-    options: Options,
-}
-
-impl TaskBuilder<'_> {
-    /// What the handler is given; `null` if left out.
-    pub fn input<I: Serialize + ?Sized>(mut self, input: &I) -> Self {
-        self.payload = Some(encode(self.name, input));
-        self
-    }
-
-    /// Its own id.
-    pub fn id(mut self, id: TaskId) -> Self {
-        self.options.id = Some(id);
-        self
-    }
-
-    /// Its queue.
-    pub fn queue(mut self, queue: &str) -> Self {
-        self.options.queue = Some(queue.to_owned());
-        self
-    }
-
-    /// Its priority.
-    pub fn priority(mut self, priority: Priority) -> Self {
-        self.options.priority = Some(priority);
-        self
-    }
-
-    /// Not before this time from now.
-    pub fn delay(mut self, delay: Duration) -> Self {
-        self.options.eta = Some(When::In(delay));
-        self
-    }
-
-    /// Expired if not started in this time from now.
-    pub fn expires(mut self, span: Duration) -> Self {
-        self.options.expires = Some(When::In(span));
-        self
-    }
-
-    /// How long one attempt may take.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.options.timeout = Some(timeout);
-        self
-    }
-
-    /// How many failures are followed by another attempt.
-    pub fn retries(mut self, retries: u32) -> Self {
-        self.options.retries = Some(retries);
-        self
-    }
-
-    /// Submits it.
-    pub fn submit(self) -> Result<Handle> {
-        let engine = &self.app.engine;
-        let entry = engine.handler(self.name)?;
-        let admission: Admission = engine.admission(&self.options.over(entry.options()))?;
-        let payload = self.payload.unwrap_or_else(|| Ok(Box::from(*b"null")))?;
-        Ok(Handle(engine.submit(&entry, &admission, payload, None, false)?))
-    }
-}
-
-/// What a handler may ask and tell while it works.
-pub struct Context {
-    attempt: Attempt,
-}
-
-impl Context {
-    /// The task's id.
-    pub fn id(&self) -> TaskId {
-        self.attempt.task().id()
-    }
-
-    /// Which attempt this is, from one.
-    pub fn attempt(&self) -> u32 {
-        self.attempt.fence().attempt
-    }
-
-    /// Whether the task was cancelled or timed out: the handler should stop.
-    pub fn is_cancelled(&self) -> bool {
-        self.attempt.is_cancelled()
-    }
-
-    /// Tells how far it is, from 0 to 1.
-    pub fn progress(&self, value: f64, message: impl Into<String>) -> Result<()> {
-        self.attempt.progress(value, Some(message.into()))
-    }
-
-    /// Saves where the next attempt can go on from.
-    pub fn save_checkpoint<T: Serialize>(&self, value: &T) -> Result<()> {
-        self.attempt.save_checkpoint(Some(encode("a checkpoint", value)?))
-    }
-
-    /// What an earlier attempt saved.
-    pub fn load_checkpoint<T: DeserializeOwned>(&self) -> Result<Option<T>> {
-        let Some(bytes) = self.attempt.checkpoint() else { return Ok(None) };
-        serde_json::from_slice(&bytes).map(Some).map_err(|error| {
-            Error::new(Code::WrongType, format!("the checkpoint is of another type: {error}"))
-                .caused_by(error)
+    /// The app, or `ShutDown`.
+    pub(crate) fn need(&self) -> Result<App> {
+        self.upgrade().ok_or_else(|| {
+            Error::new(Code::ShutDown, "the app is gone")
+                .hint("keep the App, or what App::start returned, for as long as its tasks matter")
         })
     }
 }
 
-/// Why a handler failed.
-#[derive(Clone, Debug)]
-pub struct TaskError(Failed);
-
-impl TaskError {
-    /// An error that is retried while retries are left.
-    pub fn new(message: impl Into<String>) -> Self {
-        Self(Failed {
-            kind: "TaskError".into(),
-            message: message.into(),
-            backtrace: String::new(),
-            permanent: false,
-            retry_after: None,
-        })
-    }
-
-    /// An error after which another attempt would be pointless.
-    pub fn permanent(message: impl Into<String>) -> Self {
-        let mut error = Self::new(message);
-        error.0.permanent = true;
-        error
-    }
-
-    /// Asks for the next attempt after this time, instead of the backoff.
-    #[must_use]
-    pub fn retry_after(mut self, span: Duration) -> Self {
-        self.0.retry_after = Some(span);
-        self
-    }
-
-    /// Names its type, for those who look at the task.
-    #[must_use]
-    pub fn of_kind(mut self, kind: &str) -> Self {
-        self.0.kind = kind.to_owned();
-        self
-    }
-
-    fn into_outcome(self) -> Outcome {
-        Outcome::Failed(self.0)
-    }
-}
-
-impl<E: std::error::Error> From<E> for TaskError {
-    fn from(error: E) -> Self {
-        Self::new(error.to_string()).of_kind(std::any::type_name::<E>())
-    }
-}
-
-/// A submitted task.
-#[derive(Clone, Debug)]
-pub struct Handle(taskloom_engine::Handle);
-
-impl Handle {
-    /// The task's id.
-    pub fn id(&self) -> TaskId {
-        self.0.id()
-    }
-
-    /// Where the task is in its life.
-    pub fn state(&self) -> State {
-        self.0.state()
-    }
-
-    /// Whether there is an outcome.
-    pub fn is_done(&self) -> bool {
-        self.0.is_done()
-    }
-
-    /// Waits for the result, at most so long.
-    ///
-    /// Errors: `WaitTimeout`, or how the task ended: `TaskFailed`, `TaskTimedOut`, `TaskCancelled`, `TaskExpired`,
-    /// `ShutDown`; `WrongType` if the result is not a `T`.
-    pub fn wait_for<T: DeserializeOwned>(&self, timeout: Duration) -> Result<T> {
-        self.0.wait(Some(timeout))?;
-        self.value()
-    }
-
-    /// Waits for the result.
-    pub fn wait<T: DeserializeOwned>(&self) -> Result<T> {
-        self.0.wait(None)?;
-        self.value()
-    }
-
-    fn value<T: DeserializeOwned>(&self) -> Result<T> {
-        let bytes = self.0.outcome()?;
-        serde_json::from_slice(&bytes).map_err(|error| {
-            let wanted = std::any::type_name::<T>();
-            Error::new(Code::WrongType, format!("the result is not a {wanted}: {error}")).caused_by(error)
-        })
-    }
-
-    /// Calls `done` once when there is an outcome: on the thread that brings it, or here if it is there. It must not
-    /// block.
-    pub fn on_done(&self, done: impl FnOnce(&Self) + Send + 'static) {
-        let own = self.clone();
-        self.0.task().observe(move |_| done(&own));
+impl fmt::Debug for WeakApp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WeakApp").finish_non_exhaustive()
     }
 }
 
 /// Running workers. They are stopped, gracefully, when this is dropped.
+///
+/// Stopping means: nothing new is taken from outside of handlers; what runs may finish; in memory, what is eligible is run
+/// to the end, as a thread pool does; on a file, what has not begun stays there for the next process. Whoever still waits
+/// for a task then hears `ShutDown`. An app does not start again: open another.
+///
+/// Told by a blocking handler to stop, the app stops without waiting for that handler. In an async handler it stops on
+/// another thread, and the call returns at once.
 #[must_use = "the workers stop when this is dropped"]
 pub struct Running {
-    engine: Option<Arc<Engine>>,
+    shared: Option<Arc<Shared>>,
 }
 
 impl Running {
-    /// Finishes what is eligible and stops.
+    /// Finishes what it can, for as long as it takes; then gives hooks and subscribers up to five seconds to take what is
+    /// left for them.
+    ///
+    /// ```
+    /// use taskloom::{App, Context, TaskError};
+    /// let app = App::open("memory:")?;
+    /// app.task("double", |n: u32, _: &Context| -> Result<u32, TaskError> { Ok(n * 2) }).register()?;
+    /// let handles = app.submit_many("double", &[1, 2, 3])?;
+    /// app.start()?.stop(); // runs the three
+    /// assert!(handles.iter().all(|handle| handle.is_done()));
+    /// # Ok::<(), taskloom::Error>(())
+    /// ```
     pub fn stop(mut self) {
         self.end(Stop::Finish);
     }
 
-    /// Finishes what it can in this time, and stops.
+    /// Finishes what it can in this time, calls off the rest, and stops. Zero calls off everything at once.
     pub fn stop_within(mut self, span: Duration) {
         self.end(Stop::Within(span));
     }
 
+    /// Like [`Running::stop`] or [`Running::stop_within`], without blocking the thread that awaits it.
+    ///
+    /// If it is dropped before it is ready, stopping goes on.
+    pub async fn stop_async(mut self, how: Stop) {
+        let Some(shared) = self.shared.take() else { return };
+        let (give, take) = oneshot();
+        let stop = move || {
+            shared.stop(how);
+            drop(shared);
+            give.give(());
+        };
+        // Without a thread, the app is stopped as it is dropped.
+        if spawn_thread("taskloom-stop", stop).is_ok() {
+            take.await;
+        }
+    }
+
     fn end(&mut self, how: Stop) {
-        if let Some(engine) = self.engine.take() {
-            engine.stop(how);
+        let Some(shared) = self.shared.take() else { return };
+        if is_on_lane() {
+            let _ = spawn_thread("taskloom-stop", move || shared.stop(how));
+        } else {
+            shared.stop(how);
         }
     }
 }
@@ -440,5 +354,11 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.end(Stop::Finish);
+    }
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running").finish_non_exhaustive()
     }
 }

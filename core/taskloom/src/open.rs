@@ -8,17 +8,32 @@ use taskloom_store_sqlite::{SqliteOptions, SqliteStore};
 
 pub use taskloom_store_sqlite::Durability;
 
+/// What a store is opened with, as far as its kind knows it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StoreOptions {
+    /// What an acknowledged task outlives, on a file.
+    pub durability: Durability,
+    /// How many unfinished tasks a memory store takes; a million.
+    pub capacity: Option<usize>,
+}
+
+/// Opens the store that a URL names, as [`open_store_with`] does, with the usual options.
+pub fn open_store(url: &str, durability: Durability) -> Result<Box<dyn Store>> {
+    open_store_with(url, StoreOptions { durability, ..StoreOptions::default() })
+}
+
 /// Opens the store that a URL names: `memory:`, or `sqlite:` and the path of a file.
 ///
 /// ```
-/// let store = taskloom::open_store("memory:", taskloom::Durability::Disk)?;
+/// let store = taskloom::open_store_with("memory:", taskloom::StoreOptions::default())?;
 /// assert!(!store.capability().durable);
-/// assert!(taskloom::open_store("sqllite:tasks.db", taskloom::Durability::Disk).is_err());
+/// assert!(taskloom::open_store_with("sqllite:tasks.db", Default::default()).is_err());
 /// # Ok::<(), taskloom::Error>(())
 /// ```
 ///
 /// Errors: `InvalidStoreUrl`; those of the store (`NotADatabase`, `NewerSchema`, `StoreFailed`).
-pub fn open_store(url: &str, durability: Durability) -> Result<Box<dyn Store>> {
+pub fn open_store_with(url: &str, options: StoreOptions) -> Result<Box<dyn Store>> {
+    let StoreOptions { durability, capacity } = options;
     let invalid = |hint: String| {
         Error::new(Code::InvalidStoreUrl, format!("store {url:?} cannot be opened")).hint(hint)
     };
@@ -26,12 +41,21 @@ pub fn open_store(url: &str, durability: Durability) -> Result<Box<dyn Store>> {
         return Err(invalid(format!("name a kind of store: \"memory:\" or \"sqlite:{url}\"")));
     };
     match scheme {
-        "memory" if rest.is_empty() => Ok(Box::new(MemoryStore::new(MemoryOptions::default()))),
+        "memory" if rest.is_empty() => {
+            let usual = MemoryOptions::default();
+            let options = MemoryOptions { capacity: capacity.unwrap_or(usual.capacity), ..usual };
+            Ok(Box::new(MemoryStore::new(options)))
+        }
         "memory" => Err(Error::new(
             Code::NotAvailable,
             format!("a named memory store ({url:?}) is not available in this version"),
         )
         .hint("use \"memory:\", which is private to its app")),
+        "sqlite" if capacity.is_some() => Err(Error::new(
+            Code::InvalidOption,
+            format!("capacity is set, and {url:?} has none: a file takes what the disk holds"),
+        )
+        .hint("leave capacity out, or use \"memory:\"")),
         "sqlite" => {
             // `sqlite:tasks.db`, `sqlite:/var/tasks.db`, and as other libraries write them, `sqlite:///tasks.db`
             // (relative) and `sqlite:////var/tasks.db` (absolute).

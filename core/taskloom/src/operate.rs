@@ -1,0 +1,255 @@
+//! What an operator does: look at tasks, cancel many, pause queues, sweep, run one by hand, look at figures.
+
+use std::time::{Duration, SystemTime};
+
+use taskloom_engine::{Handler, Health, Stats};
+use taskloom_model::{Name, Options, Result, State, TaskId, Version, check_name};
+
+use crate::submit::in_place;
+use crate::time::system_time;
+use crate::{App, Handle};
+
+/// Which tasks: all of them, narrowed down by what is called.
+///
+/// ```
+/// use taskloom::{App, Context, Filter, State, TaskError};
+/// use std::time::Duration;
+///
+/// let app = App::open("memory:")?;
+/// app.task("noop", |_: (), _: &Context| -> Result<(), TaskError> { Ok(()) }).register()?;
+/// for tag in ["a", "a", "b"] {
+///     app.build("noop").tag(tag).delay(Duration::from_secs(60)).submit()?;
+/// }
+/// assert_eq!(app.list(&Filter::new().tag("a"))?.len(), 2);
+/// assert_eq!(app.cancel_all(&Filter::new().tag("a"), Some("not needed"))?, 2);
+/// assert_eq!(app.list(&Filter::new().state(State::Pending))?.len(), 1);
+/// # Ok::<(), taskloom::Error>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use = "pass it to App::list or App::cancel_all"]
+pub struct Filter(taskloom_store::Filter);
+
+impl Filter {
+    /// All tasks, the first 100.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// In this state.
+    pub fn state(mut self, state: State) -> Self {
+        self.0.state = Some(state);
+        self
+    }
+
+    /// In this queue.
+    pub fn queue(mut self, queue: &str) -> Self {
+        self.0.queue = Some(Name::new(queue));
+        self
+    }
+
+    /// For this handler.
+    pub fn name(mut self, name: &str) -> Self {
+        self.0.name = Some(Name::new(name));
+        self
+    }
+
+    /// With this tag.
+    pub fn tag(mut self, tag: &str) -> Self {
+        self.0.tag = Some(tag.to_owned());
+        self
+    }
+
+    /// Only those that have not ended.
+    pub fn unfinished(mut self) -> Self {
+        self.0.unfinished = true;
+        self
+    }
+
+    /// Only those after this one: the last of a page, to list the next.
+    pub fn after(mut self, id: TaskId) -> Self {
+        self.0.after = Some(id);
+        self
+    }
+
+    /// At most so many; 100. [`App::cancel_all`] has no limit.
+    pub fn limit(mut self, limit: usize) -> Self {
+        self.0.limit = limit;
+        self
+    }
+}
+
+/// A registered handler.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct HandlerInfo {
+    /// Its name; what stands before the last slash is its namespace.
+    pub name: String,
+    /// Its version; `0.0.0` if it was given none.
+    pub version: Version,
+    /// Whether it runs on the async runtime, and not on a worker thread.
+    pub is_async: bool,
+    /// When it was registered.
+    pub registered: SystemTime,
+    /// The options that its tasks have where a submit says nothing else.
+    pub options: Options,
+}
+
+impl App {
+    /// A handle for a task, from its id.
+    ///
+    /// Errors: `StoreFailed`.
+    pub fn get(&self, id: TaskId) -> Result<Option<Handle>> {
+        Ok(self.shared.engine.get(id)?.map(|handle| self.own(handle)))
+    }
+
+    /// Tasks by filter, in the order of their ids, which is that of their submission.
+    ///
+    /// Errors: `StoreFailed`.
+    pub fn list(&self, filter: &Filter) -> Result<Vec<Handle>> {
+        let handles = self.shared.engine.list(&filter.0)?;
+        Ok(handles.into_iter().map(|handle| self.own(handle)).collect())
+    }
+
+    /// Cancels a task. True if it was or will be cancelled, false if it had ended or does not exist.
+    ///
+    /// Errors: `StoreFailed` if the store cannot be written.
+    pub fn cancel(&self, id: TaskId, reason: Option<&str>) -> Result<bool> {
+        self.writing(|| self.shared.engine.cancel(id, reason))
+    }
+
+    /// Cancels every task that has not ended and that a filter fits; how many were cancelled.
+    ///
+    /// Errors: `StoreFailed`.
+    pub fn cancel_all(&self, filter: &Filter, reason: Option<&str>) -> Result<usize> {
+        self.writing(|| self.shared.engine.cancel_all(&filter.0, reason))
+    }
+
+    /// Pauses a queue: none of its tasks begins, in any process, until it is resumed. What runs goes on. Whether that
+    /// was new.
+    ///
+    /// ```
+    /// use taskloom::{App, Context, State, TaskError};
+    /// let app = App::open("memory:")?;
+    /// app.task("noop", |_: (), _: &Context| -> Result<(), TaskError> { Ok(()) }).register()?;
+    /// let running = app.start()?;
+    /// assert!(app.pause("default")?);
+    /// let handle = app.submit("noop", &())?;
+    /// assert_eq!((handle.state(), app.paused()?), (State::Queued, vec!["default".to_owned()]));
+    /// assert!(app.resume("default")?);
+    /// handle.wait::<()>()?;
+    /// running.stop();
+    /// # Ok::<(), taskloom::Error>(())
+    /// ```
+    ///
+    /// Errors: `InvalidOption` for what cannot be the name of a queue; `StoreFailed`.
+    pub fn pause(&self, queue: &str) -> Result<bool> {
+        let queue = queue_named(queue)?;
+        self.writing(|| self.shared.engine.pause(queue))
+    }
+
+    /// Lets a paused queue go on; whether it was paused. Errors: as [`App::pause`].
+    pub fn resume(&self, queue: &str) -> Result<bool> {
+        let queue = queue_named(queue)?;
+        self.writing(|| self.shared.engine.resume(queue))
+    }
+
+    /// The queues that are paused, by name.
+    ///
+    /// Errors: `StoreFailed`.
+    pub fn paused(&self) -> Result<Vec<String>> {
+        Ok(self.shared.engine.paused()?.into_iter().map(|name| name.as_str().to_owned()).collect())
+    }
+
+    /// Cancels everything in a queue that is not running; how many were. Errors: as [`App::pause`].
+    pub fn purge(&self, queue: &str) -> Result<usize> {
+        let queue = queue_named(queue)?;
+        self.writing(|| self.shared.engine.purge(queue))
+    }
+
+    /// Forgets tasks that ended longer ago than this; how many.
+    ///
+    /// Errors: `StoreFailed`.
+    pub fn sweep(&self, older_than: Duration) -> Result<usize> {
+        self.writing(|| self.shared.engine.sweep(older_than))
+    }
+
+    /// Runs one task now, by hand: whatever it waits for (a time, a backoff, a paused queue, workers), and even if the app
+    /// was not started.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use taskloom::{App, Context, TaskError};
+    /// let app = App::open("memory:")?;
+    /// app.task("double", |n: u32, _: &Context| -> Result<u32, TaskError> { Ok(n * 2) }).register()?;
+    /// let later = app.build("double").input(&21).delay(Duration::from_secs(3600)).submit()?;
+    /// assert_eq!(app.run_now(later.id())?.wait_for::<u32>(Duration::from_secs(5))?, 42);
+    /// # Ok::<(), taskloom::Error>(())
+    /// ```
+    ///
+    /// Errors: `UnknownTask`; `UnknownHandler` if its handler is not registered here; `IllegalTransition` if it runs or
+    /// has ended.
+    pub fn run_now(&self, id: TaskId) -> Result<Handle> {
+        #[cfg(feature = "async")]
+        self.find_lane()?;
+        let handle = self.writing(|| self.shared.engine.run_now(id))?;
+        Ok(self.own(handle))
+    }
+
+    /// The app in figures: tasks by state and queue, what ran here and how fast, what runs right now. Counts of tasks come
+    /// from the store, which looks at every one; the rest is at hand.
+    ///
+    /// ```
+    /// use taskloom::{App, Context, Count, State, TaskError};
+    /// let app = App::open("memory:")?;
+    /// app.task("noop", |_: (), _: &Context| -> Result<(), TaskError> { Ok(()) }).register()?;
+    /// let running = app.start()?;
+    /// app.submit("noop", &())?.wait::<()>()?;
+    /// let stats = app.stats()?;
+    /// assert_eq!((stats.tasks.get(State::Succeeded), stats.total.of(Count::Succeeded)), (1, 1));
+    /// running.stop();
+    /// # Ok::<(), taskloom::Error>(())
+    /// ```
+    ///
+    /// Errors: `StoreFailed`.
+    pub fn stats(&self) -> Result<Stats> {
+        self.shared.engine.stats()
+    }
+
+    /// Whether all is well, and what is not.
+    ///
+    /// ```
+    /// let app = taskloom::App::open("memory:")?;
+    /// let health = app.health();
+    /// assert!(health.ok && !health.ready, "not started: tasks are taken, and not run");
+    /// # Ok::<(), taskloom::Error>(())
+    /// ```
+    pub fn health(&self) -> Health {
+        self.shared.engine.health()
+    }
+
+    /// All handlers, by name and version.
+    pub fn handlers(&self) -> Vec<HandlerInfo> {
+        let own = |entry: &taskloom_engine::HandlerEntry| HandlerInfo {
+            name: entry.name().as_str().to_owned(),
+            version: entry.version(),
+            is_async: matches!(entry.handler(), Handler::Asynchronous(_)),
+            registered: system_time(entry.registered()),
+            options: entry.options().clone(),
+        };
+        self.shared.engine.handlers().iter().map(|entry| own(entry)).collect()
+    }
+
+    fn own(&self, handle: taskloom_engine::Handle) -> Handle {
+        Handle::new(handle, self.downgrade())
+    }
+
+    /// Makes a call that waits for the disk, if the store has one.
+    fn writing<T>(&self, call: impl FnOnce() -> T) -> T {
+        in_place(self.shared.engine.is_durable(), call)
+    }
+}
+
+fn queue_named(name: &str) -> Result<Name> {
+    check_name("queue", name)?;
+    Ok(Name::new(name))
+}
