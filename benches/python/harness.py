@@ -43,6 +43,7 @@ class Metric:
     ratio_at_least: float | None = None
     ratio_at_most: float | None = None
     ours_at_most: float | None = None
+    ours_at_least: float | None = None
 
     @property
     def bound(self) -> str:
@@ -52,6 +53,8 @@ class Metric:
             return f"≤ {self.ratio_at_most:g}×"
         if self.ours_at_most is not None:
             return f"≤ {self.ours_at_most:g} {self.unit}"
+        if self.ours_at_least is not None:
+            return f"≥ {self.ours_at_least:,.0f} {self.unit}"
         return ""
 
 
@@ -92,6 +95,7 @@ class Row:
             (metric.ratio_at_least is None or ratio >= metric.ratio_at_least)
             and (metric.ratio_at_most is None or ratio <= metric.ratio_at_most)
             and (metric.ours_at_most is None or ours <= metric.ours_at_most)
+            and (metric.ours_at_least is None or ours >= metric.ours_at_least)
         )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import event_loop
 import footprint
+import monitoring
 import report
 import sqlite_file
 import threads
@@ -25,6 +26,7 @@ COMPARISONS = (
     *event_loop.COMPARISONS,
     *footprint.COMPARISONS,
     *sqlite_file.COMPARISONS,
+    *monitoring.COMPARISONS,
 )
 ROOT = Path(__file__).resolve().parents[2]
 

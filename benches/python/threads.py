@@ -4,12 +4,18 @@ Both sides have the same workers and the same handlers. Ours encodes arguments a
 task; the executor passes references and keeps nothing. Each side warms up before the clock starts.
 """
 
+from __future__ import annotations
+
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 from harness import Comparison, Figures, Metric, Settings, Side, Stopwatch, check, percentile
+
+if TYPE_CHECKING:
+    from taskloom import App
 
 WORKERS = 2
 TASKS = 20_000
@@ -33,8 +39,17 @@ def total(tasks: int) -> int:
 def loop_ours(settings: Settings) -> Figures:
     from taskloom import App
 
+    return _loop(settings, App("memory:", workers=WORKERS))
+
+
+def loop_by_reference(settings: Settings) -> Figures:
+    from taskloom import App
+
+    return _loop(settings, App("memory:", workers=WORKERS, payloads="reference"))
+
+
+def _loop(settings: Settings, app: App) -> Figures:
     tasks = settings.scaled(TASKS)
-    app = App("memory:", workers=WORKERS)
     task = app.task(add)
     with app:
         for handle in [task.submit(i, 1) for i in range(WARM_UP)]:
@@ -188,6 +203,14 @@ COMPARISONS = (
         loop_ours,
         loop_peer,
         (Metric("rate", "tasks/s", ratio_at_least=8),),
+    ),
+    Comparison(
+        "reference",
+        f"the same with payloads='reference': {TASKS:,} × submit, then result() of each",
+        POOL,
+        loop_by_reference,
+        loop_peer,
+        (Metric("rate", "tasks/s", ratio_at_least=15),),
     ),
     Comparison(
         "many",

@@ -1,7 +1,8 @@
 """Taskloom: a task engine that lives in your process."""
 
+from taskloom import events
 from taskloom._app import App
-from taskloom._context import Context, Progress, current_context
+from taskloom._context import Context, current_context
 from taskloom._errors import (
     Duplicate,
     Error,
@@ -24,8 +25,11 @@ from taskloom._errors import (
     UnknownHandler,
     WaitTimeout,
 )
+from taskloom._events import EventStream
 from taskloom._failures import AttemptError
-from taskloom._native import Task, TaskHandle
+from taskloom._info import CurrentTask, LogLine, Progress, Step, TaskInfo
+from taskloom._monitor import Health
+from taskloom._native import Event, Task, TaskHandle
 from taskloom._options import Retry
 from taskloom._waiting import as_completed, wait
 
@@ -33,13 +37,18 @@ __all__ = [
     "App",
     "AttemptError",
     "Context",
+    "CurrentTask",
     "Duplicate",
     "Error",
+    "Event",
+    "EventStream",
     "HandlerLost",
+    "Health",
     "IllegalTransition",
     "InvalidOptions",
     "InvalidPayload",
     "LeaseLost",
+    "LogLine",
     "Misuse",
     "PayloadTooLarge",
     "PermanentError",
@@ -48,16 +57,19 @@ __all__ = [
     "Retry",
     "RetryAfter",
     "ShutDown",
+    "Step",
     "StoreError",
     "Task",
     "TaskCancelled",
     "TaskExpired",
     "TaskFailed",
     "TaskHandle",
+    "TaskInfo",
     "TaskTimedOut",
     "UnknownHandler",
     "WaitTimeout",
     "as_completed",
     "current_context",
+    "events",
     "wait",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import builtins
 import functools
 import inspect
 import os
@@ -14,12 +15,38 @@ import weakref
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar, overload
 
+from taskloom import _watchdog
 from taskloom._context import Context
 from taskloom._errors import InvalidOptions, Misuse
+from taskloom._events import EventStream, listener
+from taskloom._json_logs import json_logs
 from taskloom._loop import OwnLoop, Runner, in_thread
-from taskloom._native import Task, TaskHandle, _App, _encode_any, _imported_on_main_thread, _leaving
+from taskloom._middleware import check
+from taskloom._monitor import Handler, Health, handler, stats
+from taskloom._native import (
+    Task,
+    TaskHandle,
+    _App,
+    _await_told,
+    _cancel_all,
+    _encode_any,
+    _handlers,
+    _health,
+    _imported_on_main_thread,
+    _leaving,
+    _list,
+    _listen,
+    _Listener,
+    _publish,
+    _purge,
+    _run_now,
+    _set_paused,
+    _stats,
+    _sweep,
+)
+from taskloom._options import seconds
 from taskloom._signature import build_plan
 
 if TYPE_CHECKING:
@@ -29,12 +56,18 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from taskloom._native import Plan
-    from taskloom._typing import P, R, Register, Settings, SubmitOptions, TaskOptions, _Loose
+    from taskloom._typing import HandlerOptions, P, R, Register, Settings, State, SubmitOptions, _Loose
 
 __all__ = ["App"]
 
+F = TypeVar("F", bound=Callable[..., Any])
+S = TypeVar("S")
+
 _AT_EXIT = 5.0
 """How long, in seconds, a program that ends without stopping its apps waits for what runs."""
+
+_TOLD = 5.0
+"""How long, in seconds, a stop waits for callbacks and subscribers that have not been told everything."""
 
 _started: weakref.WeakSet[App] = weakref.WeakSet()
 
@@ -63,8 +96,15 @@ class App(_App):
     returned is on disk.
 
     ``workers`` is the number of threads for ``def`` handlers (as many as the cores and four more, at most 32, if not
-    given), ``max_in_flight`` how many ``async def`` handlers run at once (1,000). ``durability`` is for files:
+    given), ``max_in_flight`` how many ``async def`` handlers run at once (1,000). ``queues`` are the queues that the app
+    serves: a list, the first ones first, or a dict from names to weights; all of them, each in turn, if not given.
+    ``capacity`` is how many unfinished tasks a memory store takes (1,000,000), and ``on_full`` what a submit does when
+    there is no room: ``"raise"`` ``QueueFull``, or ``"wait"`` (inside a handler it always raises). ``payloads`` is
+    ``"json"``, or in memory ``"reference"``: arguments and results are passed as they are. ``durability`` is for files:
     ``"disk"`` (an accepted task survives a power cut) or ``"process"`` (it survives a crash of the process).
+    ``retention`` is how long a file keeps tasks that have ended (seconds or a ``timedelta``; seven days), memory keeps
+    the newest 10,000. ``require_metadata`` names keys that the metadata of every task must have, ``name`` what the app calls itself among
+    the processes that share its store.
 
     Opening is left to first use, so an app may be made before a process forks. Raises ``InvalidOptions`` for a setting
     that is unknown or makes no sense.
@@ -82,23 +122,27 @@ class App(_App):
     _async_names: set[str]
     _own_loop: OwnLoop | None
     _runner: Runner | None
+    _middleware: list[Callable[..., Any]]
+    _listeners: list[_Listener]
 
     def __new__(cls, url: str = "memory:", **settings: Unpack[Settings]) -> Self:
         self = super().__new__(cls, url, dict(settings))
         self._async_names = set()
         self._own_loop = None
         self._runner = None
+        self._middleware = []
+        self._listeners = []
         return self
 
     # ── registering ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     @overload
     def task(
-        self, function: _Loose[Coroutine[Any, Any, R]], /, *, name: str | None = None, **options: Unpack[TaskOptions]
+        self, function: _Loose[Coroutine[Any, Any, R]], /, *, name: str | None = None, **options: Unpack[HandlerOptions]
     ) -> Task[..., R, Coroutine[Any, Any, R]]: ...
     @overload
     def task(
-        self, function: _Loose[R], /, *, name: str | None = None, **options: Unpack[TaskOptions]
+        self, function: _Loose[R], /, *, name: str | None = None, **options: Unpack[HandlerOptions]
     ) -> Task[..., R]: ...
     @overload
     def task(
@@ -107,7 +151,7 @@ class App(_App):
         /,
         *,
         name: str | None = None,
-        **options: Unpack[TaskOptions],
+        **options: Unpack[HandlerOptions],
     ) -> Task[P, R, Coroutine[Any, Any, R]]: ...
     @overload
     def task(
@@ -116,7 +160,7 @@ class App(_App):
         /,
         *,
         name: str | None = None,
-        **options: Unpack[TaskOptions],
+        **options: Unpack[HandlerOptions],
     ) -> Task[P, R]: ...
     @overload
     def task(
@@ -125,15 +169,15 @@ class App(_App):
         /,
         *,
         name: str | None = None,
-        **options: Unpack[TaskOptions],
+        **options: Unpack[HandlerOptions],
     ) -> Task[P, R, Coroutine[Any, Any, R]]: ...
     @overload
     def task(
-        self, function: Callable[P, R], /, *, name: str | None = None, **options: Unpack[TaskOptions]
+        self, function: Callable[P, R], /, *, name: str | None = None, **options: Unpack[HandlerOptions]
     ) -> Task[P, R]: ...
     @overload
     def task(
-        self, function: None = None, /, *, name: str | None = None, **options: Unpack[TaskOptions]
+        self, function: None = None, /, *, name: str | None = None, **options: Unpack[HandlerOptions]
     ) -> Register: ...
     def task(self, function: Any = None, /, *, name: str | None = None, **options: Any) -> Any:
         """Makes a function a task. With or without parentheses.
@@ -141,7 +185,15 @@ class App(_App):
         ``name`` is the handler's name, the function's own if not given; two handlers of one name are refused. The
         options are those of every submit that says nothing else: ``queue``, ``priority`` (``"low"``, ``"normal"``,
         ``"high"``, ``"critical"``), ``retries``, ``retry`` (:class:`Retry`), ``timeout`` (of one attempt, in seconds or
-        as a ``timedelta``), ``expires``, ``max_crashes``.
+        as a ``timedelta``), ``deadline`` (of the whole task), ``expires``, ``max_crashes``, ``tags``, ``metadata``.
+
+        ``namespace`` goes before the name: ``img`` and ``resize`` make ``img/resize``. A handler may have a ``version``
+        (``"1.4.0"``): several versions stand side by side, and the newest runs unless a submit asks for another. With
+        ``replace=True`` it takes the place of one with the same name and version; what runs goes on with the old one.
+
+        ``on_success``, ``on_retry`` and ``on_failure`` are called with the task's handle once an attempt in this
+        process has ended so, on a thread of their own, one after the other; an exception in one goes to
+        ``sys.unraisablehook``.
 
         The function's type hints decide what a submit accepts. A parameter annotated with :class:`Context` is given one
         and is no argument of a submit; put it first, and type checkers know that too.
@@ -168,6 +220,12 @@ class App(_App):
             name = getattr(function, "__name__", None)
             if name is None or name == "<lambda>":
                 raise InvalidOptions(f"{function!r} has no name", code="TL1001", hint="pass name=…")
+        namespace = options.pop("namespace", None)
+        if not isinstance(name, str) or not isinstance(namespace, (str, type(None))):
+            what, value = ("name", name) if not isinstance(name, str) else ("namespace", namespace)
+            raise InvalidOptions(f"{what} is {value!r}; it must be a text", code="TL1001")
+        if namespace:
+            name = f"{namespace}/{name}"
         _check_kind(function, name)
         plan = build_plan(function, name, Context, localns=_caller_locals(function, depth))
         is_async = _is_async(function)
@@ -181,7 +239,12 @@ class App(_App):
     def _register_native(
         self, function: Callable[..., Any], plan: Plan, name: str, is_async: bool, options: dict[str, Any]
     ) -> Task[..., Any]:
-        task = self._register(function, plan, Context, name, is_async, options)
+        options = dict(options)
+        replace = options.pop("replace", False)
+        if not isinstance(replace, (bool, type(None))):
+            raise InvalidOptions(f"replace is {replace!r}; it must be True or False", code="TL1001")
+        hooks = tuple(_hook(options, hook) for hook in ("on_success", "on_retry", "on_failure"))
+        task = self._register(function, plan, Context, name, is_async, options, bool(replace), hooks, self._middleware)
         for attribute in functools.WRAPPER_ASSIGNMENTS:
             if hasattr(function, attribute):
                 setattr(task, attribute, getattr(function, attribute))
@@ -209,7 +272,8 @@ class App(_App):
 
         In memory, all that is eligible is run first; on a file, what runs is finished and the rest stays for the
         next start. After ``timeout`` (seconds or a ``timedelta``; None: no limit) what still runs is interrupted, and
-        given back on a file. Tasks without an outcome then resolve with ``ShutDown``.
+        given back on a file. Tasks without an outcome then resolve with ``ShutDown``. Callbacks, hooks and subscribers
+        get up to 5 s more, within ``timeout``, for what they have not been told yet.
 
         Ctrl-C while it waits cuts the time short: what still runs is interrupted at once, and ``KeyboardInterrupt`` is
         raised. Raises ``Misuse`` on the event loop that runs the app's ``async def`` handlers, which could not end
@@ -222,10 +286,22 @@ class App(_App):
                 code="TL1601",
                 hint="leave the `async with app:` block; elsewhere, await asyncio.to_thread(app.stop)",
             )
+        self._finish(timeout)
+
+    def _stop_and_tell(self) -> None:
+        self._stop(None)
+        _await_told(self._listeners, _TOLD)
+
+    def _finish(self, timeout: float | timedelta | None) -> None:
+        """Stops, and gives callbacks and subscribers what is left of the time, up to a few seconds, for the rest."""
+        left = None if timeout is None else seconds("timeout", timeout)
+        start = time.monotonic()
         try:
             self._stop(timeout)
         finally:
             self._stopped()
+        patience = _TOLD if left is None else min(_TOLD, left - (time.monotonic() - start))
+        _await_told(self._listeners, max(0.0, patience))
 
     def _stopped(self) -> None:
         _started.discard(self)
@@ -261,7 +337,7 @@ class App(_App):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         # Not on this thread: handlers that are still to finish need the loop.
-        stopping = in_thread(self._stop, None)
+        stopping = in_thread(self._stop_and_tell)
         try:
             await asyncio.shield(stopping)
         except asyncio.CancelledError:
@@ -275,6 +351,8 @@ class App(_App):
         # An app that nobody can reach any more stops at once. The collector looks again after this, and takes the
         # handlers away only if no thread runs one of them.
         if not sys.is_finalizing():
+            for each in self._listeners:
+                each._abandon()
             self._abandon()
             self._stopped()
 
@@ -301,12 +379,189 @@ class App(_App):
         args, kwargs = _by_position(task, dict(arguments))
         return (task.options(**options) if options else task).submit(*args, **kwargs)
 
-    def cancel(self, id: str, *, reason: str | None = None) -> bool:
-        """Cancels a task. True if it was or will be cancelled, False if it had ended or does not exist."""
-        return self._cancel(id, reason)
+    @overload
+    def cancel(self, id: str, *, reason: str | None = None) -> bool: ...
+    @overload
+    def cancel(
+        self, *, tag: str | None = None, queue: str | None = None, name: str | None = None, reason: str | None = None
+    ) -> int: ...
+    def cancel(
+        self,
+        id: str | None = None,
+        *,
+        tag: str | None = None,
+        queue: str | None = None,
+        name: str | None = None,
+        reason: str | None = None,
+    ) -> bool | int:
+        """Cancels one task by its id, or all that have not ended and have a tag, a queue, a handler's name.
+
+        By id: True if it was or will be cancelled, False if it had ended or does not exist. Otherwise: how many were
+        cancelled; those that fit all that is given. ``reason`` is kept with each.
+        """
+        if (id is None) is (tag is queue is name is None):
+            raise InvalidOptions(
+                "app.cancel takes an id, or what to cancel tasks by",
+                code="TL1001",
+                hint='app.cancel(handle.id), or app.cancel(tag="img"), app.cancel(queue="mail", name="send")',
+            )
+        if id is not None:
+            return self._cancel(id, reason)
+        return _cancel_all(self, queue=queue, name=name, tag=tag, reason=reason)
+
+    def list(
+        self,
+        *,
+        state: State | None = None,
+        queue: str | None = None,
+        tag: str | None = None,
+        name: str | None = None,
+        unfinished: bool = False,
+        limit: int = 100,
+        after: str | None = None,
+    ) -> list[TaskHandle[Any]]:
+        """Tasks that fit all that is given, in the order of their ids: oldest submission first, to the microsecond.
+
+        At most ``limit`` of them. For the next page, pass the last one's id as ``after``.
+        """
+        if limit < 0:
+            raise InvalidOptions(f"limit is {limit}; it must be at least 0", code="TL1001")
+        return _list(
+            self, state=state, queue=queue, name=name, tag=tag, unfinished=unfinished, limit=limit, after=after
+        )
+
+    def run_now(self, id: str) -> TaskHandle[Any]:
+        """Runs one task here and now, whatever it waits for: a time, a backoff, a paused queue, a free worker.
+
+        A ``def`` handler gets a thread of its own, even if the app was not started. Returns its handle when it has
+        begun. Raises ``IllegalTransition`` if it runs already or has ended, ``UnknownHandler`` if its handler is not
+        registered here.
+        """
+        return _run_now(self, id)
+
+    # ── operating ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def pause(self, queue: str) -> bool:
+        """Pauses a queue: none of its tasks begins, in any process, until :meth:`resume`. Whether that was new."""
+        return _set_paused(self, queue, True)
+
+    def resume(self, queue: str) -> bool:
+        """Lets a paused queue go on; whether it was paused."""
+        return _set_paused(self, queue, False)
+
+    def purge(self, queue: str) -> int:
+        """Cancels every task of a queue that is not running; how many there were."""
+        return _purge(self, queue)
+
+    def sweep(self, older_than: float | timedelta) -> int:
+        """Forgets tasks that ended longer ago than this (seconds or a ``timedelta``); how many."""
+        return _sweep(self, seconds("older_than", older_than))
+
+    def stats(self) -> dict[str, Any]:
+        """The app in figures, as nested dicts; ``docs/monitoring.md`` has a line for each.
+
+        ``tasks`` counts the store's tasks by state; ``queues`` has the same for each queue, whether it is ``paused``, and
+        what ran here: counts, throughput (per second, over the last second, 10 s and 60 s), and how long tasks waited
+        and ran (mean and quantiles, in seconds). ``handlers`` has that for each handler, ``total`` for all of them.
+        ``running`` lists the attempts in progress; ``workers``, ``away`` (waiting for another task, or stuck) and
+        ``stuck`` count threads.
+        """
+        return stats(_stats(self))
+
+    def health(self) -> Health:
+        """Whether all is well: ``health.ok``, ``health.ready`` and what the ``problems`` are. Never raises."""
+        found = _health(self)
+        if found is None:
+            return Health(True, False, ())
+        ok, ready, problems = found
+        return Health(ok, ready, tuple(problems))
+
+    def handlers(self) -> builtins.list[Handler]:
+        """The handlers that are registered, by name and version."""
+        return [handler(*each) for each in _handlers(self)]
+
+    # ── events, middleware ──────────────────────────────────────────────────────────────────────────────────────────
+
+    @overload
+    def on(self, pattern: str, subscriber: S, /, *, capacity: int = 10_000) -> S: ...
+    @overload
+    def on(self, pattern: str, subscriber: None = None, /, *, capacity: int = 10_000) -> Callable[[S], S]: ...
+    def on(self, pattern: str, subscriber: Any = None, /, *, capacity: int = 10_000) -> Any:
+        """Has a subscriber told of events whose name fits ``pattern``: ``"task.succeeded"``, ``"task.*"``, ``"*"``.
+
+        The subscriber is a function of the event, or a class (or an object) with methods such as
+        ``handle_task_succeeded``, and perhaps ``handle`` for all others. It is called on a thread of its own, event by
+        event; an exception goes to ``sys.unraisablehook``, and the next event comes all the same. Up to ``capacity``
+        events wait for it; if it is slower than that, it misses some, and is told how many (``events.dropped``).
+
+        Without a subscriber, a decorator. Raises ``InvalidOptions`` for a pattern that no event can fit.
+        """
+        if subscriber is None:
+            return functools.partial(self.on, pattern, capacity=capacity)
+        self._listeners.append(_listen(self, pattern, capacity, listener(subscriber, pattern)))
+        return subscriber
+
+    def events(self, pattern: str = "*", *, capacity: int = 10_000) -> EventStream:
+        """The events from now on whose name fits ``pattern``, to iterate over: ``async for``, or ``for``.
+
+        >>> async def watch():
+        ...     async for event in app.events("task.*"):
+        ...         print(event.name, event.data["name"])
+        """
+        return EventStream(self, pattern, capacity)
+
+    def publish(self, name: str, data: Any = None) -> None:
+        """Publishes an event of your own, about no task; in a handler there is ``ctx.publish``.
+
+        ``name`` has at least two parts, such as ``order.paid``; ``data`` is any JSON value. Raises ``InvalidOptions`` and
+        ``InvalidPayload``.
+        """
+        _publish(self, name, _encode_any(data, f"event {name}").decode())
+
+    def json_logs(self, stream: TextIO | None = None, *, events: str = "*") -> None:
+        """Has events written to ``stream`` (``sys.stderr``), each as one line of JSON, from now on.
+
+        ``events`` is a pattern, as for :meth:`on`. Each line has ``time``, ``level``, ``component``, ``message``,
+        ``environment`` (of the variable ``TASKLOOM_ENVIRONMENT``), ``version``, ``process``, ``thread``,
+        ``correlation_id`` (if the task has one), ``entity_type``, ``entity_id``, ``event_type`` and ``data``. The level
+        is ``error`` for what failed, ``warning`` for what is tried again, took too long, was lost or dropped, that of the
+        line for what a handler logged, and otherwise ``info``. Python's :mod:`logging` has no part in it.
+
+        Raises ``InvalidOptions`` for a pattern that no event can fit, or what cannot be written to.
+
+        >>> app.json_logs(open("tasks.log", "a"), events="task.*")  # doctest: +SKIP
+        """
+        self._listeners.append(json_logs(self, stream, events))
+
+    def middleware(self, function: F) -> F:
+        """Puts a function around every execution of a handler from now on; the first one is the outermost.
+
+        It is called with the context and the call, and returns what the handler is to have returned:
+
+        >>> @app.middleware
+        ... def timed(ctx, call):
+        ...     start = time.monotonic()
+        ...     try:
+        ...         return call()
+        ...     finally:
+        ...         print(ctx.task.name, time.monotonic() - start)
+
+        A ``def`` stands around ``def`` handlers, an ``async def`` around ``async def`` ones (``return await call()``). What
+        it raises is the attempt's outcome. Plain calls of a task go past it.
+        """
+        check(function)
+        self._middleware.append(function)
+        return function
 
     def __repr__(self) -> str:
         return f"<App {self.url} {'running' if self._is_running else 'not running'}>"
+
+
+def _hook(options: dict[str, Any], name: str) -> Callable[..., object] | None:
+    hook: Callable[..., object] | None = options.pop(name, None)
+    if hook is not None and not callable(hook):
+        raise InvalidOptions(f"{name} is {hook!r}; it must be a function of the handle", code="TL1001")
+    return hook
 
 
 def _caller_locals(function: Callable[..., Any], depth: int) -> dict[str, Any] | None:
@@ -365,6 +620,7 @@ def _is_async(function: Any) -> bool:
 def _stop_all() -> None:
     """A program that ends without stopping its apps: what runs gets a little time."""
     end = time.monotonic() + _AT_EXIT
+    _watchdog.leave()
     try:
         for app in list(_started):
             app.stop(timeout=max(0.0, end - time.monotonic()))

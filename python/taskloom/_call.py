@@ -24,6 +24,19 @@ def call_here(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[
     return function(*args, **kwargs, **{name: context})
 
 
+def with_context(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None, context: Context
+) -> tuple[tuple[Any, ...], dict[str, Any] | None]:
+    """Arguments that are passed as they are, with the context for the parameter that wants one."""
+    wanted = _context_parameter(function)
+    if wanted is None:
+        return args, kwargs
+    name, position = wanted
+    if position is not None and position <= len(args):
+        return (*args[:position], context, *args[position:]), kwargs
+    return args, {**(kwargs or {}), name: context}
+
+
 _known: weakref.WeakKeyDictionary[Callable[..., Any], tuple[str, int | None] | None] = weakref.WeakKeyDictionary()
 """What has been found out. Weak: a function may hold its app, and must be able to go with it."""
 

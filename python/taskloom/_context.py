@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+import traceback
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from taskloom._errors import InvalidOptions, TaskCancelled
-from taskloom._native import _current_attempt, _decode_any, _encode_any
+from taskloom._errors import InvalidOptions, LeaseLost, TaskCancelled
+from taskloom._info import CurrentTask, _time
+from taskloom._native import Task, _check_event_name, _current_attempt, _decode_any, _encode_any
 
-__all__ = ["Context", "Progress", "TaskInfo", "current_context"]
+if TYPE_CHECKING:
+    from taskloom._native import TaskHandle
+    from taskloom._typing import P, R
 
-
-class Progress(NamedTuple):
-    """How far a task says it is."""
-
-    value: float
-    """From 0 to 1."""
-
-    message: str | None
-    """What it is doing."""
-
-    at: datetime
-    """When it said so."""
-
-
-def _progress(value: float, message: str | None, at: float) -> Progress:
-    return Progress(value, message, datetime.fromtimestamp(at, timezone.utc))
+__all__ = ["Context", "current_context"]
 
 
 class _Attempt(Protocol):
@@ -47,28 +38,113 @@ class _Attempt(Protocol):
     def cancelled(self) -> bool: ...
     @property
     def time_left(self) -> float | None: ...
+    @property
+    def tags(self) -> list[str]: ...
+    @property
+    def metadata(self) -> dict[str, str]: ...
+    @property
+    def correlation_id(self) -> str | None: ...
+    @property
+    def deadline(self) -> int | None: ...
     def progress(self, value: float, message: str | None) -> None: ...
+    def log(self, level: str, message: str) -> None: ...
+    def publish(self, name: str, data: str) -> None: ...
+    def note_result(self, key: str, value: str) -> None: ...
     def save_checkpoint(self, value: bytes | None) -> None: ...
     def load_checkpoint(self) -> bytes | None: ...
 
 
-class TaskInfo(NamedTuple):
-    """The task that a handler runs."""
+class TaskLog:
+    """``ctx.log``: what is said here is kept with the task, and goes to Python's logging too.
 
-    id: str
-    """Its id, a UUID."""
+    A line is kept with the task (``handle.log``: the newest 200 lines, 64 KiB in all; a line over 8 KiB is cut) and
+    forwarded to the logger ``taskloom.task.<name>``, with ``task_id``, ``task_name`` and ``attempt`` as extra fields.
+    """
 
-    name: str
-    """The handler's name."""
+    __slots__ = ("_attempt", "_logger")
 
-    queue: str
-    """The queue that it came from."""
+    def __init__(self, attempt: _Attempt) -> None:
+        self._attempt = attempt
+        self._logger = logging.getLogger(f"taskloom.task.{attempt.name}")
 
-    attempt: int
-    """Which attempt this is, from 1: it grows with every claim."""
+    def log(self, level: int, message: object, *args: object, exc_info: object = None) -> None:
+        """Says something at a level of :mod:`logging`; ``args`` are put into the message as it does it (``%s``)."""
+        text = _with_arguments(str(message), args)
+        extra = {"task_id": self._attempt.id, "task_name": self._attempt.name, "attempt": self._attempt.attempt}
+        self._logger.log(level, "%s", text, exc_info=exc_info, extra=extra, stacklevel=3)  # type: ignore[arg-type]
+        if exc_info:
+            text += "\n" + traceback.format_exc().rstrip()
+        try:
+            self._attempt.log(logging.getLevelName(level).lower(), text)
+        except LeaseLost:
+            pass  # nobody keeps what an attempt says that is over; the logger has it
 
-    failures: int
-    """How many attempts have failed or timed out before this one."""
+    def debug(self, message: object, *args: object) -> None:
+        """Says something at level ``DEBUG``."""
+        self.log(logging.DEBUG, message, *args)
+
+    def info(self, message: object, *args: object) -> None:
+        """Says something at level ``INFO``."""
+        self.log(logging.INFO, message, *args)
+
+    def warning(self, message: object, *args: object) -> None:
+        """Says something at level ``WARNING``."""
+        self.log(logging.WARNING, message, *args)
+
+    def error(self, message: object, *args: object) -> None:
+        """Says something at level ``ERROR``."""
+        self.log(logging.ERROR, message, *args)
+
+    def critical(self, message: object, *args: object) -> None:
+        """Says something at level ``CRITICAL``."""
+        self.log(logging.CRITICAL, message, *args)
+
+    def exception(self, message: object, *args: object) -> None:
+        """Says something at level ``ERROR``, with the exception that is being handled."""
+        self.log(logging.ERROR, message, *args, exc_info=True)
+
+
+def _with_arguments(text: str, args: tuple[object, ...]) -> str:
+    """As :mod:`logging` does it; but what does not fit is said beside the text."""
+    if not args:
+        return text
+    try:
+        # One mapping may be for names in the text.
+        return text % (args[0] if len(args) == 1 and isinstance(args[0], Mapping) and args[0] else args)
+    except Exception:
+        return f"{text} {args!r}"
+
+
+class ResultMetadata(MutableMapping[str, Any]):
+    """``ctx.result_metadata``: facts beside the result, kept with the task if the attempt succeeds.
+
+    Values are anything that JSON can say; all of it may have 64 KiB. ``handle.result_metadata`` reads it.
+    """
+
+    __slots__ = ("_attempt", "_values")
+
+    def __init__(self, attempt: _Attempt, values: dict[str, Any]) -> None:
+        self._attempt = attempt
+        self._values = values
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        if not isinstance(key, str):
+            raise InvalidOptions(f"result_metadata has the key {key!r}; keys must be texts", code="TL1001")
+        self._attempt.note_result(key, _encode_any(value, f"result_metadata[{key!r}]").decode())
+        self._values[key] = value
+
+    def __getitem__(self, key: str) -> Any:
+        return self._values[key]
+
+    def __delitem__(self, key: str) -> None:
+        del self._values[key]
+        self._attempt.note_result(key, "null")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
 
 
 class Context:
@@ -78,16 +154,67 @@ class Context:
     handler. In a plain call it stands alone: progress and checkpoints are kept in it and go nowhere.
     """
 
-    __slots__ = ("_attempt",)
+    __slots__ = ("_attempt", "_log", "_result_metadata")
+    _log: TaskLog
+    _result_metadata: ResultMetadata
 
     def __init__(self, attempt: _Attempt) -> None:
         self._attempt = attempt
 
     @property
-    def task(self) -> TaskInfo:
-        """The task: its ``id``, ``name``, ``queue``, ``attempt`` and ``failures``."""
-        attempt = self._attempt
-        return TaskInfo(attempt.id, attempt.name, attempt.queue, attempt.attempt, attempt.failures)
+    def task(self) -> CurrentTask:
+        """The task: its ``id``, ``name``, ``queue``, ``attempt``, ``failures``, ``tags``, ``metadata``,
+        ``correlation_id``."""
+        own = self._attempt
+        return CurrentTask(
+            own.id, own.name, own.queue, own.attempt, own.failures, tuple(own.tags), own.metadata, own.correlation_id
+        )
+
+    @property
+    def log(self) -> TaskLog:
+        """Where to say what is going on: ``ctx.log.info("3 of %d", total)``. See :class:`TaskLog`."""
+        try:
+            return self._log
+        except AttributeError:
+            self._log = TaskLog(self._attempt)
+            return self._log
+
+    @property
+    def result_metadata(self) -> ResultMetadata:
+        """Facts beside the result: ``ctx.result_metadata["rows"] = 7``. See :class:`ResultMetadata`."""
+        try:
+            return self._result_metadata
+        except AttributeError:
+            self._result_metadata = ResultMetadata(self._attempt, {})
+            return self._result_metadata
+
+    def submit(self, task: Task[P, R, Any], /, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
+        """Submits a child of this task, with these arguments; options by ``task.options(…)``.
+
+        Children are keyed by the order in which an attempt submits them: when the task is tried again, the children
+        that it submits again are those that are there already, with their results. Cancelling the task cancels its
+        children that have not ended, unless they were submitted with ``task.options(detached=True)``.
+
+        Raises as ``task.submit``; ``LeaseLost`` if this attempt no longer counts, ``Duplicate`` if an earlier attempt
+        submitted another task in this place, ``InvalidOptions`` for an ``id`` or a ``unique_key``.
+        """
+        if not isinstance(task, Task):
+            raise InvalidOptions(
+                f"ctx.submit got {task!r}, which is no task",
+                code="TL1001",
+                hint="decorate it with @app.task, and pass the task itself: ctx.submit(resize, path)",
+            )
+        if isinstance(self._attempt, Alone):
+            return task.submit(*args, **kwargs)
+        return task._submit_child(self._attempt, args, kwargs)  # type: ignore[arg-type]
+
+    def publish(self, name: str, data: Any = None) -> None:
+        """Publishes an event of your own, about this task: ``ctx.publish("order.paid", {"order": 7})``.
+
+        Subscribers hear it as ``order.paid`` or ``order.*``. ``data`` is any JSON value. Raises ``InvalidOptions`` for
+        a name that cannot be used, ``InvalidPayload`` for data that JSON cannot say.
+        """
+        self._attempt.publish(name, _encode_any(data, f"event {name}").decode())
 
     def progress(self, value: float, message: str | None = None) -> None:
         """Tells how far the task is.
@@ -112,9 +239,12 @@ class Context:
 
     @property
     def deadline(self) -> datetime | None:
-        """When this attempt times out, or None if it may take as long as it likes."""
+        """When this attempt times out or the task's deadline comes, or None if it may take as long as it likes."""
         left = self._attempt.time_left
-        return None if left is None else datetime.now(timezone.utc) + timedelta(seconds=left)
+        times = [] if left is None else [datetime.now(timezone.utc) + timedelta(seconds=left)]
+        if self._attempt.deadline is not None:
+            times.append(_time(self._attempt.deadline))
+        return min(times, default=None)
 
     def save_checkpoint(self, value: Any) -> None:
         """Saves where the next attempt can go on from.
@@ -149,8 +279,21 @@ class Alone:
     cancelled: bool = False
     time_left: float | None = None
     saved: bytes | None = field(default=None, repr=False)
+    tags: list[str] = field(default_factory=list)
+    metadata: dict[str, str] = field(default_factory=dict)
+    correlation_id: str | None = None
+    deadline: int | None = None
 
     def progress(self, value: float, message: str | None) -> None:
+        pass
+
+    def log(self, level: str, message: str) -> None:
+        pass
+
+    def publish(self, name: str, data: str) -> None:
+        _check_event_name(name)
+
+    def note_result(self, key: str, value: str) -> None:
         pass
 
     def save_checkpoint(self, value: bytes | None) -> None:

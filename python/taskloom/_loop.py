@@ -15,9 +15,10 @@ import weakref
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
+from taskloom import _watchdog
 from taskloom._context import on_loop
 from taskloom._errors import Misuse
-from taskloom._native import Port
+from taskloom._native import Attempt, Port
 
 if TYPE_CHECKING:
     from taskloom._app import App
@@ -53,6 +54,11 @@ def await_handle(handle: TaskHandle[Any]) -> asyncio.Future[Any]:
     """A future of the running loop for the outcome. Cancelling it leaves the task alone."""
     future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     handle._expect(port(), lambda: _settle(future, handle.result))
+    attempt = on_loop.get()
+    if isinstance(attempt, Attempt):
+        # A handler that waits lends its place in flight: its child may need one.
+        lent = attempt.lend_place()
+        future.add_done_callback(lambda _: lent.take_back())
     return future
 
 
@@ -95,6 +101,10 @@ class Runner:
         self._app = weakref.ref(app)
         self._loop = loop
         self._tasks: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self._starting: Job | None = None
+        """The attempt that is being started: it runs before its task is known."""
+        self.thread = threading.get_ident()
+        """The loop's thread."""
         myself = weakref.ref(self)
 
         def cancel(id: str, attempt: int) -> None:
@@ -106,10 +116,12 @@ class Runner:
         self._lane = app._attach_loop(cancel)
         loop.add_reader(self._lane.fileno(), self._start)
         _runners.setdefault(loop, weakref.WeakSet()).add(self)
+        self._watched = _watchdog.watch(self)
         self._start()
 
     def close(self) -> None:
         """Takes no more tasks. On any thread; the loop may be closed."""
+        _watchdog.unwatch(self)
         _runners.get(self._loop, weakref.WeakSet[Runner]()).discard(self)
         app = self._app()
         if app is not None:
@@ -134,8 +146,33 @@ class Runner:
         """Whether this loop must run the task."""
         return self._lane.runs(handle)
 
+    # What the watchdog asks, on its own thread.
+
+    @property
+    def app(self) -> App | None:
+        """The application, if it is still there."""
+        return self._app()
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop."""
+        return self._loop
+
+    @property
+    def in_flight(self) -> int:
+        """How many attempts are being run."""
+        return len(self._tasks) + (self._starting is not None)
+
+    def has(self, id: str, attempt: int) -> bool:
+        """Whether it runs this attempt."""
+        starting = self._starting
+        return (id, attempt) in self._tasks or (starting is not None and starting.key == (id, attempt))
+
     def _start(self) -> None:
         for job in self._lane.take():
+            self._starting = job
+            if not self._watched.is_set():
+                self._watched.set()
             try:
                 task = _create_task(self._loop, self._run(job), job)
             except BaseException as error:
@@ -143,6 +180,8 @@ class Runner:
             else:
                 if not task.done():
                     self._tasks[job.key] = task
+            finally:
+                self._starting = None
 
     async def _run(self, job: Job) -> None:
         on_loop.set(job.attempt())

@@ -2,18 +2,19 @@
 
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
 from contextvars import Context as Variables
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Generic, ParamSpec, final
 
 from typing_extensions import Self, TypeVar, Unpack, disjoint_base
 
-from taskloom._context import Progress
 from taskloom._failures import AttemptError
+from taskloom._info import LogLine, Progress, TaskInfo
 from taskloom._typing import State, SubmitOptions
 
 __all__ = [
     "AsyncLane",
     "Attempt",
+    "Event",
     "Job",
     "Plan",
     "Port",
@@ -22,11 +23,30 @@ __all__ = [
     "Waiter",
     "_Accepted",
     "_App",
+    "_Lent",
+    "_Listener",
+    "_Subscription",
+    "_await_told",
+    "_cancel_all",
+    "_check_event_name",
     "_current_attempt",
     "_decode_any",
     "_encode_any",
+    "_event_catalog",
+    "_handlers",
+    "_health",
     "_imported_on_main_thread",
     "_leaving",
+    "_list",
+    "_listen",
+    "_loop_blocked",
+    "_publish",
+    "_purge",
+    "_run_now",
+    "_set_paused",
+    "_stats",
+    "_subscribe",
+    "_sweep",
 ]
 
 _P = ParamSpec("_P")
@@ -106,14 +126,21 @@ class Task(Generic[_P, _R_co, _C_co]):
         """The same task with other options for its submits. The task itself is left as it is.
 
         The options: `id` (a UUID, as text or `uuid.UUID`), `queue`, `priority` (`"low"`, `"normal"`, `"high"`,
-        `"critical"`), `delay` (seconds or a `timedelta`) or `eta` (an aware `datetime`), `expires` (either kind),
-        `timeout` of one attempt (seconds or a `timedelta`), `retries`, `retry` (`Retry`), `max_crashes`.
+        `"critical"`), `delay` (seconds or a `timedelta`) or `eta` (an aware `datetime`), `expires` and `deadline` (either
+        kind), `timeout` of one attempt (seconds or a `timedelta`), `retries`, `retry` (`Retry`), `max_crashes`, `version`
+        of the handler, `tags`, `metadata`, `correlation_id`, `traceparent`, `unique_key` with `unique_for` and
+        `on_conflict` (`"return"`, `"replace"`, `"reject"`), `detached` (of a child: it outlives a cancelled parent).
         `docs/options.md` says what each does.
 
         Raises `InvalidOptions`, at once, for an option that is unknown, not available yet, or makes no sense.
 
         >>> handle = resize.options(priority="high", delay=5).submit("a.png", 100)
         """
+
+    def _submit_child(
+        self, attempt: Attempt, args: tuple[Any, ...], kwargs: dict[str, Any] | None
+    ) -> TaskHandle[_R_co]:
+        """Submits a child of the task that an attempt runs."""
 
     @classmethod
     def __class_getitem__(cls, _item: Any) -> type[Self]: ...
@@ -156,7 +183,33 @@ class TaskHandle(Generic[_R_co]):
 
     @property
     def progress(self) -> Progress | None:
-        """What its handler said last about how far it is (`ctx.progress(…)`), or None."""
+        """What its handler said last about how far it is (`ctx.progress(…)`), with what it said before; or None."""
+
+    @property
+    def log(self) -> list[LogLine]:
+        """What its handlers logged (`ctx.log.info(…)`), oldest first: the newest 200 lines, 64 KiB in all."""
+
+    @property
+    def tags(self) -> list[str]:
+        """Its tags."""
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The facts that its submit gave it."""
+
+    @property
+    def result_metadata(self) -> dict[str, Any]:
+        """What its handler noted beside the result (`ctx.result_metadata[…] = …`), once it has succeeded."""
+
+    @property
+    def children(self) -> list[TaskHandle[Any]]:
+        """The tasks that it has submitted (`ctx.submit(…)`), in that order. Raises `StoreError`."""
+
+    def info(self) -> TaskInfo:
+        """The task with every field and timestamp, as it is now."""
+
+    def _info(self) -> dict[str, Any]:
+        """What `info` is made of."""
 
     @property
     def errors(self) -> list[AttemptError]:
@@ -232,6 +285,9 @@ class _App:
         name: str,
         is_async: bool,
         options: dict[str, Any] | None,
+        replace: bool,
+        hooks: Sequence[Callable[..., object] | None],
+        middleware: list[Callable[..., Any]],
     ) -> Task[..., Any]:
         """Registers a function under a name. Raises `InvalidOptions` if the name is taken, or the options are wrong."""
 
@@ -270,6 +326,82 @@ class _App:
         """How many tasks are in each state, and how the workers are."""
 
 @final
+class Event:
+    """A fact about a task, a queue, a worker or an app; see `docs/events.md`, and `App.on` for hearing of it."""
+
+    @property
+    def name(self) -> str:
+        """What happened, such as `task.succeeded`."""
+
+    @property
+    def id(self) -> str:
+        """An id of its own, a UUID."""
+
+    @property
+    def time(self) -> datetime:
+        """When, as an aware datetime."""
+
+    @property
+    def task_id(self) -> str | None:
+        """The task that it is about, if it is about one."""
+
+    @property
+    def data(self) -> Any:
+        """What else there is to say: for events of the engine a dict, whose keys `docs/events.md` lists."""
+
+    def to_json(self) -> str:
+        """All of it as one line of JSON."""
+
+@final
+class _Subscription:
+    """The reader's end of a subscription."""
+
+    def drain(self) -> list[Event]:
+        """Events that are there, without waiting."""
+
+    def next(self, timeout: float | timedelta | None = None) -> Event | None:
+        """The next one; None when the time is over, or it has ended."""
+
+    def fileno(self) -> int:
+        """What a loop is to watch for reading."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is something to drain."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come."""
+
+    @property
+    def dropped(self) -> int:
+        """How many events it has missed."""
+
+    def close(self) -> None:
+        """Ends it."""
+
+@final
+class _Listener:
+    """A subscriber with a thread of its own."""
+
+    @property
+    def dropped(self) -> int:
+        """How many events it has missed."""
+
+    def close(self) -> None:
+        """Ends it."""
+
+    def _abandon(self) -> None:
+        """Nobody can reach its app any more: ends it for good."""
+
+@final
+class _Lent:
+    """The place in flight of an attempt that waits."""
+
+    def take_back(self) -> None:
+        """The wait is over."""
+
+@final
 class Attempt:
     """One attempt of a task: what `taskloom.Context` is made from."""
 
@@ -303,6 +435,34 @@ class Attempt:
 
     def progress(self, value: float, message: str | None) -> None:
         """Tells how far the task is. Raises `LeaseLost` if the attempt no longer counts."""
+
+    @property
+    def tags(self) -> list[str]:
+        """The task's tags."""
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The task's metadata."""
+
+    @property
+    def correlation_id(self) -> str | None:
+        """What ties the tasks of one request together."""
+
+    @property
+    def deadline(self) -> int | None:
+        """When the task must have ended, in microseconds since the epoch."""
+
+    def log(self, level: str, message: str) -> None:
+        """Adds a line to the task's log. Raises `LeaseLost` if the attempt no longer counts."""
+
+    def publish(self, name: str, data: str) -> None:
+        """Publishes an event of the user's own; `data` is JSON."""
+
+    def note_result(self, key: str, value: str) -> None:
+        """Notes JSON beside the result."""
+
+    def lend_place(self) -> _Lent:
+        """Lends the place in flight while the handler waits for another task."""
 
     def save_checkpoint(self, value: bytes | None) -> None:
         """Saves JSON for the next attempt, or forgets it. Raises `LeaseLost` if the attempt no longer counts."""
@@ -422,3 +582,61 @@ def _imported_on_main_thread() -> None:
 
 def _leaving() -> None:
     """At exit, after all apps were stopped: sees to it that the interpreter may end under the worker threads."""
+
+def _list(
+    app: _App,
+    *,
+    state: str | None,
+    queue: str | None,
+    name: str | None,
+    tag: str | None,
+    unfinished: bool,
+    limit: int,
+    after: str | None,
+) -> list[TaskHandle[Any]]:
+    """Tasks by filter."""
+
+def _cancel_all(app: _App, *, queue: str | None, name: str | None, tag: str | None, reason: str | None) -> int:
+    """Cancels by filter."""
+
+def _set_paused(app: _App, queue: str, paused: bool) -> bool:
+    """Pauses a queue, or lets it go on."""
+
+def _purge(app: _App, queue: str) -> int:
+    """Cancels what waits in a queue."""
+
+def _sweep(app: _App, older_than: float) -> int:
+    """Forgets what ended long ago."""
+
+def _run_now(app: _App, id: str) -> TaskHandle[Any]:
+    """Runs a task by hand."""
+
+def _stats(app: _App) -> dict[str, Any]:
+    """The engine in figures."""
+
+def _health(app: _App) -> tuple[bool, bool, list[str]] | None:
+    """Whether all is well: ok, ready, problems; None without an engine."""
+
+def _handlers(app: _App) -> list[tuple[str, str, bool, str, int, int]]:
+    """The handlers."""
+
+def _subscribe(app: _App, pattern: str, capacity: int) -> _Subscription:
+    """Subscribes, for a reader that asks by itself."""
+
+def _listen(app: _App, pattern: str, capacity: int, dispatch: Callable[[list[Event]], object]) -> _Listener:
+    """Has a thread call `dispatch(events)`."""
+
+def _await_told(listeners: Sequence[_Listener], seconds: float) -> None:
+    """Waits until callbacks and these subscribers have been told everything; at most so long."""
+
+def _publish(app: _App, name: str, data: str) -> None:
+    """Publishes an event of the user's own."""
+
+def _loop_blocked(app: _App, name: str, task_id: str, seconds: float) -> None:
+    """Publishes that a handler blocks its event loop."""
+
+def _check_event_name(name: str) -> None:
+    """Refuses a name that an event of the user's cannot have."""
+
+def _event_catalog() -> list[tuple[str, str, str, str, str, str]]:
+    """Name, category, description, who fires it, schema and example of each event."""

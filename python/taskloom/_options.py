@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -72,14 +72,37 @@ def _plain(name: str, value: Any) -> object:
             )
         return ("at", round(value.timestamp() * 1_000_000))
     if isinstance(value, Retry):
+        if not isinstance(value.factor, (int, float)) or isinstance(value.factor, bool):
+            raise InvalidOptions(f"retry factor is {value.factor!r}; it must be a number of at least 1", code="TL1001")
         return ("retry", seconds("retry base", value.base), float(value.factor), seconds("retry cap", value.cap))
-    if isinstance(value, (tuple, list, set, dict)):
-        return _Opaque(type(value).__name__)
+    if isinstance(value, (tuple, list, set, frozenset)):
+        return _texts(name, value)
+    if isinstance(value, Mapping):
+        # Without an entry it is of no kind; for queues that is the same as an empty list.
+        return _mapping(name, value) if value or name != "queues" else []
     if hasattr(value, "hex") and hasattr(value, "urn"):  # a uuid.UUID, without importing the module for it
         return str(value)
     return value
 
 
-def _Opaque(name: str) -> object:
-    """A value of a kind that no option takes yet: the core names its type."""
-    return type(name, (), {})()
+def _texts(name: str, values: Iterable[object]) -> list[str]:
+    texts = sorted(values, key=str) if isinstance(values, (set, frozenset)) else list(values)
+    for text in texts:
+        if not isinstance(text, str):
+            raise InvalidOptions(f"{name} has {text!r} in it; each of them must be a text", code="TL1001")
+    return texts  # type: ignore[return-value]
+
+
+def _mapping(name: str, values: Mapping[Any, object]) -> dict[str, object]:
+    wanted: type = int if name == "queues" else str
+    for key, value in values.items():
+        if not isinstance(key, str):
+            raise InvalidOptions(f"{name} has the key {key!r}; keys must be texts", code="TL1001")
+        if not isinstance(value, wanted) or isinstance(value, bool) or (isinstance(value, int) and abs(value) >> 63):
+            what = "a whole number from 1 to 1000" if wanted is int else "a text"
+            raise InvalidOptions(
+                f"{name}[{key!r}] is {value!r}; it must be {what}",
+                code="TL1001",
+                hint=None if wanted is int else f"write it as one: {str(value)!r}",
+            )
+    return dict(values)

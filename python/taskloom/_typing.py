@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypedDict, TypeVar, overload
 from uuid import UUID
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from typing import Concatenate, TypeAlias
 
     from taskloom._context import Context
-    from taskloom._native import Task
+    from taskloom._native import Task, TaskHandle
     from taskloom._options import Retry
 
 P = ParamSpec("P")
@@ -37,11 +37,18 @@ class Settings(TypedDict, total=False):
 
     workers: int | None
     max_in_flight: int | None
+    queues: Sequence[str] | Mapping[str, int] | None
+    capacity: int | None
+    on_full: Literal["raise", "wait"] | None
+    payloads: Literal["json", "reference"] | None
+    retention: float | timedelta | None
+    require_metadata: Sequence[str] | None
+    name: str | None
     durability: Literal["disk", "process"] | None
 
 
 class TaskOptions(TypedDict, total=False):
-    """What ``@app.task(…)`` takes by keyword, beside the name: the options of all submits that say nothing else."""
+    """Options of submits; ``@app.task(…)`` takes them for all submits that say nothing else."""
 
     queue: str | None
     priority: Literal["low", "normal", "high", "critical"] | None
@@ -49,7 +56,21 @@ class TaskOptions(TypedDict, total=False):
     retry: Retry | None
     timeout: float | timedelta | None
     expires: float | timedelta | datetime | None
+    deadline: float | timedelta | datetime | None
     max_crashes: int | None
+    version: str | None
+    tags: Sequence[str] | None
+    metadata: Mapping[str, str] | None
+
+
+class HandlerOptions(TaskOptions, total=False):
+    """What ``@app.task(…)`` takes by keyword, beside the name."""
+
+    namespace: str | None
+    replace: bool
+    on_success: Callable[[TaskHandle[Any]], object] | None
+    on_retry: Callable[[TaskHandle[Any]], object] | None
+    on_failure: Callable[[TaskHandle[Any]], object] | None
 
 
 class SubmitOptions(TaskOptions, total=False):
@@ -58,6 +79,12 @@ class SubmitOptions(TaskOptions, total=False):
     id: str | UUID | None
     delay: float | timedelta | None
     eta: datetime | None
+    unique_key: str | None
+    unique_for: float | timedelta | None
+    on_conflict: Literal["return", "replace", "reject"] | None
+    correlation_id: str | None
+    traceparent: str | None
+    detached: bool
 
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 A page's blocks run in order, in one fresh interpreter, as one program. A block that is not to run has a line
 `<!-- not run: reason -->` above it; how many there may be is written down here, so that none is added in passing.
+A block that begins with a comment such as `# shop/tasks.py` is a file of a recipe, which `test_recipes` runs.
 """
 
 from __future__ import annotations
@@ -9,49 +10,13 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from pages import PAGES, ROOT, blocks, file_of, program
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGES = [
-    ROOT / "README.md",
-    ROOT / "CHANGELOG.md",
-    ROOT / "examples" / "README.md",
-    *sorted((ROOT / "docs").glob("*.md")),
-]
-NOT_RUN = 0
+NOT_RUN = 2
 SECONDS = 60
-
-BLOCK = re.compile(r"^(?:<!-- not run: (?P<reason>.+) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
-
-
-@dataclass(frozen=True)
-class Block:
-    language: str
-    text: str
-    line: int
-    reason: str | None
-
-
-def blocks(page: Path) -> list[Block]:
-    text = page.read_text(encoding="utf-8")
-    return [
-        Block(found["language"], found["text"], text.count("\n", 0, found.start("text")) + 1, found["reason"])
-        for found in BLOCK.finditer(text)
-    ]
-
-
-def program(page: Path) -> str:
-    """The page's blocks, each on the lines that it has in the page, so that tracebacks point there."""
-    lines: list[str] = []
-    for block in blocks(page):
-        if block.language == "python" and block.reason is None:
-            lines += [""] * (block.line - 1 - len(lines))
-            lines += block.text.splitlines()
-    return "\n".join(lines) + "\n"
-
 
 WITH_PYTHON = [page for page in PAGES if program(page).strip()]
 
@@ -73,6 +38,10 @@ def test_page_runs(page: Path, tmp_path: Path) -> None:
 def test_blocks_that_are_not_run_are_known() -> None:
     found = [f"{page.name}:{block.line}: {block.reason}" for page in PAGES for block in blocks(page) if block.reason]
     assert len(found) == NOT_RUN, found
+
+
+def test_files_are_in_recipes_only() -> None:
+    assert {page.name for page in PAGES for block in blocks(page) if file_of(block) is not None} == {"recipes.md"}
 
 
 def test_every_block_names_its_language() -> None:

@@ -8,7 +8,8 @@ import sys
 import pytest
 
 HEAD = """
-import asyncio, atexit, gc, os, signal, sys, threading, time
+import asyncio, atexit, gc, logging, os, signal, sys, threading, time
+logging.getLogger("taskloom").addHandler(logging.NullHandler())  # a slow machine gives the watchdog time to speak
 import taskloom
 import taskloom._app
 taskloom._app._AT_EXIT = 0.3  # what runs gets less time than in earnest

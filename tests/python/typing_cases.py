@@ -167,10 +167,30 @@ later = bare.options(delay=5, priority="low", id=UUID(int=7), expires=datetime.n
 assert_type(later.submit("a.png"), TaskHandle[Size])
 later.submit(5)  # type: ignore[arg-type]
 bare.options(eta=5)  # type: ignore[typeddict-item, arg-type, unused-ignore]
-bare.options(tags=["later"])  # type: ignore[call-arg]
+bare.options(tags=["later"], unique_key="a", on_conflict="return", metadata={"initiator": "me"}, deadline=60)
+bare.options(on_conflict="drop")  # type: ignore[typeddict-item, arg-type, unused-ignore]
+bare.options(lease=3)  # type: ignore[call-arg]
 assert_type(app.submit("resize", {"path": "a.png"}, queue="img"), TaskHandle[Any])
 assert_type(app.get("01931f5e-7a10-7c42-9d0e-0f6a2b7c1d3e"), TaskHandle[Any] | None)
 assert_type(app.cancel("01931f5e-7a10-7c42-9d0e-0f6a2b7c1d3e", reason="no longer needed"), bool)
+assert_type(app.cancel(tag="img"), int)
+assert_type(app.list(state="failed"), list[TaskHandle[Any]])
+assert_type(app.pause("img"), bool)
+assert_type(app.purge("img"), int)
+assert_type(app.health().problems, tuple[str, ...])
+app.json_logs(events="task.*")
+app.list(state="sucseeded")  # type: ignore[arg-type]
+
+
+@app.on("task.*")
+def note(event: taskloom.Event) -> None:
+    assert_type(event.name, str)
+    assert_type(event.task_id, str | None)
+
+
+def parent(ctx: Context) -> None:
+    assert_type(ctx.submit(bare, "a.png"), TaskHandle[Size])
+    ctx.submit(bare, 5)  # type: ignore[arg-type]
 
 
 def look(handle: TaskHandle[Size]) -> None:

@@ -12,11 +12,12 @@
 //! * The lock is not held while an engine is stopped or anything else that may take long.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
-use taskloom::{Durability, open_store};
-use taskloom_engine::{Engine, EngineOptions, Handler, Runtime, Stop};
-use taskloom_model::{Code, Error, Options, Result, check_name};
+use taskloom::{Durability, StoreOptions, open_store_with};
+use taskloom_engine::{Engine, EngineOptions, Handler, Hook, Runtime, Served, Stop};
+use taskloom_model::{Code, Error, Options, Result, Version, check_name};
 
 /// What an application is made with.
 #[derive(Clone, Debug, Default)]
@@ -29,22 +30,62 @@ pub struct Settings {
     pub max_in_flight: Option<usize>,
     /// What "accepted" means on a file.
     pub durability: Durability,
+    /// The queues that it serves.
+    pub queues: Served,
+    /// How many unfinished tasks a memory store takes.
+    pub capacity: Option<usize>,
+    /// Whether a submit waits when there is no room.
+    pub wait_when_full: bool,
+    /// Whether arguments and results stay objects of the language, and are not encoded. Only in memory.
+    pub by_reference: bool,
+    /// How long ended tasks are kept.
+    pub retention: Option<Duration>,
+    /// Keys that every task's metadata must have.
+    pub require_metadata: Vec<String>,
+    /// What it calls itself among the processes that share its store.
+    pub name: Option<String>,
 }
 
 /// Makes the handler anew for each engine.
 pub type HandlerFactory = Box<dyn Fn() -> Handler + Send + Sync>;
 
-struct Registration {
-    name: String,
-    options: Options,
-    make: HandlerFactory,
+/// A handler to be registered.
+pub struct Registration {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: Version,
+    /// Whether it may take the place of one with the same name and version.
+    pub replace: bool,
+    /// The options of its tasks.
+    pub options: Options,
+    /// Makes it, for each engine.
+    pub make: HandlerFactory,
+    /// What is told of its tasks.
+    pub hook: Option<Arc<dyn Hook>>,
 }
+
+impl Registration {
+    fn for_engine(&self) -> taskloom_engine::Registration {
+        taskloom_engine::Registration {
+            version: self.version,
+            replace: self.replace,
+            options: self.options.clone(),
+            handler: (self.make)(),
+            hook: self.hook.clone(),
+        }
+    }
+}
+
+/// Called with each engine that the application opens.
+pub type OnOpen = Box<dyn Fn(&Arc<Engine>) + Send + Sync>;
 
 #[derive(Default)]
 struct State {
     engine: Option<Arc<Engine>>,
     stopped: bool,
     registrations: Vec<Registration>,
+    on_open: Vec<OnOpen>,
 }
 
 /// An application. See the module's essay.
@@ -66,19 +107,40 @@ impl App {
     }
 
     /// Adds a handler.
-    pub fn register(&self, name: &str, options: Options, make: HandlerFactory) -> Result<()> {
+    pub fn register(&self, registration: Registration) -> Result<()> {
+        let Registration { name, version, replace, .. } = &registration;
         check_name("handler", name)?;
-        options.validate()?;
+        registration.options.validate()?;
         let mut state = self.state.lock();
-        if state.registrations.iter().any(|other| other.name == name) {
+        let known =
+            state.registrations.iter().position(|other| other.name == *name && other.version == *version);
+        if known.is_some() && !replace {
             return Err(Error::new(Code::HandlerExists, format!("a handler named {name:?} exists"))
-                .hint("give one of the two another name with name=…"));
+                .hint("give one of the two another name with name=…, or replace it with replace=True"));
         }
         if let Some(engine) = &state.engine {
-            engine.register(name, options.clone(), make())?;
+            engine.register_with(name, registration.for_engine())?;
         }
-        state.registrations.push(Registration { name: name.to_owned(), options, make });
+        let old = match known {
+            Some(place) => Some(std::mem::replace(&mut state.registrations[place], registration)),
+            None => {
+                state.registrations.push(registration);
+                None
+            }
+        };
+        drop(state);
+        // Dropped without the lock: what it holds may come back here as it goes.
+        drop(old);
         Ok(())
+    }
+
+    /// Has `then` called with each engine that is opened from now on, and with the one that there is.
+    pub fn on_open(&self, then: OnOpen) {
+        let mut state = self.state.lock();
+        if let Some(engine) = &state.engine {
+            then(engine);
+        }
+        state.on_open.push(then);
     }
 
     /// The engine, opened if need be.
@@ -131,18 +193,41 @@ impl App {
     /// Forgets its handlers, for a language whose collector has found that nobody can use it any more.
     pub fn forget(&self) {
         // Dropped without the lock: what they hold may come back here as it goes.
-        let registrations = std::mem::take(&mut self.state.lock().registrations);
-        drop(registrations);
+        let state = {
+            let mut state = self.state.lock();
+            (std::mem::take(&mut state.registrations), std::mem::take(&mut state.on_open))
+        };
+        drop(state);
     }
 
     fn open(&self, state: &mut State) -> Result<Arc<Engine>> {
-        let store = open_store(&self.settings.url, self.settings.durability)?;
+        let settings = &self.settings;
+        if settings.by_reference && !settings.url.starts_with("memory:") {
+            let url = &settings.url;
+            return Err(Error::new(
+                Code::InvalidOption,
+                format!("payloads=\"reference\" is for \"memory:\": {url:?} can only keep what is encoded"),
+            )
+            .hint("leave payloads out, or use \"memory:\""));
+        }
+        let store = open_store_with(
+            &settings.url,
+            StoreOptions { durability: settings.durability, capacity: settings.capacity },
+        )?;
         let mut options = EngineOptions { runtime: Arc::clone(&self.runtime), ..EngineOptions::default() };
-        options.workers = self.settings.workers.unwrap_or(options.workers);
-        options.max_in_flight = self.settings.max_in_flight.unwrap_or(options.max_in_flight);
+        options.workers = settings.workers.unwrap_or(options.workers);
+        options.max_in_flight = settings.max_in_flight.unwrap_or(options.max_in_flight);
+        options.queues = settings.queues.clone();
+        options.wait_when_full = settings.wait_when_full;
+        options.require_metadata = settings.require_metadata.clone();
+        options.name.clone_from(&settings.name);
+        options.retention = settings.retention.or(options.retention);
         let engine = Arc::new(Engine::new(store, options)?);
         for registration in &state.registrations {
-            engine.register(&registration.name, registration.options.clone(), (registration.make)())?;
+            engine.register_with(&registration.name, registration.for_engine())?;
+        }
+        for then in &state.on_open {
+            then(&engine);
         }
         state.engine = Some(Arc::clone(&engine));
         Ok(engine)

@@ -9,5 +9,5 @@
 mod app;
 mod options;
 
-pub use app::{App, HandlerFactory, Settings};
+pub use app::{App, HandlerFactory, OnOpen, Registration, Settings};
 pub use options::{Value, set_option, settings_from};

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use taskloom::Durability;
-use taskloom_model::{Code, Error, Options, Result, RetryPolicy, Timestamp, When, nearest};
+use taskloom_engine::Served;
+use taskloom_model::{
+    Code, Error, Name, OnConflict, Options, Result, RetryPolicy, Timestamp, When, check_name, nearest,
+};
 
 use crate::Settings;
 
@@ -31,6 +34,12 @@ pub enum Value {
         /// The longest wait of all.
         cap: f64,
     },
+    /// Texts.
+    Texts(Vec<String>),
+    /// Texts by key.
+    Pairs(Vec<(String, String)>),
+    /// Numbers by name.
+    Weights(Vec<(String, i64)>),
     /// Something else; its type's name.
     Other(String),
 }
@@ -45,6 +54,9 @@ impl Value {
             Self::Text(value) => format!("{value:?}"),
             Self::At(micros) => Timestamp::from_micros(*micros).to_string(),
             Self::Retry { .. } => "a retry policy".into(),
+            Self::Texts(texts) => format!("{texts:?}"),
+            Self::Pairs(_) => "a mapping to texts".into(),
+            Self::Weights(_) => "a mapping to numbers".into(),
             Self::Other(kind) => format!("a value of type {kind}"),
         }
     }
@@ -57,6 +69,23 @@ impl Value {
         match self {
             Self::Text(text) => Ok(text.clone()),
             other => Err(other.wrong(name, "a text")),
+        }
+    }
+
+    fn texts(&self, name: &str) -> Result<Vec<String>> {
+        match self {
+            Self::Texts(texts) => Ok(texts.clone()),
+            Self::Text(_) => {
+                Err(self.wrong(name, "a list of texts").hint(format!("write {name}=[{}]", self.describe())))
+            }
+            other => Err(other.wrong(name, "a list of texts")),
+        }
+    }
+
+    fn pairs(&self, name: &str) -> Result<Vec<(String, String)>> {
+        match self {
+            Self::Pairs(pairs) => Ok(pairs.clone()),
+            other => Err(other.wrong(name, "a mapping from texts to texts")),
         }
     }
 
@@ -85,41 +114,48 @@ impl Value {
 }
 
 /// The options of a submit that are available, for messages.
-const AVAILABLE: &[&str] =
-    &["id", "queue", "priority", "delay", "eta", "expires", "timeout", "retries", "retry", "max_crashes"];
-
-/// Options that this version knows of and refuses.
-const LATER: &[&str] = &[
+const AVAILABLE: &[&str] = &[
+    "id",
+    "queue",
+    "priority",
+    "delay",
+    "eta",
+    "expires",
+    "timeout",
     "deadline",
+    "retries",
+    "retry",
+    "max_crashes",
+    "version",
     "tags",
     "unique_key",
     "unique_for",
     "on_conflict",
-    "key",
-    "concurrency",
-    "rate",
-    "depends_on",
-    "requires",
-    "agent",
     "metadata",
     "correlation_id",
     "traceparent",
-    "tx",
-    "executor",
-    "version",
-    "namespace",
-    "replace",
-    "on_success",
-    "on_retry",
-    "on_failure",
-    "allow_unknown",
+    "detached",
 ];
 
-/// Settings of an application that this version knows of and refuses.
-const SETTINGS_LATER: &[&str] =
-    &["queues", "capacity", "on_full", "payloads", "retention", "lease", "require_metadata", "name"];
+/// Options that this version knows of and refuses.
+const LATER: &[&str] =
+    &["key", "concurrency", "rate", "depends_on", "requires", "agent", "tx", "executor", "allow_unknown"];
 
-const SETTINGS: &[&str] = &["workers", "max_in_flight", "durability"];
+/// Settings of an application that this version knows of and refuses.
+const SETTINGS_LATER: &[&str] = &["lease"];
+
+const SETTINGS: &[&str] = &[
+    "workers",
+    "max_in_flight",
+    "queues",
+    "capacity",
+    "on_full",
+    "payloads",
+    "durability",
+    "retention",
+    "require_metadata",
+    "name",
+];
 
 fn unknown(what: &str, name: &str, available: &[&str], later: &[&str]) -> Error {
     if later.contains(&name) {
@@ -160,6 +196,22 @@ pub fn set_option(options: &mut Options, name: &str, value: &Value) -> Result<()
             }
         },
         "expires" => options.expires = Some(value.when(name)?),
+        "deadline" => options.deadline = Some(value.when(name)?),
+        "version" => options.version = Some(value.text(name)?.parse()?),
+        "tags" => options.tags = value.texts(name)?,
+        "unique_key" => options.unique_key = Some(value.text(name)?),
+        "unique_for" => options.unique_for = Some(value.span(name)?),
+        "on_conflict" => {
+            options.on_conflict = Some(match value.text(name)?.as_str() {
+                "return" => OnConflict::Return,
+                "replace" => OnConflict::Replace,
+                "reject" => OnConflict::Reject,
+                _ => return Err(value.wrong(name, "\"return\", \"replace\" or \"reject\"")),
+            });
+        }
+        "metadata" => options.metadata = value.pairs(name)?,
+        "correlation_id" => options.correlation_id = Some(value.text(name)?),
+        "traceparent" => options.traceparent = Some(value.text(name)?),
         "timeout" => options.timeout = Some(value.span(name)?),
         "retries" => options.retries = Some(value.count(name, 0, i64::from(u32::MAX))? as u32),
         "max_crashes" => options.max_crashes = Some(value.count(name, 1, i64::from(u8::MAX))? as u8),
@@ -175,6 +227,13 @@ pub fn set_option(options: &mut Options, name: &str, value: &Value) -> Result<()
                     .hint("how often it is tried again is retries"));
             }
         },
+        "detached" => {
+            return Err(Error::new(
+                Code::InvalidOption,
+                "detached is for children, and this task has no parent",
+            )
+            .hint("submit it with ctx.submit(…), or leave detached out"));
+        }
         other => return Err(unknown("option", other, AVAILABLE, LATER)),
     }
     Ok(())
@@ -192,6 +251,25 @@ pub fn settings_from(url: &str, values: &[(String, Value)]) -> Result<Settings> 
         match name.as_str() {
             "workers" => settings.workers = Some(value.count(name, 1, 10_000)? as usize),
             "max_in_flight" => settings.max_in_flight = Some(value.count(name, 1, 1_000_000)? as usize),
+            "queues" => settings.queues = served(name, value)?,
+            "capacity" => settings.capacity = Some(value.count(name, 1, i64::MAX)? as usize),
+            "on_full" => {
+                settings.wait_when_full = match value.text(name)?.as_str() {
+                    "raise" => false,
+                    "wait" => true,
+                    _ => return Err(value.wrong(name, "\"raise\" or \"wait\"")),
+                };
+            }
+            "payloads" => {
+                settings.by_reference = match value.text(name)?.as_str() {
+                    "json" => false,
+                    "reference" => true,
+                    _ => return Err(value.wrong(name, "\"json\" or \"reference\"")),
+                };
+            }
+            "retention" => settings.retention = Some(value.span(name)?),
+            "require_metadata" => settings.require_metadata = value.texts(name)?,
+            "name" => settings.name = Some(value.text(name)?),
             "durability" => {
                 settings.durability = match value.text(name)?.as_str() {
                     "disk" => Durability::Disk,
@@ -203,6 +281,36 @@ pub fn settings_from(url: &str, values: &[(String, Value)]) -> Result<Settings> 
         }
     }
     Ok(settings)
+}
+
+/// The queues that an application serves.
+fn served(name: &str, value: &Value) -> Result<Served> {
+    let checked = |queue: &str| {
+        check_name("queue", queue)?;
+        Ok::<_, Error>(Name::new(queue))
+    };
+    let none = || {
+        Error::new(Code::InvalidOption, format!("{name} names no queue, so nothing would ever run"))
+            .hint("leave it out to serve every queue")
+    };
+    match value {
+        Value::Texts(names) if names.is_empty() => Err(none()),
+        Value::Texts(names) => {
+            Ok(Served::InOrder(names.iter().map(|queue| checked(queue)).collect::<Result<_>>()?))
+        }
+        Value::Weights(weights) if weights.is_empty() => Err(none()),
+        Value::Weights(weights) => {
+            let weight = |(queue, weight): &(String, i64)| match u32::try_from(*weight) {
+                Ok(weight @ 1..=1_000) => Ok((checked(queue)?, weight)),
+                _ => Err(Error::new(
+                    Code::InvalidOption,
+                    format!("{name}[{queue:?}] is {weight}; a weight is a whole number from 1 to 1000"),
+                )),
+            };
+            Ok(Served::ByWeight(weights.iter().map(weight).collect::<Result<_>>()?))
+        }
+        other => Err(other.wrong(name, "a list of queues, or a mapping from queues to their weights")),
+    }
 }
 
 #[cfg(test)]
@@ -240,7 +348,9 @@ mod tests {
             ("eta", Value::Int(3), "eta is 3; it must be a point in time"),
             ("id", Value::Text("x".into()), "id \"x\" is not a UUID"),
             ("prioritty", Value::Int(1), "there is no option prioritty"),
-            ("tags", Value::Other("list".into()), "the option tags is not available in this version"),
+            ("tags", Value::Text("a".into()), "tags is \"a\"; it must be a list of texts"),
+            ("on_conflict", Value::Text("x".into()), "on_conflict is \"x\"; it must be \"return\""),
+            ("rate", Value::Text("10/s".into()), "the option rate is not available in this version"),
         ] {
             let error = set(name, value).unwrap_err();
             assert!(error.message().starts_with(message), "{error}");
@@ -257,7 +367,10 @@ mod tests {
             ("workers", Value::Int(0), Code::InvalidOption),
             ("durability", Value::Text("tape".into()), Code::InvalidOption),
             ("wrokers", Value::Int(2), Code::InvalidOption),
-            ("payloads", Value::Text("reference".into()), Code::NotAvailable),
+            ("lease", Value::Int(3), Code::NotAvailable),
+            ("queues", Value::Texts(vec![]), Code::InvalidOption),
+            ("queues", Value::Weights(vec![("a".into(), 0)]), Code::InvalidOption),
+            ("on_full", Value::Text("drop".into()), Code::InvalidOption),
         ] {
             assert_eq!(settings_from("memory:", &[(name.into(), value)]).unwrap_err().code(), code);
         }

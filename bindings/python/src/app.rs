@@ -8,15 +8,15 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyString, PyTuple};
-use taskloom_bridge::{App, Value, set_option, settings_from};
-use taskloom_engine::{Engine, Handler, LoopHost, Stop};
+use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
+use taskloom_bridge::{App, Registration, Value, set_option, settings_from};
+use taskloom_engine::{Engine, Handle, Handler, Hook, LoopHost, Stop};
 use taskloom_model::{Options, State, TaskId};
 
 use crate::errors::{helper_in, to_python};
 use crate::ffi::HangOnUnwind;
 use crate::handle::{LOOPS_EXIST, TaskHandle, seconds, wait_for};
-use crate::handler::{AsyncHandler, BlockingHandler, Parts};
+use crate::handler::{AsyncHandler, BlockingHandler, Hooks, Parts};
 use crate::lane::{AsyncLane, Lane};
 use crate::plan::Plan;
 use crate::runtime::{PyRuntime, Shared};
@@ -61,8 +61,25 @@ impl NativeApp {
         }
     }
 
+    /// A handle whose result is read as the handler's hints say, if it is one of ours.
+    pub(crate) fn wrap(&self, py: Python<'_>, handle: Handle) -> TaskHandle {
+        let handlers = self.handlers.lock();
+        let known = Self::parts(&handlers, handle.task().spec().name.as_str());
+        TaskHandle::new(handle, known.map(|parts| parts.plan.clone_ref(py)))
+    }
+
+    /// Whether arguments and results are passed as they are.
+    pub(crate) fn by_reference(&self) -> bool {
+        self.app.settings().by_reference
+    }
+
+    /// The application behind it.
+    pub(crate) fn bridge(&self) -> &Arc<App> {
+        &self.app
+    }
+
     fn parts<'a>(handlers: &'a [Arc<Parts>], name: &str) -> Option<&'a Arc<Parts>> {
-        handlers.iter().find(|parts| parts.plan.get().name() == name)
+        handlers.iter().rev().find(|parts| parts.plan.get().name() == name)
     }
 
     /// Whether nothing is left that could call a handler. Once stopped for good, it never becomes false again.
@@ -72,7 +89,8 @@ impl NativeApp {
 
     /// Whether the calling thread runs our event loop, and may be inside a handler.
     pub(crate) fn on_its_loop(&self) -> bool {
-        self.loop_thread.lock().is_some_and(|thread| thread == std::thread::current().id())
+        LOOPS_EXIST.load(Ordering::Relaxed)
+            && self.loop_thread.lock().is_some_and(|thread| thread == std::thread::current().id())
     }
 }
 
@@ -102,7 +120,11 @@ impl NativeApp {
     }
 
     /// Registers a function, and returns the `Task` for it.
-    #[pyo3(signature = (function, plan, context, name, is_async, options))]
+    ///
+    /// `hooks` are what to call with the handle on success, retry and failure; each may be None. `middleware` is the
+    /// app's list of functions around each execution, which may still grow.
+    #[pyo3(signature = (function, plan, context, name, is_async, options, replace, hooks, middleware))]
+    #[expect(clippy::too_many_arguments, reason = "called from one place, which is ours")]
     fn _register(
         slf: &Bound<'_, Self>,
         function: Py<PyAny>,
@@ -111,11 +133,25 @@ impl NativeApp {
         name: String,
         is_async: bool,
         options: Option<&Bound<'_, PyDict>>,
+        replace: bool,
+        hooks: [Option<Py<PyAny>>; 3],
+        middleware: Py<PyList>,
     ) -> PyResult<Task> {
         let py = slf.py();
-        let options = read_options(py, options)?;
-        let parts = Arc::new(Parts { function: function.clone_ref(py), plan: plan.clone_ref(py), context });
+        let mut options = read_options(py, options)?;
+        // A handler's version is its own; a submit that says nothing takes the newest.
+        let version = options.version.take();
+        let hooks = hooks.iter().any(Option::is_some).then_some(hooks);
+        let parts = Arc::new(Parts {
+            function: function.clone_ref(py),
+            plan: plan.clone_ref(py),
+            context,
+            version: version.unwrap_or_default(),
+            hooks,
+            middleware,
+        });
         let own = Arc::clone(&parts);
+        let hook = parts.hooks.as_ref().map(|_| Arc::new(Hooks(Arc::clone(&parts))) as Arc<dyn Hook>);
         let make = Box::new(move || {
             if is_async {
                 Handler::Asynchronous(Arc::new(AsyncHandler(Arc::clone(&own))))
@@ -123,9 +159,22 @@ impl NativeApp {
                 Handler::Blocking(Box::new(BlockingHandler(Arc::clone(&own))))
             }
         });
-        slf.get().app.register(&name, options, make).map_err(|error| to_python(py, &error))?;
-        slf.get().handlers.lock().push(parts);
-        Ok(Task::new(slf.clone().unbind(), function, plan, name))
+        let registration =
+            Registration { name: name.clone(), version: parts.version, replace, options, make, hook };
+        slf.get().app.register(registration).map_err(|error| to_python(py, &error))?;
+        let old = {
+            let mut handlers = slf.get().handlers.lock();
+            let same = |other: &Arc<Parts>| other.plan.get().name() == name && other.version == parts.version;
+            let old = handlers.iter().position(same).map(|place| handlers.remove(place));
+            handlers.push(Arc::clone(&parts));
+            old
+        };
+        drop(old);
+        let task = Task::new(slf.clone().unbind(), function, plan, name);
+        Ok(match version {
+            Some(version) => task.of_version(version),
+            None => task,
+        })
     }
 
     /// Starts the engine's threads.
@@ -250,11 +299,7 @@ impl NativeApp {
         let engine = self.engine(py)?;
         let found =
             HangOnUnwind::around(|| py.detach(|| engine.get(id))).map_err(|error| to_python(py, &error))?;
-        Ok(found.map(|handle| {
-            let handlers = self.handlers.lock();
-            let known = Self::parts(&handlers, handle.task().spec().name.as_str());
-            TaskHandle::new(handle, known.map(|parts| parts.plan.clone_ref(py)))
-        }))
+        Ok(found.map(|handle| self.wrap(py, handle)))
     }
 
     #[pyo3(signature = (id, reason = None))]
@@ -289,6 +334,8 @@ impl NativeApp {
                 visit.call(&parts.function)?;
                 visit.call(&parts.plan)?;
                 visit.call(&parts.context)?;
+                visit.call(&parts.middleware)?;
+                parts.hooks.iter().flatten().flatten().try_for_each(|hook| visit.call(hook))?;
             }
         }
         Ok(())
@@ -331,6 +378,25 @@ fn read_value(value: &Bound<'_, PyAny>) -> PyResult<Value> {
         Value::Float(value.value())
     } else if value.is_instance_of::<PyString>() {
         Value::Text(value.extract()?)
+    } else if let Ok(texts) = value.cast::<PyList>() {
+        Value::Texts(texts.extract()?)
+    } else if let Ok(pairs) = value.cast::<PyDict>() {
+        // `_options.plain` has seen to it that all values are of one kind.
+        if pairs.values().iter().all(|value| value.is_instance_of::<PyInt>()) && !pairs.is_empty() {
+            Value::Weights(
+                pairs
+                    .iter()
+                    .map(|(key, value)| Ok((key.extract()?, value.extract()?)))
+                    .collect::<PyResult<_>>()?,
+            )
+        } else {
+            Value::Pairs(
+                pairs
+                    .iter()
+                    .map(|(key, value)| Ok((key.extract()?, value.extract()?)))
+                    .collect::<PyResult<_>>()?,
+            )
+        }
     } else if let Ok(parts) = value.cast::<PyTuple>() {
         match parts.len() {
             2 => Value::At(parts.get_item(1)?.extract()?),

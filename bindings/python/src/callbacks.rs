@@ -4,14 +4,30 @@
 //! committer. The thread is started by the first callback and lives as long as the process; one that raises is
 //! reported through `sys.unraisablehook`, and the next one is called.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 
 use crate::ffi::{self, HangOnUnwind};
+use crate::told;
 
 type Call = (Py<PyAny>, Py<PyAny>);
+
+/// How many callbacks were ever asked for, and how many have been called.
+static ASKED: AtomicU64 = AtomicU64::new(0);
+static CALLED: AtomicU64 = AtomicU64::new(0);
+
+/// How many callbacks were asked for so far.
+pub(crate) fn asked() -> u64 {
+    ASKED.load(Ordering::SeqCst)
+}
+
+/// How many of them have been called: they are called in their order.
+pub(crate) fn called() -> u64 {
+    CALLED.load(Ordering::SeqCst)
+}
 
 static CALLS: Mutex<Option<(u32, Sender<Call>)>> = Mutex::new(None);
 
@@ -22,7 +38,10 @@ pub(crate) fn call_soon(function: Py<PyAny>, argument: Py<PyAny>) {
     let process = std::process::id();
     if calls.as_ref().is_none_or(|(owner, _)| *owner != process) {
         let (sender, receiver) = channel::<Call>();
+        // What a parent process asked for is its own business.
+        CALLED.store(ASKED.load(Ordering::SeqCst), Ordering::SeqCst);
         let life = move || {
+            told::tells_here();
             for (function, argument) in receiver {
                 HangOnUnwind::around(|| {
                     Python::attach(|py| {
@@ -32,6 +51,9 @@ pub(crate) fn call_soon(function: Py<PyAny>, argument: Py<PyAny>) {
                         drop(function);
                     });
                 });
+                if CALLED.fetch_add(1, Ordering::SeqCst) + 1 >= asked() {
+                    told::changed();
+                }
             }
         };
         // If there is no thread, the channel is closed and the callback is dropped below.
@@ -39,6 +61,9 @@ pub(crate) fn call_soon(function: Py<PyAny>, argument: Py<PyAny>) {
         *calls = Some((process, sender));
     }
     if let Some((_, sender)) = calls.as_ref() {
-        let _ = sender.send((function, argument));
+        ASKED.fetch_add(1, Ordering::SeqCst);
+        if sender.send((function, argument)).is_err() {
+            CALLED.fetch_add(1, Ordering::SeqCst);
+        }
     }
 }

@@ -2,9 +2,11 @@
 
 use std::cell::RefCell;
 
+use parking_lot::Mutex;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
-use taskloom_engine::Attempt;
+use pyo3::types::{PyBytes, PyDict};
+use taskloom_engine::{Attempt, LentPlace};
+use taskloom_store::Task;
 
 use crate::errors::to_python;
 
@@ -20,6 +22,10 @@ pub(crate) struct NativeAttempt(Attempt);
 impl NativeAttempt {
     pub(crate) fn new(attempt: Attempt) -> Self {
         Self(attempt)
+    }
+
+    pub(crate) fn attempt_itself(&self) -> &Attempt {
+        &self.0
     }
 }
 
@@ -65,6 +71,46 @@ impl NativeAttempt {
         py.detach(|| self.0.progress(value, message)).map_err(|error| to_python(py, &error))
     }
 
+    fn log(&self, py: Python<'_>, level: &str, message: String) -> PyResult<()> {
+        py.detach(|| self.0.log(level, message)).map_err(|error| to_python(py, &error))
+    }
+
+    #[getter]
+    fn tags(&self) -> Vec<String> {
+        self.0.task().spec().tags().to_vec()
+    }
+
+    #[getter]
+    fn metadata<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        metadata_of(py, self.0.task())
+    }
+
+    #[getter]
+    fn correlation_id(&self) -> Option<String> {
+        self.0.task().spec().rare.as_ref().and_then(|rare| rare.correlation_id.clone())
+    }
+
+    /// Microseconds since the epoch at which the task must have ended.
+    #[getter]
+    fn deadline(&self) -> Option<i64> {
+        self.0.task().spec().deadline().map(taskloom_model::Timestamp::micros)
+    }
+
+    /// Publishes an event of the user's own; `data` is JSON.
+    fn publish(&self, py: Python<'_>, name: &str, data: &str) -> PyResult<()> {
+        self.0.publish(name, data).map_err(|error| to_python(py, &error))
+    }
+
+    /// Notes something beside the result; `value` is JSON.
+    fn note_result(&self, py: Python<'_>, key: &str, value: &str) -> PyResult<()> {
+        self.0.note_result(key, value).map_err(|error| to_python(py, &error))
+    }
+
+    /// For a handler on an event loop that is about to wait for another task: lends its place in flight.
+    fn lend_place(&self) -> Lent {
+        Lent(Mutex::new(Some(self.0.lend_place())))
+    }
+
     fn save_checkpoint(&self, py: Python<'_>, value: Option<Vec<u8>>) -> PyResult<()> {
         let value = value.map(Vec::into_boxed_slice);
         py.detach(|| self.0.save_checkpoint(value)).map_err(|error| to_python(py, &error))
@@ -73,6 +119,29 @@ impl NativeAttempt {
     fn load_checkpoint<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
         self.0.checkpoint().map(|bytes| PyBytes::new(py, &bytes))
     }
+}
+
+/// The place in flight of an attempt that waits.
+#[pyclass(frozen, name = "_Lent", module = "taskloom._native")]
+pub(crate) struct Lent(Mutex<Option<LentPlace>>);
+
+#[pymethods]
+impl Lent {
+    /// The wait is over.
+    fn take_back(&self) {
+        self.0.lock().take();
+    }
+}
+
+/// A task's metadata as a dict.
+pub(crate) fn metadata_of<'py>(py: Python<'py>, task: &Task) -> PyResult<Bound<'py, PyDict>> {
+    let metadata = PyDict::new(py);
+    if let Some(rare) = &task.spec().rare {
+        for (key, value) in &rare.metadata {
+            metadata.set_item(key, value)?;
+        }
+    }
+    Ok(metadata)
 }
 
 /// The attempt whose blocking handler runs on this thread, if any.

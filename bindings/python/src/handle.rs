@@ -5,18 +5,21 @@ use std::time::Duration;
 
 use pyo3::exceptions::{PyStopIteration, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyType};
+use pyo3::types::{PyDict, PyList, PyType};
 use taskloom_engine::Handle;
-use taskloom_model::{Code, Error, Row};
+use taskloom_model::{Code, Error, Row, State};
 
 use crate::callbacks::call_soon;
+use crate::context::metadata_of;
 use crate::decode::decode_any;
 use crate::encode::with_buffer;
 use crate::errors::{helper_in, to_python};
 use crate::ffi::HangOnUnwind;
 use crate::host::exception_of;
+use crate::info::info_of;
 use crate::plan::Plan;
 use crate::port::Port;
+use crate::reference::Reference;
 use crate::waiting::on_main_thread;
 
 /// How often a wait on the main thread looks for Ctrl-C.
@@ -47,6 +50,12 @@ impl TaskHandle {
 
     /// The outcome of a task that has ended.
     fn value(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        if let Some(reference) = Reference::of(self.handle.task())
+            && let Some(result) = reference.result(py)
+            && self.handle.state() == State::Succeeded
+        {
+            return Ok(result);
+        }
         with_buffer(|bytes| match self.handle.read_outcome(bytes) {
             Ok(()) => match &self.plan {
                 Some(plan) => plan.get().decode_result(py, bytes),
@@ -109,16 +118,71 @@ impl TaskHandle {
         self.row(|row| row.failures)
     }
 
-    /// `(value, message, seconds since the epoch)`; `Progress` is made of it in Python.
+    /// What `Progress` is made of in Python: `(value, message, seconds since the epoch)` of each step.
     #[getter]
     fn progress(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        let told = self.row(|row| row.history.as_ref().and_then(|history| history.progress.clone()));
-        told.map(|told| {
-            let at = told.at.micros() as f64 / 1e6;
-            let make = helper_in(py, "taskloom._context", "_progress")?;
-            Ok(make.call1((told.value, told.message, at))?.unbind())
-        })
-        .transpose()
+        let told = self.row(|row| row.history.as_ref().map(|history| history.progress.clone()));
+        let steps: Vec<_> = told
+            .into_iter()
+            .flatten()
+            .map(|told| (told.value, told.message, told.at.micros() as f64 / 1e6))
+            .collect();
+        if steps.is_empty() {
+            return Ok(None);
+        }
+        let make = helper_in(py, "taskloom._info", "_progress")?;
+        Ok(Some(make.call1((steps,))?.unbind()))
+    }
+
+    /// The lines that its handlers logged.
+    #[getter]
+    fn log<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let lines = self.row(|row| row.history.as_ref().map(|history| history.log.clone()));
+        let make = helper_in(py, "taskloom._info", "LogLine")?;
+        let when = helper_in(py, "taskloom._info", "_time")?;
+        let list = PyList::empty(py);
+        for line in lines.into_iter().flatten() {
+            let at = when.call1((line.at.micros(),))?;
+            list.append(make.call1((at, line.level, line.message, line.attempt))?)?;
+        }
+        Ok(list)
+    }
+
+    #[getter]
+    fn metadata<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        metadata_of(py, self.handle.task())
+    }
+
+    #[getter]
+    fn tags(&self) -> Vec<String> {
+        self.handle.task().spec().tags().to_vec()
+    }
+
+    /// What the handler noted beside its result.
+    #[getter]
+    fn result_metadata<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let noted = self.row(|row| row.history.as_ref().and_then(|history| history.result_metadata.clone()));
+        match noted {
+            Some(json) => Ok(decode_any(py, &json)?.into_bound(py)),
+            None => Ok(PyDict::new(py).into_any()),
+        }
+    }
+
+    #[getter]
+    fn children(&self, py: Python<'_>) -> PyResult<Vec<Self>> {
+        let children = HangOnUnwind::around(|| py.detach(|| self.handle.children()))
+            .map_err(|error| to_python(py, &error))?;
+        Ok(children.into_iter().map(|handle| Self::new(handle, None)).collect())
+    }
+
+    /// Every field, for `TaskInfo`.
+    fn _info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        info_of(py, self.handle.task())
+    }
+
+    fn info(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        let make = helper_in(slf.py(), "taskloom._info", "_task_info")?;
+        Ok(make.call1((slf,))?.unbind())
     }
 
     #[getter]

@@ -8,14 +8,18 @@ use pyo3::exceptions::PyBaseException;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyString;
-use taskloom_engine::{Attempt, Blocking, Failed, Outcome};
+use pyo3::types::{PyDict, PyList, PyString, PyTuple};
+use taskloom_engine::{Attempt, Blocking, Failed, Handle, Hook, Moment, Outcome};
+use taskloom_model::Version;
 
+use crate::callbacks::call_soon;
 use crate::context::{CURRENT, NativeAttempt};
 use crate::errors::helper_in;
-use crate::ffi;
+use crate::ffi::{self, HangOnUnwind};
+use crate::handle::TaskHandle;
 use crate::host::{Variables, keep_exception};
 use crate::plan::Plan;
+use crate::reference::Reference;
 use crate::runtime::interruptible;
 
 /// What a registered function is run with.
@@ -24,6 +28,91 @@ pub(crate) struct Parts {
     pub(crate) plan: Py<Plan>,
     /// `Context`, to be called with a [`NativeAttempt`].
     pub(crate) context: Py<PyAny>,
+    pub(crate) version: Version,
+    /// What is called on success, retry and failure.
+    pub(crate) hooks: Option<[Option<Py<PyAny>>; 3]>,
+    /// The app's functions around each execution.
+    pub(crate) middleware: Py<PyList>,
+}
+
+impl Parts {
+    /// What to call with the arguments: the function, or the middleware around it.
+    pub(crate) fn callable<'py>(&self, py: Python<'py>, attempt: &Attempt) -> PyResult<Bound<'py, PyAny>> {
+        let function = self.function.bind(py);
+        let middleware = self.middleware.bind(py);
+        if middleware.is_empty() {
+            return Ok(function.clone());
+        }
+        let around = helper_in(py, "taskloom._middleware", "around")?;
+        ffi::call_with(&around, (middleware, function, NativeAttempt::new(attempt.clone())))
+    }
+}
+
+type Arguments<'py> = (Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>);
+
+impl Parts {
+    /// The arguments of an attempt, after `first`.
+    pub(crate) fn arguments<'py>(
+        &self,
+        py: Python<'py>,
+        attempt: &Attempt,
+        first: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Arguments<'py>> {
+        let task = attempt.task();
+        let context = |py| {
+            ffi::call_with(self.context.bind(py), (NativeAttempt::new(attempt.clone()),)).map(Bound::unbind)
+        };
+        let Some((args, kwargs)) = Reference::of(task).and_then(|reference| reference.call(py)) else {
+            return self.plan.get().decode_call(py, &task.spec().payload, first, context);
+        };
+        let (args, kwargs) = if self.plan.get().takes_context() {
+            let with = helper_in(py, "taskloom._call", "with_context")?;
+            ffi::call_with(&with, (&self.function, args, kwargs, context(py)?))?.extract()?
+        } else {
+            (args, kwargs)
+        };
+        match first {
+            None => Ok((args, kwargs)),
+            Some(first) => {
+                // An iterator that knows its length needs no list in between.
+                let item = |place: usize| match place.checked_sub(1) {
+                    Some(place) => args.get_borrowed_item(place).unwrap_or_else(|_| first.as_borrowed()),
+                    None => first.as_borrowed(),
+                };
+                Ok((PyTuple::new(py, (0..args.len() + 1).map(item))?, kwargs))
+            }
+        }
+    }
+}
+
+/// The hooks of a handler. They are called one after the other on the thread of callbacks.
+pub(crate) struct Hooks(pub(crate) Arc<Parts>);
+
+impl Hook for Hooks {
+    fn tell(&self, handle: &Handle, moment: Moment) {
+        let Some([on_success, on_retry, on_failure]) = &self.0.hooks else { return };
+        let hook = match moment {
+            Moment::Success => on_success,
+            Moment::Retry => on_retry,
+            Moment::Failure => on_failure,
+        };
+        if let Some(hook) = hook {
+            call_hook(&self.0, hook, handle);
+        }
+    }
+}
+
+fn call_hook(parts: &Arc<Parts>, hook: &Py<PyAny>, handle: &Handle) {
+    let handle = handle.clone();
+    // If Python is at its end, so are hooks.
+    let _ = HangOnUnwind::around(|| {
+        Python::try_attach(|py| {
+            let handle = TaskHandle::new(handle, Some(parts.plan.clone_ref(py)));
+            if let Ok(handle) = Py::new(py, handle) {
+                call_soon(hook.clone_ref(py), handle.into_any());
+            }
+        })
+    });
 }
 
 /// A `def` handler, for a worker thread.
@@ -52,12 +141,8 @@ impl BlockingHandler {
         let parts = &self.0;
         let task = attempt.task();
         // `variables.run(function, *args, **kwargs)`
-        let function = parts.function.bind(py).clone();
-        let (args, kwargs) =
-            parts.plan.get().decode_call(py, &task.spec().payload, Some(function), |py| {
-                ffi::call_with(parts.context.bind(py), (NativeAttempt::new(attempt.clone()),))
-                    .map(Bound::unbind)
-            })?;
+        let function = parts.callable(py, attempt)?;
+        let (args, kwargs) = parts.arguments(py, attempt, Some(function))?;
         let running = (task.id(), attempt.fence().attempt);
         match Variables::copy_of(py, task)? {
             Some(own) => {
@@ -116,6 +201,11 @@ pub(crate) fn succeeded(
     attempt: &Attempt,
     value: &Bound<'_, PyAny>,
 ) -> Outcome {
+    if let Some(reference) = Reference::of(attempt.task()) {
+        reference.keep(value.clone().unbind());
+        Variables::forget(attempt.task());
+        return Outcome::Succeeded { result: Box::default(), metadata: None };
+    }
     match parts.plan.get().encode_result(py, value) {
         Ok(result) => {
             Variables::forget(attempt.task());

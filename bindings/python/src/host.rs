@@ -14,6 +14,8 @@ use pyo3::prelude::*;
 use taskloom_model::TaskId;
 use taskloom_store::{HostData, Task};
 
+use crate::reference::Reference;
+
 /// How many exceptions are kept.
 const KEPT: usize = 1_000;
 
@@ -23,11 +25,19 @@ pub(crate) struct Variables(Mutex<Option<Py<PyAny>>>);
 impl Variables {
     /// As a task's host data; nothing if no variable was set.
     pub(crate) fn boxed(context: Option<Py<PyAny>>) -> Option<HostData> {
-        context.map(|context| Box::new(Self(Mutex::new(Some(context)))) as HostData)
+        context.map(|context| Box::new(Self::new(context)) as HostData)
+    }
+
+    pub(crate) fn new(context: Py<PyAny>) -> Self {
+        Self(Mutex::new(Some(context)))
     }
 
     fn of(task: &Task) -> Option<&Self> {
-        task.host().and_then(|host| host.downcast_ref())
+        let host = task.host()?;
+        match host.downcast_ref() {
+            Some(own) => Some(own),
+            None => host.downcast_ref::<Reference>()?.variables.as_ref(),
+        }
     }
 
     /// A copy for one attempt, as the submit left the variables; None if there were none.
@@ -37,8 +47,11 @@ impl Variables {
         context.map(|context| context.into_bound(py).call_method0(intern!(py, "copy"))).transpose()
     }
 
-    /// No further attempt will need them.
-    pub(crate) fn forget(task: &Task) {
+    /// No further attempt will need them, nor the arguments of a task by reference.
+    pub(crate) fn forget(task: &Arc<Task>) {
+        if let Some(reference) = Reference::of(task) {
+            reference.forget();
+        }
         if let Some(own) = Self::of(task) {
             own.0.lock().take();
         }

@@ -119,11 +119,8 @@ impl Job {
         let handler = self.handler.as_ref().ok_or_else(|| PyRuntimeError::new_err("not an async handler"))?;
         let parts = &handler.0;
         let attempt = &self.attempt;
-        let (args, kwargs) =
-            parts.plan.get().decode_call(py, &attempt.task().spec().payload, None, |py| {
-                parts.context.call1(py, (NativeAttempt::new(attempt.clone()),))
-            })?;
-        parts.function.call(py, args, kwargs.as_ref())
+        let (args, kwargs) = parts.arguments(py, attempt, None)?;
+        parts.callable(py, attempt)?.call(args, kwargs.as_ref()).map(Bound::unbind)
     }
 
     /// What `Context` is made from.

@@ -16,17 +16,22 @@ mod context;
 mod decode;
 mod encode;
 mod errors;
+mod events;
 mod ffi;
 mod handle;
 mod handler;
 mod host;
+mod info;
 mod lane;
+mod operating;
 mod plan;
 mod port;
+mod reference;
 mod runtime;
 mod scan;
 mod signal;
 mod task;
+mod told;
 mod waiting;
 
 /// The module as Python imports it. Everything in it is private to the `taskloom` package.
@@ -37,15 +42,22 @@ mod _native {
     #[pymodule_export]
     use crate::context::NativeAttempt;
     #[pymodule_export]
-    use crate::context::current_attempt;
+    use crate::context::{Lent, current_attempt};
     #[pymodule_export]
     use crate::decode::py_decode_any;
     #[pymodule_export]
     use crate::encode::py_encode_any;
     #[pymodule_export]
+    use crate::events::{
+        Listener, PyEvent, PySubscription, check_event_name, event_catalog, listen, loop_blocked, publish,
+        subscribe_reader,
+    };
+    #[pymodule_export]
     use crate::handle::TaskHandle;
     #[pymodule_export]
     use crate::lane::{AsyncLane, Job};
+    #[pymodule_export]
+    use crate::operating::{cancel_all, handlers, health, list, purge, run_now, set_paused, stats, sweep};
     #[pymodule_export]
     use crate::plan::Plan;
     #[pymodule_export]
@@ -54,6 +66,8 @@ mod _native {
     use crate::runtime::leave_python;
     #[pymodule_export]
     use crate::task::{Accepted, Task};
+    #[pymodule_export]
+    use crate::told::await_told;
     #[pymodule_export]
     use crate::waiting::Waiter;
     #[pymodule_export]

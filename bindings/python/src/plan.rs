@@ -79,6 +79,11 @@ impl Plan {
         &self.name
     }
 
+    /// Whether a parameter takes the context.
+    pub(crate) fn takes_context(&self) -> bool {
+        self.params.iter().any(|param| matches!(param.role, Role::Context { .. }))
+    }
+
     /// The payload of a call.
     pub(crate) fn encode_call(
         &self,

@@ -190,6 +190,10 @@ impl Runtime for Shared {
         self.0.slots.lock().retain(|other| !Arc::ptr_eq(other, &slot));
     }
 
+    fn is_serial(&self) -> bool {
+        true
+    }
+
     fn detached(&self, wait: &mut (dyn FnMut() + Send)) {
         SLOT.with_borrow(|slot| {
             HangOnUnwind::around(|| {

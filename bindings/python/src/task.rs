@@ -2,21 +2,24 @@
 
 use std::sync::{Arc, Weak};
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyTuple, PyType};
-use taskloom_engine::{Engine, HandlerEntry};
-use taskloom_model::{Admission, Options};
+use taskloom_engine::{Engine, HandlerEntry, Input};
+use taskloom_model::{Admission, Code, Error, Options, Version};
 
 use crate::app::{NativeApp, read_options};
-use crate::errors::{helper_in, to_python};
+use crate::context::NativeAttempt;
+use crate::errors::{helper_in, shorten, to_python};
 use crate::ffi::{self, HangOnUnwind};
-use crate::handle::{Ready, TaskHandle};
+use crate::handle::{Ready, TaskHandle, wait_for};
 use crate::host::Variables;
 use crate::plan::Plan;
 use crate::port::Port;
+use crate::reference::Reference;
+use crate::waiting::on_main_thread;
 
 /// A registered function with the options that its submits have. `options(…)` makes another one for the same function.
 #[pyclass(frozen, subclass, dict, weakref, module = "taskloom")]
@@ -27,6 +30,12 @@ pub(crate) struct Task {
     name: String,
     /// What this object's submits say beyond the handler's own options.
     own: Options,
+    /// The version of the handler whose options those are; the newest if it is not said.
+    version: Option<Version>,
+    /// Children that it submits outlive a cancelled parent.
+    detached: bool,
+    /// Arguments and results are passed as they are.
+    by_reference: bool,
     bound: Mutex<Option<Arc<Entrance>>>,
 }
 
@@ -50,11 +59,38 @@ fn variables(py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
 
 impl Task {
     pub(crate) fn new(app: Py<NativeApp>, function: Py<PyAny>, plan: Py<Plan>, name: String) -> Self {
-        Self { app, function, plan, name, own: Options::default(), bound: Mutex::new(None) }
+        let by_reference = app.get().by_reference();
+        Self {
+            app,
+            function,
+            plan,
+            name,
+            own: Options::default(),
+            version: None,
+            detached: false,
+            by_reference,
+            bound: Mutex::new(None),
+        }
+    }
+
+    /// The task of one version of its handler.
+    pub(crate) fn of_version(mut self, version: Version) -> Self {
+        self.version = Some(version);
+        self
     }
 
     /// The engine, opened if need be, with our options made ready for it.
     fn bound(&self, py: Python<'_>) -> PyResult<(Arc<Engine>, Arc<Entrance>)> {
+        if self.detached {
+            let error =
+                Error::new(Code::InvalidOption, "detached is for children, and this task has no parent");
+            return Err(to_python(py, &error.hint("submit it with ctx.submit(…), or leave detached out")));
+        }
+        self.bound_as_child(py)
+    }
+
+    /// The same, for a submit that may be a child's.
+    fn bound_as_child(&self, py: Python<'_>) -> PyResult<(Arc<Engine>, Arc<Entrance>)> {
         if let Some(bound) = self.bound.lock().as_ref()
             && let Some(engine) = bound.engine.upgrade()
             && !engine.is_stopped()
@@ -63,8 +99,13 @@ impl Task {
         }
         let engine = self.app.get().engine(py)?;
         let make = || {
-            let entry = engine.handler(&self.name)?;
-            let admission = engine.admission(&self.own.over(entry.options()))?;
+            let mut own = self.own.clone();
+            own.version = own.version.or(self.version);
+            let entry = match own.version {
+                Some(version) => engine.handler_version(&self.name, version)?,
+                None => engine.handler(&self.name)?,
+            };
+            let admission = engine.admission(&own.over(entry.options()))?;
             Ok(Arc::new(Entrance { engine: Arc::downgrade(&engine), entry, admission }))
         };
         let bound = make().map_err(|error| to_python(py, &error))?;
@@ -72,19 +113,31 @@ impl Task {
         Ok((engine, bound))
     }
 
-    /// The payload of one item of `submit_many`: a tuple is positional, a dict keyword arguments, anything else the
-    /// one argument.
-    fn encode_item(&self, item: &Bound<'_, PyAny>) -> PyResult<Box<[u8]>> {
+    /// A call as a task's payload and host data.
+    fn input(
+        &self,
+        py: Python<'_>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+        variables: Option<Py<PyAny>>,
+    ) -> PyResult<Input> {
+        if self.by_reference {
+            return Ok((Box::default(), Some(Reference::boxed(args, kwargs, variables))));
+        }
+        let payload = self.plan.get().encode_call(py, args, kwargs)?.into_boxed_slice();
+        Ok((payload, Variables::boxed(variables)))
+    }
+
+    /// One item of `submit_many`: a tuple is positional, a dict keyword arguments, anything else the one argument.
+    fn item(&self, item: &Bound<'_, PyAny>, variables: Option<Py<PyAny>>) -> PyResult<Input> {
         let py = item.py();
-        let plan = self.plan.get();
-        let payload = if let Ok(args) = item.cast::<PyTuple>() {
-            plan.encode_call(py, args, None)
+        if let Ok(args) = item.cast::<PyTuple>() {
+            self.input(py, args, None, variables)
         } else if let Ok(kwargs) = item.cast::<PyDict>() {
-            plan.encode_call(py, &PyTuple::empty(py), Some(kwargs))
+            self.input(py, &PyTuple::empty(py), Some(kwargs), variables)
         } else {
-            plan.encode_call(py, &PyTuple::new(py, [item])?, None)
-        };
-        payload.map(Vec::into_boxed_slice)
+            self.input(py, &PyTuple::new(py, [item])?, None, variables)
+        }
     }
 
     fn wrap<'py>(
@@ -92,6 +145,10 @@ impl Task {
         py: Python<'py>,
         handle: taskloom_engine::Handle,
     ) -> PyResult<Bound<'py, TaskHandle>> {
+        if self.by_reference {
+            // A handler that returns lets go of the arguments; but a task may end without one.
+            handle.task().observe(Variables::forget);
+        }
         let handle = Bound::new(py, TaskHandle::new(handle, Some(self.plan.clone_ref(py))))?;
         // It holds the plan, which its task shows to the collector, and bytes.
         ffi::untrack(&handle);
@@ -129,13 +186,27 @@ impl Task {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, TaskHandle>> {
-        let payload = self.plan.get().encode_call(py, args, kwargs)?.into_boxed_slice();
-        let host = Variables::boxed(variables(py)?);
+        let variables = variables(py)?;
+        let again = variables.as_ref().map(|variables| variables.clone_ref(py));
+        let (payload, host) = self.input(py, args, kwargs, variables)?;
         let (engine, bound) = self.bound(py)?;
         let inside = self.app.get().on_its_loop();
+        if !inside && must_hear_signals(&engine) {
+            // Without waiting for room, as inside a handler; most often there is some.
+            match engine.submit(&bound.entry, &bound.admission, payload, host, true) {
+                Err(error) if error.code() == Code::QueueFull => {}
+                verdict => return self.wrap(py, verdict.map_err(|error| to_python(py, &error))?),
+            }
+            let (payload, host) = self.input(py, args, kwargs, again)?;
+            let wait = move || {
+                engine.submit(&bound.entry, &bound.admission, payload, host, false).map(|handle| vec![handle])
+            };
+            let handle = wait_for_room(py, wait)?.pop().expect("one was submitted");
+            return self.wrap(py, handle);
+        }
         let submit = || engine.submit(&bound.entry, &bound.admission, payload, host, inside);
-        // In memory nothing is waited for; on a file, the disk is.
-        let handle = if engine.is_durable() { HangOnUnwind::around(|| py.detach(submit)) } else { submit() };
+        // In memory nothing is waited for, unless for room; on a file, the disk is.
+        let handle = if engine.may_wait() { HangOnUnwind::around(|| py.detach(submit)) } else { submit() };
         handle.map_err(|error| to_python(py, &error)).and_then(|handle| self.wrap(py, handle))
     }
 
@@ -143,14 +214,20 @@ impl Task {
         let mut payloads = Vec::with_capacity(items.len().unwrap_or(0));
         let context = variables(py)?;
         for item in items.try_iter()? {
-            let host = Variables::boxed(context.as_ref().map(|context| context.clone_ref(py)));
-            payloads.push((self.encode_item(&item?)?, host));
+            payloads.push(self.item(&item?, context.as_ref().map(|context| context.clone_ref(py)))?);
         }
         let (engine, bound) = self.bound(py)?;
         let inside = self.app.get().on_its_loop();
-        let submit = || engine.submit_many(&bound.entry, &bound.admission, payloads.into_iter(), inside);
-        let handles = if engine.is_durable() { HangOnUnwind::around(|| py.detach(submit)) } else { submit() };
-        let handles = handles.map_err(|error| to_python(py, &error))?;
+        let handles = if !inside && must_hear_signals(&engine) {
+            let submit =
+                move || engine.submit_many(&bound.entry, &bound.admission, payloads.into_iter(), false);
+            wait_for_room(py, submit)?
+        } else {
+            let submit = || engine.submit_many(&bound.entry, &bound.admission, payloads.into_iter(), inside);
+            let handles =
+                if engine.may_wait() { HangOnUnwind::around(|| py.detach(submit)) } else { submit() };
+            handles.map_err(|error| to_python(py, &error))?
+        };
         let handles =
             handles.into_iter().map(|handle| self.wrap(py, handle)).collect::<PyResult<Vec<_>>>()?;
         PyList::new(py, handles)
@@ -169,11 +246,11 @@ impl Task {
             let handle = handle.into_any().unbind();
             return Ok(Ready::new(Ok(handle)).into_pyobject(py)?.into_any().unbind());
         }
-        let payload = own.plan.get().encode_call(py, args, kwargs)?.into_boxed_slice();
-        let host = Variables::boxed(variables(py)?);
+        let (payload, host) = own.input(py, args, kwargs, variables(py)?)?;
         let outcome = Arc::new(Mutex::new(None));
         let port: Bound<'_, Port> = helper_in(py, "taskloom._loop", "port")?.call0()?.cast_into()?;
-        let pending = Py::new(py, Accepted { outcome: Arc::clone(&outcome), handle: Mutex::new(None) })?;
+        let pending = Accepted { outcome: Arc::clone(&outcome), task: slf.clone().unbind() };
+        let pending = Py::new(py, pending)?;
         let future = helper_in(py, "taskloom._loop", "await_accepted")?;
         let (future, then): (Py<PyAny>, Py<PyAny>) = future.call1((pending.clone_ref(py),))?.extract()?;
         let (key, arrivals) = port.get().expect(then);
@@ -184,15 +261,27 @@ impl Task {
         let inside = own.app.get().on_its_loop();
         let payloads = std::iter::once((payload, host));
         let submit = || engine.submit_then(&bound.entry, &bound.admission, payloads, inside, reply);
-        let handles = submit().map_err(|error| to_python(py, &error))?;
-        let handle = handles.into_iter().next().map(|handle| own.wrap(py, handle)).transpose()?;
-        *pending.get().handle.lock() = handle.map(Bound::unbind);
+        submit().map_err(|error| to_python(py, &error))?;
         Ok(future)
     }
 
     #[pyo3(signature = (**options))]
     fn options(&self, py: Python<'_>, options: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
-        let own = read_options(py, options)?;
+        let given = options.map(|options| options.get_item("detached")).transpose()?.flatten();
+        let detached = match given.filter(|value| !value.is_none()) {
+            Some(value) => value.extract::<bool>().map_err(|_| {
+                let message = format!("detached is {}; it must be True or False", shorten(&value));
+                to_python(py, &Error::new(Code::InvalidOption, message))
+            })?,
+            None => self.detached,
+        };
+        let options = options.map(|options| options.copy()).transpose()?;
+        if let Some(options) = &options
+            && options.contains("detached")?
+        {
+            options.del_item("detached")?;
+        }
+        let own = read_options(py, options.as_ref())?;
         let own = own.over(&self.own);
         // Said now, not at the submit: a wrong option is the fault of this line. Times are resolved at the submit.
         own.validate().map_err(|error| to_python(py, &error))?;
@@ -202,8 +291,27 @@ impl Task {
             plan: self.plan.clone_ref(py),
             name: self.name.clone(),
             own,
+            version: self.version,
+            detached,
+            by_reference: self.by_reference,
             bound: Mutex::new(None),
         })
+    }
+
+    /// Submits a child of the task that an attempt runs.
+    fn _submit_child<'py>(
+        &self,
+        py: Python<'py>,
+        attempt: &Bound<'py, NativeAttempt>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, TaskHandle>> {
+        let (payload, host) = self.input(py, args, kwargs, variables(py)?)?;
+        let (_, bound) = self.bound_as_child(py)?;
+        let attempt = attempt.get().attempt_itself();
+        let submit = || attempt.submit(&bound.entry, &bound.admission, payload, host, self.detached);
+        let handle = HangOnUnwind::around(|| py.detach(submit)).map_err(|error| to_python(py, &error))?;
+        self.wrap(py, handle)
     }
 
     #[classmethod]
@@ -222,20 +330,86 @@ impl Task {
     }
 }
 
+/// Whether a submit here may wait for room for as long as it takes, on the thread that must hear Ctrl-C.
+fn must_hear_signals(engine: &Engine) -> bool {
+    engine.may_wait() && !engine.is_durable() && on_main_thread()
+}
+
+/// What becomes of a submit that another thread makes.
+enum Submitting {
+    Pending,
+    Done(taskloom_model::Result<Vec<taskloom_engine::Handle>>),
+    /// Ctrl-C came first: nobody wants the tasks any more.
+    GivenUp,
+}
+
+/// Submits on a thread of its own, and listens for Ctrl-C meanwhile. If that comes first, what is accepted after it is
+/// cancelled.
+fn wait_for_room(
+    py: Python<'_>,
+    submit: impl FnOnce() -> taskloom_model::Result<Vec<taskloom_engine::Handle>> + Send + 'static,
+) -> PyResult<Vec<taskloom_engine::Handle>> {
+    fn cancel(verdict: taskloom_model::Result<Vec<taskloom_engine::Handle>>) {
+        for handle in verdict.into_iter().flatten() {
+            // It is in memory, where that cannot fail.
+            let _ = handle.cancel(Some("its submit was interrupted"));
+        }
+    }
+    let state = Arc::new((Mutex::new(Submitting::Pending), Condvar::new()));
+    let tell = Arc::clone(&state);
+    let life = move || {
+        let verdict = submit();
+        let mut state = tell.0.lock();
+        if matches!(*state, Submitting::GivenUp) {
+            drop(state);
+            cancel(verdict);
+        } else {
+            *state = Submitting::Done(verdict);
+            tell.1.notify_all();
+        }
+    };
+    taskloom_engine::spawn_thread("taskloom-submit", life)?;
+    let waited = wait_for(py, None, |slice| {
+        let mut now = state.0.lock();
+        if matches!(*now, Submitting::Pending) {
+            match slice {
+                Some(slice) => drop(state.1.wait_for(&mut now, slice)),
+                None => state.1.wait(&mut now),
+            }
+        }
+        Ok(!matches!(*now, Submitting::Pending))
+    });
+    let last = std::mem::replace(&mut *state.0.lock(), Submitting::GivenUp);
+    match (waited, last) {
+        (Ok(_), Submitting::Done(verdict)) => verdict.map_err(|error| to_python(py, &error)),
+        (Ok(_), _) => Err(to_python(py, &Error::new(Code::ShutDown, "the submit has gone"))),
+        (Err(interrupt), last) => {
+            if let Submitting::Done(verdict) = last {
+                HangOnUnwind::around(|| py.detach(|| cancel(verdict)));
+            }
+            Err(interrupt)
+        }
+    }
+}
+
 /// A submit that waits for its commit.
 #[pyclass(frozen, name = "_Accepted", module = "taskloom._native")]
 pub(crate) struct Accepted {
-    outcome: Arc<Mutex<Option<taskloom_model::Result<()>>>>,
-    handle: Mutex<Option<Py<TaskHandle>>>,
+    outcome: Arc<Mutex<Option<taskloom_model::Result<Vec<taskloom_engine::Handle>>>>>,
+    task: Py<Task>,
 }
 
 #[pymethods]
 impl Accepted {
     /// The handle, or why the task was not accepted.
-    fn result(&self, py: Python<'_>) -> PyResult<Option<Py<TaskHandle>>> {
-        match self.outcome.lock().take() {
+    fn result<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, TaskHandle>>> {
+        let outcome = self.outcome.lock().take();
+        match outcome {
             Some(Err(error)) => Err(to_python(py, &error)),
-            _ => Ok(self.handle.lock().take()),
+            Some(Ok(handles)) => {
+                handles.into_iter().next().map(|handle| self.task.get().wrap(py, handle)).transpose()
+            }
+            None => Ok(None),
         }
     }
 }

@@ -19,8 +19,29 @@ pub(crate) struct Chance {
 }
 
 thread_local! {
-    /// The generator, and the number of the engine that it belongs to.
-    static RNG: RefCell<Option<(u64, Rng)>> = const { RefCell::new(None) };
+    /// This thread's stream of the engine that it served last.
+    static STREAM: RefCell<Option<Stream>> = const { RefCell::new(None) };
+}
+
+struct Stream {
+    /// The number of the engine that it belongs to.
+    engine: u64,
+    rng: Rng,
+    /// The time and the chance of the last id: a thread's ids sort in their order even within a microsecond.
+    last: (u64, u64),
+}
+
+impl Stream {
+    /// 62 bits for an id at this time.
+    fn next(&mut self, micros: u64) -> u64 {
+        let chance = match self.last {
+            (time, last) if time == micros => last + 1 + u64::from(self.rng.u32(..)),
+            // The uppermost bit is left for those that follow in the same microsecond.
+            _ => self.rng.u64(..) >> 3,
+        };
+        self.last = (micros, chance);
+        chance
+    }
 }
 
 impl Chance {
@@ -29,34 +50,31 @@ impl Chance {
         Self { engine: ENGINES.fetch_add(1, Ordering::Relaxed), seed, streams: AtomicU64::new(0) }
     }
 
-    fn with<T>(&self, draw: impl FnOnce(&mut Rng) -> T) -> T {
-        RNG.with_borrow_mut(|slot| {
-            if !matches!(slot, Some((engine, _)) if *engine == self.engine) {
+    fn with<T>(&self, draw: impl FnOnce(&mut Stream) -> T) -> T {
+        STREAM.with_borrow_mut(|slot| {
+            if slot.as_ref().is_none_or(|stream| stream.engine != self.engine) {
                 let stream = self.streams.fetch_add(1, Ordering::Relaxed);
-                *slot = Some((
-                    self.engine,
-                    Rng::with_seed(self.seed ^ stream.wrapping_mul(0xD1B5_4A32_D192_ED03)),
-                ));
+                let rng = Rng::with_seed(self.seed ^ stream.wrapping_mul(0xD1B5_4A32_D192_ED03));
+                *slot = Some(Stream { engine: self.engine, rng, last: (u64::MAX, 0) });
             }
-            let (_, rng) = slot.as_mut().expect("set above");
-            draw(rng)
+            draw(slot.as_mut().expect("set above"))
         })
     }
 
     /// A version 7 id for a task submitted at `now`. The twelve bits after the milliseconds tell the fraction, so ids
-    /// sort by time down to a quarter of a microsecond.
+    /// sort by time down to the microsecond; those of one thread sort in the order in which it drew them.
     pub(crate) fn id(&self, now: Timestamp) -> TaskId {
         let micros = u64::try_from(now.micros()).unwrap_or(0);
         let fraction = (micros % 1000) * 4096 / 1000;
         let mut chance = [0; 10];
         chance[..2].copy_from_slice(&(fraction as u16).to_be_bytes());
-        chance[2..].copy_from_slice(&self.with(|rng| rng.u64(..)).to_be_bytes());
+        chance[2..].copy_from_slice(&self.with(|stream| stream.next(micros)).to_be_bytes());
         TaskId::from_parts(micros / 1000, chance)
     }
 
     /// Uniform in `0..1`.
     pub(crate) fn unit(&self) -> f64 {
-        self.with(Rng::f64)
+        self.with(|stream| stream.rng.f64())
     }
 }
 
@@ -75,7 +93,8 @@ mod tests {
             last = Some(id);
         }
         let now = Timestamp::from_micros(5);
-        assert_ne!(chance.id(now), chance.id(now));
+        let ids: Vec<_> = (0..10_000).map(|_| chance.id(now)).collect();
+        assert!(ids.is_sorted_by(|a, b| a < b), "in the order in which they were drawn");
     }
 
     #[test]

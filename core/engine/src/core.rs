@@ -84,6 +84,7 @@ pub(crate) struct Core {
     pub(crate) wait_when_full: bool,
     pub(crate) require_metadata: Vec<String>,
     pub(crate) retention: Option<Duration>,
+    pub(crate) name: Option<String>,
     pub(crate) registry: Registry,
     owner: AtomicU64,
     pub(crate) late_reports: AtomicU64,
@@ -105,6 +106,7 @@ pub(crate) struct Parts {
     pub(crate) wait_when_full: bool,
     pub(crate) require_metadata: Vec<String>,
     pub(crate) retention: Option<Duration>,
+    pub(crate) name: Option<String>,
 }
 
 impl Core {
@@ -120,6 +122,7 @@ impl Core {
             wait_when_full: parts.wait_when_full,
             require_metadata: parts.require_metadata,
             retention: parts.retention,
+            name: parts.name,
             sleepers: Sleepers::new(),
             pool: Pool::new(parts.workers),
             spinning: AtomicBool::new(false),

@@ -111,8 +111,16 @@ pub(crate) fn seed() -> u64 {
     RandomState::new().hash_one((std::process::id(), Instant::now()))
 }
 
-/// What this process calls itself among the owners of a store.
-pub(crate) fn process_name() -> String {
+/// What an engine of this process calls itself among the owners of a store.
+pub(crate) fn owner_name(name: Option<&str>) -> String {
+    let process = process_name();
+    match name {
+        Some(name) => format!("{name}@{process}"),
+        None => process,
+    }
+}
+
+fn process_name() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     format!("{}:{}", host.trim(), std::process::id())
 }

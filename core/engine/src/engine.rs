@@ -40,6 +40,8 @@ pub struct EngineOptions {
     pub require_metadata: Vec<String>,
     /// How long ended tasks of a durable store are kept; seven days. `None`: until they are swept by hand.
     pub retention: Option<Duration>,
+    /// What it calls itself among the owners of its store, before its machine and process; nothing.
+    pub name: Option<String>,
     /// The seed of ids and jitter; differs each time if not given.
     pub seed: Option<u64>,
     /// No thread watches the time: whoever made the engine calls [`Engine::step`].
@@ -56,6 +58,7 @@ impl Default for EngineOptions {
             wait_when_full: false,
             require_metadata: Vec::new(),
             retention: Some(Duration::from_secs(7 * 24 * 3600)),
+            name: None,
             clock: Arc::new(SystemClock),
             runtime: Arc::new(Native),
             seed: None,
@@ -90,7 +93,7 @@ impl Engine {
     /// submit.
     pub fn new(store: Box<dyn Store>, options: EngineOptions) -> Result<Self> {
         edge::check_not_forked_from_threads()?;
-        let owner = store.join(&edge::process_name(), options.clock.now())?;
+        let owner = store.join(&edge::owner_name(options.name.as_deref()), options.clock.now())?;
         let core = Arc::new(Core::new(Parts {
             store,
             owner,
@@ -103,6 +106,7 @@ impl Engine {
             wait_when_full: options.wait_when_full,
             require_metadata: options.require_metadata,
             retention: options.retention,
+            name: options.name,
         }));
         for queue in core.store.paused()? {
             core.queues.set_paused(queue, true);

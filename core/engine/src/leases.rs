@@ -31,7 +31,7 @@ pub(crate) fn beat(core: &Arc<Core>, now: Timestamp) {
     let old = core.owner();
     if let Err(error) = core.store.beat(old)
         && error.code() == Code::LeaseLost
-        && let Ok(new) = core.store.join(&edge::process_name(), now)
+        && let Ok(new) = core.store.join(&edge::owner_name(core.name.as_deref()), now)
     {
         core.set_owner(new);
         bury(core, old, now);

@@ -150,7 +150,7 @@ impl Engine {
         let core = &self.core;
         let mut problems = Vec::new();
         if let Err(error) = core.check_process() {
-            problems.push(error.to_string());
+            problems.push(error.message().to_owned());
         }
         if core.is_stopped() {
             problems.push("the engine has stopped".to_owned());
@@ -159,18 +159,19 @@ impl Engine {
         }
         if problems.is_empty() {
             if let Err(error) = core.store.paused() {
-                problems.push(format!("the store does not answer: {error}"));
+                problems.push(format!("the store does not answer: {}", error.message()));
             }
             let stuck = core.running.stuck();
             if stuck > 0 {
                 problems.push(format!(
-                    "{stuck} worker threads do not come back from handlers that were called off"
+                    "worker threads that do not come back from handlers that were called off: {stuck}"
                 ));
             }
             if core.pool.was_started() && core.pool.size().0 == 0 {
                 problems.push("no worker thread could be started".to_owned());
             }
         }
-        Health { ok: problems.is_empty(), ready: core.is_open() && core.pool.was_started(), problems }
+        let here = core.check_process().is_ok();
+        Health { ok: problems.is_empty(), ready: here && core.is_open() && core.pool.was_started(), problems }
     }
 }

@@ -1,0 +1,143 @@
+//! What an operator does with an application. `App`'s methods in Python call these.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+use taskloom_engine::Engine;
+use taskloom_model::{Name, Result, TaskId, Timestamp};
+use taskloom_store::Filter;
+
+use crate::app::NativeApp;
+use crate::errors::to_python;
+use crate::ffi::HangOnUnwind;
+use crate::handle::TaskHandle;
+use crate::info::{health_of, stats_of};
+
+/// Asks the engine outside Python: the answer may wait for the disk.
+fn ask<T: Send>(
+    app: &NativeApp,
+    py: Python<'_>,
+    what: impl FnOnce(&Arc<Engine>) -> Result<T> + Send,
+) -> PyResult<T> {
+    let engine = app.engine(py)?;
+    HangOnUnwind::around(|| py.detach(|| what(&engine))).map_err(|error| to_python(py, &error))
+}
+
+fn parsed<T: std::str::FromStr<Err = taskloom_model::Error>>(
+    py: Python<'_>,
+    text: Option<&str>,
+) -> PyResult<Option<T>> {
+    text.map(str::parse).transpose().map_err(|error| to_python(py, &error))
+}
+
+/// Tasks by filter.
+#[pyfunction(name = "_list")]
+#[pyo3(signature = (app, *, state, queue, name, tag, unfinished, limit, after))]
+#[expect(clippy::too_many_arguments, reason = "called from one place, which is ours")]
+pub(crate) fn list(
+    py: Python<'_>,
+    app: &Bound<'_, NativeApp>,
+    state: Option<&str>,
+    queue: Option<&str>,
+    name: Option<&str>,
+    tag: Option<String>,
+    unfinished: bool,
+    limit: usize,
+    after: Option<&str>,
+) -> PyResult<Vec<TaskHandle>> {
+    let filter = Filter {
+        state: parsed(py, state)?,
+        queue: queue.map(Name::new),
+        name: name.map(Name::new),
+        tag,
+        unfinished,
+        after: parsed(py, after)?,
+        limit,
+    };
+    let app = app.get();
+    let found = ask(app, py, |engine| engine.list(&filter))?;
+    Ok(found.into_iter().map(|handle| app.wrap(py, handle)).collect())
+}
+
+/// Cancels by filter; how many were.
+#[pyfunction(name = "_cancel_all")]
+#[pyo3(signature = (app, *, queue, name, tag, reason))]
+pub(crate) fn cancel_all(
+    py: Python<'_>,
+    app: &Bound<'_, NativeApp>,
+    queue: Option<&str>,
+    name: Option<&str>,
+    tag: Option<String>,
+    reason: Option<&str>,
+) -> PyResult<usize> {
+    let filter = Filter { queue: queue.map(Name::new), name: name.map(Name::new), tag, ..Filter::default() };
+    ask(app.get(), py, |engine| engine.cancel_all(&filter, reason))
+}
+
+/// Pauses a queue, or lets it go on; whether that was new.
+#[pyfunction(name = "_set_paused")]
+pub(crate) fn set_paused(
+    py: Python<'_>,
+    app: &Bound<'_, NativeApp>,
+    queue: &str,
+    paused: bool,
+) -> PyResult<bool> {
+    let queue = Name::new(queue);
+    ask(app.get(), py, |engine| if paused { engine.pause(queue) } else { engine.resume(queue) })
+}
+
+/// Cancels what waits in a queue; how many tasks.
+#[pyfunction(name = "_purge")]
+pub(crate) fn purge(py: Python<'_>, app: &Bound<'_, NativeApp>, queue: &str) -> PyResult<usize> {
+    ask(app.get(), py, |engine| engine.purge(Name::new(queue)))
+}
+
+/// Forgets tasks that ended longer ago than so many seconds; how many.
+#[pyfunction(name = "_sweep")]
+pub(crate) fn sweep(py: Python<'_>, app: &Bound<'_, NativeApp>, older_than: f64) -> PyResult<usize> {
+    let age = Duration::try_from_secs_f64(older_than).unwrap_or(Duration::MAX);
+    ask(app.get(), py, |engine| engine.sweep(age))
+}
+
+/// Runs a task by hand.
+#[pyfunction(name = "_run_now")]
+pub(crate) fn run_now(py: Python<'_>, app: &Bound<'_, NativeApp>, id: &str) -> PyResult<TaskHandle> {
+    let id: TaskId = id.parse().map_err(|error| to_python(py, &error))?;
+    let app = app.get();
+    let handle = ask(app, py, |engine| engine.run_now(id))?;
+    Ok(app.wrap(py, handle))
+}
+
+/// The engine in figures.
+#[pyfunction(name = "_stats")]
+pub(crate) fn stats<'py>(py: Python<'py>, app: &Bound<'py, NativeApp>) -> PyResult<Bound<'py, PyDict>> {
+    stats_of(py, &ask(app.get(), py, |engine| engine.stats())?)
+}
+
+/// Whether all is well: ok, ready, problems. None if there is no engine.
+#[pyfunction(name = "_health")]
+pub(crate) fn health(py: Python<'_>, app: &Bound<'_, NativeApp>) -> Option<(bool, bool, Vec<String>)> {
+    let engine = app.get().bridge().current()?;
+    Some(HangOnUnwind::around(|| py.detach(|| health_of(&engine.health()))))
+}
+
+/// The handlers: name, version, whether it is async, queue, retries, registered (microseconds since the epoch).
+#[pyfunction(name = "_handlers")]
+pub(crate) fn handlers<'py>(py: Python<'py>, app: &Bound<'py, NativeApp>) -> PyResult<Bound<'py, PyList>> {
+    let all = PyList::empty(py);
+    for entry in ask(app.get(), py, |engine| Ok(engine.handlers()))? {
+        let is_async = matches!(entry.handler(), taskloom_engine::Handler::Asynchronous(_));
+        let options = entry.options();
+        all.append((
+            entry.name().as_str(),
+            entry.version().to_string(),
+            is_async,
+            entry.admission().queue().as_str(),
+            options.retries.unwrap_or(0),
+            Timestamp::micros(entry.registered()),
+        ))?;
+    }
+    Ok(all)
+}

@@ -1,0 +1,49 @@
+"""Middleware: functions of the user around every execution of a handler."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from taskloom._context import Context, _Attempt
+from taskloom._errors import InvalidOptions
+
+__all__ = ["check"]
+
+
+def check(function: Any) -> None:
+    """Refuses what cannot stand around a handler."""
+    if not callable(function):
+        raise InvalidOptions(
+            f"app.middleware got {function!r}, which is no function",
+            code="TL1001",
+            hint="pass a function of the context and of what it stands around: def timed(ctx, call): return call()",
+        )
+    try:
+        inspect.signature(function).bind(None, None)
+    except TypeError as error:
+        raise InvalidOptions(
+            f"middleware {function!r} cannot be called with the context and the call: {error}",
+            code="TL1001",
+            hint="it takes two arguments: def timed(ctx, call): return call()",
+        ) from None
+
+
+def around(middleware: list[Callable[..., Any]], function: Callable[..., Any], attempt: _Attempt) -> Callable[..., Any]:
+    """``function`` with all middleware of its kind around it, the first one outermost."""
+    is_async = inspect.iscoroutinefunction(function)
+    own = [each for each in middleware if inspect.iscoroutinefunction(each) is is_async]
+    if not own:
+        return function
+    context = Context(attempt)
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        call = functools.partial(function, *args, **kwargs)
+        for each in reversed(own):
+            call = functools.partial(each, context, call)
+        return call()
+
+    return wrapped

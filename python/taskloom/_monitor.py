@@ -1,0 +1,61 @@
+"""What a monitor asks for."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from taskloom._info import _time
+
+__all__ = ["Handler", "Health"]
+
+
+class Health(NamedTuple):
+    """Whether all is well with an app."""
+
+    ok: bool
+    """Whether it is: there are no problems."""
+
+    ready: bool
+    """Whether a task that is submitted now would be run: the app is started, and not stopping."""
+
+    problems: tuple[str, ...]
+    """What is wrong, in words."""
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+
+class Handler(NamedTuple):
+    """A handler that an app has."""
+
+    name: str
+    """Its name."""
+
+    version: str
+    """Its version; ``0.0.0`` if it was not given one."""
+
+    is_async: bool
+    """Whether it runs on an event loop."""
+
+    queue: str
+    """The queue of its tasks, where a submit says nothing else."""
+
+    retries: int
+    """How many failures are followed by another attempt, where a submit says nothing else."""
+
+    registered: Any
+    """When it was registered: an aware ``datetime``."""
+
+
+def handler(name: str, version: str, is_async: bool, queue: str, retries: int, registered: int) -> Handler:
+    return Handler(name, version, is_async, queue, retries, _time(registered))
+
+
+def stats(raw: dict[str, Any]) -> dict[str, Any]:
+    """The engine's figures, with times as datetimes."""
+    raw["at"] = _time(raw["at"])
+    registry = raw["registry"]
+    registry["namespaces"] = dict(registry["namespaces"])
+    if registry["last_registration"] is not None:
+        registry["last_registration"] = _time(registry["last_registration"])
+    return raw
