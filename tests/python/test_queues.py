@@ -88,6 +88,19 @@ def test_a_queue_that_is_not_served_in_memory(make_app):
         assert work.submit(1).result(timeout=LONG) == 1
 
 
+def test_a_handlers_own_queue_need_not_be_served(make_app):
+    """It is only where its submits go that name none."""
+    app = make_app("memory:", queues=["mine"])
+
+    @app.task
+    def work(x: int) -> int:
+        return x
+
+    with app:
+        assert "default" in refusal(work.submit, 1).message
+        assert work.options(queue="mine").submit(1).result(timeout=LONG) == 1
+
+
 @pytest.mark.parametrize("kind", ["blocking", "async"])
 def test_pause_and_resume(app, kind):
     if kind == "blocking":

@@ -219,7 +219,6 @@ def test_arguments_of_a_task_that_ends_without_its_handler(app, how, gate):
         app.resume("default")
 
 
-@pytest.mark.xfail(strict=True, reason="core: a task that was swept from the memory store is held on to until the stop")
 def test_a_result_goes_with_the_sweep(app):
     @app.task
     def work():

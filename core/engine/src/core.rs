@@ -242,12 +242,30 @@ impl Core {
     fn check_demands(&self, spec: &Spec) -> Result<()> {
         let metadata = spec.rare.as_ref().map_or(&[][..], |rare| &rare.metadata);
         self.check_metadata(metadata)?;
+        self.check_served(spec.queue)?;
         if self.capability.resident
             && let Some(version) = spec.version()
         {
             self.registry.named(spec.name.as_str(), Some(version))?;
         }
         Ok(())
+    }
+
+    /// Refuses a queue that nobody would ever serve: of a store that no other process sees.
+    pub(crate) fn check_served(&self, queue: Name) -> Result<()> {
+        let served = self.queues.served();
+        if !self.capability.resident || served.has(queue) {
+            return Ok(());
+        }
+        let names: Vec<_> = served.names().iter().map(|name| name.as_str()).collect();
+        let error = Error::new(
+            Code::InvalidOption,
+            format!("queue {:?} is not served by this app, which alone sees its store", queue.as_str()),
+        );
+        Err(error.hint(match taskloom_model::nearest(queue.as_str(), names.iter().copied()) {
+            Some(near) => format!("did you mean {near:?}?"),
+            None => format!("it serves {}; add the queue to queues=…", names.join(", ")),
+        }))
     }
 
     /// Refuses metadata without an entry that this engine demands of every task.

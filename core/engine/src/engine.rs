@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use taskloom_model::{
-    Admission, Code, Error, Name, Operation, Options, Result, TaskId, Version, check_name, nearest,
-};
+use taskloom_model::{Admission, Code, Error, Name, Operation, Options, Result, TaskId, Version, check_name};
 use taskloom_store::{Counts, Store, Task};
 
 use crate::announce::Hook;
@@ -172,7 +170,9 @@ impl Engine {
     /// demands an entry that is not there.
     pub fn admission(&self, options: &Options) -> Result<Admission> {
         self.core.check_metadata(&options.metadata)?;
-        self.admission_of(options)
+        let admission = self.admission_of(options)?;
+        self.core.check_served(admission.queue())?;
+        Ok(admission)
     }
 
     fn admission_of(&self, options: &Options) -> Result<Admission> {
@@ -183,21 +183,7 @@ impl Engine {
             )
             .hint("leave it out; docs/options.md lists what there is"));
         }
-        let admission = Admission::new(options)?;
-        let served = self.core.queues.served();
-        if self.core.capability.resident && !served.has(admission.queue()) {
-            let names: Vec<_> = served.names().iter().map(|name| name.as_str()).collect();
-            let queue = admission.queue();
-            return Err(Error::new(
-                Code::InvalidOption,
-                format!("queue {:?} is not served by this app, which alone sees its store", queue.as_str()),
-            )
-            .hint(match nearest(queue.as_str(), names.iter().copied()) {
-                Some(near) => format!("did you mean {near:?}?"),
-                None => format!("it serves {}; add the queue to queues=…", names.join(", ")),
-            }));
-        }
-        Ok(admission)
+        Admission::new(options)
     }
 
     /// The handler with this name, or `UnknownHandler` with the nearest one.

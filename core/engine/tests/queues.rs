@@ -147,8 +147,14 @@ fn a_queue_that_nobody_could_ever_serve_is_refused() {
     let error = try_submit(&timed.engine, &entry, to("x"), "1").unwrap_err();
     assert!(error.to_string().contains("images, mail"), "{error}");
     let handler = taskloom_engine::Handler::Blocking(Box::new(echo));
-    let code = timed.engine.register("other", Options::default(), handler).err().unwrap().code();
-    assert_eq!(code, Code::InvalidOption, "the default queue is not served either");
+    // The default queue is not served either; but a handler's own queue is only where its submits go that name none.
+    let other = timed.engine.register("other", Options::default(), handler).unwrap();
+    let error = try_submit(&timed.engine, &other, Options::default(), "1").unwrap_err();
+    assert_eq!(error.code(), Code::InvalidOption);
+    let entry = timed.engine.submit(&other, other.admission(), Box::from(*b"1"), None, false);
+    assert_eq!(entry.unwrap_err().code(), Code::InvalidOption);
+    timed.engine.start().unwrap();
+    assert_eq!(result(&try_submit(&timed.engine, &other, to("mail"), "1").unwrap()), "1");
 }
 
 #[test]

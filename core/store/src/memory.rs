@@ -97,8 +97,9 @@ struct Accepted {
 #[derive(Default)]
 struct Ended {
     count: AtomicUsize,
-    /// The ended tasks that are kept, oldest first.
-    kept: SegQueue<Arc<Task>>,
+    /// The ended tasks that are kept, oldest first. By id, so that a task that is swept is gone at once; its place in
+    /// the line stays until its turn comes.
+    kept: SegQueue<TaskId>,
     kept_len: AtomicUsize,
 }
 
@@ -161,7 +162,7 @@ impl MemoryStore {
             self.tasks.remove(task);
             return;
         }
-        ended.kept.push(Arc::clone(task));
+        ended.kept.push(task.id());
         let len = ended.kept_len.fetch_add(1, Ordering::Relaxed) + 1;
         let slack = if self.tidied.load(Ordering::Relaxed) { SLACK } else { 0 };
         if len > keep + slack {
@@ -178,16 +179,20 @@ impl MemoryStore {
                 return false;
             }
             let Some(oldest) = ended.kept.pop() else { return false };
-            if self.is_needed(&oldest, now) {
-                // To the end of the line, which is one longer for as long.
-                ended.kept.push(oldest);
-                continue;
+            // One that was started over lives; it gets a new place when it ends again. Nobody needs one that asked for
+            // nothing special.
+            let plain = |task: &Task| task.spec().rare.is_none() && task.state().is_terminal();
+            if let Err(Some(task)) = self.tasks.remove_if(oldest, plain) {
+                if self.is_needed(&task, now) {
+                    // To the end of the line, which is one longer for as long.
+                    ended.kept.push(oldest);
+                    continue;
+                }
+                if task.state().is_terminal() {
+                    self.tasks.remove(&task);
+                }
             }
             ended.kept_len.fetch_sub(1, Ordering::Relaxed);
-            // One that was started over lives; it gets a new place when it ends again.
-            if oldest.state().is_terminal() {
-                self.tasks.remove(&oldest);
-            }
         }
         true
     }
@@ -434,7 +439,7 @@ impl Store for MemoryStore {
                 old.push(Arc::clone(task));
             }
         });
-        // Their places in the line of finished tasks come up later and find nothing left to forget.
+        // Their places in the line of ended tasks come up later and find nothing left to forget.
         Ok(old.iter().filter(|task| self.tasks.remove(task)).count())
     }
 
