@@ -61,35 +61,45 @@ pub(crate) fn stop(core: &Arc<Core>, how: Stop) {
         core.mark_stopped();
         return;
     }
+    core.stopping.bring_forward(match how {
+        Stop::Finish => None,
+        Stop::Within(span) => edge::deadline_in(span),
+    });
+    if core.committer.is_here(core) || core.timers.is_here() {
+        // An observer, called by a service that the end would wait for.
+        let own = Arc::clone(core);
+        begin(core, how);
+        // If no thread can be had, the engine goes on draining; whoever drops it stops it.
+        let _ = edge::spawn("taskloom-stop".into(), move || run(&own, how, None));
+        return;
+    }
+    run(core, how, worker::number_in(core));
+}
+
+/// From now on the engine takes in nothing new, and whoever waits for its end looks at the deadline again.
+fn begin(core: &Arc<Core>, how: Stop) {
     if core.drain() {
         core.publish_plain(EventKind::EngineStopping, |data| match how {
             Stop::Finish => data,
             Stop::Within(span) => data.seconds("within", span),
         });
     }
-    core.stopping.bring_forward(match how {
-        Stop::Finish => None,
-        Stop::Within(span) => edge::deadline_in(span),
-    });
     core.pool.look_again();
     core.loops.look_again();
     core.room.look_again();
-    if core.committer.is_here(core) || core.timers.is_here() {
-        // An observer, called by a service that the end would wait for.
-        let own = Arc::clone(core);
-        // If no thread can be had, the engine goes on draining; whoever drops it stops it.
-        let _ = edge::spawn("taskloom-stop".into(), move || run(&own, None));
-        return;
-    }
-    run(core, worker::number_in(core));
 }
 
 /// Goes through with it. `myself` is the worker that a handler calls this on, which must not wait for itself.
-fn run(core: &Arc<Core>, myself: Option<usize>) {
-    let done = match myself {
+fn run(core: &Arc<Core>, how: Stop, myself: Option<usize>) {
+    // Whoever sees that the engine drains finds somebody at it: a handler that stops it too, and would go through with
+    // it itself, could not be waited for, and would be called off.
+    let done = core.stopping.done.try_lock();
+    begin(core, how);
+    let done = match (done, myself) {
         // Whoever is at it waits for this very handler.
-        Some(_) => core.stopping.done.try_lock(),
-        None => Some(core.stopping.done.lock()),
+        (None, Some(_)) => None,
+        (None, None) => Some(core.stopping.done.lock()),
+        (done, _) => done,
     };
     if let Some(mut done) = done
         && !*done

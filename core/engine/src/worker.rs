@@ -145,9 +145,9 @@ impl Worker {
                     core.committer.look_again();
                     // Still searching, so submitters wake nobody; and outside the runtime, so nobody waits for us.
                     sleeper.search();
-                    let (ended, spin) = (self.ended.take(), &mut self.spin);
+                    let (ended, spin) = (&mut self.ended, &mut self.spin);
                     core.runtime.detached(&mut || {
-                        if let Some(ended) = &ended {
+                        if let Some(ended) = ended.take() {
                             ended.settle();
                         }
                         spin.until(|| !core.queues.is_empty(Route::Blocking) || !core.is_open());
@@ -156,7 +156,8 @@ impl Worker {
                 }
                 None => {
                     core.committer.look_again();
-                    let ended = self.ended.take();
+                    // Let go of before the sleep, which may be long.
+                    let mut ended = self.ended.take();
                     self.spin.sleeps();
                     sleeper.sleep(
                         || {
@@ -166,7 +167,7 @@ impl Worker {
                         },
                         |park| {
                             core.runtime.detached(&mut || {
-                                if let Some(ended) = &ended {
+                                if let Some(ended) = ended.take() {
                                     ended.settle();
                                 }
                                 park();

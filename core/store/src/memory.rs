@@ -175,10 +175,16 @@ impl MemoryStore {
     fn forget_oldest(&self, limit: usize, now: Timestamp) -> bool {
         let ended = &self.workers.0;
         for _ in 0..limit {
-            if ended.kept_len.load(Ordering::Relaxed) <= self.options.keep_finished {
+            // Counted first, or several who look at once would all take one.
+            let keep = self.options.keep_finished;
+            let fewer = |len: usize| (len > keep).then(|| len - 1);
+            if ended.kept_len.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer).is_err() {
                 return false;
             }
-            let Some(oldest) = ended.kept.pop() else { return false };
+            let Some(oldest) = ended.kept.pop() else {
+                ended.kept_len.fetch_add(1, Ordering::Relaxed);
+                return false;
+            };
             // One that was started over lives; it gets a new place when it ends again. Nobody needs one that asked for
             // nothing special.
             let plain = |task: &Task| task.spec().rare.is_none() && task.state().is_terminal();
@@ -186,13 +192,13 @@ impl MemoryStore {
                 if self.is_needed(&task, now) {
                     // To the end of the line, which is one longer for as long.
                     ended.kept.push(oldest);
+                    ended.kept_len.fetch_add(1, Ordering::Relaxed);
                     continue;
                 }
                 if task.state().is_terminal() {
                     self.tasks.remove(&task);
                 }
             }
-            ended.kept_len.fetch_sub(1, Ordering::Relaxed);
         }
         true
     }
