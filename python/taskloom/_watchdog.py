@@ -139,6 +139,9 @@ def _tell(task: asyncio.Task[Any], runners: list[Runner], blocked: float) -> Non
             stack,
         )
         return
+    # Asked now: it may end while this is logged.
+    mine = [runner for runner in runners if runner.has(attempt.id, attempt.attempt)]
+    app = (mine or runners)[0].app
     _logger.warning(
         "handler %r has blocked its event loop for %.2f s (task %s): nothing else runs on that loop. "
         "Use await asyncio.to_thread(…) for what blocks, or make it a `def` handler\n%s",
@@ -148,8 +151,6 @@ def _tell(task: asyncio.Task[Any], runners: list[Runner], blocked: float) -> Non
         stack,
         extra={"task_id": attempt.id, "task_name": attempt.name, "attempt": attempt.attempt, "blocked": blocked},
     )
-    mine = [runner for runner in runners if runner.has(attempt.id, attempt.attempt)]
-    app = (mine or runners)[0].app
     if app is not None:
         _loop_blocked(app, attempt.name, attempt.id, blocked)
 
