@@ -37,6 +37,7 @@ use taskloom_model::{Name, Timestamp};
 
 pub use figures::Figures;
 pub use histogram::Snapshot;
+use histogram::bump;
 
 use histogram::Histogram;
 use rate::Rate;
@@ -101,20 +102,22 @@ impl Meter {
         Self { shared: Cells::default(), uses: AtomicU64::new(0), own }
     }
 
+    /// Where a thread counts, and whether it is alone there. A thread beyond the shards shares one with another; what
+    /// the two write in the same instant may be counted once.
     #[inline]
-    fn cells(&self, shard: usize) -> &Cells {
+    fn cells(&self, shard: usize) -> (&Cells, bool) {
         match self.own[shard].get() {
-            Some(own) => own,
+            Some(own) => (own, true),
             None => self.first(shard),
         }
     }
 
     #[cold]
-    fn first(&self, shard: usize) -> &Cells {
+    fn first(&self, shard: usize) -> (&Cells, bool) {
         if self.uses.fetch_add(1, Ordering::Relaxed) < BUSY {
-            return &self.shared;
+            return (&self.shared, false);
         }
-        self.own[shard].get_or_init(Box::default)
+        (self.own[shard].get_or_init(Box::default), true)
     }
 
     fn add_to(&self, figures: &mut Figures, now: Timestamp) {
@@ -132,7 +135,7 @@ pub struct Meters {
 impl Meters {
     /// For so many threads that record. More may: they share.
     pub fn new(threads: usize) -> Arc<Self> {
-        let shards = threads.clamp(1, MAX_SHARDS).next_power_of_two();
+        let shards = (threads + 1).clamp(1, MAX_SHARDS).next_power_of_two();
         Arc::new(Self { shards, meters: RwLock::default() })
     }
 
@@ -145,7 +148,8 @@ impl Meters {
 
     /// Counts one, on behalf of nobody in particular: a timer, an operator. Workers have a [`Recorder`].
     pub fn count(&self, queue: Name, handler: Name, count: Count) {
-        self.meter(queue, handler).cells(0).counts[count as usize].fetch_add(1, Ordering::Relaxed);
+        // Not where a recorder may be alone.
+        self.meter(queue, handler).shared.counts[count as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     fn meter(&self, queue: Name, handler: Name) -> Arc<Meter> {
@@ -218,26 +222,42 @@ impl Recorder {
     /// An attempt started, so long after it became eligible.
     #[inline]
     pub fn started(&mut self, queue: Name, handler: Name, waited: Duration) {
-        self.cells(queue, handler).wait.record(waited);
+        match self.cells(queue, handler) {
+            (cells, true) => cells.wait.record_alone(waited),
+            (cells, false) => cells.wait.record(waited),
+        }
     }
 
     /// An attempt ended, after it ran so long.
     #[inline]
     pub fn ended(&mut self, queue: Name, handler: Name, how: Count, ran: Duration, now: Timestamp) {
-        let cells = self.cells(queue, handler);
-        cells.counts[how as usize].fetch_add(1, Ordering::Relaxed);
-        cells.run.record(ran);
-        cells.ended.add(now);
+        let (cells, alone) = self.cells(queue, handler);
+        let count = &cells.counts[how as usize];
+        if alone {
+            bump(count, 1);
+            cells.run.record_alone(ran);
+            cells.ended.add_alone(now);
+        } else {
+            count.fetch_add(1, Ordering::Relaxed);
+            cells.run.record(ran);
+            cells.ended.add(now);
+        }
     }
 
     /// Counts something else: that there will be another attempt, that a report came too late.
     #[inline]
     pub fn count(&mut self, queue: Name, handler: Name, count: Count) {
-        self.cells(queue, handler).counts[count as usize].fetch_add(1, Ordering::Relaxed);
+        let (cells, alone) = self.cells(queue, handler);
+        let count = &cells.counts[count as usize];
+        if alone {
+            bump(count, 1);
+        } else {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     #[inline]
-    fn cells(&mut self, queue: Name, handler: Name) -> &Cells {
+    fn cells(&mut self, queue: Name, handler: Name) -> (&Cells, bool) {
         let key = (queue, handler);
         if self.last.as_ref().is_none_or(|(last, _)| *last != key) {
             self.last = Some((key, self.meters.meter(queue, handler)));

@@ -23,8 +23,8 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 use crossbeam_queue::SegQueue;
 use parking_lot::Mutex;
@@ -97,9 +97,9 @@ struct Accepted {
 #[derive(Default)]
 struct Ended {
     count: AtomicUsize,
-    /// The ended tasks that are kept, oldest first. By id, so that a task that is swept is gone at once; its place in
-    /// the line stays until its turn comes.
-    kept: SegQueue<TaskId>,
+    /// The ended tasks that are kept, oldest first. Weak, so that a task that is swept is gone at once; its place in the
+    /// line stays until its turn comes.
+    kept: SegQueue<Weak<Task>>,
     kept_len: AtomicUsize,
 }
 
@@ -162,7 +162,7 @@ impl MemoryStore {
             self.tasks.remove(task);
             return;
         }
-        ended.kept.push(task.id());
+        ended.kept.push(Arc::downgrade(task));
         let len = ended.kept_len.fetch_add(1, Ordering::Relaxed) + 1;
         let slack = if self.tidied.load(Ordering::Relaxed) { SLACK } else { 0 };
         if len > keep + slack {
@@ -185,19 +185,16 @@ impl MemoryStore {
                 ended.kept_len.fetch_add(1, Ordering::Relaxed);
                 return false;
             };
-            // One that was started over lives; it gets a new place when it ends again. Nobody needs one that asked for
-            // nothing special.
-            let plain = |task: &Task| task.spec().rare.is_none() && task.state().is_terminal();
-            if let Err(Some(task)) = self.tasks.remove_if(oldest, plain) {
-                if self.is_needed(&task, now) {
-                    // To the end of the line, which is one longer for as long.
-                    ended.kept.push(oldest);
-                    ended.kept_len.fetch_add(1, Ordering::Relaxed);
-                    continue;
-                }
-                if task.state().is_terminal() {
-                    self.tasks.remove(&task);
-                }
+            let Some(task) = oldest.upgrade() else { continue };
+            if self.is_needed(&task, now) {
+                // To the end of the line, which is one longer for as long.
+                ended.kept.push(oldest);
+                ended.kept_len.fetch_add(1, Ordering::Relaxed);
+                continue;
+            }
+            // One that was started over lives; it gets a new place when it ends again.
+            if task.state().is_terminal() {
+                self.tasks.remove(&task);
             }
         }
         true

@@ -74,25 +74,6 @@ impl Registry {
         removed.is_some()
     }
 
-    /// Takes the task with this id out if it fits: `Ok` with it; else `Err` with it, or with none if there is none.
-    /// `fits` is called under the shard's lock, and may look at the task.
-    pub fn remove_if(
-        &self,
-        id: TaskId,
-        fits: impl FnOnce(&Task) -> bool,
-    ) -> Result<Arc<Task>, Option<Arc<Task>>> {
-        let hash = id.table_hash();
-        let mut shard = self.0[shard_of(hash)].0.lock();
-        let Ok(entry) = shard.find_entry(hash, |other| other.id() == id) else { return Err(None) };
-        if !fits(entry.get()) {
-            return Err(Some(Arc::clone(entry.get())));
-        }
-        // It dies in the caller's hands, and not under the lock: it takes its host's data with it.
-        let task = entry.remove().0;
-        Self::give_back(&mut shard);
-        Ok(task)
-    }
-
     /// After a burst the table gives its memory back, yet not so eagerly that a steady load would resize it.
     fn give_back(shard: &mut HashTable<Arc<Task>>) {
         if shard.capacity() > 1024 && shard.len() * 8 < shard.capacity() {
