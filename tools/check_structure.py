@@ -51,6 +51,9 @@ UNSAFE = {
     "core/sync/src/spot.rs": "parks threads on an atomic byte",
     "core/sync/src/fork.rs": "has the system tell us of forks",
     "bindings/python/src/ffi.rs": "calls CPython where pyo3 has no safe form",
+    "bindings/python/src/variables.rs": "copies, enters and leaves contexts by CPython's own functions",
+    "bindings/python/src/place.rs": "counts references to what tasks carry",
+    "bindings/python/src/current.rs": "borrows the attempt that a thread runs",
     "benches/rust/benches/memory.rs": "counts allocations, as a global allocator",
 }
 """The modules that may contain `unsafe`, and what for. Each explains itself at its top."""

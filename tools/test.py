@@ -188,6 +188,8 @@ def loom(name: str, limit: float = 20 * MINUTE, **environment: str) -> Stage:
 
 def pytest(name: str, python: str, *arguments: str, needs: tuple[str, ...] = ("wheel",)) -> Stage:
     options = ["-q", "-ra", "-o", "faulthandler_timeout=120"]
+    # Most tests wait for something most of the time, so more of them run at once than there are cores.
+    options += ["-n", str((os.cpu_count() or 2) + 1), "--dist", "worksteal"]
     return Stage(name, [python, "-m", "pytest", *options, *arguments], by_pytest, needs=needs)
 
 

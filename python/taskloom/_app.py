@@ -6,7 +6,6 @@ import asyncio
 import atexit
 import builtins
 import functools
-import inspect
 import os
 import sys
 import threading
@@ -21,6 +20,7 @@ from taskloom import _watchdog
 from taskloom._context import Context
 from taskloom._errors import InvalidOptions, Misuse
 from taskloom._events import EventStream, listener
+from taskloom._function import by_position, caller_locals, check_kind, is_async, take_hook
 from taskloom._json_logs import json_logs
 from taskloom._loop import OwnLoop, Runner, in_thread
 from taskloom._middleware import check
@@ -226,11 +226,11 @@ class App(_App):
             raise InvalidOptions(f"{what} is {value!r}; it must be a text", code="TL1001")
         if namespace:
             name = f"{namespace}/{name}"
-        _check_kind(function, name)
-        plan = build_plan(function, name, Context, localns=_caller_locals(function, depth))
-        is_async = _is_async(function)
-        task = self._register_native(function, plan, name, is_async, options)
-        if is_async:
+        check_kind(function, name)
+        plan = build_plan(function, name, Context, localns=caller_locals(function, depth))
+        awaits = is_async(function)
+        task = self._register_native(function, plan, name, awaits, options)
+        if awaits:
             self._async_names.add(name)
             if self._is_running and self._runner is None and self._own_loop is None:
                 self._own_loop = OwnLoop(self)
@@ -243,7 +243,7 @@ class App(_App):
         replace = options.pop("replace", False)
         if not isinstance(replace, (bool, type(None))):
             raise InvalidOptions(f"replace is {replace!r}; it must be True or False", code="TL1001")
-        hooks = tuple(_hook(options, hook) for hook in ("on_success", "on_retry", "on_failure"))
+        hooks = tuple(take_hook(options, hook) for hook in ("on_success", "on_retry", "on_failure"))
         task = self._register(function, plan, Context, name, is_async, options, bool(replace), hooks, self._middleware)
         for attribute in functools.WRAPPER_ASSIGNMENTS:
             if hasattr(function, attribute):
@@ -376,7 +376,7 @@ class App(_App):
         task = self._task(name)
         if task is None:
             return self._submit_by_name(name, _encode_any(dict(arguments), f"arguments for {name!r}"), dict(options))
-        args, kwargs = _by_position(task, dict(arguments))
+        args, kwargs = by_position(task, dict(arguments))
         return (task.options(**options) if options else task).submit(*args, **kwargs)
 
     @overload
@@ -555,65 +555,6 @@ class App(_App):
 
     def __repr__(self) -> str:
         return f"<App {self.url} {'running' if self._is_running else 'not running'}>"
-
-
-def _hook(options: dict[str, Any], name: str) -> Callable[..., object] | None:
-    hook: Callable[..., object] | None = options.pop(name, None)
-    if hook is not None and not callable(hook):
-        raise InvalidOptions(f"{name} is {hook!r}; it must be a function of the handle", code="TL1001")
-    return hook
-
-
-def _caller_locals(function: Callable[..., Any], depth: int) -> dict[str, Any] | None:
-    """Names around a function that is defined inside another: its hints may use them."""
-    if "<locals>" not in getattr(function, "__qualname__", ""):
-        return None
-    try:
-        return dict(sys._getframe(depth).f_locals)
-    except ValueError:
-        return None
-
-
-def _by_position(task: Task[..., Any], arguments: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-    """Arguments by name as a call: those that can only be passed by position come out."""
-    args = []
-    for parameter in inspect.signature(task).parameters.values():
-        if parameter.kind is parameter.POSITIONAL_ONLY and parameter.name in arguments:
-            args.append(arguments.pop(parameter.name))
-    return args, arguments
-
-
-def _check_kind(function: Callable[..., Any], name: str) -> None:
-    """Refuses functions that no worker could call, or whose result could not be a task's."""
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise InvalidOptions(
-            f"{name}: {function!r} is a generator; a task has one result",
-            code="TL1001",
-            hint="return a list, or submit a task for each value",
-        )
-    parent, _, _ = getattr(function, "__qualname__", "").rpartition(".")
-    if inspect.isfunction(function) and parent and not parent.endswith("<locals>"):
-        first = next(iter(inspect.signature(function).parameters), None)
-        if first in ("self", "cls"):
-            raise InvalidOptions(
-                f"{name}: {function.__qualname__} is a method, and a task has no object to call it on",
-                code="TL1001",
-                hint=f"use a function or a static method, or register a bound one: app.task(obj.{function.__name__})",
-            )
-
-
-def _is_async(function: Any) -> bool:
-    """Whether calling it gives something to await."""
-    while not inspect.iscoroutinefunction(function):
-        if isinstance(function, functools.partial):
-            function = function.func
-        elif hasattr(function, "__wrapped__"):
-            function = function.__wrapped__
-        elif inspect.isroutine(function) or inspect.isclass(function):
-            return False
-        else:
-            return inspect.iscoroutinefunction(type(function).__call__)
-    return True
 
 
 @atexit.register

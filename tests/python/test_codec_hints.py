@@ -18,7 +18,7 @@ import msgspec
 import pytest
 
 import taskloom
-from helpers import refusal
+from helpers import refusal, shown
 from plans import Context
 from taskloom._signature import build_plan
 
@@ -203,7 +203,7 @@ def taking(hint, name="f"):
         (Mixed, Mixed(MODEL)),
         (tuple[Box, Model], (Box(1), MODEL)),
     ],
-    ids=repr,
+    ids=shown,
 )
 def test_round_trip(hint, value):
     of = taking(hint)

@@ -8,7 +8,7 @@ import contextvars
 import pytest
 
 import taskloom
-from helpers import LONG, refusal
+from helpers import LONG, refusal, shown
 from taskloom import Context, Retry, current_context
 
 
@@ -245,7 +245,7 @@ def test_a_task_may_be_cancelled_in_it(app):
     assert error.reason == "not today"
 
 
-@pytest.mark.parametrize("function", [3, lambda: None, lambda ctx: None, lambda ctx, call, more: None], ids=repr)
+@pytest.mark.parametrize("function", [3, lambda: None, lambda ctx: None, lambda ctx, call, more: None], ids=shown)
 def test_what_cannot_be_one(app, function):
     error = refusal(app.middleware, function)
     assert isinstance(error, taskloom.InvalidOptions)

@@ -10,7 +10,7 @@ import inspect
 import pytest
 
 import taskloom
-from helpers import LONG, refusal
+from helpers import LONG, refusal, shown
 
 UTC = dt.timezone.utc
 
@@ -62,7 +62,7 @@ def ahead(**span: float) -> dt.datetime:
         ({"max_crashes": 0}, ["max_crashes"]),
         ({"prioritty": "high"}, ["prioritty"]),
     ],
-    ids=str,
+    ids=shown,
 )  # fmt: skip
 def test_what_makes_no_sense(app, work, options, words):
     def register() -> None:
@@ -119,7 +119,7 @@ def test_a_setting_that_is_not_available_yet():
     "settings",
     [{"workers": 0}, {"workers": -1}, {"workers": 1.5}, {"workers": "two"}, {"max_in_flight": 0}, {"durability": "none"},
      {"durability": 3}, {"wrokers": 3}],
-    ids=str,
+    ids=shown,
 )  # fmt: skip
 def test_settings_that_make_no_sense(settings):
     error = refusal(taskloom.App, "memory:", **settings)
@@ -349,7 +349,7 @@ class TestFunctions:
         for function in (one, two):
             assert "generator" in refusal(app.task, function).message
 
-    @pytest.mark.parametrize("thing", [3, "text", None.__class__, object()], ids=str)
+    @pytest.mark.parametrize("thing", [3, "text", None.__class__, object()], ids=["int", "str", "class", "object"])
     def test_what_is_no_function(self, app, thing):
         if callable(thing):
             pytest.skip("NoneType can be called")
@@ -385,7 +385,7 @@ class TestFunctions:
         with app:
             assert work.submit(1).result(timeout=LONG) == 1
 
-    @pytest.mark.parametrize("name", ["", "a b", "x" * 300, "new\nline"], ids=repr)
+    @pytest.mark.parametrize("name", ["", "a b", "x" * 300, "new\nline"], ids=shown)
     def test_names_that_cannot_be(self, app, name):
         def work() -> None: ...
 

@@ -7,7 +7,7 @@ import datetime as dt
 import pytest
 
 import taskloom
-from helpers import LONG, refusal
+from helpers import LONG, refusal, shown
 
 UTC = dt.timezone.utc
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -65,7 +65,7 @@ def work(app):
         ({"retry": taskloom.Retry(base="x")}, "retry base is 'x'"),  # type: ignore[arg-type]
         ({"retry": taskloom.Retry(cap=-1)}, "retry cap is -1"),
     ],
-    ids=lambda value: str(value)[:40],
+    ids=shown,
 )  # fmt: skip
 def test_options_that_make_no_sense(app, work, options, message):
     for way in (lambda: work.options(**options).submit(), lambda: app.submit("work", {}, **options)):
@@ -96,7 +96,7 @@ def test_options_that_make_no_sense(app, work, options, message):
         {"detached": False},
         {"detached": None},
     ],
-    ids=lambda value: str(value)[:40],
+    ids=shown,
 )
 def test_options_that_are_taken(app, work, options):
     with app:
@@ -143,7 +143,7 @@ def test_a_version_that_is_not_there(app, work):
         ({"require_metadata": [3]}, "require_metadata has 3 in it"),
         ({"name": 3}, "name is 3"),
     ],
-    ids=lambda value: str(value)[:40],
+    ids=shown,
 )
 def test_settings_that_make_no_sense(settings, message):
     error = refusal(taskloom.App, "memory:", **settings)
@@ -165,7 +165,7 @@ def test_settings_that_make_no_sense(settings, message):
         {"name": "shop"},
         dict.fromkeys(["payloads", "capacity", "on_full", "queues", "retention", "require_metadata", "name"]),
     ],
-    ids=lambda value: str(value)[:40],
+    ids=shown,
 )
 def test_settings_that_are_taken(make_app, url, settings):
     app = make_app(url, **settings)
@@ -196,7 +196,7 @@ def test_a_capacity_is_for_memory(make_app, sqlite_url):
         ({"version": "one"}, 'version "one"'),
         ({"detached": True}, "detached"),
     ],
-    ids=lambda value: str(value)[:40],
+    ids=shown,
 )
 def test_what_a_handler_cannot_have(app, options, message):
     def work() -> None: ...

@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 
 import taskloom
-from helpers import LONG, refusal
+from helpers import LONG, refusal, shown
 
 pydantic = pytest.importorskip("pydantic")
 
@@ -147,7 +147,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("hint", "value"), CASES, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("hint", "value"), CASES, ids=shown)
 def test_there_and_back(app, hint, value):
     seen = []
 
@@ -205,7 +205,7 @@ def test_by_name_as_another_language_would(app):
         (Frozen, {"day": "2026-01-02", "more": 1}, ["value", ".more"]),
         (Pet, {"kind": "fish"}, ["value", "fish"]),
     ],
-    ids=lambda value: str(value)[:40],
+    ids=shown,
 )
 def test_what_does_not_fit_is_refused_at_the_submit(app, hint, value, words):
     def work(value):

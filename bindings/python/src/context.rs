@@ -1,19 +1,13 @@
 //! What `taskloom.Context` is made of.
 
-use std::cell::RefCell;
-
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use taskloom_engine::{Attempt, LentPlace};
 use taskloom_store::Task;
 
+use crate::current;
 use crate::errors::to_python;
-
-thread_local! {
-    /// The attempt whose blocking handler runs on this thread.
-    pub(crate) static CURRENT: RefCell<Option<Attempt>> = const { RefCell::new(None) };
-}
 
 /// One attempt, as its handler sees it.
 #[pyclass(frozen, name = "Attempt", module = "taskloom._native")]
@@ -148,5 +142,5 @@ pub(crate) fn metadata_of<'py>(py: Python<'py>, task: &Task) -> PyResult<Bound<'
 #[pyfunction]
 #[pyo3(name = "_current_attempt")]
 pub(crate) fn current_attempt() -> Option<NativeAttempt> {
-    CURRENT.with_borrow(|current| current.clone().map(NativeAttempt))
+    current::attempt().map(NativeAttempt)
 }

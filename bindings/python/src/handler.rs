@@ -1,26 +1,25 @@
 //! Python functions as handlers: calling them, and what their returning or raising means.
 
-use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pyo3::exceptions::PyBaseException;
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 use taskloom_engine::{Attempt, Blocking, Failed, Handle, Hook, Moment, Outcome};
 use taskloom_model::Version;
 
 use crate::callbacks::call_soon;
-use crate::context::{CURRENT, NativeAttempt};
+use crate::context::NativeAttempt;
+use crate::current;
 use crate::errors::helper_in;
 use crate::ffi::{self, HangOnUnwind};
 use crate::handle::TaskHandle;
-use crate::host::{Variables, keep_exception};
+use crate::host::{Variables, forget_inputs, keep_exception};
 use crate::plan::Plan;
 use crate::reference::Reference;
 use crate::runtime::interruptible;
+use crate::variables::{EmptyContext, run_in};
 
 /// What a registered function is run with.
 pub(crate) struct Parts {
@@ -51,37 +50,21 @@ impl Parts {
 type Arguments<'py> = (Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>);
 
 impl Parts {
-    /// The arguments of an attempt, after `first`.
-    pub(crate) fn arguments<'py>(
-        &self,
-        py: Python<'py>,
-        attempt: &Attempt,
-        first: Option<Bound<'py, PyAny>>,
-    ) -> PyResult<Arguments<'py>> {
+    /// The arguments of an attempt.
+    pub(crate) fn arguments<'py>(&self, py: Python<'py>, attempt: &Attempt) -> PyResult<Arguments<'py>> {
         let task = attempt.task();
         let context = |py| {
             ffi::call_with(self.context.bind(py), (NativeAttempt::new(attempt.clone()),)).map(Bound::unbind)
         };
-        let Some((args, kwargs)) = Reference::of(task).and_then(|reference| reference.call(py)) else {
-            return self.plan.get().decode_call(py, &task.spec().payload, first, context);
+        let by_reference = Reference::of(task).map(|reference| reference.call(py)).transpose()?.flatten();
+        let Some((args, kwargs)) = by_reference else {
+            return self.plan.get().decode_call(py, &task.spec().payload, context);
         };
-        let (args, kwargs) = if self.plan.get().takes_context() {
-            let with = helper_in(py, "taskloom._call", "with_context")?;
-            ffi::call_with(&with, (&self.function, args, kwargs, context(py)?))?.extract()?
-        } else {
-            (args, kwargs)
-        };
-        match first {
-            None => Ok((args, kwargs)),
-            Some(first) => {
-                // An iterator that knows its length needs no list in between.
-                let item = |place: usize| match place.checked_sub(1) {
-                    Some(place) => args.get_borrowed_item(place).unwrap_or_else(|_| first.as_borrowed()),
-                    None => first.as_borrowed(),
-                };
-                Ok((PyTuple::new(py, (0..args.len() + 1).map(item))?, kwargs))
-            }
+        if !self.plan.get().takes_context() {
+            return Ok((args, kwargs));
         }
+        let with = helper_in(py, "taskloom._call", "with_context")?;
+        ffi::call_with(&with, (&self.function, args, kwargs, context(py)?))?.extract()
     }
 }
 
@@ -125,13 +108,10 @@ impl Blocking for BlockingHandler {
     fn run(&self, attempt: &Attempt) -> Outcome {
         // The worker thread is attached already; this is a look at a thread-local count.
         Python::attach(|py| {
-            let previous = CURRENT.replace(Some(attempt.clone()));
-            let outcome = match self.call(py, attempt) {
+            current::during(attempt, || match self.call(py, attempt) {
                 Ok(value) => succeeded(py, &self.0, attempt, &value),
                 Err(error) => failed(py, attempt, error),
-            };
-            CURRENT.set(previous);
-            outcome
+            })
         })
     }
 }
@@ -140,57 +120,19 @@ impl BlockingHandler {
     fn call<'py>(&self, py: Python<'py>, attempt: &Attempt) -> PyResult<Bound<'py, PyAny>> {
         let parts = &self.0;
         let task = attempt.task();
-        // `variables.run(function, *args, **kwargs)`
         let function = parts.callable(py, attempt)?;
-        let (args, kwargs) = parts.arguments(py, attempt, Some(function))?;
+        let (args, kwargs) = parts.arguments(py, attempt)?;
         let running = (task.id(), attempt.fence().attempt);
-        match Variables::copy_of(py, task)? {
-            Some(own) => {
-                let run = own.getattr(intern!(py, "run"))?;
-                interruptible(py, running, || ffi::call(&run, &args, kwargs.as_ref()))
-            }
-            None => {
-                let empty = EmptyContext::take(py)?;
-                let value =
-                    interruptible(py, running, || ffi::call(empty.run.bind(py), &args, kwargs.as_ref()));
-                empty.give_back(py);
-                value
-            }
+        let run = |context: &Bound<'py, PyAny>| {
+            interruptible(py, running, || run_in(context, &function, &args, kwargs.as_ref()))
+        };
+        if let Some(own) = Variables::copy_of(py, task)? {
+            return run(&own);
         }
-    }
-}
-
-/// A context without variables, for tasks that were submitted without any.
-///
-/// A worker thread uses one again and again for as long as it is empty after use: then it is as good as new. One in
-/// which a handler has left a variable set is dropped.
-struct EmptyContext {
-    context: Py<PyAny>,
-    /// Its bound method `run`.
-    run: Py<PyAny>,
-}
-
-thread_local! {
-    static EMPTY: RefCell<Option<EmptyContext>> = const { RefCell::new(None) };
-}
-
-impl EmptyContext {
-    fn take(py: Python<'_>) -> PyResult<Self> {
-        static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        if let Some(empty) = EMPTY.take() {
-            return Ok(empty);
-        }
-        let class =
-            CLASS.get_or_try_init(py, || py.import("contextvars")?.getattr("Context").map(Bound::unbind))?;
-        let context = class.call0(py)?;
-        let run = context.getattr(py, intern!(py, "run"))?;
-        Ok(Self { context, run })
-    }
-
-    fn give_back(self, py: Python<'_>) {
-        if self.context.bind(py).len().is_ok_and(|len| len == 0) {
-            EMPTY.set(Some(self));
-        }
+        let empty = EmptyContext::take(py)?;
+        let value = run(empty.context(py));
+        empty.give_back(py);
+        value
     }
 }
 
@@ -203,12 +145,12 @@ pub(crate) fn succeeded(
 ) -> Outcome {
     if let Some(reference) = Reference::of(attempt.task()) {
         reference.keep(value.clone().unbind());
-        Variables::forget(attempt.task());
+        forget_inputs(attempt.task());
         return Outcome::Succeeded { result: Box::default(), metadata: None };
     }
     match parts.plan.get().encode_result(py, value) {
         Ok(result) => {
-            Variables::forget(attempt.task());
+            forget_inputs(attempt.task());
             Outcome::Succeeded { result: result.into_boxed_slice(), metadata: None }
         }
         Err(error) => {
@@ -227,7 +169,7 @@ pub(crate) fn failed(py: Python<'_>, attempt: &Attempt, error: PyErr) -> Outcome
     keep(py, attempt, &error);
     let task = attempt.task();
     if failure.permanent || task.with_row(|row| row.failures) >= task.spec().retries {
-        Variables::forget(task);
+        forget_inputs(task);
     }
     Outcome::Failed(failure)
 }

@@ -12,49 +12,62 @@ use parking_lot::Mutex;
 use pyo3::intern;
 use pyo3::prelude::*;
 use taskloom_model::TaskId;
-use taskloom_store::{HostData, Task};
+use taskloom_store::{Host, HostData, Task};
 
+use crate::place::Place;
 use crate::reference::Reference;
 
 /// How many exceptions are kept.
 const KEPT: usize = 1_000;
 
 /// The context variables of a submit.
-pub(crate) struct Variables(Mutex<Option<Py<PyAny>>>);
+pub(crate) struct Variables(Place);
 
 impl Variables {
     /// As a task's host data; nothing if no variable was set.
-    pub(crate) fn boxed(context: Option<Py<PyAny>>) -> Option<HostData> {
-        context.map(|context| Box::new(Self::new(context)) as HostData)
+    pub(crate) fn boxed(context: Option<Bound<'_, PyAny>>) -> Option<HostData> {
+        context.map(|context| Box::new(Self::new(Some(context))) as HostData)
     }
 
-    pub(crate) fn new(context: Py<PyAny>) -> Self {
-        Self(Mutex::new(Some(context)))
+    pub(crate) fn new(context: Option<Bound<'_, PyAny>>) -> Self {
+        Self(Place::new(context.map(Bound::unbind)))
     }
 
     fn of(task: &Task) -> Option<&Self> {
-        let host = task.host()?;
-        match host.downcast_ref() {
-            Some(own) => Some(own),
-            None => host.downcast_ref::<Reference>()?.variables.as_ref(),
-        }
+        task.host().or_else(|| Some(&Reference::of(task)?.variables))
     }
 
     /// A copy for one attempt, as the submit left the variables; None if there were none.
     pub(crate) fn copy_of<'py>(py: Python<'py>, task: &Task) -> PyResult<Option<Bound<'py, PyAny>>> {
         let Some(own) = Self::of(task) else { return Ok(None) };
-        let context = own.0.lock().as_ref().map(|context| context.clone_ref(py));
-        context.map(|context| context.into_bound(py).call_method0(intern!(py, "copy"))).transpose()
+        own.0.get(py).map(|context| context.call_method0(intern!(py, "copy"))).transpose()
     }
 
-    /// No further attempt will need them, nor the arguments of a task by reference.
-    pub(crate) fn forget(task: &Arc<Task>) {
-        if let Some(reference) = Reference::of(task) {
-            reference.forget();
-        }
-        if let Some(own) = Self::of(task) {
-            own.0.lock().take();
-        }
+    /// No further attempt will need them.
+    pub(crate) fn forget(&self) {
+        drop(self.0.take());
+    }
+}
+
+impl Host for Variables {
+    fn settled(&self) {
+        self.forget();
+    }
+}
+
+impl Host for Reference {
+    fn settled(&self) {
+        self.forget();
+    }
+}
+
+/// No further attempt will need the context variables of a task, nor the arguments of one by reference. A worker that
+/// knows it says so while it is attached to Python; else it is known when the task settles.
+pub(crate) fn forget_inputs(task: &Task) {
+    if let Some(variables) = task.host::<Variables>() {
+        variables.forget();
+    } else if let Some(reference) = Reference::of(task) {
+        reference.forget();
     }
 }
 

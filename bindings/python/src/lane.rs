@@ -119,7 +119,7 @@ impl Job {
         let handler = self.handler.as_ref().ok_or_else(|| PyRuntimeError::new_err("not an async handler"))?;
         let parts = &handler.0;
         let attempt = &self.attempt;
-        let (args, kwargs) = parts.arguments(py, attempt, None)?;
+        let (args, kwargs) = parts.arguments(py, attempt)?;
         parts.callable(py, attempt)?.call(args, kwargs.as_ref()).map(Bound::unbind)
     }
 

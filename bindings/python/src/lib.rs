@@ -13,6 +13,7 @@ mod app;
 mod callbacks;
 mod check;
 mod context;
+mod current;
 mod decode;
 mod encode;
 mod errors;
@@ -24,6 +25,7 @@ mod host;
 mod info;
 mod lane;
 mod operating;
+mod place;
 mod plan;
 mod port;
 mod reference;
@@ -32,6 +34,7 @@ mod scan;
 mod signal;
 mod task;
 mod told;
+mod variables;
 mod waiting;
 
 /// The module as Python imports it. Everything in it is private to the `taskloom` package.

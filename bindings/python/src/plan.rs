@@ -97,13 +97,12 @@ impl Plan {
         })
     }
 
-    /// The positional and keyword arguments that a payload stands for, after `first`. `context` is called at most once,
-    /// and only if a parameter takes the context.
+    /// The positional and keyword arguments that a payload stands for. `context` is called at most once, and only if a
+    /// parameter takes the context.
     pub(crate) fn decode_call<'py>(
         &self,
         py: Python<'py>,
         payload: &[u8],
-        first: Option<Bound<'py, PyAny>>,
         context: impl FnOnce(Python<'py>) -> PyResult<Py<PyAny>>,
     ) -> PyResult<(Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>)> {
         const FEW: usize = 8;
@@ -115,7 +114,7 @@ impl Plan {
             many.resize_with(self.params.len(), || None);
             &mut many
         };
-        let mut call = Call { first, slots, rest: Vec::new(), keywords: None };
+        let mut call = Call { slots, rest: Vec::new(), keywords: None };
         self.read_call(py, payload, &mut call)?;
         self.arrange(py, call, context)
     }
@@ -222,7 +221,7 @@ impl Plan {
         payload: &[u8],
         context: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<(Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>)> {
-        self.decode_call(py, payload, None, |_| match context {
+        self.decode_call(py, payload, |_| match context {
             Some(make) => Ok(make.call0()?.unbind()),
             None => Err(PyValueError::new_err("this plan needs a context")),
         })

@@ -5,68 +5,64 @@
 //! the task's own host data. Arguments are let go of when no further attempt needs them; a result lives as long as the
 //! task is kept (a handle holds it, and so does the store, for the newest 10,000).
 
-use std::sync::Arc;
-
-use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use taskloom_store::{HostData, Task};
 
 use crate::host::Variables;
+use crate::place::Place;
 
 /// What a task by reference carries.
 pub(crate) struct Reference {
-    call: Mutex<Option<Call>>,
-    result: Mutex<Option<Py<PyAny>>>,
-    pub(crate) variables: Option<Variables>,
+    args: Place,
+    kwargs: Place,
+    result: Place,
+    pub(crate) variables: Variables,
 }
 
-type Call = (Py<PyTuple>, Option<Py<PyDict>>);
+type Call<'py> = (Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>);
 
 impl Reference {
     /// As a task's host data.
     pub(crate) fn boxed(
         args: &Bound<'_, PyTuple>,
         kwargs: Option<&Bound<'_, PyDict>>,
-        variables: Option<Py<PyAny>>,
+        variables: Option<Bound<'_, PyAny>>,
     ) -> HostData {
-        let call = (args.clone().unbind(), kwargs.map(|kwargs| kwargs.clone().unbind()));
         Box::new(Self {
-            call: Mutex::new(Some(call)),
-            result: Mutex::new(None),
-            variables: variables.map(Variables::new),
+            args: Place::new(Some(args.clone().into_any().unbind())),
+            kwargs: Place::new(kwargs.map(|kwargs| kwargs.clone().into_any().unbind())),
+            result: Place::new(None),
+            variables: Variables::new(variables),
         })
     }
 
     /// What a task carries, if it is one by reference.
-    pub(crate) fn of(task: &Arc<Task>) -> Option<&Self> {
-        task.host().and_then(|host| host.downcast_ref())
+    pub(crate) fn of(task: &Task) -> Option<&Self> {
+        task.host()
     }
 
     /// The arguments.
-    pub(crate) fn call<'py>(
-        &self,
-        py: Python<'py>,
-    ) -> Option<(Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>)> {
-        let call = self.call.lock();
-        let (args, kwargs) = call.as_ref()?;
-        Some((args.bind(py).clone(), kwargs.as_ref().map(|kwargs| kwargs.bind(py).clone())))
+    pub(crate) fn call<'py>(&self, py: Python<'py>) -> PyResult<Option<Call<'py>>> {
+        let Some(args) = self.args.get(py) else { return Ok(None) };
+        let kwargs = self.kwargs.get(py).map(Bound::cast_into).transpose()?;
+        Ok(Some((args.cast_into()?, kwargs)))
     }
 
     /// Keeps what the handler returned.
     pub(crate) fn keep(&self, result: Py<PyAny>) {
-        *self.result.lock() = Some(result);
+        drop(self.result.put(Some(result)));
     }
 
     /// What the handler returned.
     pub(crate) fn result(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.result.lock().as_ref().map(|result| result.clone_ref(py))
+        self.result.get(py).map(Bound::unbind)
     }
 
-    /// No further attempt will need the arguments.
+    /// No further attempt will need the arguments and the context variables.
     pub(crate) fn forget(&self) {
-        // Dropped without the lock: what they hold may come back here as it goes.
-        let call = self.call.lock().take();
-        drop(call);
+        drop(self.args.take());
+        drop(self.kwargs.take());
+        self.variables.forget();
     }
 }

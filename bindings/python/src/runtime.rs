@@ -3,10 +3,11 @@
 //! # Interrupts
 //! A handler whose attempt was called off gets an exception in its own thread (`PyThreadState_SetAsyncExc`). It must
 //! never land in the next task, nor in our own code. Each worker thread has a [`Slot`] that names the attempt whose
-//! handler runs *at this moment*. The interrupter raises the exception only while it is attached and holds the slot's
-//! lock, and only if the slot names that very attempt. The worker empties the slot, attached and under the same lock,
-//! as soon as the handler has returned, and takes back an exception that was left with the thread but not raised yet.
-//! Between the handler's return and that moment the thread runs no Python, so the exception cannot be raised there.
+//! handler runs *at this moment*. The interrupter raises the exception only while it is attached, and only if the slot
+//! names that very attempt. The worker empties the slot, attached too, as soon as the handler has returned, and takes
+//! back an exception that was left with the thread but not raised yet. Between the handler's return and that moment the
+//! thread runs no Python, so the exception cannot be raised there. One thread at a time is attached: what a slot says
+//! needs no other lock.
 //!
 //! The interrupter is a thread of its own, because to interrupt one must attach, and the engine's services must not
 //! wait for the GIL. It is started by the first interrupt.
@@ -20,7 +21,7 @@
 
 use std::cell::RefCell;
 use std::ffi::c_ulong;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -34,6 +35,7 @@ use taskloom_store::Task;
 use crate::errors::interrupt_class;
 use crate::ffi::{self, HangOnUnwind};
 use crate::lane::Lane;
+use crate::place;
 
 type Running = (TaskId, u32);
 
@@ -43,15 +45,62 @@ struct Slot {
     process: u32,
     /// Not attached.
     asleep: AtomicBool,
-    state: Mutex<SlotState>,
+    /// The attempt whose handler runs: its task's id in two halves, and its number, which is zero if there is none.
+    task: [AtomicU64; 2],
+    attempt: AtomicU32,
+    /// Whether an exception was left with the thread for this attempt.
+    armed: AtomicBool,
+}
+
+fn halves(id: TaskId) -> [u64; 2] {
+    let (head, tail) = id.as_bytes().split_at(8);
+    [head, tail].map(|half| u64::from_ne_bytes(half.try_into().expect("half of sixteen bytes")))
 }
 
 impl Slot {
+    fn new() -> Self {
+        Self {
+            thread: ffi::thread_ident(),
+            process: std::process::id(),
+            asleep: AtomicBool::new(true),
+            task: Default::default(),
+            attempt: AtomicU32::new(0),
+            armed: AtomicBool::new(false),
+        }
+    }
+
+    /// A handler begins.
+    fn begin(&self, _: Python<'_>, (id, attempt): Running) {
+        for (own, half) in self.task.iter().zip(halves(id)) {
+            own.store(half, Ordering::Relaxed);
+        }
+        self.attempt.store(attempt, Ordering::Relaxed);
+    }
+
+    /// Raises an exception in the handler of this attempt, if that is what runs; whether it is.
+    fn interrupt(&self, py: Python<'_>, (id, attempt): Running, class: &Bound<'_, PyAny>) -> bool {
+        let task = [0, 1].map(|half| self.task[half].load(Ordering::Relaxed));
+        let runs = self.attempt.load(Ordering::Relaxed) == attempt && task == halves(id);
+        if runs && ffi::raise_in(py, self.thread, class) {
+            self.armed.store(true, Ordering::Relaxed);
+        }
+        runs
+    }
+
+    /// The handler has returned.
+    fn end(&self, py: Python<'_>) {
+        self.attempt.store(0, Ordering::Relaxed);
+        if self.armed.load(Ordering::Relaxed) {
+            self.armed.store(false, Ordering::Relaxed);
+            ffi::take_back(py, self.thread);
+        }
+    }
+
     /// Whether the interpreter may end under this thread.
     fn is_safe(&self) -> bool {
         self.process != std::process::id()
             || self.asleep.load(Ordering::Relaxed)
-            || self.state.lock().running.is_some()
+            || self.attempt.load(Ordering::Relaxed) != 0
     }
 }
 
@@ -85,13 +134,6 @@ fn stay_if_leaving(py: Python<'_>) {
             }
         });
     }
-}
-
-#[derive(Default)]
-struct SlotState {
-    running: Option<Running>,
-    /// Whether an exception was left with the thread for this attempt.
-    armed: bool,
 }
 
 thread_local! {
@@ -135,14 +177,10 @@ impl PyRuntime {
 
     fn interrupt_now(slots: &[Arc<Slot>], lane: Option<Arc<Lane>>, running: Running) {
         Python::attach(|py| {
-            // Before any lock is taken: the first time, this imports, and others may run meanwhile, who want the locks.
+            // Before any slot is looked at: the first time, this imports, and others may run meanwhile.
             let Ok(class) = interrupt_class(py) else { return };
-            for slot in slots {
-                let mut state = slot.state.lock();
-                if state.running == Some(running) {
-                    state.armed |= ffi::raise_in(py, slot.thread, class);
-                    return;
-                }
+            if slots.iter().any(|slot| slot.interrupt(py, running, class)) {
+                return;
             }
             if let Some(lane) = lane {
                 lane.cancel(py, running);
@@ -167,12 +205,7 @@ pub(crate) struct Shared(pub(crate) Arc<PyRuntime>);
 
 impl Runtime for Shared {
     fn attached(&self, life: &mut dyn FnMut()) {
-        let slot = Arc::new(Slot {
-            thread: ffi::thread_ident(),
-            process: std::process::id(),
-            asleep: AtomicBool::new(true),
-            state: Mutex::default(),
-        });
+        let slot = Arc::new(Slot::new());
         self.0.slots.lock().push(Arc::clone(&slot));
         ALL.lock().push(Arc::clone(&slot));
         SLOT.set(Some(Arc::clone(&slot)));
@@ -192,6 +225,10 @@ impl Runtime for Shared {
 
     fn is_serial(&self) -> bool {
         true
+    }
+
+    fn tidying(&self, work: &mut dyn FnMut()) {
+        place::together(work);
     }
 
     fn detached(&self, wait: &mut (dyn FnMut() + Send)) {
@@ -236,16 +273,11 @@ impl Shared {
 
 /// Runs a handler on this worker thread such that it, and nothing else, can be interrupted.
 pub(crate) fn interruptible<T>(py: Python<'_>, running: Running, handler: impl FnOnce() -> T) -> T {
-    let slot = SLOT.with_borrow(Clone::clone);
-    let Some(slot) = slot else { return handler() };
-    slot.state.lock().running = Some(running);
+    let slot = |tell: &dyn Fn(&Slot)| SLOT.with_borrow(|slot| slot.as_deref().into_iter().for_each(tell));
+    slot(&|slot| slot.begin(py, running));
     let value = handler();
     // If it is to stay here, it counts as in its handler.
     stay_if_leaving(py);
-    let mut state = slot.state.lock();
-    state.running = None;
-    if std::mem::take(&mut state.armed) {
-        ffi::take_back(py, slot.thread);
-    }
+    slot(&|slot| slot.end(py));
     value
 }

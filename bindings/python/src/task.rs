@@ -5,7 +5,6 @@ use std::sync::{Arc, Weak};
 use parking_lot::{Condvar, Mutex};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyTuple, PyType};
 use taskloom_engine::{Engine, HandlerEntry, Input};
 use taskloom_model::{Admission, Code, Error, Options, Version};
@@ -19,6 +18,7 @@ use crate::host::Variables;
 use crate::plan::Plan;
 use crate::port::Port;
 use crate::reference::Reference;
+use crate::variables::copy_current;
 use crate::waiting::on_main_thread;
 
 /// A registered function with the options that its submits have. `options(…)` makes another one for the same function.
@@ -45,16 +45,6 @@ struct Entrance {
     engine: Weak<Engine>,
     entry: Arc<HandlerEntry>,
     admission: Admission,
-}
-
-/// The context variables of this moment, copied; None if there are none, as in most programs, where a thousand empty
-/// contexts would only give the garbage collector work.
-fn variables(py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-    static COPY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let copy =
-        COPY.get_or_try_init(py, || py.import("contextvars")?.getattr("copy_context").map(Bound::unbind))?;
-    let now = copy.bind(py).call0()?;
-    Ok(if now.len()? > 0 { Some(now.unbind()) } else { None })
 }
 
 impl Task {
@@ -119,7 +109,7 @@ impl Task {
         py: Python<'_>,
         args: &Bound<'_, PyTuple>,
         kwargs: Option<&Bound<'_, PyDict>>,
-        variables: Option<Py<PyAny>>,
+        variables: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Input> {
         if self.by_reference {
             return Ok((Box::default(), Some(Reference::boxed(args, kwargs, variables))));
@@ -129,7 +119,7 @@ impl Task {
     }
 
     /// One item of `submit_many`: a tuple is positional, a dict keyword arguments, anything else the one argument.
-    fn item(&self, item: &Bound<'_, PyAny>, variables: Option<Py<PyAny>>) -> PyResult<Input> {
+    fn item(&self, item: &Bound<'_, PyAny>, variables: Option<Bound<'_, PyAny>>) -> PyResult<Input> {
         let py = item.py();
         if let Ok(args) = item.cast::<PyTuple>() {
             self.input(py, args, None, variables)
@@ -145,10 +135,6 @@ impl Task {
         py: Python<'py>,
         handle: taskloom_engine::Handle,
     ) -> PyResult<Bound<'py, TaskHandle>> {
-        if self.by_reference {
-            // A handler that returns lets go of the arguments; but a task may end without one.
-            handle.task().observe(Variables::forget);
-        }
         let handle = Bound::new(py, TaskHandle::new(handle, Some(self.plan.clone_ref(py))))?;
         // It holds the plan, which its task shows to the collector, and bytes.
         ffi::untrack(&handle);
@@ -186,9 +172,7 @@ impl Task {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, TaskHandle>> {
-        let variables = variables(py)?;
-        let again = variables.as_ref().map(|variables| variables.clone_ref(py));
-        let (payload, host) = self.input(py, args, kwargs, variables)?;
+        let (payload, host) = self.input(py, args, kwargs, copy_current(py)?)?;
         let (engine, bound) = self.bound(py)?;
         let inside = self.app.get().on_its_loop();
         if !inside && must_hear_signals(&engine) {
@@ -197,7 +181,7 @@ impl Task {
                 Err(error) if error.code() == Code::QueueFull => {}
                 verdict => return self.wrap(py, verdict.map_err(|error| to_python(py, &error))?),
             }
-            let (payload, host) = self.input(py, args, kwargs, again)?;
+            let (payload, host) = self.input(py, args, kwargs, copy_current(py)?)?;
             let wait = move || {
                 engine.submit(&bound.entry, &bound.admission, payload, host, false).map(|handle| vec![handle])
             };
@@ -212,9 +196,9 @@ impl Task {
 
     fn submit_many<'py>(&self, py: Python<'py>, items: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
         let mut payloads = Vec::with_capacity(items.len().unwrap_or(0));
-        let context = variables(py)?;
+        let context = copy_current(py)?;
         for item in items.try_iter()? {
-            payloads.push(self.item(&item?, context.as_ref().map(|context| context.clone_ref(py)))?);
+            payloads.push(self.item(&item?, context.clone())?);
         }
         let (engine, bound) = self.bound(py)?;
         let inside = self.app.get().on_its_loop();
@@ -246,7 +230,7 @@ impl Task {
             let handle = handle.into_any().unbind();
             return Ok(Ready::new(Ok(handle)).into_pyobject(py)?.into_any().unbind());
         }
-        let (payload, host) = own.input(py, args, kwargs, variables(py)?)?;
+        let (payload, host) = own.input(py, args, kwargs, copy_current(py)?)?;
         let outcome = Arc::new(Mutex::new(None));
         let port: Bound<'_, Port> = helper_in(py, "taskloom._loop", "port")?.call0()?.cast_into()?;
         let pending = Accepted { outcome: Arc::clone(&outcome), task: slf.clone().unbind() };
@@ -306,7 +290,7 @@ impl Task {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, TaskHandle>> {
-        let (payload, host) = self.input(py, args, kwargs, variables(py)?)?;
+        let (payload, host) = self.input(py, args, kwargs, copy_current(py)?)?;
         let (_, bound) = self.bound_as_child(py)?;
         let attempt = attempt.get().attempt_itself();
         let submit = || attempt.submit(&bound.entry, &bound.admission, payload, host, self.detached);

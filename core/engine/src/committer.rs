@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use taskloom_model::{Code, Effects, Error, Operation, Result, Timestamp};
-use taskloom_store::{Commit, Insert, Task};
+use taskloom_store::{Change, Commit, Insert, Task};
 
 use crate::answer::{Answer, Reply};
 use crate::batch::{self, Origin, Work};
@@ -100,7 +100,11 @@ impl Committer {
     /// Makes a change that may bring new tasks with it, and waits for it.
     pub(crate) fn commit(&self, core: &Arc<Core>, commit: Commit) -> Result<Effects> {
         if self.resident {
-            return commit_inline(core, commit, false, core.clock.now());
+            let now = core.clock.now();
+            let mut consequences = Vec::new();
+            let task = Arc::clone(&commit.task);
+            let effects = core.store.commit(commit, &mut consequences, now)?;
+            return Ok(follow_inline(core, &task, effects, consequences, false));
         }
         let (answer, reply) = Answer::new();
         if let Err((error, inbox)) =
@@ -134,17 +138,19 @@ impl Committer {
         changes: Vec<(Arc<Task>, Operation)>,
         origin: fn(Reply<Effects>) -> Origin,
     ) -> Vec<Result<Effects>> {
-        let commits =
-            changes.into_iter().map(|(task, operation)| Commit { task, operation, spawn: Vec::new() });
+        let changes = changes.into_iter();
         if self.resident {
-            return commits.map(|commit| commit_inline(core, commit, false, core.clock.now())).collect();
+            let now = core.clock.now();
+            return changes
+                .map(|(task, operation)| change_inline(core, &task, operation, false, now))
+                .collect();
         }
         let mut answers = Vec::new();
-        let commits: Vec<_> = commits
-            .map(|commit| {
+        let commits: Vec<_> = changes
+            .map(|(task, operation)| {
                 let (answer, reply) = Answer::new();
                 answers.push(answer);
-                (commit, origin(reply))
+                (Commit { task, operation, spawn: Vec::new() }, origin(reply))
             })
             .collect();
         if let Err((error, inbox)) = self.hand_in(core, |inbox| inbox.commits.extend(commits)) {
@@ -165,23 +171,22 @@ impl Committer {
         operations: impl IntoIterator<Item = Operation>,
         now: Timestamp,
     ) -> Option<Arc<Task>> {
+        if self.resident {
+            let mut ended = false;
+            for operation in operations {
+                let about = (operation.fence(), operation.name());
+                match change_inline(core, &task, operation, true, now) {
+                    Ok(effects) => ended |= effects.finished(),
+                    Err(_) => core.count_late_report(&task, about),
+                }
+            }
+            return ended.then_some(task);
+        }
         let commits = operations.into_iter().map(|operation| Commit {
             task: Arc::clone(&task),
             operation,
             spawn: Vec::new(),
         });
-        if self.resident {
-            let mut ended = None;
-            for commit in commits {
-                let about = (commit.operation.fence(), commit.operation.name());
-                match commit_inline(core, commit, true, now) {
-                    Ok(effects) if effects.finished() => ended = Some(Arc::clone(&task)),
-                    Ok(_) => {}
-                    Err(_) => core.count_late_report(&task, about),
-                }
-            }
-            return ended;
-        }
         let mut inbox = self.inbox.lock();
         if inbox.stopping && !inbox.running {
             commits.for_each(|commit| {
@@ -371,19 +376,36 @@ fn stopped() -> Error {
     Error::new(Code::ShutDown, "the engine has been stopped")
 }
 
-/// Commits on the calling thread, and lets the effects follow; but if its worker ended the task, that settles it.
-fn commit_inline(core: &Arc<Core>, commit: Commit, by_its_worker: bool, now: Timestamp) -> Result<Effects> {
-    let task = Arc::clone(&commit.task);
+/// Makes a change on the calling thread, and lets its effects follow; but if its worker ended the task, that settles it.
+fn change_inline(
+    core: &Arc<Core>,
+    task: &Arc<Task>,
+    operation: Operation,
+    by_its_worker: bool,
+    now: Timestamp,
+) -> Result<Effects> {
     let mut consequences = Vec::new();
-    let effects = core.store.commit(commit, &mut consequences, now)?;
+    let effects = core.store.change(task, operation, &mut consequences, now)?;
+    Ok(follow_inline(core, task, effects, consequences, by_its_worker))
+}
+
+fn follow_inline(
+    core: &Arc<Core>,
+    task: &Arc<Task>,
+    effects: Effects,
+    mut consequences: Vec<Change>,
+    by_its_worker: bool,
+) -> Effects {
     if effects.finished() {
         core.room.made();
     }
     if by_its_worker && effects.finished() {
-        core.announce(&task, &effects, true);
+        core.announce(task, &effects, true);
     } else {
-        core.follow(&task, effects, by_its_worker);
+        core.follow(task, effects, by_its_worker);
     }
-    core.follow_all(&mut consequences);
-    Ok(effects)
+    if !consequences.is_empty() {
+        core.follow_all(&mut consequences);
+    }
+    effects
 }

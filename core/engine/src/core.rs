@@ -363,13 +363,11 @@ impl Core {
             }
             return;
         };
-        {
-            let queue = self.queues.queue(task.spec().queue);
-            if !self.capability.resident {
-                self.ahead.add(self, &task);
-            }
-            self.push(task, route_of(&entry), &queue);
+        let queue = self.queues.queue(task.spec().queue);
+        if !self.capability.resident {
+            self.ahead.add(self, &task);
         }
+        self.push(task, route_of(&entry), &queue);
     }
 
     // ── changes ─────────────────────────────────────────────────────────────────────────────────────────────────

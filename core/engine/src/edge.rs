@@ -30,7 +30,11 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Timestamp::from_micros(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX))
+        // In two words; `as_micros` would reckon with four.
+        let seconds = i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX);
+        Timestamp::from_micros(
+            seconds.saturating_mul(1_000_000).saturating_add(since_epoch.subsec_micros().into()),
+        )
     }
 
     fn monotonic(&self) -> Duration {

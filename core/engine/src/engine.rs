@@ -303,7 +303,8 @@ impl Engine {
         self.core.events.publish_custom(name, self.core.clock.now(), task, data)
     }
 
-    /// Publishes that a handler keeps its event loop from turning, and for how long so far. The loop's own watchdog tells.
+    /// Publishes that a handler keeps its event loop from turning, and for how long so far. The loop's own watchdog
+    /// tells.
     pub fn publish_blocked(&self, task: TaskId, handler: &str, blocked: Duration) {
         self.core.events.publish(EventKind::LoopBlocked, self.core.clock.now(), Some(task), || {
             Object::new().text("handler", handler).seconds("blocked", blocked).build()

@@ -226,7 +226,8 @@ fn next(
             core.enqueue(task);
             continue;
         }
-        let Some(begun) = begin(home, task, claimed, |current| core.running.begin_on_loop(current)) else {
+        let Some(begun) = begin(home, task, claimed, None, |current| core.running.begin_on_loop(current))
+        else {
             continue;
         };
         let attempt = begun.attempt;

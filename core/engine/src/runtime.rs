@@ -21,6 +21,11 @@ pub trait Runtime: Send + Sync {
         false
     }
 
+    /// Runs a piece of that: many tasks are forgotten in it, on a thread that is not inside.
+    fn tidying(&self, work: &mut dyn FnMut()) {
+        work();
+    }
+
     /// Runs a wait outside the runtime. Called inside [`Runtime::attached`].
     fn detached(&self, wait: &mut (dyn FnMut() + Send)) {
         wait();

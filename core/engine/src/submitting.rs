@@ -68,7 +68,8 @@ impl Engine {
     /// Like [`Engine::submit_many`], but returns at once; `reply` is told, on any thread, when the tasks are accepted
     /// or refused.
     ///
-    /// An error is returned where it can be known at once, and `reply` is not called then.
+    /// An error is returned where it can be known at once, and `reply` is not called then. On a memory store it has all
+    /// happened when this returns, and where that store is full, an engine that waits for room waits here.
     pub fn submit_then(
         &self,
         entry: &HandlerEntry,
@@ -179,8 +180,8 @@ impl Attempt {
     /// ones that an earlier attempt submitted. Cancelling the parent cancels its children that have not ended, unless
     /// they are `detached`.
     ///
-    /// Errors: those of a submit; `LeaseLost` if the attempt is over; `InvalidOption` if the child is given an id;
-    /// `DuplicateId` if an earlier attempt submitted a task of another handler in this place.
+    /// Errors: those of a submit; `LeaseLost` if the attempt is over; `InvalidOption` if the child is given an id or a
+    /// unique key; `DuplicateId` if an earlier attempt submitted a task of another handler in this place.
     pub fn submit(
         &self,
         entry: &HandlerEntry,

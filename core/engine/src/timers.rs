@@ -1,7 +1,8 @@
 //! The timer service: everything that happens at a time.
 //!
 //! It asks the store for tasks whose time has come (eta, backoff, expiry, deadline) and the table of running attempts
-//! for those that take too long, and keeps the process's lease. [`step`] does all that once and says when it wants to
+//! for those that take too long, keeps the process's lease, sweeps what a durable store has kept for long enough, and,
+//! for a runtime in which one thread at a time runs, forgets the ended tasks that a memory store keeps no longer. [`step`] does all that once and says when it wants to
 //! be called again. The thread around it only waits; an engine that is *stepped* has no such thread, and a test or a
 //! simulation calls [`crate::Engine::step`] instead, after it has turned the clock.
 //!
@@ -200,7 +201,10 @@ pub(crate) fn step(core: &Arc<Core>, now: Timestamp, monotonic: Duration) -> Dur
 
     let until_beat = if core.capability.durable { leases.step(core, now, monotonic) } else { SAFETY };
     // Bounded, since others wait for their time.
-    let untidy = core.runtime.is_serial() && core.store.tidy(TIDY, now);
+    let mut untidy = false;
+    if core.runtime.is_serial() {
+        core.runtime.tidying(&mut || untidy = core.store.tidy(TIDY, now));
+    }
     if untidy {
         return Duration::ZERO;
     }

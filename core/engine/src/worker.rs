@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use taskloom_model::{Operation, Timestamp, next_due};
-use taskloom_store::{Commit, Task};
+use taskloom_store::Task;
 use taskloom_sync::Spin;
 
 use crate::ahead::came_too_late;
@@ -87,6 +87,9 @@ struct Worker {
     recorder: Recorder,
     /// Attempts that have ended here.
     ends: u32,
+    /// When the last one did, if nothing has happened since: then the next one begins at that time, and the clock need
+    /// not be read again.
+    now: Option<Timestamp>,
 }
 
 /// So many attempts end on a worker before it has somebody see what is to be forgotten.
@@ -113,6 +116,7 @@ impl Worker {
             spin: Spin::new(),
             recorder,
             ends: 0,
+            now: None,
         }
     }
 
@@ -122,6 +126,7 @@ impl Worker {
         let mut sleeper = core.sleepers.enlist();
         loop {
             if core.pool.has_surplus() || core.is_stopped() {
+                self.now = None;
                 self.settle();
                 if core.pool.leave(core) {
                     return;
@@ -142,6 +147,7 @@ impl Worker {
                     }
                 }
                 None if self.spin.is_worth_it() && !core.spinning.swap(true, Ordering::Relaxed) => {
+                    self.now = None;
                     core.committer.look_again();
                     // Still searching, so submitters wake nobody; and outside the runtime, so nobody waits for us.
                     sleeper.search();
@@ -155,6 +161,7 @@ impl Worker {
                     core.spinning.store(false, Ordering::Relaxed);
                 }
                 None => {
+                    self.now = None;
                     core.committer.look_again();
                     // Let go of before the sleep, which may be long.
                     let mut ended = self.ended.take();
@@ -194,7 +201,7 @@ impl Worker {
             return;
         };
         let Some(Begun { attempt, started, waited }) =
-            begin(&home, task, claimed, |current| self.seat.take(current))
+            begin(&home, task, claimed, self.now.take(), |current| self.seat.take(current))
         else {
             return;
         };
@@ -216,6 +223,7 @@ impl Worker {
                 }
                 self.recorder.ended(queue, name, count_of(&outcome), now.since(started), now);
                 self.ended = core.report(attempt.task, attempt.fence, outcome, now);
+                self.now = Some(now);
             }
             None => core.give_back(attempt.task),
         }
@@ -263,28 +271,30 @@ pub(crate) fn count_of(outcome: &Outcome) -> Count {
 }
 
 /// Begins an attempt and hands it to `note`, which writes down that it is in progress. On a resident store it is
-/// claimed here unless it was by hand; on others it was when it was fetched. `None` if the task is not to be run any more: it was cancelled
-/// or expired while it waited.
+/// claimed here unless it was by hand; on others it was when it was fetched. `None` if the task is not to be run any
+/// more: it was cancelled or expired while it waited. `just_now` is a time that is no longer past than the moment it
+/// takes to get here, if there is one; a task with times of its own gets a better one.
 ///
 /// Whoever has begun one asks [`Attempt::may_run`] before the handler does anything.
 pub(crate) fn begin(
     home: &Arc<Home>,
     task: Arc<Task>,
     claimed: bool,
+    just_now: Option<Timestamp>,
     note: impl FnOnce(Current),
 ) -> Option<Begun> {
     let core = &home.core;
     let (owner, resident) = (core.owner(), core.capability.resident);
     let timed = task.spec().rare.is_some();
-    let now = core.clock.now();
+    // It may have come in since then.
+    let just_now = just_now.filter(|now| !timed && *now >= task.spec().created);
+    let now = just_now.unwrap_or_else(|| core.clock.now());
     if resident && !claimed {
         if timed && task.with_row(|row| next_due(task.spec(), row)).is_some_and(|due| due <= now) {
             // It expired, and the timers would say so a moment later.
             let _ = core.change(&task, Operation::Elapse);
         }
-        let commit =
-            Commit { task: Arc::clone(&task), operation: Operation::Claim { owner }, spawn: Vec::new() };
-        core.store.commit(commit, &mut Vec::new(), now).ok()?;
+        core.store.change(&task, Operation::Claim { owner }, &mut Vec::new(), now).ok()?;
     }
     if !resident && timed && came_too_late(core, &task, now) {
         return None;

@@ -18,6 +18,8 @@ static ALIVE: AtomicUsize = AtomicUsize::new(0);
 /// What a language leaves with a task: it lives as long as the task does.
 struct Counted;
 
+impl taskloom_store::Host for Counted {}
+
 impl Counted {
     fn new() -> Self {
         ALIVE.fetch_add(1, Ordering::Relaxed);

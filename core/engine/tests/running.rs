@@ -9,7 +9,7 @@ use std::time::Duration;
 use common::*;
 use taskloom_engine::{Attempt, Failed, Handler, Outcome};
 use taskloom_model::{Code, MAX_PAYLOAD, Options, Priority, RetryPolicy, State, TaskId, When};
-use taskloom_store::MemoryOptions;
+use taskloom_store::{Host, HostData, MemoryOptions};
 
 #[test]
 fn a_submit_becomes_a_result() {
@@ -308,13 +308,29 @@ fn an_attempt_that_is_over_may_tell_nothing() {
 }
 
 #[test]
-fn what_the_submitter_left_with_a_task_is_there_when_it_runs() {
+fn what_the_submitter_left_with_a_task_is_there_when_it_runs_and_told_when_it_settles() {
+    struct Left(&'static str, Arc<AtomicUsize>);
+    impl Host for Left {
+        fn settled(&self) {
+            self.1.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    let told = Arc::new(AtomicUsize::new(0));
     let engine = started(1);
     let entry = register(&engine, "host", |attempt: &Attempt| {
-        let left = attempt.task().host().and_then(|host| host.downcast_ref::<String>());
-        Outcome::success(left.unwrap().clone().into_bytes())
+        let left = attempt.task().host::<Left>();
+        Outcome::success(left.unwrap().0.as_bytes())
     });
-    let host: taskloom_store::HostData = Box::new("left".to_owned());
+    let host: HostData = Box::new(Left("left", Arc::clone(&told)));
     let handle = engine.submit(&entry, entry.admission(), Box::default(), Some(host), false).unwrap();
     assert_eq!(result(&handle), "left");
+    assert_eq!(told.load(Ordering::Relaxed), 1);
+    // One that nobody runs is told of too.
+    let delayed = engine
+        .admission(&Options { eta: Some(When::In(Duration::from_secs(60))), ..Options::default() })
+        .unwrap();
+    let host: HostData = Box::new(Left("left", Arc::clone(&told)));
+    let handle = engine.submit(&entry, &delayed, Box::default(), Some(host), false).unwrap();
+    assert!(handle.cancel(None).unwrap());
+    assert_eq!(told.load(Ordering::Relaxed), 2);
 }

@@ -242,6 +242,19 @@ pub trait Store: Send + Sync {
         batch.inserts.pop().and_then(|insert| insert.verdict).unwrap_or(Ok(()))
     }
 
+    /// Makes one change that brings no tasks with it. A shorter way for [`Store::commit`], and on a resident store one
+    /// that shares nothing: workers do it twice for every task.
+    fn change(
+        &self,
+        task: &Arc<Task>,
+        operation: Operation,
+        consequences: &mut Vec<Change>,
+        now: Timestamp,
+    ) -> Result<Effects, Error> {
+        let commit = Commit { task: Arc::clone(task), operation, spawn: Vec::new() };
+        self.commit(commit, consequences, now)
+    }
+
     /// Makes one change. A shorter way for a batch of one commit.
     fn commit(
         &self,

@@ -16,4 +16,4 @@ pub use contract::{
 };
 pub use memory::{MemoryOptions, MemoryStore};
 pub use registry::{Live, Registry};
-pub use task::{HostData, Task};
+pub use task::{Host, HostData, Task};

@@ -116,7 +116,7 @@ impl MemoryStore {
         consequences: &mut Vec<Change>,
         now: Timestamp,
     ) -> bool {
-        let Ok(effects) = self.change(task, Operation::Cancel { reason: Some(reason) }, now) else {
+        let Ok(effects) = self.apply(task, Operation::Cancel { reason: Some(reason) }, now) else {
             return false;
         };
         if effects.moved() {
@@ -210,7 +210,7 @@ impl MemoryStore {
                 .is_some_and(|parent| !parent.state().is_terminal())
     }
 
-    fn change(&self, task: &Arc<Task>, operation: Operation, now: Timestamp) -> Result<Effects, Error> {
+    fn apply(&self, task: &Arc<Task>, operation: Operation, now: Timestamp) -> Result<Effects, Error> {
         // A claim leaves a task's alarms as they are: its expiry is void then, its deadline was set before. So does what
         // a handler tells of itself, as often as it likes.
         let keeps_alarms = matches!(
@@ -238,22 +238,28 @@ impl MemoryStore {
         Ok(effects)
     }
 
-    fn make(&self, commit: Commit, consequences: &mut Vec<Change>, now: Timestamp) -> Result<Effects, Error> {
-        let Commit { task, operation, spawn } = commit;
+    fn make(
+        &self,
+        task: &Arc<Task>,
+        operation: Operation,
+        spawn: Vec<Arc<Task>>,
+        consequences: &mut Vec<Change>,
+        now: Timestamp,
+    ) -> Result<Effects, Error> {
         let replayed = if matches!(operation, Operation::Replay) { task.spec().unique() } else { None };
         let effects = match (replayed, spawn.is_empty()) {
-            (None, true) => self.change(&task, operation, now)?,
-            (None, false) => self.change_and_spawn(&task, operation, spawn, consequences, now)?,
-            (Some(unique), true) => self.replay(&task, unique, now)?,
+            (None, true) => self.apply(task, operation, now)?,
+            (None, false) => self.apply_and_spawn(task, operation, spawn, consequences, now)?,
+            (Some(unique), true) => self.replay(task, unique, now)?,
             (Some(unique), false) => return Err(unique.replay_with_others(task.id())),
         };
         if effects.moved() && effects.to == State::Cancelled {
-            self.cancel_children(&task, consequences, now);
+            self.cancel_children(task, consequences, now);
         }
         Ok(effects)
     }
 
-    fn change_and_spawn(
+    fn apply_and_spawn(
         &self,
         task: &Arc<Task>,
         operation: Operation,
@@ -265,7 +271,7 @@ impl MemoryStore {
         apply(operation.clone(), task.spec(), &mut task.with_row(Row::clone), now)?;
         let prepared = self.prepare(&spawn, now)?;
         let born: Vec<_> = prepared.added.iter().map(|task| insert::birth(task)).collect();
-        let effects = match self.change(task, operation, now) {
+        let effects = match self.apply(task, operation, now) {
             Ok(effects) => effects,
             Err(late) => {
                 self.abandon(&prepared);
@@ -287,7 +293,7 @@ impl MemoryStore {
         {
             return Err(unique.replay_refusal(holder.state(), holder.id()));
         }
-        let effects = self.change(task, Operation::Replay, now)?;
+        let effects = self.apply(task, Operation::Replay, now)?;
         keys.give(task, now);
         Ok(effects)
     }
@@ -318,7 +324,7 @@ impl MemoryStore {
             if claimed.len() == claim.limit {
                 break;
             }
-            if self.change(&task, Operation::Claim { owner: claim.owner }, now).is_ok() {
+            if self.apply(&task, Operation::Claim { owner: claim.owner }, now).is_ok() {
                 claimed.push(task);
             }
         }
@@ -338,8 +344,8 @@ impl Store for MemoryStore {
         for insert in &mut batch.inserts {
             insert.verdict = Some(self.insert_all(insert, &mut batch.consequences, now));
         }
-        for commit in batch.commits.drain(..) {
-            batch.verdicts.push(self.make(commit, &mut batch.consequences, now));
+        for Commit { task, operation, spawn } in batch.commits.drain(..) {
+            batch.verdicts.push(self.make(&task, operation, spawn, &mut batch.consequences, now));
         }
         if let Some(claim) = batch.claim.take() {
             self.claim(&claim, &mut batch.claimed, now);
@@ -349,8 +355,10 @@ impl Store for MemoryStore {
 
     fn insert(&self, tasks: &[Arc<Task>], now: Timestamp) -> Result<(), Error> {
         refuse_unique(tasks)?;
-        let ended = self.add(tasks)?;
-        self.settle_in(tasks, &ended, now);
+        let noted = self.add(tasks)?;
+        if !noted.is_empty() {
+            self.settle_in(noted, now);
+        }
         Ok(())
     }
 
@@ -360,7 +368,17 @@ impl Store for MemoryStore {
         consequences: &mut Vec<Change>,
         now: Timestamp,
     ) -> Result<Effects, Error> {
-        self.make(commit, consequences, now)
+        self.make(&commit.task, commit.operation, commit.spawn, consequences, now)
+    }
+
+    fn change(
+        &self,
+        task: &Arc<Task>,
+        operation: Operation,
+        consequences: &mut Vec<Change>,
+        now: Timestamp,
+    ) -> Result<Effects, Error> {
+        self.make(task, operation, Vec::new(), consequences, now)
     }
 
     fn elapse(
@@ -379,7 +397,7 @@ impl Store for MemoryStore {
             match due {
                 Some(due) if due > now => self.alarms.set(due, &task),
                 Some(_) => {
-                    let effects = self.change(&task, Operation::Elapse, now)?;
+                    let effects = self.apply(&task, Operation::Elapse, now)?;
                     if effects.moved() {
                         changes.push(Change { task, effects });
                     }
@@ -481,7 +499,7 @@ impl Store for MemoryStore {
             }
         });
         for task in orphans {
-            let effects = self.change(&task, Operation::Lose { owner }, now)?;
+            let effects = self.apply(&task, Operation::Lose { owner }, now)?;
             if effects.moved() {
                 changes.push(Change { task, effects });
             }

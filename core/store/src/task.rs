@@ -7,7 +7,7 @@
 //! * a [`Latch`] that is set once, when the task has *settled* here: its terminal state is committed, or the engine
 //!   that would have finished it has shut down;
 //! * observers, called once at that moment;
-//! * what the submitting language left for its own handler (Python's context variables, say).
+//! * what the submitting language left for its own handler (Python's context variables, say), which is told too.
 //!
 //! # Invariants
 //! * The row's lock is held for a few instructions, never across a user's code: observers are taken out under the
@@ -28,7 +28,14 @@ use taskloom_model::{Effects, Error, Fence, Operation, OwnerId, Row, Spec, State
 use taskloom_sync::Latch;
 
 /// What a host language keeps with a task until it runs.
-pub type HostData = Box<dyn Any + Send + Sync>;
+pub trait Host: Any + Send + Sync {
+    /// The task has settled: no attempt will need this any more. Called once, on any thread, before whoever waits
+    /// wakes up; it must not block.
+    fn settled(&self) {}
+}
+
+/// What came with one task.
+pub type HostData = Box<dyn Host>;
 
 type Observer = Box<dyn FnOnce(&Arc<Task>) + Send>;
 
@@ -86,9 +93,10 @@ impl Task {
         self.spec.id
     }
 
-    /// What the submitting language left with it.
-    pub fn host(&self) -> Option<&(dyn Any + Send + Sync)> {
-        self.host.as_deref()
+    /// What the submitting language left with it, if it is of this type.
+    pub fn host<T: Host>(&self) -> Option<&T> {
+        let host: &dyn Any = self.host.as_deref()?;
+        host.downcast_ref()
     }
 
     /// Looks at the row as last committed. `look` must be short: it runs under the row's lock.
@@ -169,6 +177,10 @@ impl Task {
             cell.settled = true;
             cell.observers.take()
         };
+        if let Some(host) = &self.host {
+            // As with an observer, its panic is its own.
+            let _ = catch_unwind(AssertUnwindSafe(|| host.settled()));
+        }
         self.latch.set();
         if let Some(observers) = observers {
             for observer in *observers {

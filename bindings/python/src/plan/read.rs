@@ -10,8 +10,6 @@ use crate::errors::{raise, reason};
 
 /// What was read of a payload: the values of the parameters, of `*args`, and of `**kwargs`.
 pub(super) struct Call<'a, 'py> {
-    /// What goes before all arguments.
-    pub(super) first: Option<Bound<'py, PyAny>>,
     pub(super) slots: &'a mut [Option<Bound<'py, PyAny>>],
     pub(super) rest: Vec<Bound<'py, PyAny>>,
     pub(super) keywords: Option<Bound<'py, PyDict>>,
@@ -157,7 +155,7 @@ impl Plan {
         call: Call<'_, 'py>,
         context: impl FnOnce(Python<'py>) -> PyResult<Py<PyAny>>,
     ) -> PyResult<(Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>)> {
-        let Call { first, slots, rest, mut keywords } = call;
+        let Call { slots, rest, mut keywords } = call;
         let mut context = Some(context);
         // Trailing parameters that were not given are left to their defaults; one with something behind it, or before
         // `*args` that has something, is filled in.
@@ -190,39 +188,15 @@ impl Plan {
             }
         }
         let args = if rest.is_empty() {
-            PyTuple::new(py, Arguments { first, rest: slots[..until].iter_mut() })?
+            // An iterator that knows its length needs no list in between.
+            PyTuple::new(py, slots[..until].iter_mut().map(Option::take))?
         } else {
             let given = slots[..until].iter_mut().filter_map(Option::take);
-            let all: Vec<_> = first.into_iter().chain(given).chain(rest).collect();
-            PyTuple::new(py, all)?
+            PyTuple::new(py, given.chain(rest).collect::<Vec<_>>())?
         };
         Ok((args, keywords))
     }
 }
-
-/// The items of a tuple of arguments, whose number is known.
-struct Arguments<'a, 'py> {
-    first: Option<Bound<'py, PyAny>>,
-    rest: std::slice::IterMut<'a, Option<Bound<'py, PyAny>>>,
-}
-
-impl<'py> Iterator for Arguments<'_, 'py> {
-    type Item = Option<Bound<'py, PyAny>>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        match self.first.take() {
-            Some(first) => Some(Some(first)),
-            None => self.rest.next().map(Option::take),
-        }
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        let count = usize::from(self.first.is_some()) + self.rest.len();
-        (count, Some(count))
-    }
-}
-
-impl ExactSizeIterator for Arguments<'_, '_> {}
 
 /// The beginning of a text, for a message.
 fn head(text: &str) -> String {

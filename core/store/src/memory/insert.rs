@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use parking_lot::MutexGuard;
-use taskloom_model::{Code, Effects, Error, Name, OnConflict, Timestamp, Unique, WaitingFor, next_due};
+use taskloom_model::{Code, Effects, Error, Name, OnConflict, Row, Timestamp, Unique, WaitingFor, next_due};
 
 use super::keys::Keys;
 use super::{Accepted, MemoryStore};
@@ -20,8 +20,8 @@ use crate::{Change, Insert, Task};
 pub(super) struct Prepared<'s> {
     /// Those of its tasks that are new.
     pub(super) added: Vec<Arc<Task>>,
-    /// Which of them had ended when they were admitted.
-    ended: Vec<Arc<Task>>,
+    /// What is to be done about some of them.
+    noted: Noted,
     /// Where in the insert another task stands in.
     stand_ins: Vec<(usize, Arc<Task>)>,
     /// Whose keys are taken over.
@@ -30,12 +30,28 @@ pub(super) struct Prepared<'s> {
     keys: Option<MutexGuard<'s, Keys>>,
 }
 
+/// Of the tasks of an insert, those that take more than being there.
+#[derive(Default)]
+pub(super) struct Noted {
+    /// They had ended when they were admitted.
+    ended: Vec<Arc<Task>>,
+    /// Something happens to them at a time.
+    due: Vec<(Timestamp, Arc<Task>)>,
+}
+
+impl Noted {
+    pub(super) fn is_empty(&self) -> bool {
+        self.ended.is_empty() && self.due.is_empty()
+    }
+}
+
 impl MemoryStore {
-    /// Adds tasks, all or none; those of them that had ended when they were admitted.
-    pub(super) fn add(&self, tasks: &[Arc<Task>]) -> Result<Vec<Arc<Task>>, Error> {
-        let mut ended = Vec::new();
+    /// Adds tasks, all or none.
+    pub(super) fn add(&self, tasks: &[Arc<Task>]) -> Result<Noted, Error> {
+        let mut noted = Noted::default();
         for task in tasks {
-            let (state, waiting_for) = task.with_row(|row| (row.state, row.waiting_for));
+            let look = |row: &Row| (row.state, row.waiting_for, next_due(task.spec(), row));
+            let (state, waiting_for, due) = task.with_row(look);
             if waiting_for == WaitingFor::Dependencies {
                 return Err(Error::new(
                     Code::NotSupported,
@@ -43,7 +59,10 @@ impl MemoryStore {
                 ));
             }
             if state.is_terminal() {
-                ended.push(Arc::clone(task));
+                noted.ended.push(Arc::clone(task));
+            }
+            if let Some(due) = due {
+                noted.due.push((due, Arc::clone(task)));
             }
         }
         self.reserve(tasks.len())?;
@@ -58,7 +77,7 @@ impl MemoryStore {
                 .hint("ids are for good: leave the id out to have one made"));
             }
         }
-        Ok(ended)
+        Ok(noted)
     }
 
     /// Forgets tasks that were added and not yet begun to count for anything.
@@ -70,14 +89,12 @@ impl MemoryStore {
     }
 
     /// Sees to the times of tasks that were added for good, and to those that had ended by then.
-    pub(super) fn settle_in(&self, tasks: &[Arc<Task>], ended: &[Arc<Task>], now: Timestamp) {
-        for task in tasks {
-            if let Some(due) = task.with_row(|row| next_due(task.spec(), row)) {
-                self.alarms.set(due, task);
-            }
+    pub(super) fn settle_in(&self, noted: Noted, now: Timestamp) {
+        for (due, task) in noted.due {
+            self.alarms.set(due, &task);
         }
-        for task in ended {
-            self.retire(task, now);
+        for task in noted.ended {
+            self.retire(&task, now);
         }
     }
 
@@ -92,8 +109,8 @@ impl MemoryStore {
             self.complete(prepared, &mut insert.tasks, consequences, now);
             return Ok(());
         }
-        let ended = self.add(&insert.tasks)?;
-        self.settle_in(&insert.tasks, &ended, now);
+        let noted = self.add(&insert.tasks)?;
+        self.settle_in(noted, now);
         Ok(())
     }
 
@@ -126,8 +143,8 @@ impl MemoryStore {
             }
             added.push(Arc::clone(task));
         }
-        let ended = self.add(&added)?;
-        Ok(Prepared { added, ended, stand_ins, replaced, keys })
+        let noted = self.add(&added)?;
+        Ok(Prepared { added, noted, stand_ins, replaced, keys })
     }
 
     /// Does what was prepared.
@@ -138,7 +155,7 @@ impl MemoryStore {
         consequences: &mut Vec<Change>,
         now: Timestamp,
     ) {
-        let Prepared { added, ended, stand_ins, replaced, keys } = prepared;
+        let Prepared { added, noted, stand_ins, replaced, keys } = prepared;
         if let Some(mut keys) = keys {
             for task in &added {
                 keys.give(task, now);
@@ -147,7 +164,7 @@ impl MemoryStore {
         for (index, holder) in stand_ins {
             tasks[index] = holder;
         }
-        self.settle_in(&added, &ended, now);
+        self.settle_in(noted, now);
         for holder in replaced {
             self.replace(&holder, consequences, now);
         }

@@ -1,0 +1,71 @@
+"""What is asked of a function that is to be a handler, before it is one."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from taskloom._errors import InvalidOptions
+from taskloom._native import Task
+
+
+def take_hook(options: dict[str, Any], name: str) -> Callable[..., object] | None:
+    hook: Callable[..., object] | None = options.pop(name, None)
+    if hook is not None and not callable(hook):
+        raise InvalidOptions(f"{name} is {hook!r}; it must be a function of the handle", code="TL1001")
+    return hook
+
+
+def caller_locals(function: Callable[..., Any], depth: int) -> dict[str, Any] | None:
+    """Names around a function that is defined inside another: its hints may use them."""
+    if "<locals>" not in getattr(function, "__qualname__", ""):
+        return None
+    try:
+        return dict(sys._getframe(depth).f_locals)
+    except ValueError:
+        return None
+
+
+def by_position(task: Task[..., Any], arguments: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """Arguments by name as a call: those that can only be passed by position come out."""
+    args = []
+    for parameter in inspect.signature(task).parameters.values():
+        if parameter.kind is parameter.POSITIONAL_ONLY and parameter.name in arguments:
+            args.append(arguments.pop(parameter.name))
+    return args, arguments
+
+
+def check_kind(function: Callable[..., Any], name: str) -> None:
+    """Refuses functions that no worker could call, or whose result could not be a task's."""
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise InvalidOptions(
+            f"{name}: {function!r} is a generator; a task has one result",
+            code="TL1001",
+            hint="return a list, or submit a task for each value",
+        )
+    parent, _, _ = getattr(function, "__qualname__", "").rpartition(".")
+    if inspect.isfunction(function) and parent and not parent.endswith("<locals>"):
+        first = next(iter(inspect.signature(function).parameters), None)
+        if first in ("self", "cls"):
+            raise InvalidOptions(
+                f"{name}: {function.__qualname__} is a method, and a task has no object to call it on",
+                code="TL1001",
+                hint=f"use a function or a static method, or register a bound one: app.task(obj.{function.__name__})",
+            )
+
+
+def is_async(function: Any) -> bool:
+    """Whether calling it gives something to await."""
+    while not inspect.iscoroutinefunction(function):
+        if isinstance(function, functools.partial):
+            function = function.func
+        elif hasattr(function, "__wrapped__"):
+            function = function.__wrapped__
+        elif inspect.isroutine(function) or inspect.isclass(function):
+            return False
+        else:
+            return inspect.iscoroutinefunction(type(function).__call__)
+    return True
