@@ -11,6 +11,7 @@ use taskloom_model::{Code, Error, TaskId};
 pub(crate) struct Place {
     pub(crate) path: Box<Path>,
     pub(crate) busy_timeout: Duration,
+    pub(crate) vfs: Option<&'static str>,
 }
 
 impl Place {

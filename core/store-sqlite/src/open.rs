@@ -55,7 +55,10 @@ pub(crate) fn reader(place: &Place) -> Result<Connection, Error> {
 
 fn connect(place: &Place, flags: OpenFlags) -> Result<Connection, Error> {
     let open = || {
-        let conn = Connection::open_with_flags(&place.path, flags)?;
+        let conn = match place.vfs {
+            Some(vfs) => Connection::open_with_flags_and_vfs(&place.path, flags, vfs)?,
+            None => Connection::open_with_flags(&place.path, flags)?,
+        };
         conn.busy_timeout(place.busy_timeout)?;
         // Else SQLite would compile a statement anew whenever another queue is bound to it, in search of a better plan.
         conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;

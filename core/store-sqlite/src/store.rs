@@ -52,12 +52,15 @@ pub struct SqliteOptions {
     pub durability: Durability,
     /// How long a call waits while another process writes before it fails.
     pub busy_timeout: Duration,
+    /// The SQLite VFS that all input and output goes through, by its registered name; the system's. Tests that drop
+    /// writes or fail them come in here.
+    pub vfs: Option<&'static str>,
 }
 
 impl Default for SqliteOptions {
     /// Safe from a power cut; waits for 10 s.
     fn default() -> Self {
-        Self { durability: Durability::default(), busy_timeout: Duration::from_secs(10) }
+        Self { durability: Durability::default(), busy_timeout: Duration::from_secs(10), vfs: None }
     }
 }
 
@@ -75,15 +78,15 @@ pub struct SqliteStore {
 impl SqliteStore {
     /// Opens a file, and makes it if there is none.
     ///
-    /// Fails with `Forked` if the file was open in the process that this one was forked from, `StoreFailed` if it cannot be opened or made, `NotADatabase` if it is not Taskloom's, and
-    /// `NewerSchema` if a newer version made it.
+    /// Fails with `Forked` if the file was open in the process that this one was forked from, `StoreFailed` if it cannot
+    /// be opened or made, `NotADatabase` if it is not Taskloom's, and `NewerSchema` if a newer version made it.
     pub fn open(path: &Path, options: SqliteOptions) -> Result<Self, Error> {
         // An absolute path never looks like one of SQLite's `file:` URIs, and outlives a change of directory.
         let path = std::path::absolute(path).map_err(|cause| {
             Error::new(Code::StoreFailed, format!("cannot open the SQLite store {path:?}: {cause}"))
                 .hint("name a file")
         })?;
-        let place = Place { path: path.into(), busy_timeout: options.busy_timeout };
+        let place = Place { path: path.into(), busy_timeout: options.busy_timeout, vfs: options.vfs };
         forks::check(&place.path)?;
         let writer = Mutex::new(open::writer(&place, options)?);
         let reader = Mutex::new(open::reader(&place)?);
