@@ -21,8 +21,8 @@ wheel: $(WHEEL_STAMP)  ## builds the wheel and installs it into .venv (the defau
 
 venv: $(VENV_STAMP)  ## makes .venv, with what builds and tests need
 
-demo: wheel  ## a census of Python's standard library, one task for each file; ARGS="--store sqlite:census.db"
-	$(BIN)/python examples/census.py $(ARGS)
+demo: wheel  ## a census of Python's standard library by two processes, one of which is killed; ARGS="--store memory: --processes 0"
+	$(BIN)/python examples/census.py --processes 2 $(ARGS)
 
 test:  ## everything, from nothing; the last line is the sum
 	@$(PYTHON) tools/test.py $(ARGS)

@@ -2,28 +2,33 @@
 
     python examples/census.py                            in memory
     python examples/census.py --store sqlite:census.db   on a file
+    python examples/census.py --processes 2              on a file that worker processes share; one of them is killed
     python examples/census.py --root ~/src/project       another tree
 
 A task reads one file, parses it with ``ast`` and counts what is in it. Reading is made to fail on purpose now and then,
 and is tried again. Files that are not valid Python fail for good. As soon as all files of a directory are done, one
-more task adds them up. At the end everything is counted once more in a plain loop, and the two must agree.
+more task adds them up. At the end everything is counted once more in a plain loop, and the two must agree: also if a
+worker process was killed half-way, since the others take over what it had.
 """
 
 import argparse
 import ast
 import errno
 import os
+import subprocess
 import sys
 import sysconfig
+import tempfile
 import time
 import warnings
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
-from taskloom import App, Context, PermanentError, Retry, TaskFailed, TaskHandle, as_completed
+from taskloom import App, Context, PermanentError, Retry, Task, TaskFailed, TaskHandle, as_completed
 
 TOP = "(top)"  # stands for the root itself in the table
 TABLE_ROWS = 15
@@ -112,7 +117,8 @@ class Bar:
             print(text, flush=True)
 
 
-def count_by_tasks(root: Path, paths: Sequence[str], store: str, workers: int | None) -> Census:
+def make_app(store: str, workers: int | None) -> tuple[App, Task[[str, str], Counts], Task[[list[Counts]], Counts]]:
+    """The app and its handlers: the same in every process."""
     app = App(store) if workers is None else App(store, workers=workers)
 
     @app.task(retries=3, retry=Retry(base=0.01, cap=0.1))
@@ -128,6 +134,48 @@ def count_by_tasks(root: Path, paths: Sequence[str], store: str, workers: int | 
     def summarise(files: list[Counts]) -> Counts:
         return sum(files, Counts())
 
+    return app, count_file, summarise
+
+
+class Crew:
+    """Worker processes, one of which is killed half-way."""
+
+    def __init__(self, store: str, processes: int) -> None:
+        command = [sys.executable, __file__, "--work", "--store", store]
+        self.workers = [subprocess.Popen(command, stdin=subprocess.PIPE) for _ in range(processes)]
+        self.killed: subprocess.Popen[bytes] | None = None
+
+    def look(self, done: int, total: int) -> None:
+        if self.killed is None and len(self.workers) > 1 and done > total // 2:
+            self.killed = self.workers.pop()
+            self.killed.kill()
+
+    def end(self) -> None:
+        for worker in self.workers:
+            worker.communicate()  # its standard input is closed: it finishes what it has
+        if self.killed:
+            self.killed.communicate()
+
+
+@contextmanager
+def crew(store: str, processes: int) -> Iterator[Crew]:
+    """Everything is counted by other processes."""
+    workers = Crew(store, processes)
+    try:
+        yield workers
+    finally:
+        workers.end()
+
+
+def work(store: str, workers: int | None) -> None:
+    """What such a process does, until its standard input ends."""
+    with make_app(store, workers)[0]:
+        sys.stdin.read()
+
+
+def count_by_tasks(root: Path, paths: Sequence[str], store: str, workers: int | None, processes: int) -> Census:
+    app, count_file, summarise = make_app(store, workers)
+
     # The tests are handed in first, and at `low`. Nothing runs before the `with` below, so that by then priority alone
     # decides: the library is what one wants to see, and the tests can wait.
     start = time.perf_counter()
@@ -142,7 +190,8 @@ def count_by_tasks(root: Path, paths: Sequence[str], store: str, workers: int | 
     summaries: dict[str, TaskHandle[Counts]] = {}
     ended: dict[str, float] = {}
     bar = Bar(len(paths))
-    with app:
+    at_work: AbstractContextManager[App | Crew] = crew(store, processes) if processes else app
+    with at_work as who:
         for handle in as_completed(handles):
             path = source[handle.id]
             directory = directory_of(path)
@@ -155,15 +204,20 @@ def count_by_tasks(root: Path, paths: Sequence[str], store: str, workers: int | 
             if not remaining[directory]:  # `high`: what is nearly finished goes before what has not begun
                 summaries[directory] = summarise.options(priority="high").submit(counted[directory])
             bar.step(path in census.failures)
+            if isinstance(who, Crew):
+                who.look(bar.done, bar.total)
         census.directories = {directory: summary.result() for directory, summary in summaries.items()}
         census.seconds = time.perf_counter() - start
 
     total = len(handles) + len(summaries)
     print(f"\ntasks      {total}, one for each file and directory, in {census.seconds:.2f} s: ", end="")
     print(f"{total / census.seconds:,.0f} tasks/s")
-    again = sum(handle.attempt > 1 for handle in handles)
+    lost = sum(handle.info().crashes for handle in handles)
+    if processes:
+        print(f"processes  {processes} shared the file; one was killed half-way, and {lost} tasks began anew elsewhere")
+    again = sum(handle.failures > 0 for handle in handles)
     print(f"retries    {again} reads failed at the first attempt, on purpose, and were tried again")
-    if tests and library:
+    if tests and library and not processes:
         last = max(ended[path] for path in library)
         early = sum(ended[path] < last for path in tests)
         print(f"priority   {len(tests)} tests were submitted first, at low, then {len(library)} others, at normal;")
@@ -214,10 +268,24 @@ def main() -> int:
     parser.add_argument("--store", default="memory:", help="memory: or sqlite:FILE (default: %(default)s)")
     parser.add_argument("--root", type=Path, help="the tree to count (default: the standard library)")
     parser.add_argument("--workers", type=int, help="worker threads (default: the app's own)")
+    parser.add_argument("--processes", type=int, default=0, help="worker processes (default: this one works)")
+    parser.add_argument("--work", action="store_true", help="be one of them")
     parser.add_argument("--limit", type=int, help="count about this many files, spread over the tree")
     args = parser.parse_args()
     warnings.simplefilter("ignore")  # old escapes and the like in the files that are parsed
 
+    if args.work:
+        work(args.store, args.workers)
+        return 0
+    if args.processes and not args.store.startswith("sqlite:"):
+        # What is in the memory of one process cannot be shared.
+        with tempfile.TemporaryDirectory() as directory:
+            args.store = f"sqlite:{directory}/census.db"
+            return take(parser, args)
+    return take(parser, args)
+
+
+def take(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
     root = (args.root or Path(sysconfig.get_paths()["stdlib"])).expanduser().resolve()
     paths = list(python_files(root))
     if args.limit:
@@ -226,20 +294,24 @@ def main() -> int:
         parser.error(f"there are no .py files in {root}")
     print(f"{len(paths)} files in {root}")
 
-    census = count_by_tasks(root, paths, args.store, args.workers)
-    print_table(census)
-    print_failures(census.failures, len(paths))
+    counted = count_by_tasks(root, paths, args.store, args.workers, args.processes)
+    print_table(counted)
+    print_failures(counted.failures, len(paths))
 
     plain = count_in_a_loop(root, paths)
-    print(f"\nas tasks: {census.seconds:.2f} s; in a plain loop: {plain.seconds:.2f} s. (Parsing holds Python's global")
-    print("lock, so that threads do not make it faster, and the loop finds the files in the system's cache.)")
-    if census == plain:
+    print(f"\nas tasks: {counted.seconds:.2f} s; in a plain loop: {plain.seconds:.2f} s.", end=" ")
+    if args.processes:
+        print("(Each process has a lock of its own,\nso several parse at once; one of them is gone for half of it.)")
+    else:
+        print("(Parsing holds Python's global\nlock, so threads do not make it faster,", end=" ")
+        print("and the loop finds the files in the system's cache.)")
+    if counted == plain:
         print("both agree: every directory's counts, and every failure")
         return 0
-    for name in sorted(plain.directories.keys() | census.directories.keys()):
-        if census.directories.get(name) != plain.directories.get(name):
-            print(f"DIFFERENT {name}: {census.directories.get(name)}, in the loop {plain.directories.get(name)}")
-    for path in sorted(plain.failures.items() ^ census.failures.items()):
+    for name in sorted(plain.directories.keys() | counted.directories.keys()):
+        if counted.directories.get(name) != plain.directories.get(name):
+            print(f"DIFFERENT {name}: {counted.directories.get(name)}, in the loop {plain.directories.get(name)}")
+    for path in sorted(plain.failures.items() ^ counted.failures.items()):
         print(f"DIFFERENT failure: {path}")
     return 1
 

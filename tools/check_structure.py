@@ -29,6 +29,7 @@ MAY_USE: dict[str, set[str]] = {
     "taskloom-bridge": {"taskloom", "taskloom-engine", "taskloom-model", "taskloom-store"},
     "taskloom-python": {"taskloom-bridge", "taskloom-engine", "taskloom-model", "taskloom-store"},
     "taskloom-testkit": {"taskloom-engine", "taskloom-model", "taskloom-store"},
+    "taskloom-crash": {"taskloom", "taskloom-engine"},
     "taskloom-benches": {"taskloom", "taskloom-engine", "taskloom-model", "taskloom-store", "taskloom-store-sqlite"},
 }
 """Which of our crates each of them may use when it is shipped."""
@@ -38,7 +39,7 @@ TESTS_MAY_USE: dict[str, set[str]] = {
 }
 """What its tests may use besides, and `taskloom-testkit`."""
 
-DEVELOPMENT = {"taskloom-testkit", "taskloom-benches"}
+DEVELOPMENT = {"taskloom-testkit", "taskloom-benches", "taskloom-crash"}
 """Crates that nothing which is shipped may use."""
 
 FOREIGN = {"pyo3", "napi", "tokio"}
@@ -50,6 +51,11 @@ EXCEPT = {("taskloom", "tokio")}
 UNSAFE = {
     "core/sync/src/spot.rs": "parks threads on an atomic byte",
     "core/sync/src/fork.rs": "has the system tell us of forks",
+    "core/store-sqlite/src/locks/owned/hooks.rs": "takes the place of system calls that SQLite makes",
+    "core/store-sqlite/src/locks/owned/system.rs": "locks and closes SQLite's descriptors",
+    "core/store-sqlite/src/locks/network.rs": "asks what kind of file system a file is on",
+    "core/store-sqlite/tests/vfs/calls.rs": "stands between SQLite and the disk",
+    "core/store-sqlite/tests/locks.rs": "locks files as another SQLite library does",
     "bindings/python/src/ffi.rs": "calls CPython where pyo3 has no safe form",
     "bindings/python/src/variables.rs": "copies, enters and leaves contexts by CPython's own functions",
     "bindings/python/src/place.rs": "counts references to what tasks carry",

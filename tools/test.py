@@ -186,10 +186,12 @@ def loom(name: str, limit: float = 20 * MINUTE, **environment: str) -> Stage:
     )
 
 
-def pytest(name: str, python: str, *arguments: str, needs: tuple[str, ...] = ("wheel",)) -> Stage:
+def pytest(
+    name: str, python: str, *arguments: str, needs: tuple[str, ...] = ("wheel",), dist: str = "worksteal"
+) -> Stage:
     options = ["-q", "-ra", "-o", "faulthandler_timeout=120"]
     # Most tests wait for something most of the time, so more of them run at once than there are cores.
-    options += ["-n", str((os.cpu_count() or 2) + 1), "--dist", "worksteal"]
+    options += ["-n", str((os.cpu_count() or 2) + 1), "--dist", dist]
     return Stage(name, [python, "-m", "pytest", *options, *arguments], by_pytest, needs=needs)
 
 
@@ -231,7 +233,8 @@ def everything() -> Iterator[Stage]:
     yield WHEEL
     yield STUBS
     yield pytest("python", PYTHON, "tests/python")
-    yield pytest("docs", PYTHON, "tests/docs")
+    # Some of a file's tests look at what the others have found.
+    yield pytest("docs", PYTHON, "tests/docs", dist="loadfile")
     yield from other_pythons()
 
 

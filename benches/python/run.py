@@ -16,6 +16,7 @@ from pathlib import Path
 import event_loop
 import footprint
 import monitoring
+import processes
 import report
 import sqlite_file
 import threads
@@ -26,6 +27,7 @@ COMPARISONS = (
     *event_loop.COMPARISONS,
     *footprint.COMPARISONS,
     *sqlite_file.COMPARISONS,
+    *processes.COMPARISONS,
     *monitoring.COMPARISONS,
 )
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,7 +11,9 @@ reading of results, and with ``Result.get()`` of each.
 """
 
 import itertools
+import os
 import signal
+import statistics
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -22,6 +24,8 @@ from harness import Comparison, Figures, Metric, Settings, Side, Stopwatch, chec
 from threads import TASKS, WORKERS, add, total
 
 HUEY_TASKS = 2_000
+LONE = 500
+SUBMITS = 6_400
 WARM_UP = 50
 
 
@@ -93,6 +97,65 @@ def huey(*, read_results: bool) -> Side:
     return side
 
 
+def lone(settings: Settings) -> Figures:
+    """One submit and its result after the other: two commits, of the insert and of the end."""
+    from taskloom import App
+
+    count = settings.scaled(LONE)
+    with tempfile.TemporaryDirectory(dir=settings.directory) as directory:
+        app = App(f"sqlite:{Path(directory) / 'ours.db'}", workers=WORKERS)
+        task = app.task(add)
+        took = []
+        with app:
+            for number in range(count + WARM_UP):
+                watch = Stopwatch()
+                check(task.submit(number, 1).result(), number + 1)
+                took.append(watch.seconds())
+    return {"p50": statistics.median(took[WARM_UP:]) * 1e6}
+
+
+def sync(settings: Settings) -> Figures:
+    """What the disk takes: an append of a page, and its fdatasync."""
+    count = settings.scaled(LONE)
+    took = []
+    with tempfile.NamedTemporaryFile(dir=settings.directory) as file:
+        for _ in range(count + WARM_UP):
+            watch = Stopwatch()
+            os.write(file.fileno(), b"x" * 4096)
+            os.fdatasync(file.fileno())
+            took.append(watch.seconds())
+    return {"p50": statistics.median(took[WARM_UP:]) * 1e6}
+
+
+def submitters(threads: int) -> Side:
+    def side(settings: Settings) -> Figures:
+        from taskloom import App
+
+        each = max(settings.scaled(SUBMITS) // threads, 1)
+        with tempfile.TemporaryDirectory(dir=settings.directory) as directory:
+            app = App(f"sqlite:{Path(directory) / 'ours.db'}")
+            task = app.task(add)
+
+            def submit() -> None:
+                for number in range(each):
+                    task.submit(number, 1)
+
+            for number in range(WARM_UP):
+                task.submit(number, 1)
+            running = [threading.Thread(target=submit) for _ in range(threads)]
+            watch = Stopwatch()
+            for thread in running:
+                thread.start()
+            for thread in running:
+                thread.join()
+            rate = watch.per_second(threads * each)
+            check(app.stats()["tasks"]["queued"], threads * each + WARM_UP)
+            app.stop()
+        return {"rate": rate}
+
+    return side
+
+
 COMPARISONS = (
     Comparison(
         "sqlite",
@@ -100,7 +163,7 @@ COMPARISONS = (
         f"SqliteHuey, {WORKERS} workers, until complete",
         ours,
         huey(read_results=False),
-        (Metric("rate", "tasks/s", ratio_at_least=15),),
+        (Metric("rate", "tasks/s", ratio_at_least=25),),
         collector=(True,),
     ),
     Comparison(
@@ -110,6 +173,24 @@ COMPARISONS = (
         ours,
         huey(read_results=True),
         (Metric("rate", "tasks/s"),),
+        collector=(True,),
+    ),
+    Comparison(
+        "sqlite-lone",
+        "SQLite, FULL: one submit + result(), one after the other",
+        "an append of 4 KiB and its fdatasync",
+        lone,
+        sync,
+        (Metric("p50", "µs", ratio_at_most=4),),
+        collector=(True,),
+    ),
+    Comparison(
+        "sqlite-submitters",
+        "SQLite, FULL: 64 threads submit, one by one",
+        "one thread",
+        submitters(64),
+        submitters(1),
+        (Metric("rate", "tasks/s", ratio_at_least=20),),
         collector=(True,),
     ),
 )

@@ -47,6 +47,7 @@ from taskloom._native import (
     _sweep,
 )
 from taskloom._options import seconds
+from taskloom._retry_rules import take_rules
 from taskloom._signature import build_plan
 
 if TYPE_CHECKING:
@@ -184,8 +185,9 @@ class App(_App):
 
         ``name`` is the handler's name, the function's own if not given; two handlers of one name are refused. The
         options are those of every submit that says nothing else: ``queue``, ``priority`` (``"low"``, ``"normal"``,
-        ``"high"``, ``"critical"``), ``retries``, ``retry`` (:class:`Retry`), ``timeout`` (of one attempt, in seconds or
-        as a ``timedelta``), ``deadline`` (of the whole task), ``expires``, ``max_crashes``, ``tags``, ``metadata``.
+        ``"high"``, ``"critical"``), ``retries``, ``retry`` (:class:`Retry`, or a function as its ``retry_if``),
+        ``timeout`` (of one attempt, in seconds or as a ``timedelta``), ``deadline`` (of the whole task), ``expires``,
+        ``max_crashes``, ``tags``, ``metadata``.
 
         ``namespace`` goes before the name: ``img`` and ``resize`` make ``img/resize``. A handler may have a ``version``
         (``"1.4.0"``): several versions stand side by side, and the newest runs unless a submit asks for another. With
@@ -244,7 +246,10 @@ class App(_App):
         if not isinstance(replace, (bool, type(None))):
             raise InvalidOptions(f"replace is {replace!r}; it must be True or False", code="TL1001")
         hooks = tuple(take_hook(options, hook) for hook in ("on_success", "on_retry", "on_failure"))
-        task = self._register(function, plan, Context, name, is_async, options, bool(replace), hooks, self._middleware)
+        rules = take_rules(options)
+        task = self._register(
+            function, plan, Context, name, is_async, options, bool(replace), hooks, self._middleware, rules
+        )
         for attribute in functools.WRAPPER_ASSIGNMENTS:
             if hasattr(function, attribute):
                 setattr(task, attribute, getattr(function, attribute))

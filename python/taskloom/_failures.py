@@ -14,6 +14,8 @@ __all__ = ["AttemptError"]
 _LONGEST = 64 * 1024
 """A traceback is kept up to this many characters: its end, where the error is."""
 
+_PERMANENT = (PermanentError, _errors.InvalidPayload, _errors.PayloadTooLarge)
+
 
 @dataclass(frozen=True)
 class AttemptError:
@@ -45,9 +47,13 @@ def describe(error: BaseException) -> tuple[str, str, str, bool, float | None]:
         retry_after = error.seconds if error.at is None else max(0.0, error.at.timestamp() - time.time())
     text = "".join(traceback.format_exception(type(error), error, error.__traceback__))[-_LONGEST:]
     message = _message(error)
-    permanent = isinstance(error, (PermanentError, _errors.InvalidPayload, _errors.PayloadTooLarge))
     _drop_frames(error)
-    return type(error).__name__, message, text, permanent, retry_after
+    return type(error).__name__, message, text, is_permanent(error), retry_after
+
+
+def is_permanent(error: BaseException) -> bool:
+    """Whether the exception itself says that another attempt would be pointless."""
+    return isinstance(error, _PERMANENT)
 
 
 def _message(error: BaseException) -> str:

@@ -9,6 +9,7 @@ from typing_extensions import Self, TypeVar, Unpack, disjoint_base
 
 from taskloom._failures import AttemptError
 from taskloom._info import LogLine, Progress, TaskInfo
+from taskloom._retry_rules import RetryRules
 from taskloom._typing import State, SubmitOptions
 
 __all__ = [
@@ -127,8 +128,8 @@ class Task(Generic[_P, _R_co, _C_co]):
 
         The options: `id` (a UUID, as text or `uuid.UUID`), `queue`, `priority` (`"low"`, `"normal"`, `"high"`,
         `"critical"`), `delay` (seconds or a `timedelta`) or `eta` (an aware `datetime`), `expires` and `deadline` (either
-        kind), `timeout` of one attempt (seconds or a `timedelta`), `retries`, `retry` (`Retry`), `max_crashes`, `version`
-        of the handler, `tags`, `metadata`, `correlation_id`, `traceparent`, `unique_key` with `unique_for` and
+        kind), `timeout` of one attempt (seconds or a `timedelta`), `retries`, `retry` (`Retry`, of which a submit
+        says only the waits), `max_crashes`, `version` of the handler, `tags`, `metadata`, `correlation_id`, `traceparent`, `unique_key` with `unique_for` and
         `on_conflict` (`"return"`, `"replace"`, `"reject"`), `detached` (of a child: it outlives a cancelled parent).
         `docs/options.md` says what each does.
 
@@ -288,6 +289,7 @@ class _App:
         replace: bool,
         hooks: Sequence[Callable[..., object] | None],
         middleware: list[Callable[..., Any]],
+        retry_rules: RetryRules | None,
     ) -> Task[..., Any]:
         """Registers a function under a name. Raises `InvalidOptions` if the name is taken, or the options are wrong."""
 

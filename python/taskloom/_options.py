@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,13 +15,20 @@ __all__ = ["Retry"]
 
 @dataclass(frozen=True)
 class Retry:
-    """How long to wait before a failed task is tried again.
+    """Whether a failed task is worth another attempt, and how long to wait before it.
 
     After the *n*-th failure the wait is a random part of ``base × factor ** (n - 1)``, at most ``cap`` ("full jitter":
     tasks that failed together do not come back together). How often it is tried again is ``retries``.
 
+    ``on``, ``never`` and ``retry_if`` look at the exception, and belong to a handler (``@app.task(retry=…)``); a submit
+    that brings a policy of its own changes only the waits. They are asked while retries are left, and about an exception
+    that the handler raised: not about timeouts and lost workers. What the handler itself says goes first: a
+    ``PermanentError`` is final, and ``RetryAfter`` is waited for.
+
     >>> Retry(base=0.5).factor
     2.0
+    >>> @app.task(retries=5, retry=Retry(base=0.5, on=(OSError, "requests.exceptions.Timeout"), never=FileNotFoundError))
+    ... def fetch(url: str) -> str: ...
     """
 
     base: float | timedelta = 1.0
@@ -32,6 +39,27 @@ class Retry:
 
     cap: float | timedelta = 30.0
     """The longest wait of all, in seconds or as a ``timedelta``."""
+
+    on: type[BaseException] | str | Collection[type[BaseException] | str] | None = None
+    """The exceptions after which the task is tried again; any other fails it for good. None: all of them.
+
+    One or several: a class, which stands for its subclasses too, or the name of one that cannot be imported where the
+    handler is (``"Timeout"``, or with the module that defines it: ``"requests.exceptions.Timeout"``). Of an exception
+    group only the group itself is looked at. What ends a handler from outside (``asyncio.CancelledError``,
+    ``KeyboardInterrupt``) need not be listed.
+    """
+
+    never: type[BaseException] | str | Collection[type[BaseException] | str] | None = ()
+    """The exceptions that fail the task for good. They win over ``on`` where both fit."""
+
+    retry_if: Callable[[BaseException, int], bool | float | timedelta | None] | None = None
+    """A function of the exception, and of how often the task has failed, this time included; it is asked first.
+
+    It returns True (tried again, after the usual wait), False (failed for good), how long to wait in seconds or as a
+    ``timedelta`` (``cap`` does not apply), or None (``never`` and ``on`` decide). An exception in it, or an answer that
+    is none of these, goes to ``sys.unraisablehook``, and counts as None. It is called where the handler ran, an
+    ``async def`` on its event loop, and should not block.
+    """
 
 
 def seconds(name: str, value: object) -> float:
@@ -72,9 +100,17 @@ def _plain(name: str, value: Any) -> object:
             )
         return ("at", round(value.timestamp() * 1_000_000))
     if isinstance(value, Retry):
+        _refuse_rules(value)
         if not isinstance(value.factor, (int, float)) or isinstance(value.factor, bool):
             raise InvalidOptions(f"retry factor is {value.factor!r}; it must be a number of at least 1", code="TL1001")
         return ("retry", seconds("retry base", value.base), float(value.factor), seconds("retry cap", value.cap))
+    if name == "retry" and value is not None:
+        by_submit = callable(value) and not isinstance(value, type)
+        raise InvalidOptions(
+            f"retry is {value!r}; it must be a Retry",
+            code="TL1001",
+            hint=_ON_THE_HANDLER if by_submit else "such as Retry(base=0.5, cap=60)",
+        )
     if isinstance(value, (tuple, list, set, frozenset)):
         return _texts(name, value)
     if isinstance(value, Mapping):
@@ -83,6 +119,20 @@ def _plain(name: str, value: Any) -> object:
     if hasattr(value, "hex") and hasattr(value, "urn"):  # a uuid.UUID, without importing the module for it
         return str(value)
     return value
+
+
+_ON_THE_HANDLER = "whether an exception is worth a retry is said on the handler: @app.task(retry=…)"
+
+
+def _refuse_rules(retry: Retry) -> None:
+    """The options of handlers come here without them (``_retry_rules``); those of a submit must not have any."""
+    for name, value in (("on", retry.on), ("never", retry.never), ("retry_if", retry.retry_if)):
+        if value is not None and value != ():
+            raise InvalidOptions(
+                f"retry {name} is {value!r}; a submit says only base, factor and cap",
+                code="TL1001",
+                hint=_ON_THE_HANDLER,
+            )
 
 
 def _texts(name: str, values: Iterable[object]) -> list[str]:

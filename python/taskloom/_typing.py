@@ -47,13 +47,12 @@ class Settings(TypedDict, total=False):
     durability: Literal["disk", "process"] | None
 
 
-class TaskOptions(TypedDict, total=False):
-    """Options of submits; ``@app.task(…)`` takes them for all submits that say nothing else."""
+class _CommonOptions(TypedDict, total=False):
+    """What means the same for a handler and for a submit."""
 
     queue: str | None
     priority: Literal["low", "normal", "high", "critical"] | None
     retries: int | None
-    retry: Retry | None
     timeout: float | timedelta | None
     expires: float | timedelta | datetime | None
     deadline: float | timedelta | datetime | None
@@ -63,9 +62,16 @@ class TaskOptions(TypedDict, total=False):
     metadata: Mapping[str, str] | None
 
 
-class HandlerOptions(TaskOptions, total=False):
+class TaskOptions(_CommonOptions, total=False):
+    """Options of submits; ``@app.task(…)`` takes them for all submits that say nothing else."""
+
+    retry: Retry | None
+
+
+class HandlerOptions(_CommonOptions, total=False):
     """What ``@app.task(…)`` takes by keyword, beside the name."""
 
+    retry: Retry | Callable[[BaseException, int], bool | float | timedelta | None] | None
     namespace: str | None
     replace: bool
     on_success: Callable[[TaskHandle[Any]], object] | None

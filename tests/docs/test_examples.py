@@ -20,9 +20,9 @@ ROOT = Path(__file__).resolve().parents[2]
 CENSUS = ROOT / "examples" / "census.py"
 
 
-@pytest.mark.parametrize("store", ["memory:", "sqlite:census.db"])
-def test_census(store: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-X", "dev", str(CENSUS), "--store", store, "--limit", "150"]
+@pytest.mark.parametrize("options", [[], ["--store", "sqlite:census.db"], ["--processes", "2"]])
+def test_census(options: list[str], tmp_path: Path) -> None:
+    command = [sys.executable, "-X", "dev", str(CENSUS), *options, "--limit", "150"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     assert "both agree" in done.stdout

@@ -72,6 +72,51 @@ app.task(retires=3)  # type: ignore[call-overload]
 app.task(priority="urgent")  # type: ignore[call-overload]
 
 
+# ── retry policies ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def worth_it(error: BaseException, failures: int) -> bool | float | timedelta | None:
+    return None
+
+
+def always(error: BaseException, failures: int) -> bool:
+    return True
+
+
+def of_a_text(error: str, failures: int) -> bool:
+    return True
+
+
+def in_words(error: BaseException, failures: int) -> str:
+    return "yes"
+
+
+@app.task(retries=3, retry=Retry(base=1.0, on=(ConnectionError, TimeoutError), never=(ValueError,)))
+def by_type(path: str) -> int:
+    return 0
+
+
+@app.task(retries=3, retry=worth_it)
+def by_function(path: str) -> int:
+    return 0
+
+
+assert_type(by_type.submit("a.png").result(), int)
+assert_type(by_function.submit("a.png").result(), int)
+Retry(on=OSError, never="requests.exceptions.Timeout", retry_if=always)
+Retry(on=[OSError, "Timeout"], never={KeyError}, retry_if=lambda error, failures: failures < 3 and 0.5)
+Retry(on=None, never=None, retry_if=None)
+Retry(on=5)  # type: ignore[arg-type]
+Retry(on=int)  # type: ignore[arg-type]
+Retry(never=(ValueError(),))  # type: ignore[arg-type]
+Retry(retry_if=of_a_text)  # type: ignore[arg-type]
+Retry(retry_if=in_words)  # type: ignore[arg-type]
+app.task(retry=in_words)  # type: ignore[call-overload, arg-type, unused-ignore]
+app.task(retry=ConnectionError)  # type: ignore[call-overload, arg-type, unused-ignore]
+by_type.options(retry=Retry(base=timedelta(seconds=1), cap=60)).submit("a.png")
+by_type.options(retry=worth_it)  # type: ignore[typeddict-item, arg-type, unused-ignore]
+
+
 # ── async ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -122,8 +122,9 @@ impl NativeApp {
     /// Registers a function, and returns the `Task` for it.
     ///
     /// `hooks` are what to call with the handle on success, retry and failure; each may be None. `middleware` is the
-    /// app's list of functions around each execution, which may still grow.
-    #[pyo3(signature = (function, plan, context, name, is_async, options, replace, hooks, middleware))]
+    /// app's list of functions around each execution, which may still grow. `retry_rules` are of
+    /// `taskloom._retry_rules`.
+    #[pyo3(signature = (function, plan, context, name, is_async, options, replace, hooks, middleware, retry_rules))]
     #[expect(clippy::too_many_arguments, reason = "called from one place, which is ours")]
     fn _register(
         slf: &Bound<'_, Self>,
@@ -136,6 +137,7 @@ impl NativeApp {
         replace: bool,
         hooks: [Option<Py<PyAny>>; 3],
         middleware: Py<PyList>,
+        retry_rules: Option<Py<PyAny>>,
     ) -> PyResult<Task> {
         let py = slf.py();
         let mut options = read_options(py, options)?;
@@ -149,6 +151,7 @@ impl NativeApp {
             version: version.unwrap_or_default(),
             hooks,
             middleware,
+            retry_rules,
         });
         let own = Arc::clone(&parts);
         let hook = parts.hooks.as_ref().map(|_| Arc::new(Hooks(Arc::clone(&parts))) as Arc<dyn Hook>);
@@ -336,6 +339,7 @@ impl NativeApp {
                 visit.call(&parts.context)?;
                 visit.call(&parts.middleware)?;
                 parts.hooks.iter().flatten().flatten().try_for_each(|hook| visit.call(hook))?;
+                parts.retry_rules.iter().try_for_each(|rules| visit.call(rules))?;
             }
         }
         Ok(())

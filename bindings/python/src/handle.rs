@@ -1,5 +1,6 @@
 //! `TaskHandle`: a submitted task, as its submitter sees it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyType};
 use taskloom_engine::Handle;
 use taskloom_model::{Code, Error, Row, State};
+use taskloom_store::Task;
 
 use crate::callbacks::call_soon;
 use crate::context::metadata_of;
@@ -46,6 +48,29 @@ impl TaskHandle {
 
     fn row<T>(&self, look: impl FnOnce(&Row) -> T) -> T {
         self.handle.task().with_row(look)
+    }
+
+    /// The row as it is now, whichever process changed it.
+    fn row_now<T>(&self, py: Python<'_>, look: impl FnOnce(&Row) -> T) -> T {
+        self.refresh(py);
+        self.row(look)
+    }
+
+    fn refresh(&self, py: Python<'_>) {
+        if self.handle.may_be_stale() {
+            // The store may be waiting for the disk.
+            HangOnUnwind::around(|| py.detach(|| self.handle.refresh()));
+        }
+    }
+
+    /// Calls `observer` once when the task has ended.
+    pub(crate) fn observe(&self, py: Python<'_>, observer: impl FnOnce(&Arc<Task>) + Send + 'static) {
+        if self.handle.may_be_stale() {
+            // It looks at the store, which may be waiting for the disk.
+            HangOnUnwind::around(|| py.detach(|| self.handle.observe(observer)));
+        } else {
+            self.handle.observe(observer);
+        }
     }
 
     /// The outcome of a task that has ended.
@@ -100,28 +125,29 @@ impl TaskHandle {
     }
 
     #[getter]
-    fn state(&self) -> &'static str {
-        self.handle.state().as_str()
+    fn state(&self, py: Python<'_>) -> &'static str {
+        self.row_now(py, |row| row.state).as_str()
     }
 
-    fn done(&self) -> bool {
+    fn done(&self, py: Python<'_>) -> bool {
+        self.refresh(py);
         self.handle.is_done()
     }
 
     #[getter]
-    fn attempt(&self) -> u32 {
-        self.row(|row| row.attempt)
+    fn attempt(&self, py: Python<'_>) -> u32 {
+        self.row_now(py, |row| row.attempt)
     }
 
     #[getter]
-    fn failures(&self) -> u32 {
-        self.row(|row| row.failures)
+    fn failures(&self, py: Python<'_>) -> u32 {
+        self.row_now(py, |row| row.failures)
     }
 
     /// What `Progress` is made of in Python: `(value, message, seconds since the epoch)` of each step.
     #[getter]
     fn progress(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        let told = self.row(|row| row.history.as_ref().map(|history| history.progress.clone()));
+        let told = self.row_now(py, |row| row.history.as_ref().map(|history| history.progress.clone()));
         let steps: Vec<_> = told
             .into_iter()
             .flatten()
@@ -137,7 +163,7 @@ impl TaskHandle {
     /// The lines that its handlers logged.
     #[getter]
     fn log<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let lines = self.row(|row| row.history.as_ref().map(|history| history.log.clone()));
+        let lines = self.row_now(py, |row| row.history.as_ref().map(|history| history.log.clone()));
         let make = helper_in(py, "taskloom._info", "LogLine")?;
         let when = helper_in(py, "taskloom._info", "_time")?;
         let list = PyList::empty(py);
@@ -161,7 +187,8 @@ impl TaskHandle {
     /// What the handler noted beside its result.
     #[getter]
     fn result_metadata<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let noted = self.row(|row| row.history.as_ref().and_then(|history| history.result_metadata.clone()));
+        let noted =
+            self.row_now(py, |row| row.history.as_ref().and_then(|history| history.result_metadata.clone()));
         match noted {
             Some(json) => Ok(decode_any(py, &json)?.into_bound(py)),
             None => Ok(PyDict::new(py).into_any()),
@@ -177,6 +204,7 @@ impl TaskHandle {
 
     /// Every field, for `TaskInfo`.
     fn _info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        self.refresh(py);
         info_of(py, self.handle.task())
     }
 
@@ -187,7 +215,7 @@ impl TaskHandle {
 
     #[getter]
     fn errors<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let errors = self.row(|row| row.errors().to_vec());
+        let errors = self.row_now(py, |row| row.errors().to_vec());
         let make = helper_in(py, "taskloom._failures", "AttemptError")?;
         let list = PyList::empty(py);
         for error in errors {
@@ -216,7 +244,7 @@ impl TaskHandle {
             return Err(PyTypeError::new_err("add_done_callback takes a function of the handle"));
         }
         let own = slf.clone().unbind();
-        slf.get().handle.task().observe(move |_| call_soon(function, own.into_any()));
+        slf.get().observe(slf.py(), move |_| call_soon(function, own.into_any()));
         Ok(())
     }
 
@@ -234,7 +262,7 @@ impl TaskHandle {
     /// Has `then` called on the port's loop when the task has ended.
     fn _expect(&self, port: &Bound<'_, Port>, then: Py<PyAny>) {
         let (key, arrivals) = port.get().expect(then);
-        self.handle.task().observe(move |_| arrivals.arrive(key));
+        self.observe(port.py(), move |_| arrivals.arrive(key));
     }
 
     #[classmethod]

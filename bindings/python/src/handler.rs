@@ -18,6 +18,7 @@ use crate::handle::TaskHandle;
 use crate::host::{Variables, forget_inputs, keep_exception};
 use crate::plan::Plan;
 use crate::reference::Reference;
+use crate::retry_rules::verdict;
 use crate::runtime::interruptible;
 use crate::variables::{EmptyContext, run_in};
 
@@ -32,6 +33,8 @@ pub(crate) struct Parts {
     pub(crate) hooks: Option<[Option<Py<PyAny>>; 3]>,
     /// The app's functions around each execution.
     pub(crate) middleware: Py<PyList>,
+    /// What decides by the exception whether there is another attempt.
+    pub(crate) retry_rules: Option<Py<PyAny>>,
 }
 
 impl Parts {
@@ -110,7 +113,7 @@ impl Blocking for BlockingHandler {
         Python::attach(|py| {
             current::during(attempt, || match self.call(py, attempt) {
                 Ok(value) => succeeded(py, &self.0, attempt, &value),
-                Err(error) => failed(py, attempt, error),
+                Err(error) => failed(py, Some(&self.0), attempt, error),
             })
         })
     }
@@ -164,11 +167,21 @@ pub(crate) fn succeeded(
 }
 
 /// The outcome of a handler that raised.
-pub(crate) fn failed(py: Python<'_>, attempt: &Attempt, error: PyErr) -> Outcome {
-    let failure = describe(py, error.value(py).as_any());
-    keep(py, attempt, &error);
+pub(crate) fn failed(py: Python<'_>, parts: Option<&Parts>, attempt: &Attempt, error: PyErr) -> Outcome {
     let task = attempt.task();
-    if failure.permanent || task.with_row(|row| row.failures) >= task.spec().retries {
+    let failures = task.with_row(|row| row.failures);
+    let is_last = failures >= task.spec().retries;
+    let rules = parts.and_then(|parts| parts.retry_rules.as_ref());
+    // An attempt that was called off has had its verdict. Asked before the description takes the exception's frames.
+    let said = rules
+        .filter(|_| !is_last && !attempt.is_cancelled())
+        .and_then(|rules| verdict(rules.bind(py), error.value(py).as_any(), failures + 1));
+    let mut failure = describe(py, error.value(py).as_any());
+    if let Some((permanent, wait)) = said {
+        (failure.permanent, failure.retry_after) = (permanent, wait);
+    }
+    keep(py, attempt, &error);
+    if failure.permanent || is_last {
         forget_inputs(task);
     }
     Outcome::Failed(failure)

@@ -143,7 +143,8 @@ impl Job {
         let completion = self.completion.lock().take();
         if let Some(completion) = completion {
             let py = error.py();
-            completion.complete(failed(py, &self.attempt, PyErr::from_value(error.clone())));
+            let parts = self.handler.as_ref().map(|handler| &*handler.0);
+            completion.complete(failed(py, parts, &self.attempt, PyErr::from_value(error.clone())));
         }
     }
 }

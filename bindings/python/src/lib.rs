@@ -29,6 +29,7 @@ mod place;
 mod plan;
 mod port;
 mod reference;
+mod retry_rules;
 mod runtime;
 mod scan;
 mod signal;

@@ -71,7 +71,7 @@ impl Waiter {
         }
         let arrived = Arc::clone(&self.arrived);
         self.pending.lock().push_back(handle.get().handle().clone());
-        handle.get().handle().task().observe(move |_| {
+        handle.get().observe(handle.py(), move |_| {
             arrived.indexes.lock().push_back(index);
             arrived.more.notify_one();
         });

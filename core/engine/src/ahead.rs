@@ -5,6 +5,10 @@
 //! timer cannot both have it, since [`Task::begin`] lets only one of them begin the attempt.
 //!
 //! The list holds what is in the lanes, which is not much, and what has left them since the last look.
+//!
+//! A task that ends so shows one attempt more than it would on a resident store, which claims when a worker is there:
+//! the claim is counted, though no attempt began. It is not taken back, since the number is the fence. If the next claim
+//! had it again, a late report about this one, by a process that was struck off meanwhile, would be about that one too.
 
 use std::sync::{Arc, Weak};
 

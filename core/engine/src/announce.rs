@@ -1,13 +1,22 @@
 //! What the engine tells others of a change, once it is committed: events, hooks, figures.
 //!
 //! Nothing here blocks or fails, and where nobody listens it costs a load or two. The figures of an attempt that a
-//! worker ends are kept by the worker itself ([`crate::meter`]); here only those of what happens to a task without one.
+//! worker ends are kept by the worker itself ([`crate::meter`]); here only those of what happens to a task without one,
+//! and on a store that does not answer the worker how the attempt ended.
+//!
+//! # Hooks
+//! An attempt tells the hook of the handler that runs it, even if that is replaced meanwhile. So the hook is kept from
+//! the begin of the attempt until its end is told, or its report refused ([`Hooks`]). Attempts of handlers without hooks
+//! are not in there, and cost nothing. An attempt that never came to its handler tells nothing.
 
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use taskloom_model::{Effects, Fence, LogLine, OwnerId, Progress, Row, State, Timestamp, WaitingFor};
+use parking_lot::Mutex;
+use taskloom_model::{Effects, Fence, LogLine, OwnerId, Progress, Row, State, TaskId, Timestamp, WaitingFor};
 use taskloom_store::Task;
 
 use crate::Handle;
@@ -48,41 +57,82 @@ pub trait Hook: Send + Sync {
     fn tell(&self, handle: &Handle, moment: Moment);
 }
 
+/// The hooks of attempts in progress.
+#[derive(Default)]
+pub(crate) struct Hooks {
+    /// Whether there ever was one.
+    any: AtomicBool,
+    by_attempt: Mutex<HashMap<(TaskId, u32), Arc<dyn Hook>>>,
+}
+
+impl Hooks {
+    pub(crate) fn expect(&self) {
+        self.any.store(true, Ordering::Relaxed);
+    }
+
+    /// An attempt begins whose handler has a hook.
+    pub(crate) fn add(&self, task: &Task, fence: Fence, hook: &Arc<dyn Hook>) {
+        // It may begin before the one who registered its handler has got around to it.
+        self.expect();
+        self.by_attempt.lock().insert((task.id(), fence.attempt), Arc::clone(hook));
+    }
+
+    /// An attempt is over: the hook that is to be told, if it has one.
+    pub(crate) fn take(&self, task: &Task, fence: Fence) -> Option<Arc<dyn Hook>> {
+        if !self.any.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.by_attempt.lock().remove(&(task.id(), fence.attempt))
+    }
+}
+
+/// How the end of an attempt is counted that its own worker has reported.
+pub(crate) fn count_of(effects: &Effects) -> Option<Count> {
+    match effects.to {
+        State::Succeeded => Some(Count::Succeeded),
+        State::Failed | State::Retrying => Some(Count::Failed),
+        _ => None,
+    }
+}
+
 impl Core {
     /// A task has changed its state, or come into being, and that is committed.
     pub(crate) fn announce(self: &Arc<Self>, task: &Arc<Task>, effects: &Effects, by_its_worker: bool) {
-        if self.has_hooks() {
-            self.tell_hooks(task, effects);
+        // What follows from a report in the same transaction, such as an expiry, is not the worker's.
+        let is_report = by_its_worker && effects.from == Some(State::Running);
+        let is_given_back = is_report && effects.to == State::Queued;
+        if !is_given_back {
+            if is_report
+                && !self.capability.resident
+                && let Some(count) = count_of(effects)
+            {
+                self.loops.count(self, task, count);
+            }
+            if effects.from.is_some() && (!is_report || effects.to == State::Retrying) {
+                self.count_change(task, effects, is_report);
+            }
         }
-        if by_its_worker && (effects.from, effects.to) == (Some(State::Running), State::Queued) {
-            // It was claimed ahead and is given back: nobody has seen it begin.
-            return;
+        if let Some(fence) = effects.left
+            && let Some(hook) = self.hooks.take(task, fence)
+        {
+            self.tell_hook(&*hook, task, effects);
         }
-        if effects.from.is_some() && (!by_its_worker || effects.to == State::Retrying) {
-            self.count_change(task, effects, by_its_worker);
-        }
-        if self.events.is_any_wanted(CHANGES) {
+        // If it was claimed ahead and is given back, nobody has seen it begin.
+        if !is_given_back && self.events.is_any_wanted(CHANGES) {
             self.publish_change(task, effects);
         }
     }
 
-    fn tell_hooks(self: &Arc<Self>, task: &Arc<Task>, effects: &Effects) {
-        if effects.left.is_none_or(|fence| fence.owner != self.owner()) {
-            return;
-        }
+    fn tell_hook(self: &Arc<Self>, hook: &dyn Hook, task: &Arc<Task>, effects: &Effects) {
         let moment = match effects.to {
             State::Succeeded => Moment::Success,
             State::Retrying => Moment::Retry,
             State::Failed | State::TimedOut => Moment::Failure,
             _ => return,
         };
-        if let Some(entry) = self.handler_of(task)
-            && let Some(hook) = &entry.hook
-        {
-            let handle = Handle::new(Arc::clone(task), self);
-            // Its panic has been printed, and is its own: it must not take the thread that commits with it.
-            let _ = catch_unwind(AssertUnwindSafe(|| hook.tell(&handle, moment)));
-        }
+        let handle = Handle::new(Arc::clone(task), self);
+        // Its panic has been printed, and is its own: it must not take the thread that commits with it.
+        let _ = catch_unwind(AssertUnwindSafe(|| hook.tell(&handle, moment)));
     }
 
     fn count_change(&self, task: &Task, effects: &Effects, by_its_worker: bool) {

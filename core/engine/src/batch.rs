@@ -8,6 +8,7 @@ use taskloom_store::{Batch, Commit, Insert, Task};
 use crate::answer::Reply;
 use crate::claims::{More, Room};
 use crate::core::Core;
+use crate::failpoint;
 use crate::reports::Told;
 
 /// Who asked for a change.
@@ -81,13 +82,16 @@ fn transact(core: &Arc<Core>, work: Work) -> Left {
         |commit: &Commit| (Arc::clone(&commit.task), (commit.operation.fence(), commit.operation.name()));
     let commits: Vec<_> = batch.commits.iter().map(about).collect();
     let born = births(core, &batch.inserts);
+    failpoint::reached("before the commit");
     match core.store.write(&mut batch, &core.live, core.clock.now()) {
         Ok(()) => {
+            failpoint::reached("after the commit");
             let more = if batch.claimed.len() >= limit { routes } else { More::default() };
             let changed =
                 commits.into_iter().zip(origins).map(|((task, about), origin)| (task, about, origin));
             announce_births(core, &batch.inserts, born);
             follow(core, batch, replies, changed, claim.map(|claim| claim.owner));
+            failpoint::reached("after the effects");
             Left { more, healthy: true, ..Left::default() }
         }
         Err(error) => {

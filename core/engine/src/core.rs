@@ -29,14 +29,16 @@ use taskloom_store::{Capability, Change, HostData, Live, Residents, Store, Task}
 use taskloom_sync::{Sleepers, fork_generation};
 
 use crate::ahead::Ahead;
+use crate::announce::Hooks;
 use crate::chance::Chance;
 use crate::committer::Committer;
 use crate::edge::Clock;
 use crate::events::Events;
-use crate::handler::{Failed, Handler, HandlerEntry, Outcome};
+use crate::handler::{Handler, HandlerEntry};
 use crate::loops::Loops;
 use crate::meter::Meters;
 use crate::notes::Notes;
+use crate::others::Others;
 use crate::pool::Pool;
 use crate::queues::{Queue, Queues, Route, Served};
 use crate::registry::Registry;
@@ -70,8 +72,9 @@ pub(crate) struct Core {
     pub(crate) committer: Committer,
     pub(crate) events: Events,
     pub(crate) meters: Arc<Meters>,
-    has_hooks: AtomicBool,
+    pub(crate) hooks: Hooks,
     pub(crate) stopping: Stopping,
+    pub(crate) others: Others,
     pub(crate) ahead: Ahead,
     /// Tasks of a durable store that somebody in this process holds. Unused on a resident store, which holds all.
     pub(crate) live: Live,
@@ -132,8 +135,9 @@ impl Core {
             committer: Committer::new(parts.store.capability().resident),
             events: Events::new(parts.seed),
             meters: Meters::new(parts.workers),
-            has_hooks: AtomicBool::new(false),
+            hooks: Hooks::default(),
             stopping: Stopping::default(),
+            others: Others::default(),
             ahead: Ahead::default(),
             live: Live::default(),
             store: parts.store.into(),
@@ -207,18 +211,14 @@ impl Core {
         self.registry.find(spec.name, spec.version())
     }
 
-    /// Adds the names of all handlers that take this route.
+    /// Adds the names of all handlers that take this route and whose tasks are to be claimed.
     pub(crate) fn handler_names(&self, route: Route, names: &mut Vec<Name>) {
         self.registry.names(|entry| route_of(entry) == route, names);
     }
 
-    /// Whether any handler wants to be told of its tasks.
-    pub(crate) fn has_hooks(&self) -> bool {
-        self.has_hooks.load(Ordering::Relaxed)
-    }
-
+    /// There is a handler that wants to be told of its tasks.
     pub(crate) fn note_hook(&self) {
-        self.has_hooks.store(true, Ordering::Relaxed);
+        self.hooks.expect();
     }
 
     // ── submitting ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -347,20 +347,9 @@ impl Core {
     /// Puts a task that this process may run into its lane.
     pub(crate) fn enqueue(self: &Arc<Self>, task: Arc<Task>) {
         let Some(entry) = self.handler_of(&task) else {
-            // Claimed for its name, but it asks for a version that is not registered here.
-            if let Some(fence) = fence_of(&task) {
-                let version = task.spec().version().unwrap_or_default();
-                let message = format!("handler {} has no version {version} here", task.spec().name);
-                let failed = Failed {
-                    kind: "UnknownHandler".into(),
-                    message,
-                    backtrace: String::new(),
-                    permanent: true,
-                    retry_after: None,
-                };
-                // The committer settles it.
-                let _ = self.report(task, fence, Outcome::Failed(failed), self.clock.now());
-            }
+            // Claimed for its name, but it asks for a version that only another process has: see `registry`.
+            self.registry.is_stray(task.spec().name);
+            self.give_back(task);
             return;
         };
         let queue = self.queues.queue(task.spec().queue);
@@ -390,7 +379,10 @@ impl Core {
             if self.capability.resident {
                 self.enqueue(Arc::clone(task));
             } else {
-                self.committer.ask_for_more();
+                // One that asks for a version is none of this process's business unless it has that.
+                if task.spec().version().is_none() || self.handler_of(task).is_some() {
+                    self.committer.ask_for_more();
+                }
                 if !self.is_open() && self.pool.awaited().iter().any(|awaited| Arc::ptr_eq(awaited, task)) {
                     self.run_awaited(task);
                 }

@@ -92,6 +92,7 @@ impl Engine {
     pub fn new(store: Box<dyn Store>, options: EngineOptions) -> Result<Self> {
         edge::check_not_forked_from_threads()?;
         let owner = store.join(&edge::owner_name(options.name.as_deref()), options.clock.now())?;
+        store.note_begun(owner, 0, None);
         let core = Arc::new(Core::new(Parts {
             store,
             owner,
@@ -108,6 +109,9 @@ impl Engine {
         }));
         for queue in core.store.paused()? {
             core.queues.set_paused(queue, true);
+        }
+        if options.stepped {
+            core.others.stay_without_thread();
         }
         let home = Arc::new(Home { core: Arc::clone(&core) });
         Ok(Self { core, home, stepped: options.stepped })
@@ -212,6 +216,7 @@ impl Engine {
         if !self.stepped {
             core.timers.start(core)?;
         }
+        core.others.start(core)?;
         core.committer.start(core)?;
         core.committer.ask_for_more();
         if first {

@@ -87,6 +87,7 @@ impl Handle {
         if spun {
             return Ok(true);
         }
+        self.expect();
         let deadline = timeout.map(edge::deadline_in);
         let wait = || match deadline {
             Some(Some(deadline)) => self.task.wait_until(deadline),
@@ -99,6 +100,35 @@ impl Handle {
         let settled = self.lending(wait);
         SPIN.with_borrow_mut(Spin::ended);
         Ok(settled)
+    }
+
+    /// Sees to it that the task settles here, whichever process of a shared store ends it.
+    fn expect(&self) {
+        if let Some(core) = self.core.upgrade() {
+            core.others.expect(&core, &self.task);
+        }
+    }
+
+    /// Calls `observer` once when there is an outcome: on the thread that settles the task, or here if there is one. It
+    /// must not block.
+    pub fn observe(&self, observer: impl FnOnce(&Arc<Task>) + Send + 'static) {
+        self.task.observe(observer);
+        self.expect();
+    }
+
+    /// Whether another process may have changed the task since this one heard of it.
+    pub fn may_be_stale(&self) -> bool {
+        !self.task.is_settled() && self.core.upgrade().is_some_and(|core| !core.capability.resident)
+    }
+
+    /// Looks at the store, if other processes share it, so that what the task shows is what is stored. What this process
+    /// runs or ended itself is shown at once without it. A store that cannot be read leaves things as they are.
+    pub fn refresh(&self) {
+        if let Some(core) = self.core.upgrade()
+            && core.check_process().is_ok()
+        {
+            crate::others::refresh(&core, &self.task);
+        }
     }
 
     /// Runs a wait that ends when this task ends, at the latest. On a worker thread, its place is lent meanwhile.
@@ -119,7 +149,7 @@ impl Handle {
     pub fn check_waitable(&self) -> Result<()> {
         let Some(core) = self.core.upgrade() else { return Ok(()) };
         core.check_process()?;
-        if core.committer.is_here(&core) || core.timers.is_here() {
+        if core.committer.is_here(&core) || core.timers.is_here() || core.others.is_here() {
             let message = format!(
                 "an observer may not wait for task {}: it is called on the thread that would end it",
                 self.id()
@@ -205,6 +235,11 @@ impl Handle {
                 State::Expired => {
                     Error::new(Code::TaskExpired, format!("{name} was not started before it expired"))
                 }
+                _ if settled && self.core.upgrade().is_some_and(|core| !core.is_stopped()) => Error::new(
+                    Code::UnknownTask,
+                    format!("{name} has ended, and was forgotten before anybody here had heard how"),
+                )
+                .hint("another process swept it: let it keep ended tasks for longer (retention)"),
                 state if settled => Error::new(
                     Code::ShutDown,
                     format!("the engine stopped while {name} was {state}; there will be no result here"),

@@ -5,6 +5,9 @@
 //! has stood still for a lease is dead, and what it ran goes back. No two clocks are ever compared, so a clock that
 //! jumps kills nobody.
 //!
+//! A store may know more: that the process of an owner has ended ([`taskloom_store::Owner::gone`]). Such a one is dead at
+//! once, and the observer is told when to look ([`crate::others`]).
+//!
 //! If this process itself was struck off (it was frozen for longer than a lease, or did not run its services), it joins
 //! again under a new number. What it ran before belongs to others now, and its late reports are refused by the fence.
 //! What it may have claimed under the old number since, which nobody would ever look for, it gives up itself.
@@ -33,6 +36,7 @@ pub(crate) fn beat(core: &Arc<Core>, now: Timestamp) {
         && error.code() == Code::LeaseLost
         && let Ok(new) = core.store.join(&edge::owner_name(core.name.as_deref()), now)
     {
+        core.store.note_begun(new, 0, None);
         core.set_owner(new);
         bury(core, old, now);
     }
@@ -52,21 +56,31 @@ pub(crate) struct Leases {
 }
 
 impl Leases {
-    /// Beats and observes if it is time to, and says how long to wait before the next call.
-    pub(crate) fn step(&mut self, core: &Arc<Core>, now: Timestamp, monotonic: Duration) -> Duration {
-        if monotonic < self.next_beat {
+    /// Beats and observes if it is time to, and says how long to wait before the next call. `observe`: somebody may have
+    /// died just now.
+    pub(crate) fn step(
+        &mut self,
+        core: &Arc<Core>,
+        observe: bool,
+        now: Timestamp,
+        monotonic: Duration,
+    ) -> Duration {
+        let is_due = monotonic >= self.next_beat;
+        if !is_due && !observe {
             return self.next_beat - monotonic;
         }
-        self.next_beat = monotonic + BEAT;
-        beat(core, now);
-        core.follow_pauses();
-        core.committer.ask_for_more();
+        if is_due {
+            self.next_beat = monotonic + BEAT;
+            beat(core, now);
+            core.follow_pauses();
+            core.committer.ask_for_more();
+        }
         for dead in self.observe(core, monotonic) {
             if bury(core, dead, now) {
                 self.seen.remove(&dead);
             }
         }
-        BEAT
+        self.next_beat - monotonic
     }
 
     fn observe(&mut self, core: &Core, monotonic: Duration) -> Vec<OwnerId> {
@@ -75,6 +89,10 @@ impl Leases {
         self.seen.retain(|id, _| owners.iter().any(|owner| owner.id == *id));
         let mut dead = Vec::new();
         for owner in owners.into_iter().filter(|owner| owner.id != me) {
+            if owner.gone {
+                dead.push(owner.id);
+                continue;
+            }
             let (beats, since) = self.seen.entry(owner.id).or_insert((owner.beats, monotonic));
             if *beats != owner.beats {
                 (*beats, *since) = (owner.beats, monotonic);

@@ -5,7 +5,9 @@
 //!
 //! # Invariants
 //! * `in_flight` counts completions that were handed out and not used up. A completion that is dropped unused reports
-//!   `HandlerLost`: no attempt ends without an outcome.
+//!   `HandlerLost`: no attempt ends without an outcome, unless it was called off before.
+//! * The lock of the view is held from the pop of a task until its attempt is written down, as the lock of a seat is by
+//!   a worker; no code of a user's runs under it.
 //! * No wake is lost: a submitter pushes, then raises `woken` and calls the host if it was down; the loop lowers
 //!   `woken`, then looks into the lanes, with a `SeqCst` read-modify-write on either side. So either the submitter
 //!   finds the flag down and calls, or the loop looks after the push.
@@ -22,10 +24,10 @@ use taskloom_model::{Fence, Timestamp};
 use taskloom_store::Task;
 
 use crate::core::{Core, route_of};
-use crate::handler::{Attempt, Failed, HandlerEntry, Home, Outcome};
-use crate::meter::Recorder;
+use crate::handler::{Attempt, HandlerEntry, Home, Outcome};
+use crate::meter::{Count, Recorder};
 use crate::queues::{Route, View};
-use crate::worker::{begin, count_of};
+use crate::worker::{Over, begin};
 
 /// A foreign event loop.
 pub trait LoopHost: Send + Sync {
@@ -57,6 +59,7 @@ pub(crate) struct Loops {
     /// Places of attempts that wait for another task.
     lent: AtomicUsize,
     view: Mutex<View>,
+    /// For the attempts on loops, and for the thread that commits.
     recorder: Mutex<Option<Recorder>>,
     idle: Mutex<()>,
     became_idle: Condvar,
@@ -110,18 +113,36 @@ impl Loops {
     pub(crate) fn take(&self, core: &Arc<Core>, home: &Arc<Home>, started: &mut Vec<Started>) {
         self.woken.swap(false, Ordering::SeqCst);
         fence(Ordering::SeqCst);
+        let mut over = Vec::new();
         let mut view = self.view.lock();
         while !core.is_stopped() && self.reserve() {
             // The place is taken before the task is popped, so that at no moment a task is in neither.
-            let Some((entry, attempt, started_at)) = next(core, home, &mut view) else {
+            let Some((entry, attempt, started_at)) = next(core, home, &mut view, &mut over) else {
                 self.release(core);
-                return;
+                break;
             };
             let (task, fence) = (Arc::clone(&attempt.task), attempt.fence);
             let completion =
                 Completion { home: Arc::clone(home), task: Some(task), fence, started: started_at };
             started.push(Started { entry, attempt, completion });
         }
+        drop(view);
+        over.into_iter().for_each(|over: Over| over.end(core));
+    }
+
+    /// Waits until what a loop has taken from the lanes by now is in progress, or will not be: see
+    /// [`crate::running::Running::wait_for_begins`].
+    pub(crate) fn wait_for_begins(&self) {
+        drop(self.view.lock());
+    }
+
+    /// Counts on behalf of a thread that has no recorder of its own.
+    pub(crate) fn count(&self, core: &Core, task: &Task, count: Count) {
+        self.record(core, |recorder| recorder.count(task.spec().queue, task.spec().name, count));
+    }
+
+    fn record(&self, core: &Core, record: impl FnOnce(&mut Recorder)) {
+        record(self.recorder.lock().get_or_insert_with(|| core.meters.recorder(0)));
     }
 
     /// Takes a place, if there is one. Only the loop takes places, one thread at a time.
@@ -212,6 +233,7 @@ fn next(
     core: &Arc<Core>,
     home: &Arc<Home>,
     view: &mut View,
+    over: &mut Vec<Over>,
 ) -> Option<(Arc<HandlerEntry>, Attempt, Timestamp)> {
     loop {
         let by_hand = core.loops.next_by_hand();
@@ -226,20 +248,24 @@ fn next(
             core.enqueue(task);
             continue;
         }
-        let Some(begun) = begin(home, task, claimed, None, |current| core.running.begin_on_loop(current))
-        else {
-            continue;
+        let note = |current| core.running.begin_on_loop(current);
+        let begun = match begin(home, task, claimed, None, &entry, note) {
+            Ok(begun) => begun,
+            Err(late) => {
+                over.push(late);
+                continue;
+            }
         };
         let attempt = begun.attempt;
         if attempt.may_run() {
-            let mut recorder = core.loops.recorder.lock();
-            let recorder = recorder.get_or_insert_with(|| core.meters.recorder(0));
-            recorder.started(attempt.task.spec().queue, entry.name, begun.waited);
+            core.loops.record(core, |recorder| {
+                recorder.started(attempt.task.spec().queue, entry.name, begun.waited);
+            });
             core.announce_start(&attempt.task, attempt.fence, begun.waited);
             return Some((entry, attempt, begun.started));
         }
         core.running.end_on_loop(attempt.task.id(), attempt.fence);
-        core.give_back(attempt.task);
+        core.give_back_begun(attempt.task, attempt.fence);
     }
 }
 
@@ -258,32 +284,41 @@ impl Completion {
         self.end(outcome);
     }
 
+    /// For a host that has ended the handler of an attempt because that was called off: there is no outcome, and so
+    /// none that could come too late. If the attempt still counts, this fails it with `HandlerLost`, as a drop does.
+    pub fn abandon(mut self) {
+        let Some(task) = self.task.take_if(|task| !task.is_current(self.fence)) else { return };
+        let core = &self.home.core;
+        core.running.end_on_loop(task.id(), self.fence);
+        drop((core.notes.take(task.id(), self.fence), core.hooks.take(&task, self.fence)));
+        self.count(&task, None, core.clock.now());
+        core.loops.release(core);
+    }
+
     fn end(&mut self, outcome: Outcome) {
         let Some(task) = self.task.take() else { return };
         let core = &self.home.core;
         core.running.end_on_loop(task.id(), self.fence);
         let now = core.clock.now();
-        if let Some(recorder) = core.loops.recorder.lock().as_mut() {
-            let spec = task.spec();
-            recorder.ended(spec.queue, spec.name, count_of(&outcome), now.since(self.started), now);
-        }
-        if let Some(ended) = core.report(task, self.fence, outcome, now) {
+        let own = Arc::clone(&task);
+        if let Some(ended) = core.report(task, self.fence, outcome, now, |how| self.count(&own, how, now)) {
             ended.settle();
         }
         core.loops.release(core);
+    }
+
+    fn count(&self, task: &Task, how: Option<Count>, now: Timestamp) {
+        let (core, spec) = (&self.home.core, task.spec());
+        let ran = now.since(self.started);
+        core.loops.record(core, |recorder| recorder.ended(spec.queue, spec.name, how, ran, now));
     }
 }
 
 impl Drop for Completion {
     fn drop(&mut self) {
-        self.end(Outcome::Failed(Failed {
-            kind: "HandlerLost".into(),
-            message:
-                "the handler went away without an outcome (its event loop was closed, or its future dropped)"
-                    .into(),
-            backtrace: String::new(),
-            permanent: false,
-            retry_after: None,
-        }));
+        self.end(Outcome::failure(
+            "HandlerLost",
+            "the handler went away without an outcome (its event loop was closed, or its future dropped)",
+        ));
     }
 }

@@ -9,6 +9,11 @@
 //! keeps a [`Recorder`], which remembers the meter of the task before: most often the next one's too. Nothing takes a
 //! lock, except to find a meter that the recorder did not use last.
 //!
+//! # When an end is counted
+//! That an attempt ended, and how long it ran, is known when its handler returns. How it ended counts only if the report
+//! is taken: otherwise it is late, and not a success or a failure too. On a resident store the worker knows a moment
+//! later; on others it is known with the commit, and counted by the thread that commits.
+//!
 //! # Shards
 //! If all workers added to the same counters, the cache line would travel between cores for every task. So a meter has
 //! one set of [`Cells`] for each shard, a worker writes to its own, and a reader adds them up. That memory (5 KB a set)
@@ -228,17 +233,21 @@ impl Recorder {
         }
     }
 
-    /// An attempt ended, after it ran so long.
+    /// An attempt ended, after it ran so long. How is not counted if it came too late, or if that is not known yet.
     #[inline]
-    pub fn ended(&mut self, queue: Name, handler: Name, how: Count, ran: Duration, now: Timestamp) {
+    pub fn ended(&mut self, queue: Name, handler: Name, how: Option<Count>, ran: Duration, now: Timestamp) {
         let (cells, alone) = self.cells(queue, handler);
-        let count = &cells.counts[how as usize];
+        let count = how.map(|how| &cells.counts[how as usize]);
         if alone {
-            bump(count, 1);
+            if let Some(count) = count {
+                bump(count, 1);
+            }
             cells.run.record_alone(ran);
             cells.ended.add_alone(now);
         } else {
-            count.fetch_add(1, Ordering::Relaxed);
+            if let Some(count) = count {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
             cells.run.record(ran);
             cells.ended.add(now);
         }
@@ -282,7 +291,7 @@ mod tests {
         let mut recorder = meters.recorder(0);
         for (queue, handler) in [(a, a), (a, b), (b, b)] {
             recorder.started(queue, handler, Duration::from_micros(100));
-            recorder.ended(queue, handler, Count::Succeeded, Duration::from_millis(5), at(100));
+            recorder.ended(queue, handler, Some(Count::Succeeded), Duration::from_millis(5), at(100));
         }
         meters.count(b, b, Count::Expired);
         recorder.count(b, b, Count::Late);
@@ -315,7 +324,8 @@ mod tests {
                 scope.spawn(move || {
                     for micros in 0..EACH as u64 {
                         recorder.started(name, name, Duration::from_micros(micros));
-                        recorder.ended(name, name, Count::Failed, Duration::from_micros(micros), at(7));
+                        let ran = Duration::from_micros(micros);
+                        recorder.ended(name, name, Some(Count::Failed), ran, at(7));
                     }
                 });
             }

@@ -1,4 +1,8 @@
 //! What an operator does: look at tasks, cancel many, pause queues, sweep, run one now.
+//!
+//! A pause and a purge promise something about tasks that are about to begin. Both shut the queue and then wait until
+//! every worker that took a task before it could see that has begun it ([`Core::wait_for_begins`]): a matter of moments,
+//! in which no code of a user's runs. After that a task either runs or cannot begin here.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,13 +40,21 @@ impl Engine {
     }
 
     /// Cancels everything in a queue that is not running; how many were.
+    ///
+    /// While it does so, this process begins nothing of the queue. So each task that was in it at the call, and had not
+    /// begun, is cancelled and counted, and none that had is touched. Only one that another process or
+    /// [`Engine::run_now`] begins in this very moment may be called off. What another process has claimed ahead of its
+    /// workers is running as far as can be seen from here, and stays; what is submitted meanwhile may stay too.
     pub fn purge(&self, queue: Name) -> Result<usize> {
+        self.core.check_process()?;
+        let shut = Shut::new(&self.core, queue);
         let filter = Filter { queue: Some(queue), ..Filter::default() };
         // A task that this process has claimed ahead is running to the store, and not to anybody else.
         let owner = self.core.owner();
         let count = self.cancel_where(&filter, Some("its queue was purged"), |task| {
             task.state() != State::Running || task.is_ahead(owner)
         })?;
+        drop(shut);
         self.core.publish_plain(EventKind::QueuePurged, |data| {
             data.text("queue", queue.as_str()).count("count", count as u64)
         });
@@ -86,14 +98,16 @@ impl Engine {
         }
     }
 
-    /// Pauses a queue: none of its tasks begins, in any process, until it is resumed. What runs goes on. Whether that
-    /// was new.
+    /// Pauses a queue until it is resumed. What runs goes on. Whether that was new.
+    ///
+    /// When it returns, no task of the queue begins in this process any more: each that had been taken from its lane is
+    /// one that runs, as everybody can see. No process claims one either; what others have claimed ahead of their
+    /// workers they may still begin until their next safety check, two seconds later at most.
     pub fn pause(&self, queue: Name) -> Result<bool> {
         let core = &self.core;
         core.check_process()?;
         let new = core.store.set_paused(queue, true)?;
-        core.queues.set_paused(queue, true);
-        core.give_back_queue(queue);
+        core.stop_taking(queue);
         if new {
             core.publish_plain(EventKind::QueuePaused, |data| data.text("queue", queue.as_str()));
         }
@@ -207,6 +221,20 @@ impl Core {
         Ok(children)
     }
 
+    /// A queue is paused: from now on nothing is begun here, and what was claimed ahead goes back.
+    fn stop_taking(self: &Arc<Self>, queue: Name) {
+        self.queues.set_paused(queue, true);
+        self.wait_for_begins();
+        self.give_back_queue(queue);
+    }
+
+    /// For whoever has shut a queue: waits for those who had taken a task from it before they could see that, until they
+    /// have begun it, or found that it is over.
+    fn wait_for_begins(&self) {
+        self.running.wait_for_begins();
+        self.loops.wait_for_begins();
+    }
+
     /// Gives back what this process has claimed from a queue and not begun.
     pub(crate) fn give_back_queue(self: &Arc<Self>, queue: Name) {
         if self.capability.resident {
@@ -218,27 +246,66 @@ impl Core {
                 released.push((task, Operation::Release { fence }));
             }
         }
-        self.committer.give_back_unbegun(self, released);
+        if !released.is_empty() {
+            self.committer.give_back_unbegun(self, released);
+        }
     }
 
     /// A paused queue may be served again.
     pub(crate) fn go_on(self: &Arc<Self>, queue: Name) {
         self.queues.set_paused(queue, false);
+        self.is_served_again();
+    }
+
+    fn is_served_again(self: &Arc<Self>) {
         self.committer.ask_for_more();
         self.sleepers.notify_all();
         self.loops.wake();
+        if !self.is_open() {
+            // The threads may have found nothing to take, and left. If none can be started, what is left has no outcome.
+            let _ = self.pool.fill(self);
+        }
     }
 
-    /// Pauses here what another process has paused, and the other way round.
+    /// For the safety check: pauses here what another process has paused, and the other way round; and lets this
+    /// process claim again what it had left to others.
     pub(crate) fn follow_pauses(self: &Arc<Self>) {
+        self.registry.try_strays_again();
         let Ok(paused) = self.store.paused() else { return };
         let here = self.queues.paused();
-        for queue in paused.iter().filter(|queue| !here.contains(queue)) {
-            self.queues.set_paused(*queue, true);
-            self.give_back_queue(*queue);
+        for queue in &paused {
+            if !here.contains(queue) {
+                self.stop_taking(*queue);
+            } else if self.is_open() {
+                // A claim that was under way when the queue was paused has brought these.
+                self.give_back_queue(*queue);
+            }
         }
         for queue in here.iter().filter(|queue| !paused.contains(queue)) {
             self.go_on(*queue);
         }
+    }
+}
+
+/// A queue from which nothing is taken here for as long as this lives, since it is purged.
+struct Shut<'a> {
+    core: &'a Arc<Core>,
+    queue: Name,
+}
+
+impl<'a> Shut<'a> {
+    /// When this returns, what was taken from it before is in progress.
+    fn new(core: &'a Arc<Core>, queue: Name) -> Self {
+        core.queues.set_purged(queue, true);
+        let shut = Self { core, queue };
+        core.wait_for_begins();
+        shut
+    }
+}
+
+impl Drop for Shut<'_> {
+    fn drop(&mut self) {
+        self.core.queues.set_purged(self.queue, false);
+        self.core.is_served_again();
     }
 }

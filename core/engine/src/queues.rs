@@ -19,11 +19,11 @@
 //! # Pauses
 //! A paused queue, or one that is not served, counts as empty for those who pop, and for a worker that asks whether it
 //! may sleep; what is in it stays there. Whoever lets it go on writes the flag and then wakes the workers, as a push
-//! does.
+//! does. The same holds while a queue is purged, by as many as do that at once.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::RwLock;
 use taskloom_model::Name;
@@ -97,8 +97,15 @@ pub(crate) struct Queue {
     blocking: Lanes<Arc<Task>>,
     asynchronous: Lanes<Arc<Task>>,
     served: bool,
-    paused: AtomicBool,
+    /// Why nothing is taken: [`PAUSED`], and [`PURGE`] for each purge that is under way.
+    shut: AtomicUsize,
 }
+
+/// An operator has paused it.
+const PAUSED: usize = 1;
+
+/// Somebody purges it.
+const PURGE: usize = 2;
 
 impl Queue {
     pub(crate) fn lanes(&self, route: Route) -> &Lanes<Arc<Task>> {
@@ -110,7 +117,11 @@ impl Queue {
 
     /// Whether its tasks may be taken here.
     fn is_open(&self) -> bool {
-        self.served && !self.paused.load(Ordering::SeqCst)
+        self.served && self.shut.load(Ordering::SeqCst) == 0
+    }
+
+    fn is_paused(&self) -> bool {
+        self.shut.load(Ordering::SeqCst) & PAUSED != 0
     }
 }
 
@@ -155,7 +166,7 @@ impl Queues {
             blocking: Lanes::new(),
             asynchronous: Lanes::new(),
             served: self.served.has(name),
-            paused: AtomicBool::new(false),
+            shut: AtomicUsize::new(0),
         });
         by_name.insert(name, Arc::clone(&queue));
         let mut list = self.list.write();
@@ -168,13 +179,28 @@ impl Queues {
 
     /// Pauses a queue or lets it go on. Whoever does the latter then wakes the workers.
     pub(crate) fn set_paused(&self, name: Name, paused: bool) {
-        self.queue(name).paused.store(paused, Ordering::SeqCst);
+        let queue = self.queue(name);
+        if paused {
+            queue.shut.fetch_or(PAUSED, Ordering::SeqCst);
+        } else {
+            queue.shut.fetch_and(!PAUSED, Ordering::SeqCst);
+        }
+    }
+
+    /// Shuts a queue for a purge, or ends that. Whoever does the latter then wakes the workers.
+    pub(crate) fn set_purged(&self, name: Name, purged: bool) {
+        let queue = self.queue(name);
+        if purged {
+            queue.shut.fetch_add(PURGE, Ordering::SeqCst);
+        } else {
+            queue.shut.fetch_sub(PURGE, Ordering::SeqCst);
+        }
     }
 
     /// The names of the queues that are paused here.
     pub(crate) fn paused(&self) -> Vec<Name> {
         let list = self.list.read();
-        list.iter().filter(|queue| queue.paused.load(Ordering::SeqCst)).map(|queue| queue.name).collect()
+        list.iter().filter(|queue| queue.is_paused()).map(|queue| queue.name).collect()
     }
 
     /// Whether no lane of this route holds a task that may be taken. Two loads per queue, and it errs on the side of

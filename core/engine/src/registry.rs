@@ -3,20 +3,34 @@
 //! A name (`resize`, or with a namespace `img/resize`) has one handler for each version. A task that asks for no
 //! version is run by the newest one that is registered when it runs. Workers remember the handler that they used last;
 //! the registry's `epoch` tells them when to ask again.
+//!
+//! # Versions that only others have
+//! Claims go by name, so this process now and then gets a task that asks for a version which only another one has: in
+//! the middle of a deployment, say. It gives the task back as it was, since whoever has the version will run it. That
+//! does not make it claim again, so a few such tasks cost next to nothing. But as long as they are queued each claim
+//! gets them too, and what two processes give back is news to one another. So a name of which [`MANY_STRAYS`] have been
+//! given back is left out of claims until the next safety check, or until there is another handler. These tasks go round
+//! a bounded number of times a second, however many they are; those of the name that this process could run wait for as
+//! long, two seconds at most. (Behind more urgent strays than one claim gets they wait until somebody has run those.)
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use taskloom_model::{Code, Error, Name, Result, Timestamp, Version, nearest};
 
 use crate::handler::HandlerEntry;
+
+/// How many tasks of a name may be given back between two safety checks: enough that a few of them hold nobody up.
+const MANY_STRAYS: usize = 64;
 
 #[derive(Default)]
 pub(crate) struct Registry {
     handlers: RwLock<HashMap<Name, Versions>>,
     epoch: AtomicUsize,
+    /// How many tasks of a name have been given back of late, for want of their version.
+    strays: Mutex<HashMap<Name, usize>>,
 }
 
 /// The handlers of one name, oldest version first. Never empty.
@@ -58,7 +72,7 @@ impl Registry {
             Some(place) if replace => {
                 versions[place] = entry;
                 drop(handlers);
-                self.epoch.fetch_add(1, Ordering::Release);
+                self.changed();
                 return Ok(true);
             }
             Some(_) => {
@@ -77,8 +91,23 @@ impl Registry {
             }
         }
         drop(handlers);
-        self.epoch.fetch_add(1, Ordering::Release);
+        self.changed();
         Ok(false)
+    }
+
+    fn changed(&self) {
+        self.epoch.fetch_add(1, Ordering::Release);
+        self.try_strays_again();
+    }
+
+    /// A task of this name was claimed, and is given back since its version is not registered here.
+    pub(crate) fn is_stray(&self, name: Name) {
+        *self.strays.lock().entry(name).or_default() += 1;
+    }
+
+    /// Some time has gone by: what was left to other processes may be claimed again.
+    pub(crate) fn try_strays_again(&self) {
+        self.strays.lock().clear();
     }
 
     /// Changes whenever a handler is added or replaced.
@@ -124,12 +153,13 @@ impl Registry {
         all
     }
 
-    /// Adds the names of those whose newest version `fits`.
+    /// Adds the names to claim, of those whose newest version `fits`.
     pub(crate) fn names(&self, fits: impl Fn(&HandlerEntry) -> bool, names: &mut Vec<Name>) {
+        let strays = self.strays.lock();
+        let is_left_alone = |name: Name| strays.get(&name).is_some_and(|count| *count >= MANY_STRAYS);
         let handlers = self.handlers.read();
-        names.extend(
-            handlers.values().map(Versions::newest).filter(|entry| fits(entry)).map(|entry| entry.name),
-        );
+        let newest = handlers.values().map(Versions::newest).filter(|entry| fits(entry));
+        names.extend(newest.map(|entry| entry.name).filter(|name| !is_left_alone(*name)));
     }
 
     /// What is registered, in figures.

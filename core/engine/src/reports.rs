@@ -10,8 +10,10 @@ use std::sync::atomic::Ordering;
 use taskloom_model::{Code, Error, Fence, LogLine, MAX_LOG_LINES, Operation, Progress, Result, Timestamp};
 use taskloom_store::Task;
 
+use crate::announce::count_of;
 use crate::core::{Core, fence_of};
 use crate::handler::{Outcome, oversized};
+use crate::meter::Count;
 
 /// What an attempt has told and nobody has written yet: as much as would be kept, so that a handler that tells a lot
 /// costs no more than one that tells little.
@@ -25,6 +27,9 @@ pub(crate) struct Told {
 impl Core {
     /// Reports what came of an attempt. Nobody waits for the answer: a report that comes too late is counted.
     ///
+    /// `count` is called before others hear of it, with how the attempt is to be counted: not at all if the report came
+    /// too late, or if that is known only with the commit, where it is counted then.
+    ///
     /// If that ended the task here and now, it is returned, committed but not settled: the caller must settle it, and
     /// may first do what would otherwise be in the way of those who wake up.
     #[must_use = "whoever waits for the task hears of its end when it is settled"]
@@ -34,6 +39,7 @@ impl Core {
         fence: Fence,
         outcome: Outcome,
         now: Timestamp,
+        count: impl FnOnce(Option<Count>),
     ) -> Option<Arc<Task>> {
         let noted = self.notes.take(task.id(), fence);
         let outcome = match outcome {
@@ -44,7 +50,31 @@ impl Core {
             failed @ Outcome::Failed(_) => failed,
         };
         let operation = outcome.into_operation(fence, now, || self.chance.unit());
-        self.committer.report(self, task, [operation], now)
+        if !self.capability.resident {
+            count(None);
+            return self.committer.report(self, task, [operation], now);
+        }
+        let (name, mut consequences) = (operation.name(), Vec::new());
+        match self.store.change(&task, operation, &mut consequences, now) {
+            Ok(effects) => {
+                count(count_of(&effects));
+                if effects.finished() {
+                    self.room.made();
+                    self.announce(&task, &effects, true);
+                } else {
+                    self.follow(&task, effects, true);
+                }
+                if !consequences.is_empty() {
+                    self.follow_all(&mut consequences);
+                }
+                effects.finished().then_some(task)
+            }
+            Err(_) => {
+                count(None);
+                self.count_late_report(&task, (Some(fence), name));
+                None
+            }
+        }
     }
 
     /// Gives back a task that was claimed and has not begun. Nobody waits for it.
@@ -55,8 +85,18 @@ impl Core {
         }
     }
 
+    /// The same for one that has begun, but whose handler did not.
+    pub(crate) fn give_back_begun(self: &Arc<Self>, task: Arc<Task>, fence: Fence) {
+        drop(self.hooks.take(&task, fence));
+        self.give_back(task);
+    }
+
     /// A report about an attempt was refused, or could not be written.
     pub(crate) fn count_late_report(&self, task: &Task, (fence, report): (Option<Fence>, &'static str)) {
+        if let Some(fence) = fence {
+            // Most often whoever ended the attempt has told it. But another process may have.
+            drop(self.hooks.take(task, fence));
+        }
         self.late_reports.fetch_add(1, Ordering::Relaxed);
         self.announce_late(task, fence.map_or(0, |fence| fence.attempt), report);
     }

@@ -5,7 +5,10 @@
 //! what runs is bounded by the workers and by `max_in_flight`, so looking at all of it is cheap, and an attempt that
 //! ends in time leaves nothing behind.
 //!
-//! A seat's lock is held for a few instructions and never while a handler runs. Whoever begins an attempt looks, once
+//! A seat's lock is never held while a handler runs, or any other code of a user's. A worker holds it from before it
+//! takes a task from a lane until the attempt is written down, or will not be. So whoever shuts a queue and then goes
+//! through all seats ([`Running::wait_for_begins`]) knows that each task that was taken before is one that runs, and
+//! that no other will be taken. Whoever begins an attempt looks, once
 //! it is written down here, whether it still counts: whoever calls it off changes the task first and looks here after
 //! that. So one of the two sees the other, and no attempt that was called off goes unnoticed.
 
@@ -13,7 +16,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use taskloom_model::{Fence, TaskId, Timestamp};
 use taskloom_store::Task;
 
@@ -110,9 +113,13 @@ pub(crate) struct Seat {
     current: Mutex<Option<Current>>,
 }
 
+/// A seat whose worker is about to take a task and to begin its attempt.
+pub(crate) type Place<'a> = MutexGuard<'a, Option<Current>>;
+
 impl Seat {
-    pub(crate) fn take(&self, current: Current) {
-        *self.current.lock() = Some(current);
+    /// For its own worker, before it takes a task: the attempt that comes of it is to be put in there.
+    pub(crate) fn place(&self) -> Place<'_> {
+        self.current.lock()
     }
 
     /// Ends the attempt; which one it was if its thread was replaced meanwhile.
@@ -175,6 +182,12 @@ impl Running {
         let on_loops =
             self.on_loops.lock().values_mut().filter_map(|current| current.step(monotonic, false, due)).min();
         [on_threads, on_loops].into_iter().flatten().min()
+    }
+
+    /// Waits until what the workers have taken by now is in progress, or will not be. That is a matter of moments.
+    pub(crate) fn wait_for_begins(&self) {
+        let seats: Vec<_> = self.seats.lock().clone();
+        seats.iter().for_each(|seat| drop(seat.current.lock()));
     }
 
     /// Every attempt in progress.

@@ -7,7 +7,7 @@
 //! 3. When all is done, or at the deadline, the engine is `Stopped`: from now on no attempt begins.
 //! 4. What still runs is given back and interrupted, once. On a resident store nobody will take it up again, but its
 //!    handler finds that it no longer counts, and its report is refused.
-//! 5. The services end, in the order in which they feed each other (timers, then the committer, which first writes all
+//! 5. The services end, in the order in which they feed each other (news, timers, then the committer, which first writes all
 //!    that was handed in). What the committer had claimed meanwhile is given back too.
 //! 6. Whoever still waits for a task hears `ShutDown`.
 //!
@@ -65,7 +65,7 @@ pub(crate) fn stop(core: &Arc<Core>, how: Stop) {
         Stop::Finish => None,
         Stop::Within(span) => edge::deadline_in(span),
     });
-    if core.committer.is_here(core) || core.timers.is_here() {
+    if core.committer.is_here(core) || core.timers.is_here() || core.others.is_here() {
         // An observer, called by a service that the end would wait for.
         let own = Arc::clone(core);
         begin(core, how);
@@ -124,6 +124,7 @@ fn end(core: &Arc<Core>, myself: Option<usize>) {
     }
     core.sleepers.notify_all();
     let unfinished = call_off(core);
+    core.others.stop(core);
     core.timers.stop();
     core.committer.stop();
     if !core.capability.resident {

@@ -15,7 +15,7 @@
 //! more than that.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -45,6 +45,8 @@ pub(crate) struct Timers {
     poked: Condvar,
     /// One step at a time, whoever steps.
     leases: Mutex<Leases>,
+    /// An owner may have died.
+    observe: AtomicBool,
     retention: Mutex<Retention>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -64,6 +66,7 @@ impl Default for Timers {
             state: Mutex::default(),
             poked: Condvar::new(),
             leases: Mutex::default(),
+            observe: AtomicBool::new(false),
             retention: Mutex::default(),
             thread: Mutex::new(None),
         }
@@ -88,6 +91,12 @@ impl Timers {
         {
             self.look_now();
         }
+    }
+
+    /// An owner of the store may have died: whether one has is looked at now, and not at the next beat.
+    pub(crate) fn observe_owners(&self) {
+        self.observe.store(true, Ordering::Release);
+        self.look_now();
     }
 
     /// Something may be due now.
@@ -199,7 +208,11 @@ pub(crate) fn step(core: &Arc<Core>, now: Timestamp, monotonic: Duration) -> Dur
     attend(core, due);
     let until_watch = watch.map_or(SAFETY, |watch| watch.saturating_sub(monotonic));
 
-    let until_beat = if core.capability.durable { leases.step(core, now, monotonic) } else { SAFETY };
+    let until_beat = if core.capability.durable {
+        leases.step(core, timers.observe.swap(false, Ordering::AcqRel), now, monotonic)
+    } else {
+        SAFETY
+    };
     // Bounded, since others wait for their time.
     let mut untidy = false;
     if core.runtime.is_serial() {

@@ -6,6 +6,10 @@
 //! *When those who wait are woken.* A worker in a foreign runtime holds its lock (Python's GIL), and whoever wakes up
 //! would at once wait for that. So a task that ended in memory is settled when the worker has let go of the runtime to
 //! sleep, or, if there is a next task, just before that one begins, whichever comes first.
+//!
+//! *When a task counts as taken.* From the pop until the attempt is written down its worker holds the lock of its own
+//! seat, which it has to take for that anyway; see [`crate::running`] for what that is good for. So in between it calls
+//! nothing that could ask who runs, and no code of a user's.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -22,9 +26,9 @@ use crate::ahead::came_too_late;
 use crate::core::Core;
 use crate::events::EventKind;
 use crate::handler::{Attempt, Handler, HandlerEntry, Home, Outcome};
-use crate::meter::{Count, Recorder};
+use crate::meter::Recorder;
 use crate::queues::{Route, View};
-use crate::running::{Current, Seat};
+use crate::running::{Current, Place, Seat};
 
 thread_local! {
     /// The engine whose worker this thread is, and the thread's number there.
@@ -61,9 +65,9 @@ pub(crate) fn run_one(core: &Arc<Core>, task: Arc<Task>) {
     let home = Arc::new(Home { core: Arc::clone(core) });
     HERE.set(Some((Arc::clone(&home), number)));
     let seat = core.running.add_seat(number);
-    let mut worker = Worker::new(number, home, seat);
+    let mut worker = Worker::new(number, home, Arc::clone(&seat));
     core.runtime.attached(&mut || {
-        worker.run(Arc::clone(&task), true);
+        worker.run(Arc::clone(&task), true, seat.place());
         worker.settle();
     });
     drop(worker);
@@ -78,6 +82,8 @@ struct Worker {
     view: View,
     /// The handler that ran last: most often the next task's too.
     last: Option<Arc<HandlerEntry>>,
+    /// The one before, until no lock is held: if it was replaced, its end is its user's business.
+    before: Option<Arc<HandlerEntry>>,
     /// The registry's epoch when it was looked up.
     epoch: usize,
     /// The task that ended last, if it is still to be settled.
@@ -111,6 +117,7 @@ impl Worker {
             seat,
             view: View::default(),
             last: None,
+            before: None,
             epoch: 0,
             ended: None,
             spin: Spin::new(),
@@ -123,6 +130,7 @@ impl Worker {
     fn work(&mut self) {
         let home = Arc::clone(&self.home);
         let core = &home.core;
+        let seat = Arc::clone(&self.seat);
         let mut sleeper = core.sleepers.enlist();
         loop {
             if core.pool.has_surplus() || core.is_stopped() {
@@ -132,79 +140,80 @@ impl Worker {
                     return;
                 }
             }
-            match core.queues.pop(Route::Blocking, &mut self.view) {
-                Some(task) => {
-                    self.spin.ended();
-                    // Counted, not guessed: a wake for nothing costs two switches, and a fight for the GIL.
-                    sleeper.found(|| core.queues.len(Route::Blocking) > 0);
-                    self.run(task, false);
+            self.before = None;
+            let place = seat.place();
+            if let Some(task) = core.queues.pop(Route::Blocking, &mut self.view) {
+                self.spin.ended();
+                // Counted, not guessed: a wake for nothing costs two switches, and a fight for the GIL.
+                sleeper.found(|| core.queues.len(Route::Blocking) > 0);
+                self.run(task, false, place);
+                continue;
+            }
+            drop(place);
+            if !core.is_open() {
+                // Draining, and nothing left to take: this thread is done.
+                self.settle();
+                if core.pool.retire(core) {
+                    return;
                 }
-                None if !core.is_open() => {
-                    // Draining, and nothing left to take: this thread is done.
-                    self.settle();
-                    if core.pool.retire(core) {
-                        return;
-                    }
-                }
-                None if self.spin.is_worth_it() && !core.spinning.swap(true, Ordering::Relaxed) => {
-                    self.now = None;
-                    core.committer.look_again();
-                    // Still searching, so submitters wake nobody; and outside the runtime, so nobody waits for us.
-                    sleeper.search();
-                    let (ended, spin) = (&mut self.ended, &mut self.spin);
-                    core.runtime.detached(&mut || {
-                        if let Some(ended) = ended.take() {
-                            ended.settle();
-                        }
-                        spin.until(|| !core.queues.is_empty(Route::Blocking) || !core.is_open());
-                    });
-                    core.spinning.store(false, Ordering::Relaxed);
-                }
-                None => {
-                    self.now = None;
-                    core.committer.look_again();
-                    // Let go of before the sleep, which may be long.
-                    let mut ended = self.ended.take();
-                    self.spin.sleeps();
-                    sleeper.sleep(
-                        || {
-                            !core.queues.is_empty(Route::Blocking)
-                                || !core.is_open()
-                                || core.pool.has_surplus()
-                        },
-                        |park| {
-                            core.runtime.detached(&mut || {
-                                if let Some(ended) = ended.take() {
-                                    ended.settle();
-                                }
-                                park();
-                            });
-                        },
-                    );
-                    // If it did not come to a park, it was not settled there.
-                    if let Some(ended) = ended {
+            } else if self.spin.is_worth_it() && !core.spinning.swap(true, Ordering::Relaxed) {
+                self.now = None;
+                core.committer.look_again();
+                // Still searching, so submitters wake nobody; and outside the runtime, so nobody waits for us.
+                sleeper.search();
+                let (ended, spin) = (&mut self.ended, &mut self.spin);
+                core.runtime.detached(&mut || {
+                    if let Some(ended) = ended.take() {
                         ended.settle();
                     }
+                    spin.until(|| !core.queues.is_empty(Route::Blocking) || !core.is_open());
+                });
+                core.spinning.store(false, Ordering::Relaxed);
+            } else {
+                self.now = None;
+                core.committer.look_again();
+                // Let go of before the sleep, which may be long.
+                let mut ended = self.ended.take();
+                self.spin.sleeps();
+                sleeper.sleep(
+                    || !core.queues.is_empty(Route::Blocking) || !core.is_open() || core.pool.has_surplus(),
+                    |park| {
+                        core.runtime.detached(&mut || {
+                            if let Some(ended) = ended.take() {
+                                ended.settle();
+                            }
+                            park();
+                        });
+                    },
+                );
+                // If it did not come to a park, it was not settled there.
+                if let Some(ended) = ended {
+                    ended.settle();
                 }
             }
         }
     }
 
     /// Runs a task; `claimed` says that it need not be claimed even on a resident store.
-    fn run(&mut self, task: Arc<Task>, claimed: bool) {
+    fn run(&mut self, task: Arc<Task>, claimed: bool, mut place: Place<'_>) {
         let home = Arc::clone(&self.home);
         let core = &home.core;
         let Some(entry) = self.entry(&task) else { return };
         let Handler::Blocking(handler) = &entry.handler else {
             // Its handler was replaced by an asynchronous one while it waited.
+            drop(place);
             core.enqueue(task);
             return;
         };
-        let Some(Begun { attempt, started, waited }) =
-            begin(&home, task, claimed, self.now.take(), |current| self.seat.take(current))
-        else {
-            return;
-        };
+        let note = move |current| *place = Some(current);
+        let Begun { attempt, started, waited } =
+            match begin(&home, task, claimed, self.now.take(), &entry, note) {
+                Ok(begun) => begun,
+                Err(over) => {
+                    over.end(core);
+                    return;
+                }
+            };
         self.settle();
         let (queue, name) = (attempt.task.spec().queue, entry.name);
         self.recorder.started(queue, name, waited);
@@ -221,11 +230,13 @@ impl Worker {
                 if self.ends.is_multiple_of(TIDY_EVERY) && core.runtime.is_serial() {
                     core.timers.look_now();
                 }
-                self.recorder.ended(queue, name, count_of(&outcome), now.since(started), now);
-                self.ended = core.report(attempt.task, attempt.fence, outcome, now);
+                let ran = now.since(started);
+                let recorder = &mut self.recorder;
+                let count = |how| recorder.ended(queue, name, how, ran, now);
+                self.ended = core.report(attempt.task, attempt.fence, outcome, now, count);
                 self.now = Some(now);
             }
-            None => core.give_back(attempt.task),
+            None => core.give_back_begun(attempt.task, attempt.fence),
         }
         if let Some((task, fence)) = replaced {
             core.pool.came_back(self.number);
@@ -247,7 +258,7 @@ impl Worker {
         }
         let epoch = registry.epoch();
         if self.epoch != epoch || self.last.as_ref().is_none_or(|entry| entry.name != spec.name) {
-            self.last = registry.find(spec.name, None);
+            self.before = std::mem::replace(&mut self.last, registry.find(spec.name, None));
             self.epoch = epoch;
         }
         self.last.clone()
@@ -262,18 +273,22 @@ pub(crate) struct Begun {
     pub(crate) waited: Duration,
 }
 
-/// How an outcome is counted.
-pub(crate) fn count_of(outcome: &Outcome) -> Count {
-    match outcome {
-        Outcome::Succeeded { .. } => Count::Succeeded,
-        Outcome::Failed(_) => Count::Failed,
+/// A task that is not to be run any more: it was cancelled or its time was over while it waited.
+pub(crate) struct Over(Option<Arc<Task>>);
+
+impl Over {
+    /// Sees to it that the task ends, if it has not. For when no lock is held any more: others are told of that.
+    pub(crate) fn end(self, core: &Arc<Core>) {
+        if let Some(task) = self.0 {
+            // Refused if it has ended in this moment.
+            let _ = core.change(&task, Operation::Elapse);
+        }
     }
 }
 
 /// Begins an attempt and hands it to `note`, which writes down that it is in progress. On a resident store it is
-/// claimed here unless it was by hand; on others it was when it was fetched. `None` if the task is not to be run any
-/// more: it was cancelled or expired while it waited. `just_now` is a time that is no longer past than the moment it
-/// takes to get here, if there is one; a task with times of its own gets a better one.
+/// claimed here unless it was by hand; on others it was when it was fetched. `just_now` is a time that is no longer past
+/// than the moment it takes to get here, if there is one; a task with times of its own gets a better one.
 ///
 /// Whoever has begun one asks [`Attempt::may_run`] before the handler does anything.
 pub(crate) fn begin(
@@ -281,8 +296,9 @@ pub(crate) fn begin(
     task: Arc<Task>,
     claimed: bool,
     just_now: Option<Timestamp>,
+    entry: &HandlerEntry,
     note: impl FnOnce(Current),
-) -> Option<Begun> {
+) -> Result<Begun, Over> {
     let core = &home.core;
     let (owner, resident) = (core.owner(), core.capability.resident);
     let timed = task.spec().rare.is_some();
@@ -292,14 +308,18 @@ pub(crate) fn begin(
     if resident && !claimed {
         if timed && task.with_row(|row| next_due(task.spec(), row)).is_some_and(|due| due <= now) {
             // It expired, and the timers would say so a moment later.
-            let _ = core.change(&task, Operation::Elapse);
+            return Err(Over(Some(task)));
         }
-        core.store.change(&task, Operation::Claim { owner }, &mut Vec::new(), now).ok()?;
+        let claim = core.store.change(&task, Operation::Claim { owner }, &mut Vec::new(), now);
+        claim.map_err(|_| Over(None))?;
     }
     if !resident && timed && came_too_late(core, &task, now) {
-        return None;
+        return Err(Over(None));
     }
-    let (fence, eligible) = task.begin(owner)?;
+    let (fence, eligible) = task.begin(owner).ok_or(Over(None))?;
+    if let Some(hook) = &entry.hook {
+        core.hooks.add(&task, fence, hook);
+    }
     let deadline = task.spec().timeout().map(|timeout| core.clock.monotonic() + timeout);
     note(Current::new(Arc::clone(&task), fence, deadline));
     if let Some(deadline) = deadline {
@@ -310,7 +330,7 @@ pub(crate) fn begin(
     let total = total.map(|total| core.clock.monotonic() + total.since(now));
     let deadline = [deadline, total].into_iter().flatten().min();
     let attempt = Attempt { home: Arc::clone(home), task, fence, deadline };
-    Some(Begun { attempt, started: now, waited: now.since(eligible) })
+    Ok(Begun { attempt, started: now, waited: now.since(eligible) })
 }
 
 /// What a panic said.

@@ -183,3 +183,38 @@ fn a_hook_may_submit_and_cancel() {
         assert_eq!(result(&log.wait_for(1)[0]), "next");
     });
 }
+
+#[test]
+fn an_attempt_tells_the_hook_of_the_handler_that_it_began_with() {
+    on_both(|place| {
+        let timed = place.timed(2).started();
+        let (old, new, gate, begun) = (Told::default(), Told::default(), Gate::default(), Log::default());
+        let (door, log) = (gate.clone(), begun.clone());
+        let slow = move |attempt: &Attempt| {
+            log.add(attempt.task().id());
+            door.pass();
+            echo(attempt)
+        };
+        let entry = hooked(&timed.engine, "f", Options::default(), old.clone(), slow.clone());
+        let bare = register(&timed.engine, "bare", slow);
+        let (first, silent) = (submit(&timed.engine, &entry, "1"), submit(&timed.engine, &bare, "2"));
+        begun.wait_for(2);
+        for name in ["f", "bare"] {
+            let registration = Registration {
+                version: Default::default(),
+                replace: true,
+                options: Options::default(),
+                handler: Handler::Blocking(Box::new(echo)),
+                hook: Some(Arc::new(new.clone())),
+            };
+            timed.engine.register_with(name, registration).unwrap();
+        }
+        gate.open();
+        assert_eq!((result(&first), result(&silent)), ("1".into(), "2".into()));
+        let last = submit(&timed.engine, &entry, "3");
+        assert_eq!(result(&last), "3");
+        new.0.wait_for(1);
+        let told = |hook: &Told| hook.0.all().into_iter().map(|(id, ..)| id).collect::<Vec<_>>();
+        assert_eq!((told(&old), told(&new)), (vec![first.id()], vec![last.id()]));
+    });
+}

@@ -5,8 +5,9 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::stores::on_both;
 use common::*;
-use taskloom_engine::{EngineOptions, Outcome, Stop};
+use taskloom_engine::{Count, EngineOptions, Outcome, Stop};
 use taskloom_model::{Code, Options, State};
 
 fn with_host(max_in_flight: usize) -> (Arc<taskloom_engine::Engine>, Host) {
@@ -234,4 +235,37 @@ fn a_loop_that_went_away_does_not_hold_up_the_end() {
     engine.set_loop(None);
     in_time("the stop", move || stopping.join().unwrap());
     assert_eq!(failure(&handle), Code::ShutDown);
+}
+
+#[test]
+fn an_attempt_that_was_called_off_can_be_abandoned_and_is_not_late() {
+    on_both(|place| {
+        let timed = place.timed(1).started();
+        timed.engine.set_loop(Some(Arc::new(Host::default())));
+        let entry = register_async(&timed.engine, "task", Options::default());
+        let take_one = || {
+            let taken = std::cell::RefCell::new(Vec::new());
+            eventually("the loop has it", || {
+                taken.borrow_mut().extend(take(&timed.engine));
+                !taken.borrow().is_empty()
+            });
+            taken.into_inner().remove(0)
+        };
+        let cancelled = submit(&timed.engine, &entry, "1");
+        let one = take_one();
+        one.attempt.note_result("key", "1").unwrap();
+        assert!(cancelled.cancel(None).unwrap());
+        one.completion.abandon();
+        let lost = submit(&timed.engine, &entry, "2");
+        // Nobody called this one off, so it must not be left without an outcome.
+        take_one().completion.abandon();
+        assert_eq!(failure(&lost), Code::TaskFailed);
+        assert_eq!(errors(&lost)[0].0, "HandlerLost");
+        let stats = timed.engine.stats().unwrap();
+        assert_eq!((stats.late_reports, stats.in_flight, stats.running.len()), (0, 0, 0));
+        let count = |count| stats.total.of(count);
+        assert_eq!([Count::Cancelled, Count::Failed, Count::Late].map(count), [1, 1, 0]);
+        assert_eq!((stats.total.started(), stats.total.ended()), (2, 2));
+        timed.engine.set_loop(None);
+    });
 }

@@ -4,10 +4,11 @@ mod common;
 
 use std::sync::Arc;
 
-use common::stores::on_both;
+use common::disk::Disk;
+use common::stores::{File, on_both};
 use common::*;
 use taskloom_engine::{Attempt, Engine, Handler, HandlerEntry, Outcome, Registration, Result};
-use taskloom_model::{Code, Name, Options, Version};
+use taskloom_model::{Code, Name, Options, Priority, State, Version};
 
 fn version(text: &str) -> Version {
     text.parse().unwrap()
@@ -210,4 +211,74 @@ fn what_an_app_demands_of_metadata_every_submit_must_bring() {
         );
         assert_eq!(result(&submit(&timed.engine, &parent, "1")), "MissingMetadata");
     });
+}
+
+fn pin(text: &str) -> Options {
+    Options { version: Some(version(text)), ..Options::default() }
+}
+
+#[test]
+fn a_version_that_only_another_process_has_is_left_to_that_one() {
+    let (file, clock) = (File::new(), HandClock::new());
+    let new = file.timed(&clock, options(1));
+    let theirs = add(&new.engine, "f", "2", "new").unwrap();
+    let pinned = submit_with(&new.engine, &theirs, pin("2"), "1");
+    let old = file.timed(&clock, options(1));
+    let ours = add(&old.engine, "f", "1", "old").unwrap();
+    old.engine.start().unwrap();
+    let look = || old.engine.get(pinned.id()).unwrap().unwrap();
+    eventually("it is claimed, and given back", || {
+        look().task().with_row(|row| row.attempt > 0 && row.state == State::Queued)
+    });
+    for _ in 0..10 {
+        old.advance(seconds(2));
+        assert_eq!(result(&submit(&old.engine, &ours, "1")), "old", "nothing is in the way of the others");
+    }
+    eventually("it is given back", || look().state() == State::Queued);
+    look().task().with_row(|row| {
+        assert_eq!((row.failures, row.errors().len()), (0, 0));
+        // Once with each claim that is made for other reasons: two a round.
+        assert!(row.attempt <= 40, "it was claimed {} times", row.attempt);
+    });
+    new.engine.start().unwrap();
+    new.step();
+    assert_eq!(result(&pinned), "new");
+
+    // One that gets the version later runs what it gave back before.
+    let last = submit_with(&old.engine, &ours, pin("3"), "1");
+    new.advance(seconds(2));
+    add(&old.engine, "f", "3", "newest").unwrap();
+    assert_eq!(result(&last), "newest");
+}
+
+#[test]
+fn many_that_only_another_process_can_run_are_not_claimed_over_and_over() {
+    const MANY: usize = 1_300;
+    let (disk, clock) = (Disk::new(), HandClock::new());
+    let new = Timed::with(Arc::clone(&clock), disk.store(), options(2));
+    let theirs = add(&new.engine, "f", "2", "new").unwrap();
+    let admission = new.engine.admission(&pin("2")).unwrap();
+    let payloads = (0..MANY).map(|_| ((*b"1").into(), None));
+    let pinned = new.engine.submit_many(&theirs, &admission, payloads, false).unwrap();
+    let old = Timed::with(Arc::clone(&clock), disk.store(), options(2));
+    let ours = add(&old.engine, "f", "1", "old").unwrap();
+    let other = register(&old.engine, "other", echo);
+    old.engine.start().unwrap();
+    let claims = || pinned.iter().map(|handle| disk.row(handle.id()).attempt as usize).sum::<usize>();
+    eventually("some are claimed", || claims() > 0);
+    for _ in 0..5 {
+        assert_eq!(result(&submit(&old.engine, &other, "1")), "1", "another handler's tasks go on");
+    }
+    let urgent = Options { priority: Some(Priority::High), ..Options::default() };
+    let own = submit_with(&old.engine, &ours, urgent, "1");
+    old.advance(seconds(2));
+    assert_eq!(result(&own), "old");
+    // A claim gets 512 at most, and there is none once 64 were given back; there was one safety check.
+    assert!(claims() <= 2 * (512 + 64), "{} claims", claims());
+    eventually("they are given back", || {
+        pinned.iter().all(|handle| disk.row(handle.id()).state == State::Queued)
+    });
+    new.engine.start().unwrap();
+    new.step();
+    assert!(pinned.iter().all(|handle| result(handle) == "new"));
 }

@@ -44,6 +44,14 @@ impl Place {
         error.caused_by(cause)
     }
 
+    /// A file or directory beside it, which every owner needs, cannot be had.
+    pub(crate) fn beside(&self, path: &Path, cause: std::io::Error) -> Error {
+        let (store, path) = (self.path.display(), path.display());
+        Error::new(Code::StoreFailed, format!("cannot join the SQLite store {store}: {path}: {cause}"))
+            .hint("this process must be allowed to make files beside the store's, and to lock them")
+            .caused_by(cause)
+    }
+
     /// The file is somebody else's.
     pub(crate) fn not_a_database(&self, why: &str) -> Error {
         Error::new(Code::NotADatabase, format!("{} is not a Taskloom store: {why}", self.path.display()))

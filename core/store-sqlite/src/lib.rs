@@ -3,15 +3,19 @@
 //! [`SqliteStore`] implements [`taskloom_store::Store`]. What was accepted is on disk before a call returns; how hard
 //! that is meant is the caller's choice ([`Durability`]). Any number of processes may open the same file, and any SQL
 //! client may read it while they work.
-#![forbid(unsafe_code)]
 
 mod codec;
 mod failure;
 mod forks;
+mod locks;
+mod news;
 mod open;
+mod presence;
 mod rows;
 mod schema;
 mod store;
+mod tables;
+mod turns;
 mod write;
 
 pub use store::{Durability, SqliteOptions, SqliteStore};

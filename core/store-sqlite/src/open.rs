@@ -2,10 +2,10 @@
 //!
 //! # Invariants
 //! * Nothing is written before the header has said that the file is ours, or that it is empty.
-//! * Several processes may make the same new file at once: the tables are made in one exclusive transaction, and
-//!   whoever comes second finds them.
+//! * Several processes may open the same new or older file at once; see [`crate::tables`].
 //! * Nobody is locked out: the journal is a write-ahead log in normal locking mode, so other processes and SQL
 //!   clients read at any time and write in turn.
+//! * No file is opened whose locks another SQLite library in this process could drop ([`crate::locks`]).
 
 use std::path::Path;
 
@@ -14,8 +14,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use taskloom_model::{Code, Error};
 
 use crate::failure::Place;
-use crate::schema::{APPLICATION_ID, CREATE, VERSION};
-use crate::{Durability, SqliteOptions};
+use crate::{Durability, SqliteOptions, locks, tables};
 
 /// Pages in the log before a commit moves them into the database: 40 MB. The default of 1,000 would move them, and
 /// sync the database, every few batches.
@@ -30,19 +29,28 @@ const TRIES: usize = 100;
 /// Opens the connection that writes, and makes the tables if there are none.
 pub(crate) fn writer(place: &Place, options: SqliteOptions) -> Result<Connection, Error> {
     check_directory(&place.path)?;
+    locks::prepare(&place.path)?;
+    lock_and_fill(place, options).map_err(|error| locks::refusal(&place.path).unwrap_or(error))
+}
+
+fn lock_and_fill(place: &Place, options: SqliteOptions) -> Result<Connection, Error> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = connect(place, flags)?;
-    let exists = is_ours(&conn, place)?;
+    let version = tables::version(&conn, place)?;
     write_ahead(&conn).map_err(|cause| place.failed("open", cause))?;
-    if !exists {
-        create(&conn, place)?;
+    if version < tables::NEWEST {
+        tables::bring_up_to_date(&conn, place)?;
     }
     let synchronous = match options.durability {
         Durability::Disk => "FULL",
         Durability::Process => "NORMAL",
     };
     configure(&conn, synchronous).map_err(|cause| place.failed("open", cause))?;
+    // Another VFS may keep its files elsewhere.
+    if place.vfs.is_none() {
+        locks::check(&place.path)?;
+    }
     Ok(conn)
 }
 
@@ -82,50 +90,6 @@ fn check_directory(path: &Path) -> Result<(), Error> {
         .hint("make the directory first, or name a file in one that exists")),
         _ => Ok(()),
     }
-}
-
-/// Whether the file has our tables; false if it is empty. Refuses what is not ours, and what is too new for us.
-fn is_ours(conn: &Connection, place: &Place) -> Result<bool, Error> {
-    let header = "SELECT (SELECT application_id FROM pragma_application_id), \
-                  (SELECT user_version FROM pragma_user_version), (SELECT count(*) FROM sqlite_schema)";
-    // One statement, so that all three are of one moment.
-    let (application, version, things): (i32, i32, i64) = conn
-        .query_row(header, [], |stored| Ok((stored.get(0)?, stored.get(1)?, stored.get(2)?)))
-        .map_err(|cause| place.failed("open", cause))?;
-    match (application, version) {
-        (APPLICATION_ID, VERSION) => Ok(true),
-        (APPLICATION_ID, newer) if newer > VERSION => Err(Error::new(
-            Code::NewerSchema,
-            format!(
-                "the SQLite store {} has tables of version {newer}; this program knows {VERSION}",
-                place.path.display()
-            ),
-        )
-        .hint("a newer version of Taskloom wrote it: upgrade this process")),
-        (0, 0) if things == 0 => Ok(false),
-        (0, _) => Err(place.not_a_database("it is a database of another program")),
-        (other, _) => Err(place
-            .not_a_database(&format!("it is a database of another program (its application_id is {other})"))),
-    }
-}
-
-/// Makes the tables, unless somebody else is faster.
-fn create(conn: &Connection, place: &Place) -> Result<(), Error> {
-    let failed = |cause| place.failed("create", cause);
-    conn.execute_batch("BEGIN IMMEDIATE").map_err(failed)?;
-    let created = match is_ours(conn, place) {
-        Ok(true) => Ok(()),
-        Ok(false) => conn
-            .execute_batch(&format!(
-                "{CREATE} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION};"
-            ))
-            .map_err(failed),
-        Err(error) => Err(error),
-    };
-    created.and_then(|()| conn.execute_batch("COMMIT").map_err(failed)).inspect_err(|_| {
-        // The connection is about to be closed, which rolls back too: nothing depends on this.
-        let _ = conn.execute_batch("ROLLBACK");
-    })
 }
 
 /// Switches the file to a write-ahead log, for good. Two processes that do this at once can be in each other's way

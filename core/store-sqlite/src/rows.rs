@@ -3,7 +3,9 @@
 //! Whatever the file says that the model does not know is `CorruptRow`: no default ever stands in for it, since the
 //! next change would write the default down.
 
+use std::io;
 use std::num::NonZeroU64;
+use std::path::PathBuf;
 
 use rusqlite::types::FromSql;
 use rusqlite::{CachedStatement, Row as Stored, params};
@@ -20,6 +22,8 @@ pub(crate) enum Fault {
     Sqlite(rusqlite::Error),
     /// This task's row makes no sense.
     Task(TaskId, Error),
+    /// A file beside the store's could not be made or locked.
+    Beside(PathBuf, io::Error),
 }
 
 impl From<rusqlite::Error> for Fault {

@@ -36,9 +36,6 @@ use taskloom_model::State;
 /// "Loom", in the header of the file: how `file(1)` and other programs tell whose database it is.
 pub(crate) const APPLICATION_ID: i32 = i32::from_be_bytes(*b"Loom");
 
-/// The version of the tables below, in the header of the file.
-pub(crate) const VERSION: i32 = 1;
-
 /// The statements name two states by number, since a partial index is used only for a literal.
 const _: () = assert!(State::Queued.number() == 1 && State::Running.number() == 2);
 
@@ -97,6 +94,45 @@ CREATE TABLE owners (
     beats INTEGER NOT NULL,
     joined INTEGER NOT NULL
 ) STRICT;
+";
+
+/// Tasks as a person or another program wants to read them: see docs/schema.md, which promises it. What is kept as JSON
+/// beside the plain columns is taken apart here; a task that has none of it costs a comparison.
+pub(crate) const VIEW: &str = "
+CREATE VIEW taskloom_tasks AS SELECT
+    lower(substr(hex(id), 1, 8) || '-' || substr(hex(id), 9, 4) || '-' || substr(hex(id), 13, 4) || '-'
+        || substr(hex(id), 17, 4) || '-' || substr(hex(id), 21)) AS id,
+    name,
+    rare ->> 'version' AS version,
+    queue,
+    CASE priority WHEN 0 THEN 'low' WHEN 1 THEN 'normal' WHEN 2 THEN 'high' WHEN 3 THEN 'critical' END AS priority,
+    CASE state WHEN 0 THEN 'pending' WHEN 1 THEN 'queued' WHEN 2 THEN 'running' WHEN 3 THEN 'retrying'
+        WHEN 4 THEN 'succeeded' WHEN 5 THEN 'failed' WHEN 6 THEN 'timed_out' WHEN 7 THEN 'cancelled'
+        WHEN 8 THEN 'expired' WHEN 9 THEN 'skipped' END AS state,
+    attempt,
+    failures,
+    crashes,
+    retries,
+    generation,
+    owner,
+    strftime('%Y-%m-%dT%H:%M:%S', created / 1000000, 'unixepoch') || printf('.%06dZ', created % 1000000) AS created,
+    strftime('%Y-%m-%dT%H:%M:%S', updated / 1000000, 'unixepoch') || printf('.%06dZ', updated % 1000000) AS updated,
+    CASE WHEN eligible < 253402300800000000 THEN
+        strftime('%Y-%m-%dT%H:%M:%S', eligible / 1000000, 'unixepoch') || printf('.%06dZ', eligible % 1000000)
+    END AS eligible,
+    strftime('%Y-%m-%dT%H:%M:%S', started / 1000000, 'unixepoch') || printf('.%06dZ', started % 1000000) AS started,
+    strftime('%Y-%m-%dT%H:%M:%S', finished / 1000000, 'unixepoch') || printf('.%06dZ', finished % 1000000) AS finished,
+    history ->> '$.errors[#-1].kind' AS error_type,
+    history ->> '$.errors[#-1].message' AS error_message,
+    history ->> 'reason' AS reason,
+    rare -> 'tags' AS tags,
+    (SELECT json_group_object(value ->> 0, value ->> 1) FROM json_each(rare -> 'metadata')) AS metadata,
+    rare ->> '$.unique.key' AS unique_key,
+    rare ->> 'correlation_id' AS correlation_id,
+    rare ->> '$.parent.id' AS parent,
+    CAST(payload AS TEXT) AS payload,
+    CAST(result AS TEXT) AS result
+FROM tasks;
 ";
 
 /// The columns of a [`taskloom_model::Row`], in the order in which [`crate::rows::read_row`] takes them.

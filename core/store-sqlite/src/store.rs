@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use taskloom_model::{
     Code, Error, Name, OwnerId, ScheduleEffects, ScheduleOperation, ScheduleRow, State, TaskId, Timestamp,
 };
@@ -30,7 +30,10 @@ use taskloom_store::{Batch, Capability, Change, Counts, Filter, Owner, Residents
 
 use crate::failure::Place;
 use crate::forks::{self, OpenHere};
+use crate::news::News;
+use crate::presence::Presence;
 use crate::rows::{self, Fault};
+use crate::turns::Turns;
 use crate::write::{Writing, is_anything_ready, paused};
 use crate::{open, schema};
 
@@ -71,6 +74,9 @@ pub struct SqliteStore {
     writer: Mutex<Connection>,
     reader: Mutex<Connection>,
     shown: Mutex<()>,
+    presence: Presence,
+    news: News,
+    turns: Turns,
     /// After the connections, which it outlives.
     _open_here: OpenHere,
 }
@@ -88,10 +94,23 @@ impl SqliteStore {
         })?;
         let place = Place { path: path.into(), busy_timeout: options.busy_timeout, vfs: options.vfs };
         forks::check(&place.path)?;
-        let writer = Mutex::new(open::writer(&place, options)?);
+        let mut writer = open::writer(&place, options)?;
+        Turns::take_part(&mut writer).map_err(|cause| place.failed("open", cause))?;
         let reader = Mutex::new(open::reader(&place)?);
         let open_here = forks::note(&place.path);
-        Ok(Self { place, writer, reader, shown: Mutex::new(()), _open_here: open_here })
+        let presence = Presence::of(&place.path);
+        let news = News::of(&place.path, presence.directory());
+        let turns = Turns::of(presence.directory(), options.busy_timeout);
+        Ok(Self {
+            place,
+            writer: Mutex::new(writer),
+            reader,
+            shown: Mutex::new(()),
+            presence,
+            news,
+            turns,
+            _open_here: open_here,
+        })
     }
 
     /// The file.
@@ -106,7 +125,8 @@ impl SqliteStore {
         work: impl FnOnce() -> Result<T, Fault>,
     ) -> Result<(T, MutexGuard<'s, ()>), Error> {
         let failed = |cause| self.place.failed("write to", cause);
-        let transaction = Transaction::new_unchecked(conn, TransactionBehavior::Immediate).map_err(failed)?;
+        let (transaction, _turn) = self.turns.begin(conn).map_err(failed)?;
+        self.news.look_and_tell(conn).map_err(failed)?;
         let done = work().map_err(|fault| self.error("write to", fault))?;
         let shown = self.shown.lock();
         transaction.commit().map_err(failed)?;
@@ -117,6 +137,7 @@ impl SqliteStore {
         match fault {
             Fault::Sqlite(cause) => self.place.failed(doing, cause),
             Fault::Task(id, cause) => self.place.corrupt(id, cause),
+            Fault::Beside(path, cause) => self.place.beside(&path, cause),
         }
     }
 
@@ -318,11 +339,28 @@ impl Store for SqliteStore {
 
     fn join(&self, name: &str, now: Timestamp) -> Result<OwnerId, Error> {
         let conn = self.writer.lock();
-        let (number, _) = self.transact(&conn, || {
+        let mut new = None;
+        let joined = self.transact(&conn, || {
             conn.prepare_cached(schema::JOIN)?.execute(params![name, now.micros()])?;
-            Ok(conn.last_insert_rowid())
-        })?;
-        rows::read_owner(number).map_err(|error| self.place.corrupt_somewhere(error))
+            let number = rows::read_owner(conn.last_insert_rowid())
+                .map_err(|error| self.place.corrupt_somewhere(error));
+            let Ok(owner) = number else { return Ok(number) };
+            // Before anybody can see that there is such an owner: it must not be taken for dead.
+            self.presence
+                .hold(owner)
+                .map_err(|cause| Fault::Beside(self.presence.directory().into(), cause))?;
+            new = Some(owner);
+            Ok(Ok(owner))
+        });
+        match joined {
+            Ok((owner, _)) => owner,
+            Err(error) => {
+                if let Some(owner) = new {
+                    self.presence.forget(owner);
+                }
+                Err(error)
+            }
+        }
     }
 
     fn beat(&self, owner: OwnerId) -> Result<(), Error> {
@@ -337,6 +375,10 @@ impl Store for SqliteStore {
         Ok(())
     }
 
+    fn note_begun(&self, owner: OwnerId, place: usize, begun: Option<(TaskId, u32)>) {
+        self.presence.note(owner, place, begun);
+    }
+
     fn owners(&self) -> Result<Vec<Owner>, Error> {
         let found = self.read(|conn| {
             let mut statement = conn.prepare_cached(schema::OWNERS)?;
@@ -346,7 +388,7 @@ impl Store for SqliteStore {
         })?;
         let owner = |(number, name, beats)| {
             let id = rows::read_owner(number).map_err(|error| self.place.corrupt_somewhere(error))?;
-            Ok(Owner { id, name, beats: i64::cast_unsigned(beats) })
+            Ok(Owner { id, name, beats: i64::cast_unsigned(beats), gone: self.presence.is_gone(id) })
         };
         found.into_iter().map(owner).collect()
     }
@@ -360,9 +402,20 @@ impl Store for SqliteStore {
     ) -> Result<(), Error> {
         let conn = self.writer.lock();
         let mut writing = Writing::new(&conn, &self.place, residents, now);
-        let ((), _shown) = self.transact(&conn, || writing.bury(owner))?;
+        let begun = self.presence.begun(owner);
+        let ((), _shown) = self.transact(&conn, || writing.bury(owner, begun.as_ref()))?;
         writing.tell(changes);
+        self.presence.forget(owner);
         Ok(())
+    }
+
+    fn await_news(&self, limit: Duration) -> taskloom_store::News {
+        let heard = self.news.wait(&self.writer, limit);
+        taskloom_store::News { changes: heard.commits, deaths: heard.deaths }
+    }
+
+    fn rouse(&self) {
+        self.news.rouse();
     }
 
     fn change_schedule(

@@ -58,7 +58,7 @@ fn a_new_file_is_made_and_an_empty_one_filled() {
     open(&path).unwrap();
     let header = std::fs::read(&path).unwrap();
     assert_eq!(&header[68..72], b"Loom", "file(1) can tell what it is");
-    assert_eq!(&header[60..64], [0, 0, 0, 1], "the version of its tables");
+    assert_eq!(&header[60..64], [0, 0, 0, 2], "the version of its tables");
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn a_newer_schema_is_refused() {
     Connection::open(&path).unwrap().execute_batch("PRAGMA user_version = 99").unwrap();
     let error = open(&path).unwrap_err();
     assert_eq!(error.code(), Code::NewerSchema);
-    assert!(error.message().contains("version 99; this program knows 1"), "{error}");
+    assert!(error.message().contains("version 99; this program knows 2"), "{error}");
     assert!(error.hint_text().unwrap().contains("upgrade"));
 }
 
@@ -490,4 +490,29 @@ fn the_file_itself_allows_one_holder() {
     let other = Connection::open(&path).unwrap();
     let error = other.execute_batch("UPDATE tasks SET unique_key = 'k'").unwrap_err();
     assert!(error.to_string().contains("UNIQUE"), "{error}");
+}
+
+#[test]
+fn what_a_dead_owner_had_only_claimed_has_not_crashed() {
+    let folder = folder();
+    let path = folder.path().join("tasks.db");
+    let store = open(&path).unwrap();
+    let tasks: Vec<_> = (0..3).map(|number| task(number, b"null".to_vec())).collect();
+    let owner = store.join("here", NOW).unwrap();
+    store.note_begun(owner, 0, None);
+    let mut batch = Batch { inserts: vec![insert(&tasks)], claim: claim(owner, 3), ..Batch::default() };
+    store.write(&mut batch, &Nobody, NOW).unwrap();
+    store.note_begun(owner, 1, Some((tasks[1].id(), 1)));
+    // An attempt before this one.
+    store.note_begun(owner, 2, Some((tasks[2].id(), 0)));
+    drop(store);
+    let store = open(&path).unwrap();
+    assert!(store.owners().unwrap()[0].gone);
+    store.bury(owner, &Nobody, &mut Vec::new(), NOW).unwrap();
+    let crashes = |task: &Arc<Task>| {
+        let found = store.get(task.id(), &Nobody).unwrap().unwrap();
+        found.with_row(|row| (row.state, row.crashes))
+    };
+    let crashes: Vec<_> = tasks.iter().map(crashes).collect();
+    assert_eq!(crashes, [(State::Queued, 0), (State::Queued, 1), (State::Queued, 0)]);
 }

@@ -35,6 +35,7 @@
 //! already holds, so that one task is one `Task` in a process and a handle sees what a worker did.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use taskloom_model::{
     Code, Effects, Error, Name, Operation, OwnerId, ScheduleEffects, ScheduleOperation, ScheduleRow, State,
@@ -148,6 +149,17 @@ pub struct Owner {
     pub name: String,
     /// Its heartbeat counter. It is compared with its own earlier value only, never with a clock.
     pub beats: u64,
+    /// Whether the store knows for certain that its process has ended.
+    pub gone: bool,
+}
+
+/// What a store has heard of other processes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct News {
+    /// One has changed something.
+    pub changes: bool,
+    /// One may have ended.
+    pub deaths: bool,
 }
 
 /// Which tasks to list.
@@ -323,11 +335,18 @@ pub trait Store: Send + Sync {
     /// Moves an owner's heartbeat on.
     fn beat(&self, owner: OwnerId) -> Result<(), Error>;
 
+    /// Notes what an owner has begun: the attempt at one of its places (the first time, that there is none yet). By it
+    /// [`Store::bury`] tells what a process that died had begun from what it had only claimed. It must cost next to
+    /// nothing, and need not outlive the machine. Where nothing was ever noted, all that was claimed counts as begun.
+    fn note_begun(&self, owner: OwnerId, place: usize, begun: Option<(TaskId, u32)>) {
+        let _ = (owner, place, begun);
+    }
+
     /// All owners that have joined and were not buried.
     fn owners(&self) -> Result<Vec<Owner>, Error>;
 
-    /// Takes everything from an owner that died or leaves: applies [`Operation::Lose`] to each task that it runs, and
-    /// strikes it off.
+    /// Takes everything from an owner that died or leaves, and strikes it off: applies [`Operation::Lose`] to each task
+    /// that it runs, and [`Operation::Release`] to those that it had claimed and, as it noted, not begun.
     fn bury(
         &self,
         owner: OwnerId,
@@ -335,6 +354,16 @@ pub trait Store: Send + Sync {
         changes: &mut Vec<Change>,
         now: Timestamp,
     ) -> Result<(), Error>;
+
+    /// Waits until other processes have done something, for so long at most, or until [`Store::rouse`]. For stores that
+    /// are shared; one thread at a time.
+    fn await_news(&self, limit: Duration) -> News {
+        let _ = limit;
+        News::default()
+    }
+
+    /// Ends [`Store::await_news`], now or when it is called next.
+    fn rouse(&self) {}
 
     /// Changes a schedule and inserts the task of a firing in the same transaction.
     fn change_schedule(

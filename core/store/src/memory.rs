@@ -468,7 +468,7 @@ impl Store for MemoryStore {
         let number = self.last_owner.fetch_add(1, Ordering::Relaxed) + 1;
         let id =
             OwnerId::new(number).ok_or_else(|| Error::new(Code::StoreFailed, "owner numbers are used up"))?;
-        self.owners.lock().push(Owner { id, name: name.to_owned(), beats: 0 });
+        self.owners.lock().push(Owner { id, name: name.to_owned(), beats: 0, gone: false });
         Ok(id)
     }
 

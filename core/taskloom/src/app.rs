@@ -36,6 +36,7 @@ use crate::hooks::HookQueue;
 #[cfg(feature = "async")]
 use crate::lane::{self, Lane};
 use crate::registration::TaskRegistration;
+use crate::retry_if::RetryIfSlot;
 use crate::waiting::oneshot;
 use crate::{AppBuilder, Context, TaskError};
 
@@ -161,8 +162,10 @@ impl App {
         O: Serialize,
         F: Fn(I, &Context) -> std::result::Result<O, TaskError> + Send + Sync + 'static,
     {
-        let handler = execute::blocking(self.downgrade(), Arc::clone(&self.shared.layers), handler);
-        TaskRegistration::new(self, name, handler)
+        let slot = RetryIfSlot::default();
+        let layers = Arc::clone(&self.shared.layers);
+        let handler = execute::blocking(self.downgrade(), layers, Arc::clone(&slot), handler);
+        TaskRegistration::new(self, name, handler, slot)
     }
 
     /// A handler that is an async function, run on a tokio runtime that the app owns; at most
@@ -187,8 +190,9 @@ impl App {
         F: Fn(I, Context) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = std::result::Result<O, TaskError>> + Send + 'static,
     {
-        let handler = execute::AsyncHandler::new(Arc::clone(&self.shared.layers), handler);
-        TaskRegistration::new(self, name, taskloom_engine::Handler::Asynchronous(Arc::new(handler)))
+        let slot = RetryIfSlot::default();
+        let handler = execute::AsyncHandler::new(Arc::clone(&self.shared.layers), Arc::clone(&slot), handler);
+        TaskRegistration::new(self, name, taskloom_engine::Handler::Asynchronous(Arc::new(handler)), slot)
     }
 
     /// Adds a middleware around every execution of every handler, blocking or async: it may look at the context, run the

@@ -64,6 +64,11 @@ impl Context {
         &self.attempt.task().spec().payload
     }
 
+    /// Whether a failure of this attempt could be followed by another one.
+    pub(crate) fn has_retries(&self) -> bool {
+        self.failures() < self.attempt.task().spec().retries
+    }
+
     /// The attempt of a blocking handler has ended.
     pub(crate) fn ended(&self) {
         if let Some(app) = self.app.upgrade() {

@@ -48,9 +48,7 @@ impl TaskError {
     /// assert!(taskloom::TaskError::permanent("no such account").is_permanent());
     /// ```
     pub fn permanent(message: impl Into<String>) -> Self {
-        let mut error = Self::new(message);
-        error.0.permanent = true;
-        error
+        Self::new(message).made_permanent()
     }
 
     /// Asks for the next attempt after a [`Duration`] or at a [`SystemTime`], instead of the backoff, whose cap does
@@ -99,6 +97,11 @@ impl TaskError {
     /// The wait that it asks for, if it asks for one.
     pub fn delay(&self) -> Option<Duration> {
         self.0.retry_after
+    }
+
+    pub(crate) fn made_permanent(mut self) -> Self {
+        self.0.permanent = true;
+        self
     }
 
     pub(crate) fn into_outcome(self) -> Outcome {

@@ -15,6 +15,7 @@ use taskloom_engine::{Attempt, Handler, Outcome};
 use taskloom_model::{Code, Error, Result};
 
 use crate::app::WeakApp;
+use crate::retry_if::{RetryIf, RetryIfSlot};
 use crate::waiting::block_on;
 use crate::{Context, TaskError};
 
@@ -151,7 +152,12 @@ impl Layers {
 }
 
 /// A handler that runs on a worker thread.
-pub(crate) fn blocking<I, O, F>(app: WeakApp, layers: Arc<Layers>, handler: F) -> Handler
+pub(crate) fn blocking<I, O, F>(
+    app: WeakApp,
+    layers: Arc<Layers>,
+    retry_if: RetryIfSlot,
+    handler: F,
+) -> Handler
 where
     I: DeserializeOwned,
     O: Serialize,
@@ -170,10 +176,11 @@ where
         let context = Context::new(attempt.clone(), app.clone(), None);
         // Also when the handler panics.
         let _ends = EndsBlocking(&context);
-        outcome(match layers.around(&inner, &context) {
+        let answer = match layers.around(&inner, &context) {
             Some(run) => block_on(run),
             None => handler(&context),
-        })
+        };
+        outcome(answer, retry_if.get().map(|rule| (rule, &context)))
     }))
 }
 
@@ -189,12 +196,13 @@ impl Drop for EndsBlocking<'_> {
 #[cfg(feature = "async")]
 pub(crate) struct AsyncHandler {
     layers: Arc<Layers>,
+    retry_if: RetryIfSlot,
     inner: Inner,
 }
 
 #[cfg(feature = "async")]
 impl AsyncHandler {
-    pub(crate) fn new<I, O, F, Fut>(layers: Arc<Layers>, handler: F) -> Self
+    pub(crate) fn new<I, O, F, Fut>(layers: Arc<Layers>, retry_if: RetryIfSlot, handler: F) -> Self
     where
         I: DeserializeOwned + Send + 'static,
         O: Serialize + 'static,
@@ -209,17 +217,18 @@ impl AsyncHandler {
                 answer(&handler(input, context).await?)
             })
         });
-        Self { layers, inner }
+        Self { layers, retry_if, inner }
     }
 
     /// The run of one attempt. The handler is not called before the future is polled.
     pub(crate) fn start(self: Arc<Self>, context: Context) -> Pin<Box<dyn Future<Output = Outcome> + Send>> {
         Box::pin(async move {
+            let rule = self.retry_if.get().map(|rule| (rule, context.clone()));
             let run = match self.layers.around(&self.inner, &context) {
                 Some(run) => run,
                 None => (self.inner)(context),
             };
-            outcome(run.await)
+            outcome(run.await, rule.as_ref().map(|(rule, context)| (*rule, context)))
         })
     }
 }
@@ -237,9 +246,10 @@ fn answer<O: Serialize>(output: &O) -> Answer {
         .map_err(|error| TaskError::permanent(error.message().to_owned()).of_kind("InvalidPayload"))
 }
 
-fn outcome(answer: Answer) -> Outcome {
-    match answer {
-        Ok(returned) => Outcome::success(returned.0),
-        Err(error) => error.into_outcome(),
+fn outcome(answer: Answer, rule: Option<(&RetryIf, &Context)>) -> Outcome {
+    match (answer, rule) {
+        (Ok(returned), _) => Outcome::success(returned.0),
+        (Err(error), Some((rule, context))) => rule.judge(context, error).into_outcome(),
+        (Err(error), None) => error.into_outcome(),
     }
 }

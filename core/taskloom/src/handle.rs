@@ -138,7 +138,7 @@ impl Handle {
     /// block. It should not hold the app, but [weakly](crate::App::downgrade).
     pub fn on_done(&self, done: impl FnOnce(&Self) + Send + 'static) {
         let own = self.clone();
-        self.handle.task().observe(move |_| done(&own));
+        self.handle.observe(move |_| done(&own));
     }
 
     /// Cancels the task. True if it was or will be cancelled, false if it had ended, or its app has.
@@ -220,7 +220,7 @@ impl Handle {
         self.end.get_or_init(|| {
             let end = Arc::new(Once::default());
             let own = Arc::clone(&end);
-            self.handle.task().observe(move |_| own.happen());
+            self.handle.observe(move |_| own.happen());
             end
         })
     }

@@ -5,10 +5,11 @@
 //! tasks as there are places in flight and spawns each as a [`Job`]. Nothing polls, and a burst costs one wake.
 //!
 //! # Invariants
-//! * A job reports exactly once. It drops the handler's future first, so whatever that held is free again when others
+//! * A job reports at most once. It drops the handler's future first, so whatever that held is free again when others
 //!   hear of the outcome. A panic, in the handler or in what it drops, is an outcome.
-//! * A job whose attempt was called off drops the future ([`crate::attempts`] says when) and reports; the engine refuses
-//!   the report, as it does any that comes too late.
+//! * A job whose attempt was called off drops the future ([`crate::attempts`] says when) and reports nothing: there is
+//!   no outcome that could be too late. One that comes to its end all the same, though it was called off, reports that,
+//!   and the engine refuses the report.
 //! * The lane holds the app weakly; the engine holds the lane and lets go of it when it stops.
 //!
 //! # The end
@@ -153,8 +154,7 @@ impl Job {
 
     /// Drops the future, then reports.
     fn end(&mut self, outcome: Outcome) {
-        let future = self.future.take();
-        let dropped = catch_unwind(AssertUnwindSafe(|| drop(future)));
+        let dropped = self.drop_future();
         if let Some(completion) = self.completion.take() {
             completion.complete(match dropped {
                 Ok(()) => outcome,
@@ -162,6 +162,21 @@ impl Job {
             });
         }
         self.slot.end();
+    }
+
+    /// Drops the future of an attempt that was called off.
+    fn abandon(&mut self) {
+        // If it panics, that has been printed, and changes nothing any more.
+        let _ = self.drop_future();
+        if let Some(completion) = self.completion.take() {
+            completion.abandon();
+        }
+        self.slot.end();
+    }
+
+    fn drop_future(&mut self) -> std::thread::Result<()> {
+        let future = self.future.take();
+        catch_unwind(AssertUnwindSafe(|| drop(future)))
     }
 }
 
@@ -172,7 +187,7 @@ impl Future for Job {
         let this = &mut *self;
         let first = !std::mem::replace(&mut this.begun, true);
         if this.slot.is_to_drop(cx.waker()) || first && this.slot.is_over() {
-            this.end(lost("the attempt was called off"));
+            this.abandon();
             return Poll::Ready(());
         }
         let Some(future) = &mut this.future else {
@@ -194,7 +209,12 @@ impl Future for Job {
 
 impl Drop for Job {
     fn drop(&mut self) {
-        if self.completion.is_some() {
+        if self.completion.is_none() {
+            return;
+        }
+        if self.slot.is_over() {
+            self.abandon();
+        } else {
             self.end(lost("the runtime of the app's async handlers has ended"));
         }
     }

@@ -27,7 +27,8 @@
 //!
 //! A handler that fails is tried again as often as `retries` says: not at all unless you say so, since only you know
 //! whether it may run twice. The waits grow (1 s, 2 s, 4 s… to 30 s, of which a random part is waited), unless the error
-//! asks for another. Any standard error becomes a [`TaskError`] with `?`.
+//! asks for another. Any standard error becomes a [`TaskError`] with `?`; [`TaskRegistration::retry_if`] says which of them
+//! are worth another attempt.
 //!
 //! ```
 //! use std::time::Duration;
@@ -226,6 +227,7 @@ mod lane;
 mod open;
 mod operate;
 mod registration;
+mod retry_if;
 mod submit;
 mod time;
 mod waiting;
@@ -242,6 +244,7 @@ pub use info::{LogLine, Progress, TaskFailure, TaskInfo};
 pub use open::{Durability, StoreOptions, open_store, open_store_with};
 pub use operate::{Filter, HandlerInfo};
 pub use registration::TaskRegistration;
+pub use retry_if::Again;
 pub use submit::TaskBuilder;
 
 pub use taskloom_engine::{

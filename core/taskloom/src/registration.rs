@@ -7,7 +7,8 @@ use taskloom_engine::{Handler, Hook, Registration};
 use taskloom_model::{Options, Priority, Result, RetryPolicy, Version, When};
 
 use crate::hooks::{HandlerHooks, HookFn};
-use crate::{App, TaskInfo};
+use crate::retry_if::{RetryIf, RetryIfSlot};
+use crate::{Again, App, TaskError, TaskInfo};
 
 /// A handler about to be registered, with the options that its tasks have where a submit says nothing else.
 ///
@@ -37,10 +38,12 @@ pub struct TaskRegistration<'a> {
     options: Options,
     handler: Handler,
     hooks: HandlerHooks,
+    retry_if: Option<RetryIf>,
+    retry_if_slot: RetryIfSlot,
 }
 
 impl<'a> TaskRegistration<'a> {
-    pub(crate) fn new(app: &'a App, name: &str, handler: Handler) -> Self {
+    pub(crate) fn new(app: &'a App, name: &str, handler: Handler, retry_if_slot: RetryIfSlot) -> Self {
         Self {
             app,
             name: name.to_owned(),
@@ -49,6 +52,8 @@ impl<'a> TaskRegistration<'a> {
             options: Options::default(),
             handler,
             hooks: HandlerHooks::new(Arc::clone(&app.shared.hooks)),
+            retry_if: None,
+            retry_if_slot,
         }
     }
 
@@ -87,6 +92,48 @@ impl<'a> TaskRegistration<'a> {
     /// The waits between attempts; 1 s, doubled each time, at most 30 s, of which a random part is waited.
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.options.retry = Some(policy);
+        self
+    }
+
+    /// Whether an error is worth another attempt; while retries are left, every one is.
+    ///
+    /// The function is given the error, and how often the task has failed, this time included. It returns an [`Again`],
+    /// or what becomes one: a `bool`, or the [`Duration`] to wait instead of what [`TaskRegistration::retry`] says (to
+    /// which the cap does not apply).
+    ///
+    /// It is asked while retries are left, about errors that the handler (or a middleware) returned. An error that says
+    /// itself what is to follow ([`TaskError::permanent`], [`TaskError::retry_after`]) goes before it; panics, timeouts
+    /// and lost workers are no errors in this sense, and are retried as ever. It is called where the handler ran and
+    /// should not block. If it panics, that is told on standard error once, and the task is retried as if there were no
+    /// function.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use taskloom::{Again, App, Context, TaskError};
+    ///
+    /// let app = App::open("memory:")?;
+    /// app.task("fetch", |status: u32, _: &Context| -> Result<(), TaskError> {
+    ///     Err(TaskError::new(format!("status {status}")).of_kind(if status < 500 { "Refused" } else { "Down" }))
+    /// })
+    /// .retries(1)
+    /// .retry_if(|error, failures| match error.kind() {
+    ///     "Refused" => Again::No,
+    ///     _ if failures == 1 => Again::After(Duration::ZERO),
+    ///     _ => Again::Yes,
+    /// })
+    /// .register()?;
+    /// # let running = app.start()?;
+    /// let (refused, down) = (app.submit("fetch", &404)?, app.submit("fetch", &503)?);
+    /// assert!(refused.wait::<()>().is_err() && down.wait::<()>().is_err());
+    /// assert_eq!((refused.errors().len(), down.errors().len()), (1, 2));
+    /// # running.stop();
+    /// # Ok::<(), taskloom::Error>(())
+    /// ```
+    pub fn retry_if<A: Into<Again>>(
+        mut self,
+        function: impl Fn(&TaskError, u32) -> A + Send + Sync + 'static,
+    ) -> Self {
+        self.retry_if = Some(RetryIf::new(function));
         self
     }
 
@@ -150,6 +197,10 @@ impl<'a> TaskRegistration<'a> {
     pub fn register(self) -> Result<()> {
         #[cfg(feature = "async")]
         let is_async = matches!(self.handler, Handler::Asynchronous(_));
+        if let Some(rule) = self.retry_if {
+            // Nobody else has the slot but the handler, which does not run yet.
+            let _ = self.retry_if_slot.set(rule);
+        }
         let registration = Registration {
             version: self.version?,
             replace: self.replace,

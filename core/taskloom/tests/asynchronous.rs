@@ -84,6 +84,8 @@ fn a_cancelled_handler_is_dropped() {
         assert!(error.code() == Code::TaskCancelled && error.message().contains("enough"), "{error}");
         assert_eq!(signal.wait(), "dropped");
         running.stop();
+        let stats = app.stats().unwrap();
+        assert_eq!((stats.late_reports, stats.in_flight), (0, 0), "nobody has reported anything");
     });
 }
 

@@ -312,7 +312,7 @@ impl Store for OnDisk {
         let mut rows = self.0.rows.lock();
         rows.last_owner += 1;
         let id = OwnerId::new(rows.last_owner).unwrap();
-        rows.owners.push(Owner { id, name: name.to_owned(), beats: 0 });
+        rows.owners.push(Owner { id, name: name.to_owned(), beats: 0, gone: false });
         Ok(id)
     }
 

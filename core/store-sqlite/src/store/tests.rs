@@ -26,7 +26,6 @@ fn sqlite_is_told_how_durable_to_be() {
         let conn = store.writer.lock();
         assert_eq!(pragma(&conn, "synchronous"), synchronous);
         assert_eq!(pragma(&conn, "wal_autocheckpoint"), 10_000);
-        assert_eq!(pragma(&conn, "busy_timeout"), 10_000);
         let journal: String = conn.pragma_query_value(None, "journal_mode", |stored| stored.get(0)).unwrap();
         assert_eq!(journal, "wal");
         let locking: String = conn.pragma_query_value(None, "locking_mode", |stored| stored.get(0)).unwrap();

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use taskloom_model::{Effects, Operation, OwnerId, TaskId, Timestamp, apply};
+use taskloom_model::{Effects, Fence, Operation, OwnerId, TaskId, Timestamp, apply};
 use taskloom_store::Task;
 
 use super::{Home, Sql, Told, Touched, Writing};
+use crate::presence::Begun;
 use crate::rows::{self, Fault};
 use crate::schema;
 
@@ -21,10 +22,18 @@ impl Writing<'_> {
     }
 
     /// Takes everything from an owner.
-    pub(crate) fn bury(&mut self, owner: OwnerId) -> Result<(), Fault> {
+    pub(crate) fn bury(&mut self, owner: OwnerId, begun: Option<&Begun>) -> Result<(), Fault> {
         let number = owner.get().cast_signed();
-        let orphans = self.list(schema::OWNED, [number])?;
-        self.change(orphans, &Operation::Lose { owner })?;
+        for (seq, id) in self.list(schema::OWNED, [number])? {
+            let place = self.look_at(seq, id)?;
+            let attempt = self.touched[place].row.attempt;
+            let operation = if begun.is_some_and(|begun| !begun.contains(&(id, attempt))) {
+                Operation::Release { fence: Fence { owner, attempt } }
+            } else {
+                Operation::Lose { owner }
+            };
+            self.change_one(place, operation)?;
+        }
         self.conn.prepare_cached(schema::STRIKE_OFF)?.execute([number])?;
         Ok(())
     }
@@ -39,10 +48,15 @@ impl Writing<'_> {
     fn change(&mut self, tasks: Vec<(i64, TaskId)>, operation: &Operation) -> Result<(), Fault> {
         for (seq, id) in tasks {
             let place = self.look_at(seq, id)?;
-            let effects = self.apply(place, operation.clone())?;
-            if effects.moved() {
-                self.told.push((Told::Place(place), effects));
-            }
+            self.change_one(place, operation.clone())?;
+        }
+        Ok(())
+    }
+
+    fn change_one(&mut self, place: usize, operation: Operation) -> Result<(), Fault> {
+        let effects = self.apply(place, operation)?;
+        if effects.moved() {
+            self.told.push((Told::Place(place), effects));
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 //! These clauses do nothing for a store whose harness cannot open it again.
 
 use taskloom_model::{Code, Fence, Name, OnConflict, Operation, Options, Priority, Progress, State, TaskId};
-use taskloom_store::{Live, Nobody, Task};
+use taskloom_store::{Live, Nobody, Owner, Task};
 
 use super::Harness;
 use crate::scene::{JOB, Scene, ids, moves, seconds};
@@ -33,7 +33,11 @@ pub fn everything_outlives_the_store(harness: &dyn Harness) {
     let mut changes = Vec::new();
     assert_eq!(again.elapse(0, &taskloom_store::Nobody, &mut changes, clock.now()).unwrap(), next);
     assert_eq!(again.counts().unwrap(), counts);
-    assert_eq!(again.owners().unwrap(), owners);
+    // Of one whose process has ended a store may know that.
+    let known = |owners: Vec<Owner>| {
+        owners.into_iter().map(|owner| (owner.id, owner.name, owner.beats)).collect::<Vec<_>>()
+    };
+    assert_eq!(known(again.owners().unwrap()), known(owners));
     let live = Live::default();
     for (task, row) in tasks.iter().chain([&task]).zip(rows) {
         let found = again.get(task.id(), &live).unwrap().unwrap();

@@ -1,0 +1,164 @@
+//! Hearing of what other processes do to the file, without polling.
+//!
+//! Every commit, by whatever program, writes to the write-ahead log, and the system tells who watches that file. The
+//! event comes *before* the commit can be seen: SQLite writes the log first, and then shared memory, which no event tells
+//! of. So after an event the file is looked at on a short ladder, from 50 µs to 20 ms. Most commits are seen on one of its
+//! first rungs. What comes later than its last, the engine's slow safety check finds.
+//!
+//! Our own commits cause events too. What tells them apart is SQLite's `data_version`, as the connection that writes has
+//! it: it changes when another connection has committed. Since it is asked of that connection, which one thread at a
+//! time may use, whoever looks does not wait for it: where a transaction is being written, that transaction looks itself
+//! ([`News::look`] is called at its beginning), and speaks up. So a process that writes all the time hears of others as
+//! well as one that sleeps.
+//!
+//! The directory of the owners ([`crate::presence`]) is watched too: a process that dies, however it does, closes its
+//! file there, and that is an event.
+//!
+//! Where the system has no such events, the file is looked at every 20 ms.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rusqlite::Connection;
+
+/// After an event the file is looked at so long after the last look, each time.
+const LADDER: [Duration; 9] = {
+    const fn micros(micros: u64) -> Duration {
+        Duration::from_micros(micros)
+    }
+    [
+        micros(50),
+        micros(100),
+        micros(200),
+        micros(400),
+        micros(800),
+        micros(2_000),
+        micros(5_000),
+        micros(10_000),
+        micros(20_000),
+    ]
+};
+
+const DATA_VERSION: &str = "SELECT data_version FROM pragma_data_version";
+
+/// What a store has heard of others.
+#[derive(Debug)]
+pub(crate) struct News {
+    /// `data_version` of the connection that writes, when it was last asked.
+    version: AtomicI64,
+    /// Others have committed, and nobody has been told yet.
+    changed: AtomicBool,
+    watch: Box<dyn Watch>,
+}
+
+/// What became known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Heard {
+    /// Another connection has committed something.
+    pub(crate) commits: bool,
+    /// An owner may have died.
+    pub(crate) deaths: bool,
+}
+
+impl News {
+    /// Watches a store's file. Its log exists, since a connection has it open.
+    pub(crate) fn of(store: &Path, owners: &Path) -> Self {
+        let mut log = store.as_os_str().to_owned();
+        log.push("-wal");
+        Self {
+            version: AtomicI64::new(0),
+            changed: AtomicBool::new(false),
+            watch: watch(Path::new(&log), owners),
+        }
+    }
+
+    /// Looks whether others have committed since the last look. On the connection that writes.
+    pub(crate) fn look(&self, conn: &Connection) -> Result<(), rusqlite::Error> {
+        let version = conn.prepare_cached(DATA_VERSION)?.query_row([], |stored| stored.get(0))?;
+        let before = self.version.swap(version, Ordering::AcqRel);
+        if before != version && before != 0 {
+            self.changed.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// As [`News::look`], in a transaction: whoever waits is told.
+    pub(crate) fn look_and_tell(&self, conn: &Connection) -> Result<(), rusqlite::Error> {
+        self.look(conn)?;
+        if self.changed.load(Ordering::Acquire) {
+            self.rouse();
+        }
+        Ok(())
+    }
+
+    /// Ends a wait, now or the next one.
+    pub(crate) fn rouse(&self) {
+        self.watch.rouse();
+    }
+
+    /// Waits until there is news, somebody ends the wait, or for so long.
+    pub(crate) fn wait(&self, writer: &Mutex<Connection>, limit: Duration) -> Heard {
+        let event = self.watch.wait(limit);
+        let mut heard = Heard { commits: self.changed.swap(false, Ordering::AcqRel), deaths: event.owners };
+        if !event.log || heard.commits {
+            return heard;
+        }
+        for pause in LADDER {
+            // Whoever has it looks itself.
+            if let Some(conn) = writer.try_lock() {
+                // A file that cannot be read is the concern of whoever reads it next.
+                let _ = self.look(&conn);
+            }
+            if self.changed.swap(false, Ordering::AcqRel) {
+                heard.commits = true;
+                break;
+            }
+            let meanwhile = self.watch.wait_for_owners(pause);
+            heard.deaths |= meanwhile.owners;
+            if meanwhile.roused {
+                break;
+            }
+        }
+        heard
+    }
+}
+
+/// What ended a wait.
+#[derive(Clone, Copy, Debug, Default)]
+struct Event {
+    log: bool,
+    owners: bool,
+    roused: bool,
+}
+
+/// Hears of events.
+trait Watch: std::fmt::Debug + Send + Sync {
+    /// Ends a wait, now or the next one.
+    fn rouse(&self);
+
+    /// Waits for an event, for so long at most.
+    fn wait(&self, limit: Duration) -> Event;
+
+    /// The same, but leaves those of the log for later.
+    fn wait_for_owners(&self, limit: Duration) -> Event;
+}
+
+#[cfg(target_os = "linux")]
+fn watch(log: &Path, owners: &Path) -> Box<dyn Watch> {
+    match inotify::Events::new(log, owners) {
+        Ok(events) => Box::new(events),
+        // The system gives each user so many, and no more.
+        Err(_) => Box::new(polling::Polling::default()),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn watch(_: &Path, _: &Path) -> Box<dyn Watch> {
+    Box::new(polling::Polling::default())
+}
+
+#[cfg(target_os = "linux")]
+mod inotify;
+mod polling;
