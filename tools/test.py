@@ -251,6 +251,20 @@ def soak() -> Iterator[Stage]:
         environment={"PROPTEST_CASES": "50000", "PROPTEST_RNG_SEED": seed},
         limit=120 * MINUTE,
     )
+    yield Stage(
+        "kills",
+        cargo("test", "--package", "taskloom-crash"),
+        by_cargo,
+        environment={"TASKLOOM_CRASH_KILLS": "2000"},
+        limit=60 * MINUTE,
+    )
+    yield Stage(
+        "power cuts",
+        cargo("test", "--release", "--package", "taskloom-store-sqlite", "--test", "power", "--test", "faults"),
+        by_cargo,
+        environment={"TASKLOOM_POWER_STATES": "200000", "TASKLOOM_FAULT_SCRIPTS": "4"},
+        limit=120 * MINUTE,
+    )
     # Deeper than the bounds in the file; a model whose states do not end is left after so many seconds.
     yield loom("loom, deeper", 120 * MINUTE, LOOM_MAX_PREEMPTIONS="4", LOOM_MAX_DURATION="600")
     for again in range(1, 11):

@@ -162,6 +162,20 @@ def test_a_killed_worker_s_task_runs_elsewhere(app, worker, tmp_path):
     assert (info.crashes, info.failures) == (1, 0)
 
 
+def test_only_what_had_begun_has_crashed(app, worker, tmp_path):
+    """The killed process had claimed all of them, and its two threads had begun two."""
+    path = tmp_path / "log"
+    first = worker()
+    handles = [app.submit("gated", {"path": str(path)}) for _ in range(20)]
+    wait_for_line(path, 2)
+    first.process.kill()
+    worker()
+    (tmp_path / "log.open").touch()
+    for handle in handles:
+        handle.result(timeout=LONG)
+    assert sum(handle.info().crashes for handle in handles) == 2
+
+
 def test_a_frozen_worker_s_late_report_is_refused(app, worker, tmp_path):
     """It holds its lock, so only its heartbeat can tell; and when it goes on, its task is another's."""
     first = worker()

@@ -200,6 +200,9 @@ impl NativeApp {
         let (app, tell) = (Arc::clone(&self.app), Arc::clone(&stopped));
         let stop = move || {
             app.stop(how);
+            // Before anybody hears of it: whoever drops it last drops handlers, and only a thread that is attached to
+            // Python does that at once.
+            drop(app);
             *tell.0.lock() = true;
             tell.1.notify_all();
         };

@@ -55,9 +55,9 @@ pub(crate) struct Left {
 pub(crate) fn write(core: &Arc<Core>, mut work: Work) -> Left {
     // First the progress: what a handler told before its end is refused after it.
     let told = std::mem::take(&mut *core.told.lock());
-    let told = told.into_values().flat_map(|Told { task, fence, progress, lines }| {
+    let told = told.into_values().flat_map(|Told { task, fence, progress, lines, dropped }| {
         let progress = progress.map(|progress| Operation::Progress { fence, progress });
-        let log = (!lines.is_empty()).then_some(Operation::Log { fence, lines });
+        let log = (!lines.is_empty()).then_some(Operation::Log { fence, lines, dropped });
         let commit =
             move |operation| (Commit { task: Arc::clone(&task), operation, spawn: Vec::new() }, Origin::Told);
         progress.into_iter().chain(log).map(commit)

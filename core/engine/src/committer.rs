@@ -45,6 +45,8 @@ pub(crate) struct Committer {
 struct Inbox {
     inserts: Vec<(Insert, Reply<Vec<Arc<Task>>>)>,
     commits: Vec<(Commit, Origin)>,
+    /// Tasks that another process has ended.
+    ended: Vec<Arc<Task>>,
     running: bool,
     stopping: bool,
     poked: bool,
@@ -215,6 +217,13 @@ impl Committer {
         }
     }
 
+    /// Settles a task that another process has ended, after all that this one has written is told.
+    pub(crate) fn settle_in_turn(&self, core: &Arc<Core>, task: Arc<Task>) {
+        if let Err((_, inbox)) = self.hand_in(core, |inbox| inbox.ended.push(task)) {
+            inbox.ended.iter().for_each(Task::settle);
+        }
+    }
+
     /// There is progress to write.
     pub(crate) fn poke(&self, core: &Arc<Core>) {
         // Progress that cannot be written any more is of no use to anybody.
@@ -317,7 +326,10 @@ impl Committer {
             }
         }
         loop {
-            let something = !inbox.inserts.is_empty() || !inbox.commits.is_empty() || inbox.poked;
+            let something = !inbox.inserts.is_empty()
+                || !inbox.commits.is_empty()
+                || !inbox.ended.is_empty()
+                || inbox.poked;
             if something || room(core, inbox.more).is_some() {
                 return true;
             }
@@ -331,7 +343,7 @@ impl Committer {
 
     /// Writes what is there now; whether the store did its part.
     fn turn(&self, core: &Arc<Core>) -> bool {
-        let work = {
+        let (work, ended) = {
             let mut inbox = self.inbox.lock();
             let room = room(core, inbox.more);
             if let Some(room) = &room {
@@ -339,14 +351,16 @@ impl Committer {
                 core.queues.claim_decided();
             }
             inbox.poked = false;
-            Work {
+            let work = Work {
                 inserts: std::mem::take(&mut inbox.inserts),
                 commits: std::mem::take(&mut inbox.commits),
                 room,
                 last_try: inbox.stopping,
-            }
+            };
+            (work, std::mem::take(&mut inbox.ended))
         };
         let left = batch::write(core, work);
+        ended.iter().for_each(Task::settle);
         let mut inbox = self.inbox.lock();
         inbox.more = inbox.more.with(left.more);
         let arrived = std::mem::replace(&mut inbox.commits, left.reports);

@@ -27,7 +27,7 @@ use crate::core::{Core, route_of};
 use crate::handler::{Attempt, HandlerEntry, Home, Outcome};
 use crate::meter::{Count, Recorder};
 use crate::queues::{Route, View};
-use crate::worker::{Over, begin};
+use crate::worker::{Over, WORKER_PLACES, begin};
 
 /// A foreign event loop.
 pub trait LoopHost: Send + Sync {
@@ -65,7 +65,15 @@ pub(crate) struct Loops {
     became_idle: Condvar,
 }
 
+/// How many places there are for what is begun on loops.
+const PLACES: usize = 4_096;
+
 impl Loops {
+    /// Where the next attempt is noted, beyond the worker threads' places.
+    fn place(&self) -> usize {
+        WORKER_PLACES + self.taken.load(Ordering::Relaxed) % PLACES
+    }
+
     pub(crate) fn new(max_in_flight: usize) -> Self {
         Self {
             host: RwLock::new(None),
@@ -249,7 +257,7 @@ fn next(
             continue;
         }
         let note = |current| core.running.begin_on_loop(current);
-        let begun = match begin(home, task, claimed, None, &entry, note) {
+        let begun = match begin(home, task, claimed, None, &entry, core.loops.place(), note) {
             Ok(begun) => begun,
             Err(late) => {
                 over.push(late);

@@ -77,7 +77,7 @@ pub enum Count {
     Expired,
     /// An attempt stopped at no cost: suspended, or given back.
     Released,
-    /// A report came too late.
+    /// A report came too late. How that attempt ended is counted nowhere else.
     Late,
 }
 

@@ -155,22 +155,34 @@ fn look_at(core: &Arc<Core>, task: &Arc<Task>) {
 }
 
 /// Has a task show what is stored; if that is its end, or if it was forgotten after it, it settles.
+///
+/// Of an end that this process has written itself the committer tells first, and then settles the task. That was so if
+/// the task shows its end already; and if it ran here, it may have been so: then the committer settles it when it has
+/// told all that it has written.
 pub(crate) fn refresh(core: &Arc<Core>, task: &Arc<Task>) {
     if core.capability.resident || task.is_settled() {
         return;
     }
-    match core.store.get(task.id(), &core.live) {
+    let (ended, own) =
+        task.with_row(|row| (row.state.is_terminal(), row.owner.is_some_and(|owner| owner == core.owner())));
+    if ended {
+        return;
+    }
+    let gone = match core.store.get(task.id(), &core.live) {
         Ok(Some(found)) => {
             if !Arc::ptr_eq(&found, task) {
                 task.replace_row(found.with_row(Clone::clone));
             }
-            if task.state().is_terminal() {
-                task.settle();
-            }
+            task.state().is_terminal()
         }
         // It was accepted once.
-        Ok(None) => task.settle(),
-        Err(_) => {}
+        Ok(None) => true,
+        Err(_) => false,
+    };
+    if gone && own {
+        core.committer.settle_in_turn(core, Arc::clone(task));
+    } else if gone {
+        task.settle();
     }
 }
 

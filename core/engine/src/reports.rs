@@ -1,8 +1,8 @@
 //! What workers and handlers report: how an attempt ended, how far it is, what it logs.
 //!
 //! A report about an attempt that no longer counts is refused by its fence, counted and told. On a durable store progress
-//! and log lines wait in [`Told`] for the next transaction, and no more of them than would be kept: a handler that tells a
-//! lot costs no more than one that tells little.
+//! and log lines wait in [`Told`] for the next transaction, and no more of them than would be kept, the others being
+//! counted: a handler that tells a lot costs no more than one that tells little.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,6 +22,8 @@ pub(crate) struct Told {
     pub(crate) fence: Fence,
     pub(crate) progress: Option<Progress>,
     pub(crate) lines: Vec<LogLine>,
+    /// How many lines came before those and would not be kept.
+    pub(crate) dropped: u32,
 }
 
 impl Core {
@@ -127,11 +129,12 @@ impl Core {
         let line = line.shortened();
         let own = line.clone();
         if self.capability.resident {
-            self.change(task, Operation::Log { fence, lines: vec![line] })?;
+            self.change(task, Operation::Log { fence, lines: vec![line], dropped: 0 })?;
         } else {
             self.tell(task, fence, |told| {
                 if told.lines.len() >= MAX_LOG_LINES {
                     told.lines.remove(0);
+                    told.dropped = told.dropped.saturating_add(1);
                 }
                 told.lines.push(line);
             })?;
@@ -149,7 +152,8 @@ impl Core {
         }
         {
             let mut told = self.told.lock();
-            let fresh = || Told { task: Arc::clone(task), fence, progress: None, lines: Vec::new() };
+            let fresh =
+                || Told { task: Arc::clone(task), fence, progress: None, lines: Vec::new(), dropped: 0 };
             let told = told.entry(task.id()).or_insert_with(fresh);
             if told.fence != fence {
                 *told = fresh();

@@ -98,6 +98,11 @@ struct Worker {
     now: Option<Timestamp>,
 }
 
+/// Where a shared store notes what is begun: worker threads have these places by their numbers, and event loops the next
+/// ones, in turn. A number that comes round again takes the place of what began there long ago; should that still run
+/// when the process dies, it is not held to have crashed.
+pub(crate) const WORKER_PLACES: usize = 1_024;
+
 /// So many attempts end on a worker before it has somebody see what is to be forgotten.
 const TIDY_EVERY: u32 = 512;
 
@@ -207,7 +212,7 @@ impl Worker {
         };
         let note = move |current| *place = Some(current);
         let Begun { attempt, started, waited } =
-            match begin(&home, task, claimed, self.now.take(), &entry, note) {
+            match begin(&home, task, claimed, self.now.take(), &entry, self.number % WORKER_PLACES, note) {
                 Ok(begun) => begun,
                 Err(over) => {
                     over.end(core);
@@ -288,7 +293,8 @@ impl Over {
 
 /// Begins an attempt and hands it to `note`, which writes down that it is in progress. On a resident store it is
 /// claimed here unless it was by hand; on others it was when it was fetched. `just_now` is a time that is no longer past
-/// than the moment it takes to get here, if there is one; a task with times of its own gets a better one.
+/// than the moment it takes to get here, if there is one; a task with times of its own gets a better one. `place` is
+/// where a shared store notes it, for whoever buries this process.
 ///
 /// Whoever has begun one asks [`Attempt::may_run`] before the handler does anything.
 pub(crate) fn begin(
@@ -297,6 +303,7 @@ pub(crate) fn begin(
     claimed: bool,
     just_now: Option<Timestamp>,
     entry: &HandlerEntry,
+    place: usize,
     note: impl FnOnce(Current),
 ) -> Result<Begun, Over> {
     let core = &home.core;
@@ -317,6 +324,9 @@ pub(crate) fn begin(
         return Err(Over(None));
     }
     let (fence, eligible) = task.begin(owner).ok_or(Over(None))?;
+    if !resident {
+        core.store.note_begun(owner, place, Some((task.id(), fence.attempt)));
+    }
     if let Some(hook) = &entry.hook {
         core.hooks.add(&task, fence, hook);
     }

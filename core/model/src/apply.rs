@@ -99,7 +99,11 @@ impl Subject<'_> {
             }
             Operation::Release { .. } => self.queue()?,
             Operation::Progress { progress, .. } => self.row.history_mut().add_progress(progress),
-            Operation::Log { lines, .. } => self.row.history_mut().add_lines(lines),
+            Operation::Log { lines, dropped, .. } => {
+                let history = self.row.history_mut();
+                history.log_dropped = history.log_dropped.saturating_add(dropped);
+                history.add_lines(lines);
+            }
             Operation::Spawn { ordinal, .. } => {
                 let history = self.row.history_mut();
                 history.children = history.children.max(ordinal.saturating_add(1));

@@ -81,6 +81,8 @@ pub enum Operation {
         fence: Fence,
         /// What.
         lines: Vec<LogLine>,
+        /// How many lines came before these and were dropped on the way, since they would not have been kept.
+        dropped: u32,
     },
     /// The handler submits a child, which is inserted in the same commit.
     Spawn {

@@ -10,7 +10,7 @@
 use std::path::Path;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 use taskloom_model::{Code, Error};
 
 use crate::failure::Place;
@@ -97,7 +97,7 @@ fn check_directory(path: &Path) -> Result<(), Error> {
 fn write_ahead(conn: &Connection) -> Result<(), rusqlite::Error> {
     let mut tries = 0;
     loop {
-        let switched = conn.pragma_update(None, "journal_mode", "WAL");
+        let switched = switch(conn);
         tries += 1;
         match &switched {
             Err(cause) if cause.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && tries < TRIES => {
@@ -107,6 +107,22 @@ fn write_ahead(conn: &Connection) -> Result<(), rusqlite::Error> {
             _ => return switched,
         }
     }
+}
+
+/// Steps the statement to its end: SQLite commits the switch only there, after the row that tells the new mode, and
+/// rusqlite forgets what becomes of a statement that is left before.
+fn switch(conn: &Connection) -> Result<(), rusqlite::Error> {
+    let mut statement = conn.prepare("PRAGMA journal_mode = WAL")?;
+    let mut told = statement.query([])?;
+    let mut mode = String::new();
+    while let Some(stored) = told.next()? {
+        mode = stored.get(0)?;
+    }
+    if mode == "wal" {
+        return Ok(());
+    }
+    let why = format!("it cannot be switched to a write-ahead log, and stays in mode {mode:?}");
+    Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_IOERR), Some(why)))
 }
 
 fn configure(conn: &Connection, synchronous: &str) -> Result<(), rusqlite::Error> {

@@ -376,7 +376,7 @@ impl Pair {
                     message: message.into(),
                     attempt,
                 };
-                Operation::Log { fence, lines: vec![line("one"), line("two\0")] }
+                Operation::Log { fence, lines: vec![line("one"), line("two\0")], dropped: 0 }
             }
             23..=26 => Operation::Spawn { fence, ordinal: wish.child.ordinal },
             _ => Operation::Succeed { fence, result: Box::new(*b"1"), metadata: Some(Box::new([0xFF])) },

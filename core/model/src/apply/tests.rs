@@ -87,7 +87,7 @@ fn every_operation() -> Vec<Operation> {
             fence: fence(1),
             progress: crate::Progress { value: 0.5, message: None, at: NOW },
         },
-        Operation::Log { fence: fence(1), lines: vec![line("a")] },
+        Operation::Log { fence: fence(1), lines: vec![line("a")], dropped: 0 },
         Operation::Spawn { fence: fence(1), ordinal: 2 },
         Operation::Checkpoint { fence: fence(1), value: Some(Box::new(*b"1")) },
         Operation::Lose { owner: ME },
@@ -276,7 +276,7 @@ fn progress_and_log_are_bounded_and_keep_the_newest() {
 
     for number in 0..1_000 {
         apply(
-            Operation::Log { fence: fence(1), lines: vec![line(&number.to_string())] },
+            Operation::Log { fence: fence(1), lines: vec![line(&number.to_string())], dropped: 0 },
             &spec,
             &mut row,
             NOW,
@@ -289,7 +289,8 @@ fn progress_and_log_are_bounded_and_keep_the_newest() {
 
     // A long line is cut between characters, and pushes others out.
     let long = line(&"é".repeat(5 << 20));
-    apply(Operation::Log { fence: fence(1), lines: vec![long; 10] }, &spec, &mut row, NOW).unwrap();
+    apply(Operation::Log { fence: fence(1), lines: vec![long; 10], dropped: 0 }, &spec, &mut row, NOW)
+        .unwrap();
     let history = row.history.unwrap();
     let bytes: usize = history.log.iter().map(|line| line.message.len()).sum();
     assert!(bytes <= crate::MAX_LOG_BYTES && history.log.len() >= 7, "{bytes} {}", history.log.len());

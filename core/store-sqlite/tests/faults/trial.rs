@@ -183,7 +183,7 @@ impl Run<'_> {
                     }
                 }
                 // Not after each step, since most of them are far from the fault; what is wrong stays wrong.
-                if self.failures == failures && number % 4 != 0 {
+                if self.failures == failures && !number.is_multiple_of(4) {
                     return Ok(());
                 }
                 return match content(path, self.shim)? {

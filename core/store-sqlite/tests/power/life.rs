@@ -78,7 +78,6 @@ impl Place<'_> {
         for number in 0..=steps {
             let at: At = if number == 0 { planner.opening() } else { planner.next(&world) };
             if let Some(chance) = troubles.as_deref_mut()
-                && number > 0
                 && chance.percent(30)
             {
                 self.shim.set_fault(Some(Fault {

@@ -2,8 +2,8 @@
 //! before.
 //!
 //! # Invariants
-//! * The states follow from the first seed and from nothing else; how many judges there are and which of them sees a
-//!   state does not matter to what is found.
+//! * The states follow from the seeds, which are 1, 2, 3, but for the salts in the log, which SQLite draws by itself.
+//!   How many judges there are and which of them sees a state does not matter to what is found.
 //! * A life goes on from what a power cut left of the one before, so what SQLite does to get over one is cut as well.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};

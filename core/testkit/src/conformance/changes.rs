@@ -168,7 +168,7 @@ pub fn a_log_is_kept(harness: &dyn Harness) {
     let task = scene.run(Options::default());
     let log = |attempt, lines: &[&str]| {
         let lines = lines.iter().map(|text| scene.line(text)).collect();
-        scene.commit(&task, Operation::Log { fence: scene.fence(attempt), lines }).unwrap()
+        scene.commit(&task, Operation::Log { fence: scene.fence(attempt), lines, dropped: 0 }).unwrap()
     };
     let kept = || {
         let history = scene.row(&task).history.unwrap();

@@ -300,7 +300,7 @@ pub fn children_in_memory_are_told_of(harness: &dyn Harness) {
     // Another process's copy, in a commit of the same batch.
     let copy = scene.copy(child.id());
     let commits = vec![
-        commit(&copy, Operation::Log { fence: scene.fence(1), lines: vec![scene.line("bye")] }),
+        commit(&copy, Operation::Log { fence: scene.fence(1), lines: vec![scene.line("bye")], dropped: 0 }),
         commit(&parent, Operation::Cancel { reason: None }),
     ];
     let mut batch = Batch { commits, ..Batch::default() };

@@ -52,7 +52,7 @@ pub fn logs_and_progress_outlive_the_store(harness: &dyn Harness) {
     let progress = Progress { value: 0.25, message: Some("a quarter".into()), at: scene.now() };
     let lines = vec![scene.line("first"), scene.line("second")];
     let fence = scene.fence(1);
-    scene.commit(&task, Operation::Log { fence, lines: lines.clone() }).unwrap();
+    scene.commit(&task, Operation::Log { fence, lines: lines.clone(), dropped: 0 }).unwrap();
     scene.commit(&task, Operation::Progress { fence, progress: progress.clone() }).unwrap();
     let child = scene.run_child(&task, 1, false);
     drop(scene);

@@ -23,7 +23,7 @@ fn reports(scene: &Scene, fence: Fence) -> Vec<Operation> {
         Operation::Suspend { fence, waiting_for: WaitingFor::Signal, until: None },
         Operation::Release { fence },
         Operation::Progress { fence, progress: Progress { value: 0.5, message: None, at: scene.now() } },
-        Operation::Log { fence, lines: vec![scene.line("hello")] },
+        Operation::Log { fence, lines: vec![scene.line("hello")], dropped: 0 },
         Operation::Spawn { fence, ordinal: 3 },
         Operation::Checkpoint { fence, value: Some(Box::new(*b"1")) },
     ]
