@@ -17,7 +17,7 @@
 //! Where the system has no such events, the file is looked at every 20 ms.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -50,6 +50,9 @@ pub(crate) struct News {
     version: AtomicI64,
     /// Others have committed, and nobody has been told yet.
     changed: AtomicBool,
+    /// Transactions of ours so far, and when a wait last looked.
+    written: AtomicU64,
+    seen: AtomicU64,
     watch: Box<dyn Watch>,
 }
 
@@ -70,6 +73,8 @@ impl News {
         Self {
             version: AtomicI64::new(0),
             changed: AtomicBool::new(false),
+            written: AtomicU64::new(0),
+            seen: AtomicU64::new(0),
             watch: watch(Path::new(&log), owners),
         }
     }
@@ -86,6 +91,7 @@ impl News {
 
     /// As [`News::look`], in a transaction: whoever waits is told.
     pub(crate) fn look_and_tell(&self, conn: &Connection) -> Result<(), rusqlite::Error> {
+        self.written.fetch_add(1, Ordering::Relaxed);
         self.look(conn)?;
         if self.changed.load(Ordering::Acquire) {
             self.rouse();
@@ -105,9 +111,15 @@ impl News {
         if !event.log || heard.commits {
             return heard;
         }
-        for pause in LADDER {
-            // Whoever has it looks itself.
-            if let Some(conn) = writer.try_lock() {
+        let mut written = self.seen.load(Ordering::Relaxed);
+        let mut rungs = LADDER.iter();
+        while let Some(pause) = rungs.next() {
+            // A transaction of ours has looked at its beginning, and the next rung makes sure; so nobody who writes finds
+            // the connection taken.
+            let ours = self.written.load(Ordering::Relaxed);
+            let quiet = ours == written;
+            written = ours;
+            if quiet && let Some(conn) = writer.try_lock() {
                 // A file that cannot be read is the concern of whoever reads it next.
                 let _ = self.look(&conn);
             }
@@ -115,12 +127,17 @@ impl News {
                 heard.commits = true;
                 break;
             }
-            let meanwhile = self.watch.wait_for_owners(pause);
+            let meanwhile = self.watch.wait_on(*pause, quiet);
             heard.deaths |= meanwhile.owners;
-            if meanwhile.roused {
+            if meanwhile.roused || heard.deaths {
                 break;
             }
+            // From the foot again, unless it was we who wrote.
+            if meanwhile.log && self.written.load(Ordering::Relaxed) == written {
+                rungs = LADDER.iter();
+            }
         }
+        self.seen.store(written, Ordering::Relaxed);
         heard
     }
 }
@@ -141,8 +158,8 @@ trait Watch: std::fmt::Debug + Send + Sync {
     /// Waits for an event, for so long at most.
     fn wait(&self, limit: Duration) -> Event;
 
-    /// The same, but leaves those of the log for later.
-    fn wait_for_owners(&self, limit: Duration) -> Event;
+    /// The same, between two looks; it may leave the log's events for later.
+    fn wait_on(&self, limit: Duration, log: bool) -> Event;
 }
 
 #[cfg(target_os = "linux")]

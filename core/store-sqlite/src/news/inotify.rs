@@ -11,8 +11,7 @@ use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
 
 use super::{Event, Watch};
 
-/// Two queues, since that of the log is left alone while the ladder is climbed: the system merges equal events that
-/// nobody has read yet.
+/// A queue for each: the system merges equal events that nobody has read yet, if no other stands between them.
 #[derive(Debug)]
 pub(super) struct Events {
     log: OwnedFd,
@@ -39,8 +38,8 @@ impl Events {
         let limit = Timespec::try_from(limit).ok();
         let input = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
         let mut fds = [input(self.rouse.as_fd()), input(self.owners.as_fd()), input(self.log.as_fd())];
-        let asked = if log { &mut fds[..] } else { &mut fds[..2] };
         // Interrupted by a signal, it has heard nothing, and is called again.
+        let asked = if log { &mut fds[..] } else { &mut fds[..2] };
         if poll(asked, limit.as_ref()).is_err() {
             return Event::default();
         }
@@ -76,7 +75,7 @@ impl Watch for Events {
         self.poll(limit, true)
     }
 
-    fn wait_for_owners(&self, limit: Duration) -> Event {
-        self.poll(limit, false)
+    fn wait_on(&self, limit: Duration, log: bool) -> Event {
+        self.poll(limit, log)
     }
 }

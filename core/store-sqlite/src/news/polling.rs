@@ -32,7 +32,7 @@ impl Watch for Polling {
     }
 
     /// The ladder ends after its first rung: the next wait is the next one.
-    fn wait_for_owners(&self, _: Duration) -> Event {
+    fn wait_on(&self, _: Duration, _: bool) -> Event {
         Event { roused: true, ..Event::default() }
     }
 }
