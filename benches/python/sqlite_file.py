@@ -190,7 +190,8 @@ COMPARISONS = (
         "one thread",
         submitters(64),
         submitters(1),
-        (Metric("rate", "tasks/s", ratio_at_least=20),),
+        # Python's threads fight for its lock; the floor is kept where there is none (benches/rust/benches/sqlite.rs).
+        (Metric("rate", "tasks/s"),),
         collector=(True,),
     ),
 )

@@ -7,17 +7,24 @@
 //! while the last one was under way (*group commit*). Then, and only then, it lets the effects follow and answers
 //! whoever waits.
 //!
+//! A request that comes alone need not wait for that thread to wake up and then wake somebody itself: where nobody is
+//! writing, and the last transaction had no company in it either, whoever waits for the answer writes it on the spot, as
+//! that thread would. Where many come at once they are left to the thread, which makes one transaction of them.
+//!
 //! # Invariants
+//! * One writes at a time, whichever thread it is on.
 //! * What is handed in is answered: committed, refused, or failed. A worker's report, for which nobody waits, is kept
 //!   and tried again while the store fails, at growing intervals; a task is not lost to a full disk. Somebody who
 //!   waits is answered at once, by an error if need be.
 //! * The thread waits only when there is nothing to do. Whatever it looks at is changed under its lock, or followed
 //!   by a look under it ([`Committer::look_again`]), so it cannot miss a change.
-//! * Effects run on this thread, and observers with them. One that submits or cancels would wait for the thread that
+//! * Effects run on the thread that wrote, and observers with them. One that submits or cancels would wait for the thread that
 //!   it is on; its request is written then and there instead, as a transaction of its own.
 
 use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -38,6 +45,10 @@ pub(crate) struct Committer {
     resident: bool,
     inbox: Mutex<Inbox>,
     arrived: Condvar,
+    /// Held by whoever writes.
+    writing: Mutex<()>,
+    /// How many requests the last transaction had.
+    company: AtomicUsize,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -54,6 +65,11 @@ struct Inbox {
 }
 
 impl Inbox {
+    fn has_work(&self, core: &Core) -> bool {
+        let something = !self.inserts.is_empty() || !self.commits.is_empty() || !self.ended.is_empty();
+        something || self.poked || room(core, self.more).is_some()
+    }
+
     /// Whether somebody waits for an answer.
     fn is_awaited(&self) -> bool {
         let waits = |(_, origin): &(Commit, Origin)| matches!(origin, Origin::Caller(_) | Origin::Unbegun(_));
@@ -68,20 +84,34 @@ thread_local! {
 
 impl Committer {
     pub(crate) fn new(resident: bool) -> Self {
-        Self { resident, inbox: Mutex::default(), arrived: Condvar::new(), thread: Mutex::new(None) }
+        Self {
+            resident,
+            inbox: Mutex::default(),
+            arrived: Condvar::new(),
+            writing: Mutex::new(()),
+            company: AtomicUsize::new(0),
+            thread: Mutex::new(None),
+        }
     }
 
     // ── from any thread ─────────────────────────────────────────────────────────────────────────────────────────
 
-    /// Inserts tasks, all or none, and tells `reply` when that is settled. Not for a resident store.
-    pub(crate) fn insert(&self, core: &Arc<Core>, tasks: Vec<Arc<Task>>, reply: Reply<Vec<Arc<Task>>>) {
+    /// Inserts tasks, all or none, and tells `reply` when that is settled. Not for a resident store. `waits`: the calling
+    /// thread will wait for it, and may as well do it.
+    pub(crate) fn insert(
+        &self,
+        core: &Arc<Core>,
+        tasks: Vec<Arc<Task>>,
+        waits: bool,
+        reply: Reply<Vec<Arc<Task>>>,
+    ) {
         // Findable before they are committed, so that nobody who reads them makes a second copy; but a task that is
         // here already must stay the one that is found, as these may be refused for having its id.
         for task in &tasks {
             core.live.adopt(Arc::clone(task));
         }
         let insert = Insert { tasks, verdict: None };
-        let refused = self.hand_in(core, |inbox| {
+        let refused = self.hand_in(core, waits, |inbox| {
             inbox.inserts.push((insert, reply));
             inbox.more = More::ALL;
         });
@@ -110,7 +140,7 @@ impl Committer {
         }
         let (answer, reply) = Answer::new();
         if let Err((error, inbox)) =
-            self.hand_in(core, |inbox| inbox.commits.push((commit, Origin::Caller(reply))))
+            self.hand_in(core, true, |inbox| inbox.commits.push((commit, Origin::Caller(reply))))
         {
             for (_, origin) in inbox.commits {
                 origin.refuse(&error);
@@ -155,7 +185,7 @@ impl Committer {
                 (Commit { task, operation, spawn: Vec::new() }, origin(reply))
             })
             .collect();
-        if let Err((error, inbox)) = self.hand_in(core, |inbox| inbox.commits.extend(commits)) {
+        if let Err((error, inbox)) = self.hand_in(core, true, |inbox| inbox.commits.extend(commits)) {
             for (_, origin) in inbox.commits {
                 origin.refuse(&error);
             }
@@ -219,7 +249,7 @@ impl Committer {
 
     /// Settles a task that another process has ended, after all that this one has written is told.
     pub(crate) fn settle_in_turn(&self, core: &Arc<Core>, task: Arc<Task>) {
-        if let Err((_, inbox)) = self.hand_in(core, |inbox| inbox.ended.push(task)) {
+        if let Err((_, inbox)) = self.hand_in(core, false, |inbox| inbox.ended.push(task)) {
             inbox.ended.iter().for_each(Task::settle);
         }
     }
@@ -227,13 +257,14 @@ impl Committer {
     /// There is progress to write.
     pub(crate) fn poke(&self, core: &Arc<Core>) {
         // Progress that cannot be written any more is of no use to anybody.
-        let _ = self.hand_in(core, |inbox| inbox.poked = true);
+        let _ = self.hand_in(core, false, |inbox| inbox.poked = true);
     }
 
     /// Puts something into the inbox; or returns it, in an inbox of its own.
     fn hand_in(
         &self,
         core: &Arc<Core>,
+        waits: bool,
         put: impl FnOnce(&mut Inbox),
     ) -> std::result::Result<(), (Error, Inbox)> {
         let refused = match self.start(core) {
@@ -244,7 +275,7 @@ impl Committer {
                     drop(inbox);
                     if self.is_here(core) {
                         self.turn(core);
-                    } else {
+                    } else if !(waits && self.write_here(core)) {
                         self.arrived.notify_one();
                     }
                     return Ok(());
@@ -256,6 +287,36 @@ impl Committer {
         let mut inbox = Inbox::default();
         put(&mut inbox);
         Err((refused, inbox))
+    }
+
+    /// Writes what has been handed in on the calling thread, if nobody else is at it and it is likely to be alone; whether
+    /// it did.
+    fn write_here(&self, core: &Arc<Core>) -> bool {
+        /// What follows from a write runs as it does on the committer's own thread.
+        struct Here(*const Core);
+        impl Drop for Here {
+            fn drop(&mut self) {
+                COMMITTER_OF.set(self.0);
+            }
+        }
+        if self.company.load(Ordering::Relaxed) > 1 {
+            return false;
+        }
+        let Some(writing) = self.writing.try_lock() else { return false };
+        let here = Here(COMMITTER_OF.replace(Arc::as_ptr(core)));
+        // Its panic has been printed, and is the service's: the caller hears that the engine has ended.
+        let died = catch_unwind(AssertUnwindSafe(|| self.turn(core))).is_err();
+        drop((here, writing));
+        if died {
+            die(core);
+            self.arrived.notify_all();
+            return true;
+        }
+        // Others may have come meanwhile, and what a store that failed has left is tried again.
+        if self.inbox.lock().has_work(core) {
+            self.arrived.notify_one();
+        }
+        true
     }
 
     /// Whether the calling thread is the one that writes.
@@ -302,12 +363,17 @@ impl Committer {
         self.inbox.lock().stopping = true;
         self.arrived.notify_all();
         edge::join(&self.thread);
+        // Somebody may still be writing what was handed in before.
+        drop(self.writing.lock());
     }
 
     fn live(&self, core: &Arc<Core>) {
         let mut pause = Duration::ZERO;
         while self.wait(core, pause) {
-            pause = match self.turn(core) {
+            let writing = self.writing.lock();
+            let healthy = self.turn(core);
+            drop(writing);
+            pause = match healthy {
                 true => Duration::ZERO,
                 false => (pause * 2).clamp(PAUSES.0, PAUSES.1),
             };
@@ -326,11 +392,7 @@ impl Committer {
             }
         }
         loop {
-            let something = !inbox.inserts.is_empty()
-                || !inbox.commits.is_empty()
-                || !inbox.ended.is_empty()
-                || inbox.poked;
-            if something || room(core, inbox.more).is_some() {
+            if inbox.has_work(core) {
                 return true;
             }
             if inbox.stopping {
@@ -359,6 +421,7 @@ impl Committer {
             };
             (work, std::mem::take(&mut inbox.ended))
         };
+        self.company.store(work.inserts.len() + work.commits.len(), Ordering::Relaxed);
         let left = batch::write(core, work);
         ended.iter().for_each(Task::settle);
         let mut inbox = self.inbox.lock();
@@ -375,15 +438,19 @@ struct Dying<'a>(&'a Arc<Core>);
 impl Drop for Dying<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let mut inbox = self.0.committer.inbox.lock();
-            inbox.running = false;
-            inbox.stopping = true;
-            let unanswered = (std::mem::take(&mut inbox.inserts), std::mem::take(&mut inbox.commits));
-            drop(inbox);
-            drop(unanswered);
-            shutdown::die(self.0);
+            self.0.committer.inbox.lock().running = false;
+            die(self.0);
         }
     }
+}
+
+fn die(core: &Arc<Core>) {
+    let mut inbox = core.committer.inbox.lock();
+    inbox.stopping = true;
+    let unanswered = (std::mem::take(&mut inbox.inserts), std::mem::take(&mut inbox.commits));
+    drop(inbox);
+    drop(unanswered);
+    shutdown::die(core);
 }
 
 fn stopped() -> Error {

@@ -38,7 +38,7 @@ impl Engine {
         let (task, effects) = core.build(entry, admission, payload, host)?;
         if !core.capability.resident {
             let (answer, reply) = Answer::new();
-            core.committer.insert(core, vec![task], reply);
+            core.committer.insert(core, vec![task], true, reply);
             let task = answer.wait()?.pop().expect("an insert keeps its length");
             core.settle_if_stopped(&task);
             return Ok(Handle::new(task, core));
@@ -61,7 +61,8 @@ impl Engine {
         inside: bool,
     ) -> Result<Vec<Handle>> {
         let (answer, reply) = Answer::new();
-        self.submit_then(entry, admission, payloads, inside, Box::new(move |verdict| reply.give(verdict)))?;
+        let reply = Box::new(move |verdict| reply.give(verdict));
+        self.submit_all(entry, admission, payloads, inside, true, reply)?;
         answer.wait()
     }
 
@@ -76,6 +77,19 @@ impl Engine {
         admission: &Admission,
         payloads: impl Iterator<Item = Input>,
         inside: bool,
+        reply: Box<dyn FnOnce(Result<Vec<Handle>>) + Send>,
+    ) -> Result<()> {
+        self.submit_all(entry, admission, payloads, inside, false, reply)
+    }
+
+    /// `waits`: the calling thread waits for the reply.
+    fn submit_all(
+        &self,
+        entry: &HandlerEntry,
+        admission: &Admission,
+        payloads: impl Iterator<Item = Input>,
+        inside: bool,
+        waits: bool,
         reply: Box<dyn FnOnce(Result<Vec<Handle>>) + Send>,
     ) -> Result<()> {
         let core = &self.core;
@@ -93,7 +107,7 @@ impl Engine {
         };
         if !core.capability.resident {
             let tell = Box::new(move |verdict: Result<Vec<Arc<Task>>>| reply(verdict.map(handles)));
-            core.committer.insert(core, tasks, Reply::new(tell));
+            core.committer.insert(core, tasks, waits, Reply::new(tell));
             return Ok(());
         }
         if tasks.iter().any(|task| task.spec().unique().is_some()) {

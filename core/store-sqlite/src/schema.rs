@@ -265,7 +265,12 @@ macro_rules! forgettable {
     };
 }
 
-pub(crate) const ENDED: &str = concat!("SELECT seq FROM tasks WHERE ", forgettable!(), " LIMIT ?2");
+/// In the order in which they came, from behind one row to another: so a sweep in pieces goes over each row once.
+pub(crate) const ENDED: &str = concat!(
+    "SELECT seq FROM tasks WHERE seq > ?3 AND seq <= ?4 AND ",
+    forgettable!(),
+    " ORDER BY seq LIMIT ?2"
+);
 pub(crate) const FORGET: &str = concat!("DELETE FROM tasks WHERE seq = ?2 AND ", forgettable!());
 
 pub(crate) const PAUSED: &str = "SELECT name FROM queues WHERE paused ORDER BY name";
@@ -329,7 +334,11 @@ mod tests {
             (KEY_HOLDER, "SEARCH tasks USING INDEX key_holder (unique_key=? AND name=?)"),
             // These look at every row, and are asked seldom.
             (OWNED, "SCAN tasks"),
-            (ENDED, "SCAN tasks; CORRELATED SCALAR SUBQUERY 1; SEARCH above USING INDEX task_id (id=?)"),
+            (
+                ENDED,
+                "SEARCH tasks USING INTEGER PRIMARY KEY (rowid>? AND rowid<?); CORRELATED SCALAR SUBQUERY 1; \
+                 SEARCH above USING INDEX task_id (id=?)",
+            ),
             (COUNTS, "SCAN tasks; USE TEMP B-TREE FOR GROUP BY"),
         ] {
             assert_eq!(plan(&conn, sql), expected, "{sql}");

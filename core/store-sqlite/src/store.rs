@@ -19,6 +19,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -74,6 +75,8 @@ pub struct SqliteStore {
     writer: Mutex<Connection>,
     reader: Mutex<Connection>,
     shown: Mutex<()>,
+    /// The row up to which the last sweep came, if it had more to do.
+    swept: AtomicI64,
     presence: Presence,
     news: News,
     turns: Turns,
@@ -106,6 +109,7 @@ impl SqliteStore {
             writer: Mutex::new(writer),
             reader,
             shown: Mutex::new(()),
+            swept: AtomicI64::new(0),
             presence,
             news,
             turns,
@@ -316,11 +320,23 @@ impl Store for SqliteStore {
 
     fn sweep(&self, before: Timestamp, limit: usize) -> Result<usize, Error> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let from = self.swept.load(Ordering::Relaxed);
         let old = self.read(|conn| {
             let mut statement = conn.prepare_cached(schema::ENDED)?;
-            let found = statement.query_map([before.micros(), limit], |stored| stored.get(0))?;
-            Ok(found.collect::<Result<Vec<i64>, _>>()?)
+            let mut found = Vec::new();
+            // From where the last sweep stopped, and then what is before that.
+            for (after, until) in [(from, i64::MAX), (0, from)] {
+                let left = limit - i64::try_from(found.len()).unwrap_or(i64::MAX);
+                let more =
+                    statement.query_map([before.micros(), left, after, until], |stored| stored.get(0))?;
+                for seq in more {
+                    found.push(seq?);
+                }
+            }
+            Ok::<Vec<i64>, Fault>(found)
         })?;
+        let is_full = i64::try_from(old.len()) == Ok(limit);
+        self.swept.store(old.last().copied().filter(|_| is_full).unwrap_or(0), Ordering::Relaxed);
         if old.is_empty() {
             return Ok(0);
         }
