@@ -470,7 +470,8 @@ fn change_inline(
     Ok(follow_inline(core, task, effects, consequences, by_its_worker))
 }
 
-fn follow_inline(
+/// What follows from a change that was made on the calling thread.
+pub(crate) fn follow_inline(
     core: &Arc<Core>,
     task: &Arc<Task>,
     effects: Effects,

@@ -11,6 +11,7 @@ use taskloom_model::{Code, Error, Fence, LogLine, MAX_LOG_LINES, Operation, Prog
 use taskloom_store::Task;
 
 use crate::announce::count_of;
+use crate::committer::follow_inline;
 use crate::core::{Core, fence_of};
 use crate::handler::{Outcome, oversized};
 use crate::meter::Count;
@@ -60,15 +61,7 @@ impl Core {
         match self.store.change(&task, operation, &mut consequences, now) {
             Ok(effects) => {
                 count(count_of(&effects));
-                if effects.finished() {
-                    self.room.made();
-                    self.announce(&task, &effects, true);
-                } else {
-                    self.follow(&task, effects, true);
-                }
-                if !consequences.is_empty() {
-                    self.follow_all(&mut consequences);
-                }
+                let effects = follow_inline(self, &task, effects, consequences, true);
                 effects.finished().then_some(task)
             }
             Err(_) => {

@@ -8,9 +8,11 @@
 //! A seat's lock is never held while a handler runs, or any other code of a user's. A worker holds it from before it
 //! takes a task from a lane until the attempt is written down, or will not be. So whoever shuts a queue and then goes
 //! through all seats ([`Running::wait_for_begins`]) knows that each task that was taken before is one that runs, and
-//! that no other will be taken. Whoever begins an attempt looks, once
-//! it is written down here, whether it still counts: whoever calls it off changes the task first and looks here after
-//! that. So one of the two sees the other, and no attempt that was called off goes unnoticed.
+//! that no other will be taken.
+//!
+//! Whoever begins an attempt looks, once it is written down here, whether it still counts: whoever calls it off changes
+//! the task first and looks here after that. So one of the two sees the other, and no attempt that was called off goes
+//! unnoticed.
 
 use std::collections::HashMap;
 use std::sync::Arc;

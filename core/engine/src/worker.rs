@@ -279,14 +279,24 @@ pub(crate) struct Begun {
 }
 
 /// A task that is not to be run any more: it was cancelled or its time was over while it waited.
-pub(crate) struct Over(Option<Arc<Task>>);
+///
+/// It keeps the task alive until no lock is held any more: what dies with a task may run code of a user's.
+pub(crate) struct Over {
+    task: Arc<Task>,
+    /// Whether its time is over, and it has yet to end.
+    elapsed: bool,
+}
 
 impl Over {
+    fn already(task: Arc<Task>) -> Self {
+        Self { task, elapsed: false }
+    }
+
     /// Sees to it that the task ends, if it has not. For when no lock is held any more: others are told of that.
     pub(crate) fn end(self, core: &Arc<Core>) {
-        if let Some(task) = self.0 {
+        if self.elapsed {
             // Refused if it has ended in this moment.
-            let _ = core.change(&task, Operation::Elapse);
+            let _ = core.change(&self.task, Operation::Elapse);
         }
     }
 }
@@ -315,15 +325,17 @@ pub(crate) fn begin(
     if resident && !claimed {
         if timed && task.with_row(|row| next_due(task.spec(), row)).is_some_and(|due| due <= now) {
             // It expired, and the timers would say so a moment later.
-            return Err(Over(Some(task)));
+            return Err(Over { task, elapsed: true });
         }
         let claim = core.store.change(&task, Operation::Claim { owner }, &mut Vec::new(), now);
-        claim.map_err(|_| Over(None))?;
+        if claim.is_err() {
+            return Err(Over::already(task));
+        }
     }
     if !resident && timed && came_too_late(core, &task, now) {
-        return Err(Over(None));
+        return Err(Over::already(task));
     }
-    let (fence, eligible) = task.begin(owner).ok_or(Over(None))?;
+    let Some((fence, eligible)) = task.begin(owner) else { return Err(Over::already(task)) };
     if !resident {
         core.store.note_begun(owner, place, Some((task.id(), fence.attempt)));
     }

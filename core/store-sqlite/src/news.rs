@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rusqlite::Connection;
+use taskloom_store::News as Heard;
 
 /// After an event the file is looked at so long after the last look, each time.
 const LADDER: [Duration; 9] = {
@@ -54,15 +55,6 @@ pub(crate) struct News {
     written: AtomicU64,
     seen: AtomicU64,
     watch: Box<dyn Watch>,
-}
-
-/// What became known.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Heard {
-    /// Another connection has committed something.
-    pub(crate) commits: bool,
-    /// An owner may have died.
-    pub(crate) deaths: bool,
 }
 
 impl News {
@@ -107,8 +99,8 @@ impl News {
     /// Waits until there is news, somebody ends the wait, or for so long.
     pub(crate) fn wait(&self, writer: &Mutex<Connection>, limit: Duration) -> Heard {
         let event = self.watch.wait(limit);
-        let mut heard = Heard { commits: self.changed.swap(false, Ordering::AcqRel), deaths: event.owners };
-        if !event.log || heard.commits {
+        let mut heard = Heard { changes: self.changed.swap(false, Ordering::AcqRel), deaths: event.owners };
+        if !event.log || heard.changes {
             return heard;
         }
         let mut written = self.seen.load(Ordering::Relaxed);
@@ -124,7 +116,7 @@ impl News {
                 let _ = self.look(&conn);
             }
             if self.changed.swap(false, Ordering::AcqRel) {
-                heard.commits = true;
+                heard.changes = true;
                 break;
             }
             let meanwhile = self.watch.wait_on(*pause, quiet);

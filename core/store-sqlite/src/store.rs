@@ -426,8 +426,7 @@ impl Store for SqliteStore {
     }
 
     fn await_news(&self, limit: Duration) -> taskloom_store::News {
-        let heard = self.news.wait(&self.writer, limit);
-        taskloom_store::News { changes: heard.commits, deaths: heard.deaths }
+        self.news.wait(&self.writer, limit)
     }
 
     fn rouse(&self) {
