@@ -87,6 +87,7 @@ fn transact(core: &Arc<Core>, work: Work) -> Left {
         Ok(()) => {
             failpoint::reached("after the commit");
             let more = if batch.claimed.len() >= limit { routes } else { More::default() };
+            let more = if core.hear_of_gates() { More::ALL } else { more };
             let changed =
                 commits.into_iter().zip(origins).map(|((task, about), origin)| (task, about, origin));
             announce_births(core, &batch.inserts, born);

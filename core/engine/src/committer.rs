@@ -482,6 +482,7 @@ pub(crate) fn follow_inline(
         core.room.made();
     }
     if by_its_worker && effects.finished() {
+        core.hear_of_key(task);
         core.announce(task, &effects, true);
     } else {
         core.follow(task, effects, by_its_worker);

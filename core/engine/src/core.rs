@@ -305,6 +305,9 @@ impl Core {
 
     /// What follows from the insert of a task.
     pub(crate) fn accepted(self: &Arc<Self>, task: &Arc<Task>, effects: Effects, entry: &HandlerEntry) {
+        // Its key may hold it up.
+        let effects = if task.spec().key().is_some() { birth(task) } else { effects };
+        self.hear_of_key(task);
         // Before a worker can find it: that it was submitted is told before that it started.
         self.announce(task, &effects, false);
         // On other stores the committer claims it, perhaps in the transaction of its insert.
@@ -369,6 +372,7 @@ impl Core {
     /// What follows from a committed change. `by_its_worker`: the worker itself reported it, and need not be told
     /// that its attempt is over.
     pub(crate) fn follow(self: &Arc<Self>, task: &Arc<Task>, effects: Effects, by_its_worker: bool) {
+        self.hear_of_key(task);
         if !effects.moved() {
             return;
         }

@@ -143,6 +143,7 @@ impl Engine {
         let entry =
             Arc::new(HandlerEntry { name, version, registered, options, admission, queue, handler, hook });
         let replaced = core.registry.add(Arc::clone(&entry), replace)?;
+        self.declare_limit(&entry)?;
         if entry.hook.is_some() {
             core.note_hook();
         }

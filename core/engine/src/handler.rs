@@ -94,6 +94,13 @@ pub enum Outcome {
     },
     /// The handler failed.
     Failed(Failed),
+    /// The handler met a limit from outside: the task waits, at no cost, and so do all that have this key.
+    Postponed {
+        /// The key.
+        key: String,
+        /// For how long.
+        wait: Duration,
+    },
 }
 
 impl Outcome {
@@ -122,6 +129,9 @@ impl Outcome {
     ) -> Operation {
         match self {
             Self::Succeeded { result, metadata } => Operation::Succeed { fence, result, metadata },
+            Self::Postponed { key, wait } => {
+                Operation::Postpone { fence, key: key.into(), until: now + wait }
+            }
             Self::Failed(failed) => Operation::Fail {
                 fence,
                 failure: Box::new(Failure {

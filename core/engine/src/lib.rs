@@ -47,6 +47,7 @@ mod failpoint;
 mod handle;
 mod handler;
 mod leases;
+mod limiting;
 mod loops;
 mod meter;
 mod notes;

@@ -265,6 +265,8 @@ fn next(
             }
         };
         let attempt = begun.attempt;
+        let mut let_in = begun.let_in;
+        core.follow_all(&mut let_in);
         if attempt.may_run() {
             core.loops.record(core, |recorder| {
                 recorder.started(attempt.task.spec().queue, entry.name, begun.waited);

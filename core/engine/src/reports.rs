@@ -50,7 +50,7 @@ impl Core {
                 Some(failed) => Outcome::Failed(failed),
                 None => Outcome::Succeeded { result, metadata: metadata.or(noted) },
             },
-            failed @ Outcome::Failed(_) => failed,
+            other @ (Outcome::Failed(_) | Outcome::Postponed { .. }) => other,
         };
         let operation = outcome.into_operation(fence, now, || self.chance.unit());
         if !self.capability.resident {

@@ -188,6 +188,9 @@ pub(crate) fn step(core: &Arc<Core>, now: Timestamp, monotonic: Duration) -> Dur
     let mut changes = Vec::new();
     let next = core.store.elapse(BATCH, &core.live, &mut changes, now);
     core.follow_all(&mut changes);
+    if core.hear_of_gates() {
+        core.committer.ask_for_more();
+    }
     let expiry = core.ahead.step(core, now);
     let next = next.map(|next| [next, expiry].into_iter().flatten().min());
     let until_next = match next {

@@ -18,8 +18,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use taskloom_model::{Operation, Timestamp, next_due};
-use taskloom_store::Task;
+use taskloom_model::{Operation, State, Timestamp, next_due};
+use taskloom_store::{Change, Task};
 use taskloom_sync::Spin;
 
 use crate::ahead::came_too_late;
@@ -211,7 +211,7 @@ impl Worker {
             return;
         };
         let note = move |current| *place = Some(current);
-        let Begun { attempt, started, waited } =
+        let Begun { attempt, started, waited, mut let_in } =
             match begin(&home, task, claimed, self.now.take(), &entry, self.number % WORKER_PLACES, note) {
                 Ok(begun) => begun,
                 Err(over) => {
@@ -219,6 +219,7 @@ impl Worker {
                     return;
                 }
             };
+        core.follow_all(&mut let_in);
         self.settle();
         let (queue, name) = (attempt.task.spec().queue, entry.name);
         self.recorder.started(queue, name, waited);
@@ -276,6 +277,8 @@ pub(crate) struct Begun {
     pub(crate) started: Timestamp,
     /// How long its task had been eligible.
     pub(crate) waited: Duration,
+    /// Tasks that its claim has let into their queues.
+    pub(crate) let_in: Vec<Change>,
 }
 
 /// A task that is not to be run any more: it was cancelled or its time was over while it waited.
@@ -285,15 +288,17 @@ pub(crate) struct Over {
     task: Arc<Task>,
     /// Whether its time is over, and it has yet to end.
     elapsed: bool,
+    let_in: Vec<Change>,
 }
 
 impl Over {
     fn already(task: Arc<Task>) -> Self {
-        Self { task, elapsed: false }
+        Self { task, elapsed: false, let_in: Vec::new() }
     }
 
     /// Sees to it that the task ends, if it has not. For when no lock is held any more: others are told of that.
-    pub(crate) fn end(self, core: &Arc<Core>) {
+    pub(crate) fn end(mut self, core: &Arc<Core>) {
+        core.follow_all(&mut self.let_in);
         if self.elapsed {
             // Refused if it has ended in this moment.
             let _ = core.change(&self.task, Operation::Elapse);
@@ -322,20 +327,29 @@ pub(crate) fn begin(
     // It may have come in since then.
     let just_now = just_now.filter(|now| !timed && *now >= task.spec().created);
     let now = just_now.unwrap_or_else(|| core.clock.now());
+    let mut let_in = Vec::new();
     if resident && !claimed {
         if timed && task.with_row(|row| next_due(task.spec(), row)).is_some_and(|due| due <= now) {
             // It expired, and the timers would say so a moment later.
-            return Err(Over { task, elapsed: true });
+            return Err(Over { elapsed: true, ..Over::already(task) });
         }
-        let claim = core.store.change(&task, Operation::Claim { owner }, &mut Vec::new(), now);
-        if claim.is_err() {
-            return Err(Over::already(task));
+        let claim = core.store.change(&task, Operation::Claim { owner }, &mut let_in, now);
+        match claim {
+            Ok(effects) if effects.to == State::Running => core.hear_of_key(&task),
+            Ok(_) => {
+                // A limit holds it up, perhaps until some time.
+                core.hear_of_gates();
+                return Err(Over { let_in, ..Over::already(task) });
+            }
+            Err(_) => return Err(Over::already(task)),
         }
     }
     if !resident && timed && came_too_late(core, &task, now) {
         return Err(Over::already(task));
     }
-    let Some((fence, eligible)) = task.begin(owner) else { return Err(Over::already(task)) };
+    let Some((fence, eligible)) = task.begin(owner) else {
+        return Err(Over { let_in, ..Over::already(task) });
+    };
     if !resident {
         core.store.note_begun(owner, place, Some((task.id(), fence.attempt)));
     }
@@ -352,7 +366,7 @@ pub(crate) fn begin(
     let total = total.map(|total| core.clock.monotonic() + total.since(now));
     let deadline = [deadline, total].into_iter().flatten().min();
     let attempt = Attempt { home: Arc::clone(home), task, fence, deadline };
-    Ok(Begun { attempt, started: now, waited: now.since(eligible) })
+    Ok(Begun { attempt, started: now, waited: now.since(eligible), let_in })
 }
 
 /// What a panic said.

@@ -235,7 +235,6 @@ fn what_is_not_built_is_refused() {
     let engine = started(1);
     let entry = register(&engine, "echo", echo);
     for (options, word) in [
-        (Options { key: Some("k".into()), ..Options::default() }, "key"),
         (Options { depends_on: vec![TaskId::from_bytes([1; 16])], ..Options::default() }, "depends_on"),
         (Options { requires: vec!["gpu".into()], ..Options::default() }, "requires"),
         (Options { agent: Some("a".into()), ..Options::default() }, "agent"),

@@ -38,11 +38,7 @@ impl Admission {
                 until: None,
                 on_conflict: options.on_conflict.unwrap_or_default(),
             }),
-            key: options.key.clone().map(|key| KeyLimit {
-                key,
-                concurrency: options.concurrency,
-                rate: options.rate,
-            }),
+            key: options.key.clone().map(|key| KeyLimit { key, limit: options.limit() }),
             depends_on: options.depends_on.clone(),
             requires: options.requires.clone(),
             agent: options.agent.clone(),

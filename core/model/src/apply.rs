@@ -97,6 +97,11 @@ impl Subject<'_> {
                 self.row.waiting_for = waiting_for;
                 self.row.eligible = until.unwrap_or(Timestamp::MAX);
             }
+            Operation::Postpone { until, .. } => {
+                self.go(State::Pending)?;
+                self.row.waiting_for = WaitingFor::Key;
+                self.row.eligible = until;
+            }
             Operation::Release { .. } => self.queue()?,
             Operation::Progress { progress, .. } => self.row.history_mut().add_progress(progress),
             Operation::Log { lines, dropped, .. } => {

@@ -12,9 +12,11 @@ mod admit;
 mod apply;
 mod error;
 mod id;
+mod limits;
 mod name;
 mod operation;
 mod options;
+mod rate;
 mod retry;
 mod schedule;
 mod state;
@@ -28,9 +30,11 @@ pub use admit::{Admission, admit};
 pub use apply::{apply, next_due};
 pub use error::{Code, Error, Kind, Result};
 pub use id::TaskId;
+pub use limits::{Gate, GateRow, Limit, LimitFor, LimitRow, Limits, SetBy, WINDOW};
 pub use name::Name;
 pub use operation::{Effects, Fence, Operation};
-pub use options::{MAX_PAYLOAD, Options, When, check_name};
+pub use options::{MAX_PAYLOAD, Options, When, check_key, check_name};
+pub use rate::Rate;
 pub use retry::RetryPolicy;
 pub use schedule::{
     CatchUp, Overlap, Rule, ScheduleEffects, ScheduleOperation, ScheduleRow, ScheduleSpec, apply_schedule,
@@ -39,7 +43,7 @@ pub use state::{Priority, State, WaitingFor};
 pub use suggest::nearest;
 pub use task::{
     DEFAULT_MAX_CRASHES, DEFAULT_QUEUE, Failure, History, KeyLimit, LogLine, MAX_LOG_BYTES, MAX_LOG_LINE,
-    MAX_LOG_LINES, MAX_PROGRESS, OnConflict, OwnerId, Parent, Progress, Rare, Rate, Row, Spec, Unique,
+    MAX_LOG_LINES, MAX_PROGRESS, OnConflict, OwnerId, Parent, Progress, Rare, Row, Spec, Unique,
 };
 pub use time::Timestamp;
 pub use version::Version;

@@ -63,6 +63,15 @@ pub enum Operation {
         /// Until when at the latest.
         until: Option<Timestamp>,
     },
+    /// The attempt met a limit from outside: its task, and all that have this key, wait, at no cost.
+    Postpone {
+        /// Whose attempt.
+        fence: Fence,
+        /// The key that waits.
+        key: Box<str>,
+        /// Until when.
+        until: Timestamp,
+    },
     /// The worker gives the task back unfinished, at no cost: its process shuts down.
     Release {
         /// Whose attempt.
@@ -147,6 +156,7 @@ impl Operation {
             Self::Fail { .. } => "fail",
             Self::TimeOut { .. } => "time out",
             Self::Suspend { .. } => "suspend",
+            Self::Postpone { .. } => "postpone",
             Self::Release { .. } => "release",
             Self::Progress { .. } => "progress",
             Self::Log { .. } => "log",
@@ -172,6 +182,7 @@ impl Operation {
             | Self::Fail { fence, .. }
             | Self::TimeOut { fence, .. }
             | Self::Suspend { fence, .. }
+            | Self::Postpone { fence, .. }
             | Self::Release { fence }
             | Self::Progress { fence, .. }
             | Self::Log { fence, .. }

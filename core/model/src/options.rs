@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Code, Error, OnConflict, Priority, Rate, RetryPolicy, TaskId, Timestamp, Version};
+use crate::{Code, Error, Limit, OnConflict, Priority, Rate, RetryPolicy, TaskId, Timestamp, Version};
 
 /// The largest payload or result: 4 MiB, encoded.
 pub const MAX_PAYLOAD: usize = 4 << 20;
@@ -59,12 +59,15 @@ pub struct Options {
     pub unique_for: Option<Duration>,
     /// What a submit does when the key is taken.
     pub on_conflict: Option<OnConflict>,
-    /// The key whose limits it obeys.
+    /// The key under which it takes turns with other tasks.
     pub key: Option<String>,
-    /// How many with its key may run at once.
+    /// How many with its key may run at once. Of a handler's own options, where tasks do not get a key
+    /// ([`Self::per_key`]): how many of all its tasks.
     pub concurrency: Option<u32>,
-    /// How many with its key may start in a period.
+    /// How many with its key may start in a period; of a handler's own options as with `concurrency`.
     pub rate: Option<Rate>,
+    /// Of a handler's own options: its limits hold for each key by itself.
+    pub per_key: bool,
     /// Tasks that must end well first.
     pub depends_on: Vec<TaskId>,
     /// What a worker must be capable of.
@@ -103,8 +106,9 @@ impl Options {
             unique_for: self.unique_for.or(base.unique_for),
             on_conflict: self.on_conflict.or(base.on_conflict),
             key: self.key.clone().or_else(|| base.key.clone()),
-            concurrency: self.concurrency.or(base.concurrency),
-            rate: self.rate.or(base.rate),
+            concurrency: self.concurrency.or(base.concurrency.filter(|_| base.limits_keys())),
+            rate: self.rate.or(base.rate.filter(|_| base.limits_keys())),
+            per_key: self.per_key || base.per_key,
             depends_on: list(&self.depends_on, &base.depends_on),
             requires: list(&self.requires, &base.requires),
             agent: self.agent.clone().or_else(|| base.agent.clone()),
@@ -112,6 +116,32 @@ impl Options {
             correlation_id: self.correlation_id.clone().or_else(|| base.correlation_id.clone()),
             traceparent: self.traceparent.clone().or_else(|| base.traceparent.clone()),
         }
+    }
+
+    /// Whether its limits are those of a key.
+    fn limits_keys(&self) -> bool {
+        self.per_key || self.key.is_some()
+    }
+
+    /// The limit that it sets.
+    pub fn limit(&self) -> Limit {
+        Limit { concurrency: self.concurrency, rate: self.rate }
+    }
+
+    /// Of a handler's own options: the limit of all its tasks together.
+    pub fn handler_limit(&self) -> Limit {
+        if self.limits_keys() { Limit::default() } else { self.limit() }
+    }
+
+    /// Of a submit's own options, over a handler's: refuses a limit that has no key to hold for.
+    pub fn validate_submit(&self, base: &Self) -> Result<(), Error> {
+        if self.limit().is_none() || self.key.is_some() || base.limits_keys() {
+            return Ok(());
+        }
+        let option = if self.concurrency.is_some() { "concurrency" } else { "rate" };
+        Err(Error::new(Code::InvalidOption, format!("{option} of a submit without a key means nothing")).hint(
+            "give a key too; a limit of all of a handler's tasks belongs to the handler, or to limit(…) at run time",
+        ))
     }
 
     /// Refuses values that no task can have, naming the option and the value.
@@ -175,6 +205,10 @@ impl Options {
             .hint("tags and metadata are for finding tasks; pass data as an argument"));
         }
         self.validate_unique_key()?;
+        self.limit().validate()?;
+        if let Some(key) = &self.key {
+            check_key(key)?;
+        }
         if let Some(id) = &self.correlation_id {
             check_text("correlation_id", id)?;
         }
@@ -204,9 +238,6 @@ impl Options {
     /// The first option set here that no part of this version acts on yet, if any.
     pub fn not_available_yet(&self) -> Option<&'static str> {
         [
-            ("key", self.key.is_some()),
-            ("concurrency", self.concurrency.is_some()),
-            ("rate", self.rate.is_some()),
             ("depends_on", !self.depends_on.is_empty()),
             ("requires", !self.requires.is_empty()),
             ("agent", self.agent.is_some()),
@@ -229,6 +260,11 @@ pub(crate) fn before_eta(limit: &str, eta: impl std::fmt::Display, at: impl std:
         format!("{limit} ({at}) is not after eta ({eta}): the task could never start"),
     )
     .hint(format!("let {limit} come later than the time at which it becomes eligible"))
+}
+
+/// Refuses a key that could not be shown.
+pub fn check_key(key: &str) -> Result<(), Error> {
+    check_text("key", key)
 }
 
 fn check_text(what: &str, text: &str) -> Result<(), Error> {

@@ -6,7 +6,7 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use crate::{Code, Error, Name, Priority, RetryPolicy, State, TaskId, Timestamp, WaitingFor};
+use crate::{Code, Error, Limit, Name, Priority, RetryPolicy, State, TaskId, Timestamp, WaitingFor};
 
 /// The queue of tasks that name none.
 pub const DEFAULT_QUEUE: &str = "default";
@@ -58,6 +58,11 @@ impl Spec {
     /// The key that it may have to itself.
     pub fn unique(&self) -> Option<&Unique> {
         self.rare.as_ref().and_then(|rare| rare.unique.as_ref())
+    }
+
+    /// The key under which it waits its turn.
+    pub fn key(&self) -> Option<&str> {
+        self.rare.as_ref().and_then(|rare| rare.key.as_ref()).map(|limit| limit.key.as_str())
     }
 
     /// The version of its handler that it asks for.
@@ -204,26 +209,13 @@ pub enum OnConflict {
     Reject,
 }
 
-/// Limits shared by all tasks with a key.
+/// The key that a task waits its turn under, with all others that have it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KeyLimit {
     /// The key.
     pub key: String,
-    /// How many may run at once.
-    pub concurrency: Option<u32>,
-    /// How many may start in a period.
-    pub rate: Option<Rate>,
-}
-
-/// So many starts in a period.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate {
-    /// Starts.
-    pub count: u32,
-    /// In this time.
-    pub per: Duration,
-    /// Starts that may come at once after a pause.
-    pub burst: u32,
+    /// The limit that the task knows of, unless an operator has set another.
+    pub limit: Limit,
 }
 
 /// A process that runs tasks: a number that no other process of its store has, or had.

@@ -180,6 +180,7 @@ pub(crate) fn insert(
         beside.key,
         micros(spec.unique().and_then(|unique| unique.until)),
         spec.parent().map(|parent| parent.id.as_bytes().as_slice()),
+        spec.key(),
     ])?;
     Ok(())
 }

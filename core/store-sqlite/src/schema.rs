@@ -31,13 +31,16 @@
 //! `owners` is AUTOINCREMENT, so that the number of a process that was struck off is never given out again. `queues`
 //! has the queues about which there is something to say: that they are paused.
 
-use taskloom_model::State;
+use taskloom_model::{State, WaitingFor};
 
 /// "Loom", in the header of the file: how `file(1)` and other programs tell whose database it is.
 pub(crate) const APPLICATION_ID: i32 = i32::from_be_bytes(*b"Loom");
 
 /// The statements name two states by number, since a partial index is used only for a literal.
 const _: () = assert!(State::Queued.number() == 1 && State::Running.number() == 2);
+
+/// Those of limits name the reason for which a task waits.
+const _: () = assert!(State::Pending.number() == 0 && WaitingFor::Key.number() == 5);
 
 /// And they take the first four for those that have not ended.
 const _: () = {
@@ -94,6 +97,43 @@ CREATE TABLE owners (
     beats INTEGER NOT NULL,
     joined INTEGER NOT NULL
 ) STRICT;
+";
+
+/// Limits. `key` is the one that a task waits its turn under; see [`crate::write::gates`] for the rest. `key_line` has
+/// the tasks with keys that are queued or wait: their strands, each in the order of arrival. What waits for its key has
+/// the largest integer as its `eligible`; what was put off to some time has that.
+pub(crate) const LIMITS_STEP: &str = "
+ALTER TABLE tasks ADD COLUMN key TEXT;
+CREATE INDEX key_line ON tasks (key, state, waiting_for, queue, name, priority, eligible)
+    WHERE key IS NOT NULL AND state < 2;
+CREATE TABLE limits (
+    handler TEXT NOT NULL,
+    queue TEXT NOT NULL,
+    key TEXT NOT NULL,
+    declared INTEGER NOT NULL,
+    concurrency INTEGER,
+    rate_count INTEGER,
+    rate_per INTEGER,
+    rate_burst INTEGER,
+    revision INTEGER NOT NULL,
+    PRIMARY KEY (handler, queue, key, declared)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX limit_revision ON limits (revision);
+CREATE TABLE gates (
+    kind INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    full_at INTEGER NOT NULL,
+    shut_until INTEGER NOT NULL,
+    due INTEGER,
+    PRIMARY KEY (kind, name)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX gate_alarm ON gates (due) WHERE due IS NOT NULL;
+CREATE TABLE slots (
+    kind INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    task BLOB NOT NULL,
+    PRIMARY KEY (kind, name, task)
+) STRICT, WITHOUT ROWID;
 ";
 
 /// Tasks as a person or another program wants to read them: see docs/schema.md, which promises it. What is kept as JSON
@@ -161,8 +201,8 @@ pub(crate) const INSERT: &str = concat!(
     row!(),
     ", ",
     spec!(),
-    ", unique_key, unique_until, parent) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ",
-    "?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28)"
+    ", unique_key, unique_until, parent, key) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ",
+    "?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29)"
 );
 
 /// An insert of a task that is eligible at once and asks for nothing special: most do not. What is bound is paid for.
@@ -272,6 +312,67 @@ pub(crate) const ENDED: &str = concat!(
     " ORDER BY seq LIMIT ?2"
 );
 pub(crate) const FORGET: &str = concat!("DELETE FROM tasks WHERE seq = ?2 AND ", forgettable!());
+
+/// Which limits there are changes with this number. Those that were taken away leave their rows, for that.
+pub(crate) const LIMIT_REVISION: &str = "SELECT max(revision) FROM limits";
+pub(crate) const LIMITS: &str = "SELECT handler, queue, key, declared, concurrency, rate_count, rate_per, rate_burst \
+     FROM limits WHERE concurrency IS NOT NULL OR rate_count IS NOT NULL";
+pub(crate) const SET_LIMIT: &str = "INSERT INTO limits VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, \
+     (SELECT coalesce(max(revision), 0) + 1 FROM limits)) ON CONFLICT DO UPDATE SET concurrency = excluded.concurrency, \
+     rate_count = excluded.rate_count, rate_per = excluded.rate_per, rate_burst = excluded.rate_burst, \
+     revision = excluded.revision";
+
+pub(crate) const GATE: &str = "SELECT full_at, shut_until, due FROM gates WHERE kind = ?1 AND name = ?2";
+pub(crate) const WRITE_GATE: &str = "INSERT INTO gates VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO UPDATE \
+     SET full_at = excluded.full_at, shut_until = excluded.shut_until, due = excluded.due";
+pub(crate) const FORGET_GATE: &str = "DELETE FROM gates WHERE kind = ?1 AND name = ?2";
+pub(crate) const GATES_DUE: &str = "SELECT kind, name FROM gates INDEXED BY gate_alarm WHERE due <= ?1";
+pub(crate) const NEXT_GATE: &str = "SELECT min(due) FROM gates INDEXED BY gate_alarm WHERE due IS NOT NULL";
+
+pub(crate) const SLOTS: &str = "SELECT count(*) FROM slots WHERE kind = ?1 AND name = ?2";
+pub(crate) const TAKE_SLOT: &str = "INSERT OR IGNORE INTO slots VALUES (?1, ?2, ?3)";
+pub(crate) const GIVE_SLOT_BACK: &str = "DELETE FROM slots WHERE kind = ?1 AND name = ?2 AND task = ?3";
+pub(crate) const FORGET_SLOTS: &str = "DELETE FROM slots WHERE kind = ?1 AND name = ?2";
+/// These look at every row, once for each line that gets a limit.
+pub(crate) const SLOTS_OF_QUEUE: &str =
+    "INSERT INTO slots SELECT ?1, queue, id FROM tasks WHERE state = 2 AND queue = ?2";
+pub(crate) const SLOTS_OF_HANDLER: &str =
+    "INSERT INTO slots SELECT ?1, name, id FROM tasks WHERE state = 2 AND name = ?2";
+
+/// A strand's queued tasks, counted up to a number.
+pub(crate) const STRAND_QUEUED: &str = "SELECT count(*) FROM (SELECT 1 FROM tasks INDEXED BY key_line WHERE key = ?1 \
+     AND state = 1 AND state < 2 AND waiting_for = 0 AND queue = ?2 AND name = ?3 AND priority = ?4 LIMIT ?5)";
+
+/// Waiting for a key, and for no time of its own.
+macro_rules! waiting {
+    () => {
+        "tasks INDEXED BY key_line WHERE key = ?1 AND state = 0 AND state < 2 AND waiting_for = 5"
+    };
+}
+
+/// A strand's waiting tasks, the first to arrive first.
+pub(crate) const STRAND_WAITING: &str = concat!(
+    "SELECT seq, id FROM ",
+    waiting!(),
+    " AND queue = ?2 AND name = ?3 AND priority = ?4 AND eligible = 9223372036854775807 ORDER BY seq LIMIT ?5"
+);
+
+/// The first strand after another: with the same name, in the same queue, in any later queue.
+pub(crate) const STRAND_IN_NAME: &str = concat!(
+    "SELECT queue, name, priority FROM ",
+    waiting!(),
+    " AND queue = ?2 AND name = ?3 AND priority > ?4 ORDER BY priority LIMIT 1"
+);
+pub(crate) const STRAND_IN_QUEUE: &str = concat!(
+    "SELECT queue, name, priority FROM ",
+    waiting!(),
+    " AND queue = ?2 AND name > ?3 ORDER BY name, priority LIMIT 1"
+);
+pub(crate) const STRAND_IN_KEY: &str = concat!(
+    "SELECT queue, name, priority FROM ",
+    waiting!(),
+    " AND queue > ?2 ORDER BY queue, name, priority LIMIT 1"
+);
 
 pub(crate) const PAUSED: &str = "SELECT name FROM queues WHERE paused ORDER BY name";
 pub(crate) const PAUSE: &str = "INSERT INTO queues (name, paused) VALUES (?1, TRUE) \

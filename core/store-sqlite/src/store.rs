@@ -25,9 +25,12 @@ use std::time::Duration;
 use parking_lot::{Mutex, MutexGuard};
 use rusqlite::{Connection, OptionalExtension, params};
 use taskloom_model::{
-    Code, Error, Name, OwnerId, ScheduleEffects, ScheduleOperation, ScheduleRow, State, TaskId, Timestamp,
+    Code, Error, LimitRow, Name, OwnerId, ScheduleEffects, ScheduleOperation, ScheduleRow, State, TaskId,
+    Timestamp,
 };
-use taskloom_store::{Batch, Capability, Change, Counts, Filter, Owner, Residents, Store, Task};
+use taskloom_store::{
+    Batch, Capability, Change, Counts, Filter, GateNews, Nobody, Owner, Residents, Store, Task,
+};
 
 use crate::failure::Place;
 use crate::forks::{self, OpenHere};
@@ -35,7 +38,7 @@ use crate::news::News;
 use crate::presence::Presence;
 use crate::rows::{self, Fault};
 use crate::turns::Turns;
-use crate::write::{Writing, is_anything_ready, paused};
+use crate::write::{Known, Writing, is_anything_ready, next_gate, paused, read_limits};
 use crate::{open, schema};
 
 /// What an acknowledged task outlives.
@@ -80,6 +83,9 @@ pub struct SqliteStore {
     presence: Presence,
     news: News,
     turns: Turns,
+    limits: Known,
+    /// What is new about gates and was not asked for yet.
+    gate_news: Mutex<GateNews>,
     /// After the connections, which it outlives.
     _open_here: OpenHere,
 }
@@ -113,6 +119,8 @@ impl SqliteStore {
             presence,
             news,
             turns,
+            limits: Known::default(),
+            gate_news: Mutex::default(),
             _open_here: open_here,
         })
     }
@@ -135,6 +143,16 @@ impl SqliteStore {
         let shown = self.shown.lock();
         transaction.commit().map_err(failed)?;
         Ok((done, shown))
+    }
+
+    /// A transaction is committed: keeps what is new about gates until somebody asks.
+    fn hear_of_gates(&self, writing: &Writing<'_>) {
+        let news = writing.gate_news();
+        if news != GateNews::default() {
+            let mut kept = self.gate_news.lock();
+            kept.opened |= news.opened;
+            kept.due = [kept.due, news.due].into_iter().flatten().min();
+        }
     }
 
     fn error(&self, doing: &str, fault: Fault) -> Error {
@@ -201,8 +219,9 @@ impl Store for SqliteStore {
             return Ok(());
         }
         let conn = self.writer.lock();
-        let mut writing = Writing::new(&conn, &self.place, residents, now);
+        let mut writing = Writing::new(&conn, &self.place, &self.limits, residents, now);
         let ((), _shown) = self.transact(&conn, || writing.run(batch))?;
+        self.hear_of_gates(&writing);
         writing.answer(batch);
         Ok(())
     }
@@ -215,17 +234,18 @@ impl Store for SqliteStore {
         now: Timestamp,
     ) -> Result<Option<Timestamp>, Error> {
         let next = self.read(|conn| {
-            Ok(conn
+            let next = conn
                 .prepare_cached(schema::NEXT_DUE)?
-                .query_row([], |stored| stored.get::<_, Option<i64>>(0))?
-                .map(Timestamp::from_micros))
+                .query_row([], |stored| stored.get::<_, Option<i64>>(0))?;
+            Ok([next.map(Timestamp::from_micros), next_gate(conn)?].into_iter().flatten().min())
         })?;
         if next.is_none_or(|next| next > now) {
             return Ok(next);
         }
         let conn = self.writer.lock();
-        let mut writing = Writing::new(&conn, &self.place, residents, now);
+        let mut writing = Writing::new(&conn, &self.place, &self.limits, residents, now);
         let (next, _shown) = self.transact(&conn, || writing.elapse(limit))?;
+        self.hear_of_gates(&writing);
         writing.tell(changes);
         Ok(next)
     }
@@ -316,6 +336,33 @@ impl Store for SqliteStore {
 
     fn paused(&self) -> Result<Vec<Name>, Error> {
         Ok(self.read(paused)?.iter().map(|name| Name::new(name)).collect())
+    }
+
+    fn set_limit(&self, row: LimitRow, changes: &mut Vec<Change>, now: Timestamp) -> Result<bool, Error> {
+        row.limit.validate()?;
+        // Most often a handler declares what it did when the last process started.
+        let known = self.read(|conn| self.limits.read(conn))?;
+        if !(*known).clone().set(row.clone()) {
+            return Ok(false);
+        }
+        let conn = self.writer.lock();
+        let mut writing = Writing::new(&conn, &self.place, &self.limits, &Nobody, now);
+        let (new, _shown) = self.transact(&conn, || {
+            let new = writing.set_limit(&row)?;
+            writing.close_gates()?;
+            Ok(new)
+        })?;
+        self.hear_of_gates(&writing);
+        writing.tell(changes);
+        Ok(new)
+    }
+
+    fn limits(&self) -> Result<Vec<LimitRow>, Error> {
+        self.read(read_limits)
+    }
+
+    fn gate_news(&self) -> GateNews {
+        std::mem::take(&mut *self.gate_news.lock())
     }
 
     fn sweep(&self, before: Timestamp, limit: usize) -> Result<usize, Error> {
@@ -417,9 +464,10 @@ impl Store for SqliteStore {
         now: Timestamp,
     ) -> Result<(), Error> {
         let conn = self.writer.lock();
-        let mut writing = Writing::new(&conn, &self.place, residents, now);
+        let mut writing = Writing::new(&conn, &self.place, &self.limits, residents, now);
         let begun = self.presence.begun(owner);
         let ((), _shown) = self.transact(&conn, || writing.bury(owner, begun.as_ref()))?;
+        self.hear_of_gates(&writing);
         writing.tell(changes);
         self.presence.forget(owner);
         Ok(())

@@ -28,22 +28,25 @@ use std::sync::Arc;
 use hashbrown::{HashMap, HashTable};
 use rusqlite::{CachedStatement, Connection, OptionalExtension};
 use taskloom_model::{
-    Code, Effects, Error, Fence, Operation, Row, Spec, State, TaskId, Timestamp, apply, next_due,
+    Code, Effects, Error, Fence, Operation, Row, Spec, State, TaskId, Timestamp, WaitingFor, apply, next_due,
 };
-use taskloom_store::{Batch, Commit, Residents, Task};
+use taskloom_store::{Batch, Commit, GateNews, Residents, Task};
 
 use crate::failure::Place;
 use crate::rows::{self, Attempt, Fault};
 use crate::schema;
+use gates::{Gates, Passed};
 
 mod claim;
 mod family;
+mod gates;
 mod insert;
 mod keys;
 mod many;
 mod publish;
 
 pub(crate) use claim::{is_anything_ready, paused};
+pub(crate) use gates::{Known, next_gate, read_limits};
 
 /// A task that the transaction has looked at or changed.
 struct Touched {
@@ -181,12 +184,15 @@ pub(crate) struct Writing<'c> {
     /// Changes that followed from others, or from the time.
     told: Vec<(Told, Effects)>,
     claimed: Vec<usize>,
+    known: &'c Known,
+    gates: Gates,
 }
 
 impl<'c> Writing<'c> {
     pub(crate) fn new(
         conn: &'c Connection,
         place: &'c Place,
+        known: &'c Known,
         residents: &'c dyn Residents,
         now: Timestamp,
     ) -> Self {
@@ -204,7 +210,14 @@ impl<'c> Writing<'c> {
             verdicts: Vec::new(),
             told: Vec::new(),
             claimed: Vec::new(),
+            known,
+            gates: Gates::default(),
         }
+    }
+
+    /// What is new about gates, once all is committed.
+    pub(crate) fn gate_news(&self) -> GateNews {
+        self.gates.news
     }
 
     /// Does everything that a batch asks for, and leaves the batch alone.
@@ -226,10 +239,11 @@ impl<'c> Writing<'c> {
             let verdict = self.commit(commit)?;
             self.verdicts.push(verdict);
         }
-        match &batch.claim {
-            Some(claim) => self.claim(claim),
-            None => Ok(()),
+        if let Some(claim) = &batch.claim {
+            self.refill()?;
+            self.claim(claim)?;
         }
+        self.close_gates()
     }
 
     /// Makes one change, and inserts what it spawns.
@@ -264,10 +278,26 @@ impl<'c> Writing<'c> {
             return Ok(Err(unique.replay_with_others(task.id())));
         }
         let mut row = self.touched[place].row.clone();
-        let effects = match apply(commit.operation.clone(), task.spec(), &mut row, self.now) {
+        let mut effects = match apply(commit.operation.clone(), task.spec(), &mut row, self.now) {
             Ok(effects) => effects,
             Err(refusal) => return Ok(Err(refusal)),
         };
+        if matches!(commit.operation, Operation::Claim { .. }) {
+            match self.pass(place)? {
+                Passed::Through => {}
+                Passed::KeyClosed | Passed::LineClosed => {
+                    let row = &self.touched[place].row;
+                    (effects.to, effects.due) = (row.state, next_due(task.spec(), row));
+                    return Ok(Ok(effects));
+                }
+            }
+        }
+        if matches!(commit.operation, Operation::Hasten)
+            && self.touched[place].row.waiting_for == WaitingFor::Key
+            && self.has_no_room(task.spec())?
+        {
+            return Ok(Err(gates::no_room(task.spec())));
+        }
         // Whatever can be refused is tried before anything is written that could not be taken back.
         let history = match rows::history(&row) {
             Ok(history) => history,
@@ -282,7 +312,16 @@ impl<'c> Writing<'c> {
         {
             return Ok(Err(refusal));
         }
-        self.store(place, row, history)?;
+        if matches!(commit.operation, Operation::Hasten) {
+            self.store_as_is(place, row, history)?;
+        } else {
+            self.store(place, row, history)?;
+        }
+        let row = &self.touched[place].row;
+        (effects.to, effects.due) = (row.state, next_due(task.spec(), row));
+        if let Operation::Postpone { key, until, .. } = &commit.operation {
+            self.shut_key(key, *until)?;
+        }
         for (index, task) in commit.spawn.iter().enumerate() {
             if inserted.is_new(index) {
                 let (to, due) = task.with_row(|row| (row.state, next_due(task.spec(), row)));
@@ -305,6 +344,9 @@ impl<'c> Writing<'c> {
             return Ok(None);
         };
         let (spec, mut row) = (task.spec(), before.clone());
+        if matches!(operation, Operation::Postpone { .. }) || self.is_limited(spec)? {
+            return Ok(None);
+        }
         let Ok(effects) = apply(operation.clone(), spec, &mut row, self.now) else { return Ok(None) };
         let Ok(history) = rows::history(&row) else { return Ok(None) };
         let attempt = Attempt { id: spec.id, fence };
@@ -368,8 +410,14 @@ impl<'c> Writing<'c> {
         Ok(*touched.seq.insert(seq))
     }
 
+    /// Writes a task's new row, or the one that its gates make of it.
+    fn store(&mut self, place: usize, mut row: Row, history: Option<String>) -> Result<(), Fault> {
+        self.at_gates(place, &mut row)?;
+        self.store_as_is(place, row, history)
+    }
+
     /// Writes a task's new row, if it is one.
-    fn store(&mut self, place: usize, row: Row, history: Option<String>) -> Result<(), Fault> {
+    fn store_as_is(&mut self, place: usize, row: Row, history: Option<String>) -> Result<(), Fault> {
         if self.touched[place].row == row {
             return Ok(());
         }

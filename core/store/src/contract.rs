@@ -25,6 +25,11 @@
 //!   cancelled, so do its children that have not ended and are not detached, and theirs, as consequences of the same
 //!   commit. A finished child is not swept while its parent has not ended.
 //! * **Paused queues** are left out of claims.
+//! * **Limits** ([`taskloom_model::Limits`]) hold for all processes. A claim takes slots and tokens; slots come back in the
+//!   transaction in which a task leaves `running`. A claim of one task whose key is closed succeeds as a change to
+//!   `pending`, and of one whose line is closed as no change at all. Whoever comes into a queue beyond its strand's window
+//!   is `pending` instead; those that are let in when there is room are consequences of the change that made it, or
+//!   changes of [`Store::elapse`] where time did.
 //! * **Owners.** [`Store::join`] gives each process a number that was never given out before. [`Store::bury`] takes
 //!   everything away from one that died.
 //!
@@ -38,8 +43,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use taskloom_model::{
-    Code, Effects, Error, Name, Operation, OwnerId, ScheduleEffects, ScheduleOperation, ScheduleRow, State,
-    TaskId, Timestamp,
+    Code, Effects, Error, LimitRow, Name, Operation, OwnerId, ScheduleEffects, ScheduleOperation,
+    ScheduleRow, State, TaskId, Timestamp,
 };
 
 use crate::Task;
@@ -160,6 +165,15 @@ pub struct News {
     pub changes: bool,
     /// One may have ended.
     pub deaths: bool,
+}
+
+/// What is new about the gates of a store whose tasks wait there as rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GateNews {
+    /// Slots or tokens came back: there may be more to claim.
+    pub opened: bool,
+    /// One opens by itself then.
+    pub due: Option<Timestamp>,
 }
 
 /// Which tasks to list.
@@ -316,6 +330,18 @@ pub trait Store: Send + Sync {
 
     /// The queues that are paused, by name.
     fn paused(&self) -> Result<Vec<Name>, Error>;
+
+    /// Sets a limit, or takes it away if it limits nothing: for all processes, until it is set again. Whether that was
+    /// new. What it lets through is told in `changes`.
+    fn set_limit(&self, row: LimitRow, changes: &mut Vec<Change>, now: Timestamp) -> Result<bool, Error>;
+
+    /// The limits that are set.
+    fn limits(&self) -> Result<Vec<LimitRow>, Error>;
+
+    /// What is new about gates, for stores that do not tell of it otherwise.
+    fn gate_news(&self) -> GateNews {
+        GateNews::default()
+    }
 
     /// Forgets ended tasks that are more than a store keeps of them, looking at so many at most; whether there may be
     /// more. For stores that keep a number of tasks; they forget by themselves where nobody calls this, and leave it to

@@ -29,19 +29,22 @@ use std::sync::{Arc, Weak};
 use crossbeam_queue::SegQueue;
 use parking_lot::Mutex;
 use taskloom_model::{
-    Code, Effects, Error, Name, Operation, OwnerId, Parent, Row, ScheduleEffects, ScheduleOperation,
-    ScheduleRow, State, TaskId, Timestamp, Unique, apply, next_due,
+    Code, Effects, Error, LimitRow, Name, Operation, OwnerId, Parent, Row, ScheduleEffects,
+    ScheduleOperation, ScheduleRow, State, TaskId, Timestamp, Unique, apply, next_due,
 };
 
 use crate::contract::refuse_unique;
 use crate::due::Alarms;
 use crate::{
-    Batch, Capability, Change, Claim, Commit, Counts, Filter, Owner, Registry, Residents, Store, Task,
+    Batch, Capability, Change, Claim, Commit, Counts, Filter, GateNews, Owner, Registry, Residents, Store,
+    Task,
 };
 
+mod gates;
 mod insert;
 mod keys;
 
+use gates::Gates;
 use keys::Keys;
 
 /// Bounds of a memory store.
@@ -75,6 +78,7 @@ pub struct MemoryStore {
     /// Somebody calls [`Store::tidy`] now and then.
     tidied: AtomicBool,
     keys: Mutex<Keys>,
+    gates: Gates,
     paused: Mutex<BTreeSet<Name>>,
     owners: Mutex<Vec<Owner>>,
     last_owner: AtomicU64,
@@ -116,7 +120,8 @@ impl MemoryStore {
         consequences: &mut Vec<Change>,
         now: Timestamp,
     ) -> bool {
-        let Ok(effects) = self.apply(task, Operation::Cancel { reason: Some(reason) }, now) else {
+        let cancel = Operation::Cancel { reason: Some(reason) };
+        let Ok(effects) = self.apply(task, cancel, consequences, now) else {
             return false;
         };
         if effects.moved() {
@@ -210,7 +215,29 @@ impl MemoryStore {
                 .is_some_and(|parent| !parent.state().is_terminal())
     }
 
-    fn apply(&self, task: &Arc<Task>, operation: Operation, now: Timestamp) -> Result<Effects, Error> {
+    fn apply(
+        &self,
+        task: &Arc<Task>,
+        operation: Operation,
+        consequences: &mut Vec<Change>,
+        now: Timestamp,
+    ) -> Result<Effects, Error> {
+        // Any attempt may shut a key.
+        let postponed = matches!(operation, Operation::Postpone { .. });
+        let gates = self.gates.of(task.spec()).or_else(|| postponed.then(|| self.gates.lock()));
+        match gates {
+            None => self.apply_plainly(task, operation, now),
+            Some(mut inner) => self.apply_at_gates(&mut inner, task, operation, consequences, now),
+        }
+    }
+
+    /// Makes a change, whatever limits there are.
+    fn apply_plainly(
+        &self,
+        task: &Arc<Task>,
+        operation: Operation,
+        now: Timestamp,
+    ) -> Result<Effects, Error> {
         // A claim leaves a task's alarms as they are: its expiry is void then, its deadline was set before. So does what
         // a handler tells of itself, as often as it likes.
         let keeps_alarms = matches!(
@@ -248,9 +275,9 @@ impl MemoryStore {
     ) -> Result<Effects, Error> {
         let replayed = if matches!(operation, Operation::Replay) { task.spec().unique() } else { None };
         let effects = match (replayed, spawn.is_empty()) {
-            (None, true) => self.apply(task, operation, now)?,
+            (None, true) => self.apply(task, operation, consequences, now)?,
             (None, false) => self.apply_and_spawn(task, operation, spawn, consequences, now)?,
-            (Some(unique), true) => self.replay(task, unique, now)?,
+            (Some(unique), true) => self.replay(task, unique, consequences, now)?,
             (Some(unique), false) => return Err(unique.replay_with_others(task.id())),
         };
         if effects.moved() && effects.to == State::Cancelled {
@@ -271,7 +298,7 @@ impl MemoryStore {
         apply(operation.clone(), task.spec(), &mut task.with_row(Row::clone), now)?;
         let prepared = self.prepare(&spawn, now)?;
         let born: Vec<_> = prepared.added.iter().map(|task| insert::birth(task)).collect();
-        let effects = match self.apply(task, operation, now) {
+        let effects = match self.apply(task, operation, consequences, now) {
             Ok(effects) => effects,
             Err(late) => {
                 self.abandon(&prepared);
@@ -285,7 +312,13 @@ impl MemoryStore {
     }
 
     /// A task that is started over needs its unique key again.
-    fn replay(&self, task: &Arc<Task>, unique: &Unique, now: Timestamp) -> Result<Effects, Error> {
+    fn replay(
+        &self,
+        task: &Arc<Task>,
+        unique: &Unique,
+        consequences: &mut Vec<Change>,
+        now: Timestamp,
+    ) -> Result<Effects, Error> {
         apply(Operation::Replay, task.spec(), &mut task.with_row(Row::clone), now)?;
         let mut keys = self.keys.lock();
         if let Some(holder) = keys.holder(task.spec().name, &unique.key, now)
@@ -293,41 +326,71 @@ impl MemoryStore {
         {
             return Err(unique.replay_refusal(holder.state(), holder.id()));
         }
-        let effects = self.apply(task, Operation::Replay, now)?;
+        let effects = self.apply(task, Operation::Replay, consequences, now)?;
         keys.give(task, now);
         Ok(effects)
     }
 
-    fn claim(&self, claim: &Claim, claimed: &mut Vec<Arc<Task>>, now: Timestamp) {
+    fn claim(
+        &self,
+        claim: &Claim,
+        claimed: &mut Vec<Arc<Task>>,
+        consequences: &mut Vec<Change>,
+        now: Timestamp,
+    ) {
+        if claim.queues.is_empty() {
+            self.take(claim, None, claimed, consequences, now);
+        }
+        for queue in &*claim.queues {
+            self.take(claim, Some(*queue), claimed, consequences, now);
+        }
+    }
+
+    /// Takes from one queue or from all, in rounds: what a round claims, or moves out of the way, may let others in.
+    fn take(
+        &self,
+        claim: &Claim,
+        queue: Option<Name>,
+        claimed: &mut Vec<Arc<Task>>,
+        consequences: &mut Vec<Change>,
+        now: Timestamp,
+    ) {
+        loop {
+            let before = (claimed.len(), consequences.len());
+            let mut closed = false;
+            for task in self.eligible(claim, queue).take(claim.limit - claimed.len()) {
+                let operation = Operation::Claim { owner: claim.owner };
+                match self.apply(&task, operation, consequences, now) {
+                    Ok(effects) if effects.to == State::Running => claimed.push(task),
+                    Ok(effects) => closed |= effects.moved(),
+                    Err(_) => {}
+                }
+            }
+            self.refill(consequences, now);
+            if !closed && before == (claimed.len(), consequences.len()) {
+                break;
+            }
+        }
+    }
+
+    /// The tasks that a claim asks for, in their order.
+    fn eligible(&self, claim: &Claim, queue: Option<Name>) -> impl Iterator<Item = Arc<Task>> + use<> {
         let mut eligible = Vec::new();
         let paused = self.paused.lock().clone();
         self.tasks.for_each(|task| {
             let spec = task.spec();
-            let place = if paused.contains(&spec.queue) {
-                None
-            } else if claim.queues.is_empty() {
-                Some(0)
-            } else {
-                claim.queues.iter().position(|queue| *queue == spec.queue)
-            };
-            if let Some(place) = place
+            if queue.is_none_or(|queue| queue == spec.queue)
+                && !paused.contains(&spec.queue)
                 && claim.names.contains(&spec.name)
             {
                 let (state, since) = task.with_row(|row| (row.state, row.eligible));
                 if state == State::Queued {
-                    eligible.push((place, Reverse(spec.priority), since, spec.id, Arc::clone(task)));
+                    eligible.push((Reverse(spec.priority), since, spec.id, Arc::clone(task)));
                 }
             }
         });
-        eligible.sort_by_key(|(place, priority, since, id, _)| (*place, *priority, *since, *id));
-        for (.., task) in eligible {
-            if claimed.len() == claim.limit {
-                break;
-            }
-            if self.apply(&task, Operation::Claim { owner: claim.owner }, now).is_ok() {
-                claimed.push(task);
-            }
-        }
+        eligible.sort_by_key(|(priority, since, id, _)| (*priority, *since, *id));
+        eligible.into_iter().map(|(.., task)| task)
     }
 }
 
@@ -347,8 +410,9 @@ impl Store for MemoryStore {
         for Commit { task, operation, spawn } in batch.commits.drain(..) {
             batch.verdicts.push(self.make(&task, operation, spawn, &mut batch.consequences, now));
         }
+        self.refill(&mut batch.consequences, now);
         if let Some(claim) = batch.claim.take() {
-            self.claim(&claim, &mut batch.claimed, now);
+            self.claim(&claim, &mut batch.claimed, &mut batch.consequences, now);
         }
         Ok(())
     }
@@ -368,7 +432,9 @@ impl Store for MemoryStore {
         consequences: &mut Vec<Change>,
         now: Timestamp,
     ) -> Result<Effects, Error> {
-        self.make(&commit.task, commit.operation, commit.spawn, consequences, now)
+        let verdict = self.make(&commit.task, commit.operation, commit.spawn, consequences, now);
+        self.refill(consequences, now);
+        verdict
     }
 
     fn change(
@@ -378,7 +444,9 @@ impl Store for MemoryStore {
         consequences: &mut Vec<Change>,
         now: Timestamp,
     ) -> Result<Effects, Error> {
-        self.make(task, operation, Vec::new(), consequences, now)
+        let verdict = self.make(task, operation, Vec::new(), consequences, now);
+        self.refill(consequences, now);
+        verdict
     }
 
     fn elapse(
@@ -388,16 +456,20 @@ impl Store for MemoryStore {
         changes: &mut Vec<Change>,
         now: Timestamp,
     ) -> Result<Option<Timestamp>, Error> {
+        self.open_gates(changes, now);
         for _ in 0..limit {
             let task = match self.alarms.pop(now) {
                 Ok(task) => task,
-                Err(next) => return Ok(next),
+                Err(next) => {
+                    self.refill(changes, now);
+                    return Ok([next, self.next_gate()].into_iter().flatten().min());
+                }
             };
             let due = task.with_row(|row| next_due(task.spec(), row));
             match due {
                 Some(due) if due > now => self.alarms.set(due, &task),
                 Some(_) => {
-                    let effects = self.apply(&task, Operation::Elapse, now)?;
+                    let effects = self.apply(&task, Operation::Elapse, changes, now)?;
                     if effects.moved() {
                         changes.push(Change { task, effects });
                     }
@@ -405,6 +477,7 @@ impl Store for MemoryStore {
                 None => {}
             }
         }
+        self.refill(changes, now);
         Ok(Some(now))
     }
 
@@ -443,6 +516,19 @@ impl Store for MemoryStore {
 
     fn paused(&self) -> Result<Vec<Name>, Error> {
         Ok(self.paused.lock().iter().copied().collect())
+    }
+
+    fn set_limit(&self, row: LimitRow, changes: &mut Vec<Change>, now: Timestamp) -> Result<bool, Error> {
+        row.limit.validate()?;
+        Ok(self.change_limit(row, changes, now))
+    }
+
+    fn gate_news(&self) -> GateNews {
+        GateNews { opened: false, due: self.new_alarm() }
+    }
+
+    fn limits(&self) -> Result<Vec<LimitRow>, Error> {
+        Ok(self.gates.lock().limits.rows().collect())
     }
 
     fn tidy(&self, limit: usize, now: Timestamp) -> bool {
@@ -498,12 +584,15 @@ impl Store for MemoryStore {
                 orphans.push(Arc::clone(task));
             }
         });
+        // In the order of their arrival, which is that in which their keys let them in again.
+        orphans.sort_by_key(|task| (task.spec().created, task.id()));
         for task in orphans {
-            let effects = self.apply(&task, Operation::Lose { owner }, now)?;
+            let effects = self.apply(&task, Operation::Lose { owner }, changes, now)?;
             if effects.moved() {
                 changes.push(Change { task, effects });
             }
         }
+        self.refill(changes, now);
         Ok(())
     }
 

@@ -22,6 +22,7 @@ pub mod durable;
 pub mod fencing;
 pub mod inserting;
 pub mod keys;
+pub mod limits;
 pub mod owners;
 pub mod queues;
 pub mod reading;
@@ -167,6 +168,24 @@ macro_rules! conformance {
                 a_deep_family_goes_as_a_whole
                 a_finished_child_is_kept_while_its_parent_lives
             }
+            limits {
+                a_key_lets_so_many_run_at_once
+                a_slot_comes_back_however_the_attempt_ends
+                a_rate_lets_through_what_it_says
+                the_time_at_which_a_key_opens_is_told
+                keys_take_turns
+                priorities_hold_within_a_key
+                handlers_and_queues_have_limits_too
+                a_closed_handler_holds_nobody_else_up
+                a_limit_counts_what_runs_already
+                limits_change_while_tasks_run
+                the_limit_that_holds
+                a_postponed_key_waits
+                what_waits_for_a_key_can_end
+                what_has_no_room_cannot_be_hastened
+                what_time_brings_waits_for_its_key_too
+                one_claim_takes_from_many_keys
+            }
             queues {
                 a_paused_queue_is_left_out_of_claims
                 pausing_says_whether_it_was_new
@@ -219,6 +238,7 @@ macro_rules! conformance {
             }
             durable {
                 everything_outlives_the_store
+                limits_hold_between_openings
                 logs_and_progress_outlive_the_store
                 keys_and_pauses_hold_between_openings
                 the_running_tasks_of_the_dead_go_to_the_living
@@ -270,6 +290,7 @@ mod tests {
             ("unique", include_str!("conformance/unique.rs")),
             ("keys", include_str!("conformance/keys.rs")),
             ("children", include_str!("conformance/children.rs")),
+            ("limits", include_str!("conformance/limits.rs")),
             ("queues", include_str!("conformance/queues.rs")),
             ("times", include_str!("conformance/times.rs")),
             ("owners", include_str!("conformance/owners.rs")),

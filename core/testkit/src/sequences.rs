@@ -15,8 +15,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestError, TestRng, TestRunner};
 use taskloom_model::{
-    Admission, Failure, Fence, LogLine, Name, OnConflict, Operation, Options, OwnerId, Parent, Priority,
-    Progress, TaskId, Timestamp, WaitingFor, When, admit, next_due,
+    Admission, Failure, Fence, Limit, LimitFor, LimitRow, LogLine, Name, OnConflict, Operation, Options,
+    OwnerId, Parent, Priority, Progress, Rate, SetBy, TaskId, Timestamp, WaitingFor, When, admit, next_due,
 };
 use taskloom_store::{Claim, MemoryOptions, MemoryStore, Nobody, Store, Task};
 
@@ -33,7 +33,7 @@ const NAMES: [&str; 2] = ["job", "chore"];
 /// go by either; they are claimed one by one.
 const CHILD: &str = "child";
 
-/// A task to insert; `twin` gives it the id of one that exists, `key` a unique key: which, on which conflict, for how
+/// A task to insert, with its turn under one of a few keys if there is a `line`; `twin` gives it the id of one that exists, `key` a unique key: which, on which conflict, for how
 /// many seconds.
 #[derive(Clone, Debug)]
 struct New {
@@ -43,6 +43,7 @@ struct New {
     priority: u8,
     twin: Option<prop::sample::Index>,
     key: Option<(u8, u8, u8)>,
+    line: Option<(u8, u8)>,
 }
 
 /// A change to ask for, of one of the tasks that exist, through the task that is held or through a fresh copy.
@@ -75,19 +76,27 @@ enum Step {
     Bury(prop::sample::Index),
     Sweep(u32, usize),
     Pause(u8, bool),
+    Limit(u8, Option<u8>, u8),
 }
 
 fn new() -> impl Strategy<Value = New> {
     let twin = prop::option::weighted(0.05, any::<prop::sample::Index>());
     let key = prop::option::weighted(0.3, (0..2u8, 0..3u8, 0..3u8));
-    (0..8u8, 0..3u8, 0..2u8, 0..4u8, twin, key).prop_map(|(kind, queue, name, priority, twin, key)| New {
-        kind,
-        queue,
-        name,
-        priority,
-        twin,
-        key,
-    })
+    let line = prop::option::weighted(0.4, (0..3u8, 0..4u8));
+    (0..8u8, 0..3u8, 0..2u8, 0..4u8, twin, key, line).prop_map(
+        |(kind, queue, name, priority, twin, key, line)| New { kind, queue, name, priority, twin, key, line },
+    )
+}
+
+/// The limits that tasks bring along, and that operators set.
+fn limit(number: u8) -> Limit {
+    let rate = |text: &str, burst| text.parse::<Rate>().ok().map(|rate| rate.with_burst(burst));
+    match number {
+        0 => Limit { concurrency: Some(1), rate: None },
+        1 => Limit { concurrency: Some(2), rate: rate("2/s", 2) },
+        2 => Limit { concurrency: None, rate: rate("1/s", 1) },
+        _ => Limit::default(),
+    }
 }
 
 fn child() -> impl Strategy<Value = Child> {
@@ -125,6 +134,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<prop::sample::Index>().prop_map(Step::Bury),
         1 => (0..20u32, 0..5usize).prop_map(|(ago, limit)| Step::Sweep(ago, limit)),
         1 => (0..3u8, any::<bool>()).prop_map(|(queue, paused)| Step::Pause(queue, paused)),
+        1 => (0..3u8, prop::option::weighted(0.3, 0..2u8), 0..4u8)
+            .prop_map(|(key, name, number)| Step::Limit(key, name, number)),
     ]
 }
 
@@ -215,6 +226,20 @@ impl Pair {
                 let new = both.map(|store| store.set_paused(queue, *paused).unwrap());
                 prop_assert_eq!(new[0], new[1]);
             }
+            Step::Limit(key, name, number) => {
+                let key = format!("line {key}");
+                let what = match name {
+                    Some(name) => LimitFor::HandlerKey(Name::new(NAMES[usize::from(*name)]), key),
+                    None => LimitFor::Key(key),
+                };
+                let row = LimitRow { what, by: SetBy::Operator, limit: limit(*number) };
+                let told = both.map(|store| {
+                    let mut changes = Vec::new();
+                    let new = store.set_limit(row.clone(), &mut changes, now).unwrap();
+                    (new, effects(&changes), store.limits().unwrap().len())
+                });
+                prop_assert_eq!(&told[0], &told[1]);
+            }
             Step::Beat(index) => {
                 let owner = *index.get(&self.owners);
                 let beat = both.map(|store| store.beat(owner).map_err(|error| text(&error)));
@@ -253,7 +278,10 @@ impl Pair {
         let tasks = self.known.tasks();
         let mut group = |news: &Vec<New>| news.iter().map(|new| self.admit(new, &tasks)).collect::<Vec<_>>();
         let inserts = inserts.iter().map(&mut group).collect();
-        let spawned: Vec<_> = wishes.iter().map(|wish| group(&wish.spawn)).collect();
+        // Whether what comes with a change is let in before or after it is up to the store, so those have no keys.
+        let free = |new: &New| New { line: None, ..new.clone() };
+        let spawned: Vec<_> =
+            wishes.iter().map(|wish| group(&wish.spawn.iter().map(free).collect())).collect();
         let mut commits = Vec::new();
         for (wish, spawn) in wishes.iter().zip(spawned) {
             if !tasks.is_empty() {
@@ -303,6 +331,10 @@ impl Pair {
                 .copied();
             options.unique_for = (seconds > 0).then(|| Duration::from_secs(seconds.into()));
         }
+        if let Some((key, own)) = new.line {
+            let Limit { concurrency, rate } = limit(own);
+            options = Options { key: Some(format!("line {key}")), concurrency, rate, ..options };
+        }
         options.priority = Some(Priority::ALL[usize::from(new.priority)]);
         // New ids grow, as those of an engine do: order of arrival and order of ids are one.
         self.ids += 1;
@@ -319,7 +351,7 @@ impl Pair {
 
     fn admit_child(&mut self, child: &Child, parent: TaskId) -> Admitted {
         let Child { new, ordinal, detached } = child.clone();
-        let (mut spec, row) = self.admit(&new, &[]);
+        let (mut spec, row) = self.admit(&New { line: None, ..new }, &[]);
         spec.id = parent.child(ordinal);
         spec.name = Name::new(CHILD);
         spec.rare.get_or_insert_default().parent = Some(Parent { id: parent, ordinal, detached });
@@ -378,7 +410,12 @@ impl Pair {
                 };
                 Operation::Log { fence, lines: vec![line("one"), line("two\0")], dropped: 0 }
             }
-            23..=26 => Operation::Spawn { fence, ordinal: wish.child.ordinal },
+            23 => Operation::Postpone {
+                fence,
+                key: format!("line {}", wish.late).into(),
+                until: now + Duration::from_secs(1),
+            },
+            24..=26 => Operation::Spawn { fence, ordinal: wish.child.ordinal },
             _ => Operation::Succeed { fence, result: Box::new(*b"1"), metadata: Some(Box::new([0xFF])) },
         }
     }

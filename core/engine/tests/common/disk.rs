@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use taskloom_model::{
-    Code, Effects, Error, Name, Operation, OwnerId, Row, ScheduleEffects, ScheduleOperation, ScheduleRow,
-    Spec, State, TaskId, Timestamp, apply, next_due,
+    Code, Effects, Error, LimitRow, Name, Operation, OwnerId, Row, ScheduleEffects, ScheduleOperation,
+    ScheduleRow, Spec, State, TaskId, Timestamp, apply, next_due,
 };
 use taskloom_store::{
     Batch, Capability, Change, Claim, Commit, Counts, Filter, Owner, Residents, Store, Task,
@@ -302,6 +302,17 @@ impl Store for OnDisk {
 
     fn paused(&self) -> Result<Vec<Name>, Error> {
         Ok(self.0.rows.lock().paused.iter().copied().collect())
+    }
+
+    fn set_limit(&self, row: LimitRow, _: &mut Vec<Change>, _: Timestamp) -> Result<bool, Error> {
+        match row.limit.is_none() {
+            true => Ok(false),
+            false => Err(Error::new(Code::NotSupported, "no limits")),
+        }
+    }
+
+    fn limits(&self) -> Result<Vec<LimitRow>, Error> {
+        Ok(Vec::new())
     }
 
     fn sweep(&self, _: Timestamp, _: usize) -> Result<usize, Error> {

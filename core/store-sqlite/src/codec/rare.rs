@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use taskloom_model::{Error, KeyLimit, OnConflict, Parent, Rare, Rate, RetryPolicy, Timestamp, Unique};
+use taskloom_model::{
+    Error, KeyLimit, Limit, OnConflict, Parent, Rare, Rate, RetryPolicy, Timestamp, Unique,
+};
 
 use super::{VERSION, check_version, corrupt, finite};
 
@@ -133,7 +135,7 @@ impl Stored {
                     OnConflict::Reject => StoredConflict::Reject,
                 },
             }),
-            key: key.as_ref().map(|KeyLimit { key, concurrency, rate }| StoredKey {
+            key: key.as_ref().map(|KeyLimit { key, limit: Limit { concurrency, rate } }| StoredKey {
                 key: key.clone(),
                 concurrency: *concurrency,
                 rate: rate.map(|Rate { count, per, burst }| StoredRate { count, per, burst }),
@@ -173,8 +175,10 @@ impl Stored {
             }),
             key: self.key.map(|StoredKey { key, concurrency, rate }| KeyLimit {
                 key,
-                concurrency,
-                rate: rate.map(|StoredRate { count, per, burst }| Rate { count, per, burst }),
+                limit: Limit {
+                    concurrency,
+                    rate: rate.map(|StoredRate { count, per, burst }| Rate { count, per, burst }),
+                },
             }),
             depends_on: self.depends_on.into_iter().map(id).collect::<Result<_, _>>()?,
             requires: self.requires,

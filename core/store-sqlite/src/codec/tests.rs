@@ -1,7 +1,8 @@
 use std::time::Duration;
 
 use taskloom_model::{
-    Failure, KeyLimit, LogLine, OnConflict, Parent, Progress, Rate, RetryPolicy, TaskId, Timestamp, Unique,
+    Failure, KeyLimit, Limit, LogLine, OnConflict, Parent, Progress, Rate, RetryPolicy, TaskId, Timestamp,
+    Unique,
 };
 
 use super::*;
@@ -19,8 +20,10 @@ fn rare() -> Rare {
         unique: Some(Unique { key: "k".into(), until: at(3), on_conflict: OnConflict::Reject }),
         key: Some(KeyLimit {
             key: "tenant".into(),
-            concurrency: Some(2),
-            rate: Some(Rate { count: 1, per: Duration::from_secs(1), burst: 3 }),
+            limit: Limit {
+                concurrency: Some(2),
+                rate: Some(Rate { count: 1, per: Duration::from_secs(1), burst: 3 }),
+            },
         }),
         depends_on: vec![id, id],
         requires: vec!["gpu".into()],

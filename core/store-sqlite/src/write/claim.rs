@@ -14,6 +14,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, Row};
 use taskloom_model::{Operation, TaskId};
 use taskloom_store::Claim;
 
+use super::gates::Passed;
 use super::{Home, Touched, Writing};
 use crate::rows::{self, Fault};
 use crate::schema;
@@ -107,26 +108,57 @@ impl Writing<'_> {
         Ok(())
     }
 
-    /// Takes the first tasks of several runs as if they were one. All are read before any is changed, since a change
-    /// would move what the statement stands on.
+    /// Takes the first tasks of several runs as if they were one, in rounds: what a round claims, or moves out of the
+    /// way, may let others in.
     fn take(&mut self, runs: &[&Run], claim: &Claim) -> Result<(), Fault> {
+        while self.take_some(runs, claim)? {}
+        Ok(())
+    }
+
+    /// One round; whether another one may get more. All are read before any is changed, since a change would move what
+    /// the statement stands on.
+    fn take_some(&mut self, runs: &[&Run], claim: &Claim) -> Result<bool, Fault> {
         let room = claim.limit - self.claimed.len();
         if room == 0 {
-            return Ok(());
+            return Ok(false);
         }
-        let places = match runs {
-            [] => return Ok(()),
-            [run] => self.read_run(run, room)?,
+        let runs = self.open_runs(runs, room)?;
+        let places = match &*runs {
+            [] => return Ok(false),
+            [(run, most)] => self.read_run(run, *most)?,
             runs => {
                 let first = self.first_of(runs, room)?;
                 first.into_iter().map(|(seq, id)| self.look_at(seq, id)).collect::<Result<_, _>>()?
             }
         };
+        let mut again = false;
         for place in places {
-            self.apply(place, Operation::Claim { owner: claim.owner })?;
-            self.claimed.push(place);
+            match self.pass(place)? {
+                Passed::Through => {
+                    self.apply(place, Operation::Claim { owner: claim.owner })?;
+                    self.claimed.push(place);
+                }
+                // Out of the way of those behind it.
+                Passed::KeyClosed => again = true,
+                // Two lines share a queue's gate, which one of them has closed to the other.
+                Passed::LineClosed => again = true,
+            }
         }
-        Ok(())
+        // Those that were claimed may let the next ones of their keys in.
+        again |= self.refill()? > 0;
+        Ok(again)
+    }
+
+    /// The runs that may be claimed from, and how much of each.
+    fn open_runs<'r>(&mut self, runs: &[&'r Run], room: usize) -> Result<Vec<(&'r Run, usize)>, Fault> {
+        let mut open = Vec::with_capacity(runs.len());
+        for run in runs {
+            let most = self.line_room(&run.queue, &run.name)?.min(room);
+            if most > 0 {
+                open.push((*run, most));
+            }
+        }
+        Ok(open)
     }
 
     /// The first tasks of one run: all that is known of them is read on the way.
@@ -170,13 +202,17 @@ impl Writing<'_> {
     }
 
     /// The first tasks of several runs, which are each in order: a run is left as soon as it has nothing better.
-    fn first_of(&self, runs: &[&Run], room: usize) -> Result<Vec<(i64, TaskId)>, Fault> {
+    fn first_of(&self, runs: &[(&Run, usize)], room: usize) -> Result<Vec<(i64, TaskId)>, Fault> {
         let mut statement = self.conn.prepare_cached(schema::PLACES)?;
         // The worst of the best so far is on top.
         let mut best: BinaryHeap<(Reverse<i64>, i64, i64, TaskId)> = BinaryHeap::new();
-        for run in runs {
+        for (run, most) in runs {
             let mut run = statement.query([&run.queue, &run.name])?;
-            while let Some(stored) = run.next()? {
+            let mut left = *most;
+            while left > 0
+                && let Some(stored) = run.next()?
+            {
+                left -= 1;
                 let id = rows::read_id(stored, 3)?;
                 let key = (Reverse(stored.get(0)?), stored.get(1)?, stored.get(2)?, id);
                 if best.len() == room {

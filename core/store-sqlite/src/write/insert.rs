@@ -7,7 +7,7 @@ use taskloom_model::{Code, Error, Row, WaitingFor};
 use taskloom_store::Task;
 
 use super::keys::{Decided, Holder};
-use super::{Sql, Told, Writing};
+use super::{Home, Sql, Told, Touched, Writing};
 use crate::codec;
 use crate::rows::{self, Beside, Fault};
 
@@ -40,12 +40,16 @@ impl Writing<'_> {
         } else {
             Decided::default()
         };
-        let mut inserted = Vec::new();
+        let (mut inserted, mut waiting) = (Vec::new(), Vec::new());
         for (index, task) in tasks.iter().enumerate() {
             if !keys.is_new(index) {
                 continue;
             }
-            if let Err(refusal) = self.insert_one(task, keys.given_at_once(index, task))? {
+            let done = self.insert_one(task, keys.given_at_once(index, task))?;
+            if let Ok(Some(row)) = done {
+                // It waits for its key, and is not what it was admitted as.
+                waiting.push((task, self.conn.last_insert_rowid(), row));
+            } else if let Err(refusal) = done {
                 // Taken back one by one: a savepoint would cost every group that is not refused.
                 for (_, seq) in inserted {
                     self.statements.get(self.conn, Sql::TakeBack)?.execute([seq])?;
@@ -59,6 +63,10 @@ impl Writing<'_> {
         if let Some(fresh) = &mut self.fresh {
             let new = tasks.iter().enumerate().filter(|(index, _)| keys.is_new(*index));
             fresh.extend(new.map(|(_, task)| (task.id(), Arc::clone(task))));
+        }
+        for (task, seq, row) in waiting {
+            let home = Home::Held(Arc::clone(task));
+            self.remember(Touched { seq: Some(seq), row, home, twins: Vec::new() });
         }
         self.hand_over(keys, tasks, &inserted).map(Ok)
     }
@@ -91,13 +99,19 @@ impl Writing<'_> {
         Ok(Inserted { stand_ins: keys.stand_ins, replaced })
     }
 
-    fn insert_one(&mut self, task: &Arc<Task>, key: Option<&str>) -> Result<Result<(), Error>, Fault> {
+    /// Inserts one; its row, if it is not the one that it was admitted with.
+    fn insert_one(
+        &mut self,
+        task: &Arc<Task>,
+        key: Option<&str>,
+    ) -> Result<Result<Option<Row>, Error>, Fault> {
         let spec = task.spec();
-        let row = task.with_row(Row::clone);
+        let mut row = task.with_row(Row::clone);
         if row.waiting_for == WaitingFor::Dependencies {
             let message = format!("task {}: the SQLite store does not keep dependencies yet", spec.id);
             return Ok(Err(Error::new(Code::NotSupported, message)));
         }
+        let waits = self.admit(spec, &mut row)?;
         let rare = match spec.rare.as_deref().map(codec::encode_rare).transpose() {
             Ok(rare) => rare,
             Err(refusal) => return Ok(Err(refusal)),
@@ -114,7 +128,7 @@ impl Writing<'_> {
             rows::insert(statement, spec, &row, &beside)
         };
         match inserted {
-            Ok(()) => Ok(Ok(())),
+            Ok(()) => Ok(Ok(waits.then_some(row))),
             // Exactly this: another constraint, such as a trigger that somebody added, may have ended the transaction.
             // (It is the id. Whoever had the key was asked for it, or gives it up afterwards.)
             Err(rusqlite::Error::SqliteFailure(cause, _))

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use taskloom_model::{Effects, Fence, Operation, OwnerId, TaskId, Timestamp, apply};
+use taskloom_model::{Effects, Fence, Operation, OwnerId, TaskId, Timestamp, apply, next_due};
 use taskloom_store::Task;
 
+use super::gates::next_gate;
 use super::{Home, Sql, Told, Touched, Writing};
 use crate::presence::Begun;
 use crate::rows::{self, Fault};
@@ -15,10 +16,13 @@ impl Writing<'_> {
     pub(crate) fn elapse(&mut self, limit: usize) -> Result<Option<Timestamp>, Fault> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let due = self.list(schema::DUE, rusqlite::params![self.now.micros(), limit])?;
+        self.open_gates()?;
         self.change(due, &Operation::Elapse)?;
+        self.close_gates()?;
         let next: Option<i64> =
             self.conn.prepare_cached(schema::NEXT_DUE)?.query_row([], |stored| stored.get(0))?;
-        Ok(next.map(Timestamp::from_micros))
+        let gate = next_gate(self.conn)?;
+        Ok([next.map(Timestamp::from_micros), gate].into_iter().flatten().min())
     }
 
     /// Takes everything from an owner.
@@ -35,10 +39,14 @@ impl Writing<'_> {
             self.change_one(place, operation)?;
         }
         self.conn.prepare_cached(schema::STRIKE_OFF)?.execute([number])?;
-        Ok(())
+        self.close_gates()
     }
 
-    fn list(&self, sql: &str, parameters: impl rusqlite::Params) -> Result<Vec<(i64, TaskId)>, Fault> {
+    pub(super) fn list(
+        &self,
+        sql: &str,
+        parameters: impl rusqlite::Params,
+    ) -> Result<Vec<(i64, TaskId)>, Fault> {
         let mut statement = self.conn.prepare_cached(sql)?;
         let found =
             statement.query_map(parameters, |stored| Ok((stored.get(0)?, rows::read_id(stored, 1)?)))?;
@@ -66,9 +74,11 @@ impl Writing<'_> {
         let touched = &self.touched[place];
         let (id, mut row) = (touched.id(), touched.row.clone());
         let refused = |error| Fault::Task(id, error);
-        let effects = apply(operation, touched.home.spec(), &mut row, self.now).map_err(refused)?;
+        let mut effects = apply(operation, touched.home.spec(), &mut row, self.now).map_err(refused)?;
         let history = rows::history(&row).map_err(refused)?;
         self.store(place, row, history)?;
+        let touched = &self.touched[place];
+        (effects.to, effects.due) = (touched.row.state, next_due(touched.home.spec(), &touched.row));
         Ok(effects)
     }
 

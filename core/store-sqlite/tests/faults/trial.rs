@@ -87,7 +87,8 @@ impl Script {
     pub(crate) fn new(seed: u64) -> Self {
         let (shim, folder) = (Shim::new(), folder());
         let path = folder.path().join("tasks.db");
-        let (mut world, mut planner) = (World::new(&path, Durability::Disk, shim.name()), Planner::new(seed));
+        let (mut world, mut planner) =
+            (World::new(&path, Durability::Disk, shim.name()), Planner::new(seed, true));
         let (mut steps, mut contents, mut told) = (Vec::new(), Vec::new(), BTreeMap::new());
         for number in 0..=STEPS {
             let at = match number {

@@ -69,6 +69,9 @@ fn what_was_acknowledged_survives_a_power_cut() {
 
 /// A step whose sync failed is refused. The system forgets what it could not write; what is acknowledged later does not
 /// build on it.
+///
+/// Without readers that hold checkpoints up. SQLite does not sync what it copies while one does, and does not copy it
+/// again when a later sync of the database fails: docs/durability.md tells.
 #[test]
 fn and_one_after_a_sync_that_failed() {
     let report = Search { failing: true, states: states(5), ..SAFE }.run();

@@ -19,11 +19,13 @@ pub(crate) struct Planner {
     chance: Chance,
     now: Timestamp,
     ids: u128,
+    /// Whether readers hold checkpoints up.
+    holds: bool,
 }
 
 impl Planner {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self { chance: Chance::new(seed), now: BEGINNING, ids: 0 }
+    pub(crate) fn new(seed: u64, holds: bool) -> Self {
+        Self { chance: Chance::new(seed), now: BEGINNING, ids: 0, holds }
     }
 
     /// What is always first.
@@ -71,7 +73,7 @@ impl Planner {
                 let ways = ["PASSIVE", "FULL", "RESTART", "TRUNCATE"];
                 Step::Checkpoint(ways[self.chance.below(ways.len())])
             }
-            95..98 => Step::Hold(self.chance.percent(50)),
+            95..98 if self.holds => Step::Hold(self.chance.percent(50)),
             _ => Step::Reopen,
         }
     }

@@ -125,7 +125,7 @@ impl Maker {
     fn make(&mut self) {
         let (shim, folder) = (Shim::new(), folder());
         for seed in 1.. {
-            let (mut planner, mut chance) = (Planner::new(seed), Chance::new(!seed));
+            let (mut planner, mut chance) = (Planner::new(seed, !self.search.failing), Chance::new(!seed));
             let mut beginning = Beginning::default();
             for number in 0..LIVES {
                 if self.made.distinct >= self.search.states {

@@ -37,11 +37,13 @@ pub(super) struct Noted {
     ended: Vec<Arc<Task>>,
     /// Something happens to them at a time.
     due: Vec<(Timestamp, Arc<Task>)>,
+    /// They have a key.
+    keyed: Vec<Arc<Task>>,
 }
 
 impl Noted {
     pub(super) fn is_empty(&self) -> bool {
-        self.ended.is_empty() && self.due.is_empty()
+        self.ended.is_empty() && self.due.is_empty() && self.keyed.is_empty()
     }
 }
 
@@ -63,6 +65,9 @@ impl MemoryStore {
             }
             if let Some(due) = due {
                 noted.due.push((due, Arc::clone(task)));
+            }
+            if task.spec().key().is_some() {
+                noted.keyed.push(Arc::clone(task));
             }
         }
         self.reserve(tasks.len())?;
@@ -88,13 +93,16 @@ impl MemoryStore {
         self.submitters.0.count.fetch_sub(tasks.len(), Ordering::Relaxed);
     }
 
-    /// Sees to the times of tasks that were added for good, and to those that had ended by then.
+    /// Sees to the times of tasks that were added for good, to those that had ended by then, and to those with keys.
     pub(super) fn settle_in(&self, noted: Noted, now: Timestamp) {
         for (due, task) in noted.due {
             self.alarms.set(due, &task);
         }
         for task in noted.ended {
             self.retire(&task, now);
+        }
+        for task in noted.keyed {
+            self.enter_new(&task, now);
         }
     }
 

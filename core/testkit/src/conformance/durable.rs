@@ -2,7 +2,10 @@
 //!
 //! These clauses do nothing for a store whose harness cannot open it again.
 
-use taskloom_model::{Code, Fence, Name, OnConflict, Operation, Options, Priority, Progress, State, TaskId};
+use taskloom_model::{
+    Code, Fence, Limit, LimitFor, LimitRow, Name, OnConflict, Operation, Options, Priority, Progress, SetBy,
+    State, TaskId,
+};
 use taskloom_store::{Live, Nobody, Owner, Task};
 
 use super::Harness;
@@ -43,6 +46,31 @@ pub fn everything_outlives_the_store(harness: &dyn Harness) {
         let found = again.get(task.id(), &live).unwrap().unwrap();
         assert_eq!((found.spec(), found.with_row(Clone::clone)), (task.spec(), row));
     }
+}
+
+/// Slots, tokens and limits hold in all openings, and outlive them.
+pub fn limits_hold_between_openings(harness: &dyn Harness) {
+    let Some((scene, other)) = both(harness) else { return };
+    let what = LimitFor::Handler(Name::new(JOB));
+    let limit = Limit { concurrency: Some(2), rate: None };
+    let row = LimitRow { what, by: SetBy::Operator, limit };
+    assert!(scene.store.set_limit(row.clone(), &mut Vec::new(), scene.now()).unwrap());
+    assert!(!other.store.set_limit(row.clone(), &mut Vec::new(), scene.now()).unwrap());
+    let one = Options { key: Some("a".into()), concurrency: Some(1), ..Options::default() };
+    let tasks: Vec<_> = (0..2).map(|_| scene.add(one.clone())).collect();
+    let others: Vec<_> = (0..2).map(|_| scene.add(Options::default())).collect();
+    assert_eq!(ids(&other.claim(1)), [tasks[0].id()]);
+    assert_eq!(ids(&scene.claim(9)), [others[0].id()], "one slot is taken there, and the key");
+    let attempt = Fence { owner: other.me, attempt: 1 };
+    let done = Operation::Succeed { fence: attempt, result: Box::new(*b"1"), metadata: None };
+    other.commit(&other.copy(tasks[0].id()), done).unwrap();
+    let Scene { store, clock, .. } = scene;
+    drop((store, other));
+    let Some(again) = harness.again() else { return };
+    assert_eq!(again.limits().unwrap(), [row]);
+    let last = Scene::on(again);
+    last.clock.advance(clock.now().since(last.now()));
+    assert_eq!(last.claim(9).len(), 1, "one of the two slots is still taken");
 }
 
 /// What handlers have told of themselves is there after the store was closed.
