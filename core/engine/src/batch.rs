@@ -53,6 +53,7 @@ pub(crate) struct Left {
 
 /// Writes, and lets the effects follow.
 pub(crate) fn write(core: &Arc<Core>, mut work: Work) -> Left {
+    core.note_handlers();
     // First the progress: what a handler told before its end is refused after it.
     let told = std::mem::take(&mut *core.told.lock());
     let told = told.into_values().flat_map(|Told { task, fence, progress, lines, dropped }| {

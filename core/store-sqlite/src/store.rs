@@ -27,14 +27,17 @@ use rusqlite::{Connection, OptionalExtension, params};
 use taskloom_model::{
     Code, Error, Name, OwnerId, ScheduleEffects, ScheduleOperation, ScheduleRow, State, TaskId, Timestamp,
 };
-use taskloom_store::{Batch, Capability, Change, Counts, Filter, Owner, Residents, Store, Task};
+use taskloom_store::{Batch, Capability, Change, Counts, Filter, Owner, Residents, Store, Task, Unserved};
 
+use crate::damage::Damage;
 use crate::failure::Place;
 use crate::forks::{self, OpenHere};
+use crate::handlers;
 use crate::news::News;
 use crate::presence::Presence;
 use crate::rows::{self, Fault};
 use crate::turns::Turns;
+use crate::whereabouts::Whereabouts;
 use crate::write::{Writing, is_anything_ready, paused};
 use crate::{open, schema};
 
@@ -80,6 +83,8 @@ pub struct SqliteStore {
     presence: Presence,
     news: News,
     turns: Turns,
+    whereabouts: Whereabouts,
+    damage: Damage,
     /// After the connections, which it outlives.
     _open_here: OpenHere,
 }
@@ -104,6 +109,10 @@ impl SqliteStore {
         let presence = Presence::of(&place.path);
         let news = News::of(&place.path, presence.directory());
         let turns = Turns::of(presence.directory(), options.busy_timeout);
+        let whereabouts = match place.vfs {
+            None => Whereabouts::of(&place.path),
+            Some(_) => Whereabouts::unknown(),
+        };
         Ok(Self {
             place,
             writer: Mutex::new(writer),
@@ -113,6 +122,8 @@ impl SqliteStore {
             presence,
             news,
             turns,
+            whereabouts,
+            damage: Damage::default(),
             _open_here: open_here,
         })
     }
@@ -128,18 +139,24 @@ impl SqliteStore {
         conn: &Connection,
         work: impl FnOnce() -> Result<T, Fault>,
     ) -> Result<(T, MutexGuard<'s, ()>), Error> {
-        let failed = |cause| self.place.failed("write to", cause);
+        let failed = |cause| self.failed("write to", cause);
         let (transaction, _turn) = self.turns.begin(conn).map_err(failed)?;
         self.news.look_and_tell(conn).map_err(failed)?;
         let done = work().map_err(|fault| self.error("write to", fault))?;
+        self.whereabouts.check()?;
         let shown = self.shown.lock();
         transaction.commit().map_err(failed)?;
         Ok((done, shown))
     }
 
+    /// SQLite failed, perhaps since the file is not there any more.
+    fn failed(&self, doing: &str, cause: rusqlite::Error) -> Error {
+        self.whereabouts.check().err().unwrap_or_else(|| self.place.failed(doing, cause))
+    }
+
     fn error(&self, doing: &str, fault: Fault) -> Error {
         match fault {
-            Fault::Sqlite(cause) => self.place.failed(doing, cause),
+            Fault::Sqlite(cause) => self.failed(doing, cause),
             Fault::Task(id, cause) => self.place.corrupt(id, cause),
             Fault::Beside(path, cause) => self.place.beside(&path, cause),
         }
@@ -203,6 +220,7 @@ impl Store for SqliteStore {
         let conn = self.writer.lock();
         let mut writing = Writing::new(&conn, &self.place, residents, now);
         let ((), _shown) = self.transact(&conn, || writing.run(batch))?;
+        self.damage.note(writing.damaged());
         writing.answer(batch);
         Ok(())
     }
@@ -226,6 +244,7 @@ impl Store for SqliteStore {
         let conn = self.writer.lock();
         let mut writing = Writing::new(&conn, &self.place, residents, now);
         let (next, _shown) = self.transact(&conn, || writing.elapse(limit))?;
+        self.damage.note(writing.damaged());
         writing.tell(changes);
         Ok(next)
     }
@@ -353,7 +372,44 @@ impl Store for SqliteStore {
         Ok(count)
     }
 
+    fn check(&self) -> Result<(), Error> {
+        self.whereabouts.check()
+    }
+
+    fn note_handlers(
+        &self,
+        owner: OwnerId,
+        names: &[Name],
+        serves: bool,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let conn = self.writer.lock();
+        self.transact(&conn, || handlers::note(&conn, owner, names, serves, now)).map(drop)
+    }
+
+    fn knows_handler(&self, name: &str) -> Result<bool, Error> {
+        self.read(|conn| handlers::is_known(conn, name))
+    }
+
+    fn known_handlers(&self) -> Result<Vec<String>, Error> {
+        self.read(handlers::names)
+    }
+
+    fn unserved(&self) -> Result<Vec<Unserved>, Error> {
+        self.read(handlers::unserved)
+    }
+
+    fn examine(&self) -> Result<(), Error> {
+        self.read(|conn| self.damage.search(conn))
+    }
+
+    fn damaged(&self) -> Result<Vec<Error>, Error> {
+        self.read(|conn| self.damage.tell(conn, &self.place))
+    }
+
     fn join(&self, name: &str, now: Timestamp) -> Result<OwnerId, Error> {
+        // Else the owner's file would be made in a directory that has gone.
+        self.whereabouts.check()?;
         let conn = self.writer.lock();
         let mut new = None;
         let joined = self.transact(&conn, || {
@@ -420,6 +476,7 @@ impl Store for SqliteStore {
         let mut writing = Writing::new(&conn, &self.place, residents, now);
         let begun = self.presence.begun(owner);
         let ((), _shown) = self.transact(&conn, || writing.bury(owner, begun.as_ref()))?;
+        self.damage.note(writing.damaged());
         writing.tell(changes);
         self.presence.forget(owner);
         Ok(())

@@ -13,10 +13,11 @@ use rusqlite::Connection;
 use taskloom_model::{Code, Error};
 
 use crate::failure::Place;
+use crate::handlers;
 use crate::schema::{APPLICATION_ID, CREATE, VIEW};
 
 /// From an empty file to today's.
-const STEPS: [&str; 2] = [CREATE, VIEW];
+const STEPS: [&str; 3] = [CREATE, VIEW, handlers::STEP];
 
 /// The version that the steps lead to.
 pub(crate) const NEWEST: usize = STEPS.len();

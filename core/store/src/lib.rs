@@ -13,6 +13,7 @@ mod task;
 
 pub use contract::{
     Batch, Capability, Change, Claim, Commit, Counts, Filter, Insert, News, Nobody, Owner, Residents, Store,
+    Unserved,
 };
 pub use memory::{MemoryOptions, MemoryStore};
 pub use registry::{Live, Registry};
