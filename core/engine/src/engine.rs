@@ -209,6 +209,11 @@ impl Engine {
         self.core.registry.named(name, Some(&version.to_string()))
     }
 
+    /// Whether this process has a handler of this name, in whichever version.
+    pub fn has_handler(&self, name: &str) -> bool {
+        self.core.registry.has(name)
+    }
+
     /// The handler with this name for a submit: one of this process's, or, on a store that processes share, one that some
     /// other has or had. With `allow_unknown`, also one that nobody has yet; on a store that only this process sees it
     /// changes nothing. A handler of elsewhere lends the submit no options: those are at home where it is registered.

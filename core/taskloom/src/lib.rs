@@ -255,7 +255,7 @@ pub use taskloom_model::{
     Code, Error, Kind, Name, OnConflict, Options, Priority, Result, RetryPolicy, State, TaskId, Timestamp,
     Version, WaitingFor,
 };
-pub use taskloom_store::Counts;
+pub use taskloom_store::{Counts, Unserved};
 
 /// The README's example, run as a test.
 #[cfg(doctest)]
