@@ -486,7 +486,8 @@ class App(_App):
     def health(self) -> Health:
         """Whether all is well: ``health.ok``, ``health.ready`` and what the ``problems`` are. Never raises.
 
-        ``health.unserved`` has the queued tasks that no process runs: the handler's name, how many, since when.
+        ``health.warnings`` is what somebody should look at though this process is well, such as rows of the file that make
+        no sense; ``health.unserved`` has the queued tasks that no process runs: the handler's name, how many, since when.
         """
         found = _health(self)
         return Health(True, False, ()) if found is None else health(*found)

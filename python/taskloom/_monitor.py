@@ -34,8 +34,12 @@ class Health(NamedTuple):
     problems: tuple[str, ...]
     """What is wrong, in words."""
 
+    warnings: tuple[str, ...] = ()
+    """What somebody should look at, in words, though this process is well: queued tasks that no process runs, rows of the
+    store that make no sense."""
+
     unserved: tuple[Unserved, ...] = ()
-    """Queued tasks that no process runs which is there now. Each entry is among the problems too."""
+    """Queued tasks that no process runs which is there now. Each entry is among the warnings too."""
 
     def __bool__(self) -> bool:
         return self.ok
@@ -63,9 +67,11 @@ class Handler(NamedTuple):
     """When it was registered: an aware ``datetime``."""
 
 
-def health(ok: bool, ready: bool, problems: list[str], unserved: list[tuple[str, int, int]]) -> Health:
+def health(
+    ok: bool, ready: bool, problems: list[str], warnings: list[str], unserved: list[tuple[str, int, int]]
+) -> Health:
     waiting = tuple(Unserved(name, count, _time(since)) for name, count, since in unserved)
-    return Health(ok, ready, tuple(problems), waiting)
+    return Health(ok, ready, tuple(problems), tuple(warnings), waiting)
 
 
 def handler(name: str, version: str, is_async: bool, queue: str, retries: int, registered: int) -> Handler:

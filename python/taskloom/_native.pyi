@@ -618,8 +618,8 @@ def _run_now(app: _App, id: str) -> TaskHandle[Any]:
 def _stats(app: _App) -> dict[str, Any]:
     """The engine in figures."""
 
-def _health(app: _App) -> tuple[bool, bool, list[str], list[tuple[str, int, int]]] | None:
-    """Whether all is well: ok, ready, problems, queued tasks that nobody runs; None without an engine."""
+def _health(app: _App) -> tuple[bool, bool, list[str], list[str], list[tuple[str, int, int]]] | None:
+    """Whether all is well: ok, ready, problems, warnings, queued tasks that nobody runs; None without an engine."""
 
 def _handlers(app: _App) -> list[tuple[str, str, bool, str, int, int]]:
     """The handlers."""

@@ -153,6 +153,7 @@ impl Others {
         for (task, fence) in core.running.all() {
             refresh(core, &task);
             if !task.is_current(fence) {
+                core.ended_elsewhere(&task, fence);
                 core.runtime.interrupt(&task, fence);
                 // The timer sees to reminders, and to a thread that does not come back.
                 core.timers.look_now();

@@ -91,8 +91,11 @@ pub struct Health {
     pub ready: bool,
     /// What is wrong, in words.
     pub problems: Vec<String>,
+    /// What somebody should look at, in words, though this process is well: queued tasks that no process runs, rows of the
+    /// store that make no sense.
+    pub warnings: Vec<String>,
     /// Queued tasks that no process which is there now runs: of handlers that none of them has registered. Each is among
-    /// the problems too.
+    /// the warnings too.
     pub unserved: Vec<Unserved>,
 }
 
@@ -163,7 +166,7 @@ impl Engine {
         } else if !core.is_open() {
             problems.push("the engine is stopping".to_owned());
         }
-        let mut unserved = Vec::new();
+        let (mut unserved, mut warnings) = (Vec::new(), Vec::new());
         if problems.is_empty() {
             if let Err(error) = core.store.check() {
                 problems.push(error.message().to_owned());
@@ -173,14 +176,14 @@ impl Engine {
                 Err(error) => problems.push(format!("the store does not answer: {}", error.message())),
             }
             for Unserved { name, count, since } in &unserved {
-                problems.push(format!(
+                warnings.push(format!(
                     "no process runs tasks for the handler {name:?}: {count} queued, the first since {since}"
                 ));
             }
             let damaged = core.store.damaged().unwrap_or_default();
-            problems.extend(damaged.iter().take(TOLD).map(|error| error.message().to_owned()));
+            warnings.extend(damaged.iter().take(TOLD).map(|error| error.message().to_owned()));
             if damaged.len() > TOLD {
-                problems.push(format!("rows that make no sense, beside those: {}", damaged.len() - TOLD));
+                warnings.push(format!("rows that make no sense, beside those: {}", damaged.len() - TOLD));
             }
             let stuck = core.running.stuck();
             if stuck > 0 {
@@ -194,6 +197,6 @@ impl Engine {
         }
         let here = core.check_process().is_ok();
         let ready = here && core.is_open() && core.pool.was_started();
-        Health { ok: problems.is_empty(), ready, problems, unserved }
+        Health { ok: problems.is_empty(), ready, problems, warnings, unserved }
     }
 }
