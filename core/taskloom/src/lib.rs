@@ -218,6 +218,7 @@ mod context;
 mod error;
 mod events;
 mod execute;
+mod finite;
 mod handle;
 mod helpers;
 mod hooks;
