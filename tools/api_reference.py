@@ -27,7 +27,7 @@ SECTIONS: dict[str, list[str]] = {
     "Waiting": ["as_completed", "wait"],
     "In a handler": ["Context", "current_context", "CurrentTask", "PermanentError", "RetryAfter"],
     "What is known of a task": ["TaskInfo", "Progress", "Step", "LogLine", "AttemptError"],
-    "Events and monitoring": ["Event", "EventStream", "Health", "events"],
+    "Events and monitoring": ["Event", "EventStream", "Health", "Unserved", "events"],
 }
 """The page's sections. Public names that are in none of them come under "Errors" if they are one, or else "More"."""
 

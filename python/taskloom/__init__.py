@@ -28,7 +28,7 @@ from taskloom._errors import (
 from taskloom._events import EventStream
 from taskloom._failures import AttemptError
 from taskloom._info import CurrentTask, LogLine, Progress, Step, TaskInfo
-from taskloom._monitor import Health
+from taskloom._monitor import Health, Unserved
 from taskloom._native import Event, Task, TaskHandle
 from taskloom._options import Retry
 from taskloom._waiting import as_completed, wait
@@ -67,6 +67,7 @@ __all__ = [
     "TaskInfo",
     "TaskTimedOut",
     "UnknownHandler",
+    "Unserved",
     "WaitTimeout",
     "as_completed",
     "current_context",

@@ -24,7 +24,7 @@ from taskloom._function import by_position, caller_locals, check_kind, is_async,
 from taskloom._json_logs import json_logs
 from taskloom._loop import OwnLoop, Runner, in_thread
 from taskloom._middleware import check
-from taskloom._monitor import Handler, Health, handler, stats
+from taskloom._monitor import Handler, Health, handler, health, stats
 from taskloom._native import (
     Task,
     TaskHandle,
@@ -364,9 +364,18 @@ class App(_App):
     # ── tasks ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def submit(
-        self, name: str, arguments: Mapping[str, Any] | None = None, **options: Unpack[SubmitOptions]
+        self,
+        name: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        allow_unknown: bool = False,
+        **options: Unpack[SubmitOptions],
     ) -> TaskHandle[Any]:
         """Submits a task by its handler's name. ``arguments`` is a dict of keyword arguments, of JSON values.
+
+        On a file the handler may be another process's: any name is taken that some process has ever registered there,
+        with ``allow_unknown=True`` also one that none has yet (:meth:`health` tells of its tasks until one does). Its
+        own options and type hints are known only where it is, so neither applies to such a submit.
 
         Raises ``UnknownHandler``, with the nearest name, ``InvalidPayload`` and ``InvalidOptions``.
         """
@@ -380,7 +389,8 @@ class App(_App):
             )
         task = self._task(name)
         if task is None:
-            return self._submit_by_name(name, _encode_any(dict(arguments), f"arguments for {name!r}"), dict(options))
+            payload = _encode_any(dict(arguments), f"arguments for {name!r}")
+            return self._submit_by_name(name, payload, bool(allow_unknown), dict(options))
         args, kwargs = by_position(task, dict(arguments))
         return (task.options(**options) if options else task).submit(*args, **kwargs)
 
@@ -474,12 +484,13 @@ class App(_App):
         return stats(_stats(self))
 
     def health(self) -> Health:
-        """Whether all is well: ``health.ok``, ``health.ready`` and what the ``problems`` are. Never raises."""
+        """Whether all is well: ``health.ok``, ``health.ready`` and what the ``problems`` are. Never raises.
+
+        ``health.warnings`` is what somebody should look at though this process is well, such as rows of the file that make
+        no sense; ``health.unserved`` has the queued tasks that no process runs: the handler's name, how many, since when.
+        """
         found = _health(self)
-        if found is None:
-            return Health(True, False, ())
-        ok, ready, problems = found
-        return Health(ok, ready, tuple(problems))
+        return Health(True, False, ()) if found is None else health(*found)
 
     def handlers(self) -> builtins.list[Handler]:
         """The handlers that are registered, by name and version."""

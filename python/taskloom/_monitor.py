@@ -6,7 +6,20 @@ from typing import Any, NamedTuple
 
 from taskloom._info import _time
 
-__all__ = ["Handler", "Health"]
+__all__ = ["Handler", "Health", "Unserved"]
+
+
+class Unserved(NamedTuple):
+    """Queued tasks of a handler that no process which works on the store has registered."""
+
+    name: str
+    """The handler's name."""
+
+    count: int
+    """How many there are."""
+
+    since: Any
+    """Since when the first of them could have been run: an aware ``datetime``."""
 
 
 class Health(NamedTuple):
@@ -20,6 +33,13 @@ class Health(NamedTuple):
 
     problems: tuple[str, ...]
     """What is wrong, in words."""
+
+    warnings: tuple[str, ...] = ()
+    """What somebody should look at, in words, though this process is well: queued tasks that no process runs, rows of the
+    store that make no sense."""
+
+    unserved: tuple[Unserved, ...] = ()
+    """Queued tasks that no process runs which is there now. Each entry is among the warnings too."""
 
     def __bool__(self) -> bool:
         return self.ok
@@ -45,6 +65,13 @@ class Handler(NamedTuple):
 
     registered: Any
     """When it was registered: an aware ``datetime``."""
+
+
+def health(
+    ok: bool, ready: bool, problems: list[str], warnings: list[str], unserved: list[tuple[str, int, int]]
+) -> Health:
+    waiting = tuple(Unserved(name, count, _time(since)) for name, count, since in unserved)
+    return Health(ok, ready, tuple(problems), tuple(warnings), waiting)
 
 
 def handler(name: str, version: str, is_async: bool, queue: str, retries: int, registered: int) -> Handler:

@@ -318,7 +318,9 @@ class _App:
     def _task(self, name: str) -> Task[..., Any] | None:
         """The task of this name, if it was registered here."""
 
-    def _submit_by_name(self, name: str, payload: bytes, options: dict[str, Any] | None) -> TaskHandle[Any]:
+    def _submit_by_name(
+        self, name: str, payload: bytes, allow_unknown: bool, options: dict[str, Any] | None
+    ) -> TaskHandle[Any]:
         """Submits by name; `payload` is the JSON of the arguments."""
 
     def _cancel(self, id: str, reason: str | None = None) -> bool:
@@ -616,8 +618,8 @@ def _run_now(app: _App, id: str) -> TaskHandle[Any]:
 def _stats(app: _App) -> dict[str, Any]:
     """The engine in figures."""
 
-def _health(app: _App) -> tuple[bool, bool, list[str]] | None:
-    """Whether all is well: ok, ready, problems; None without an engine."""
+def _health(app: _App) -> tuple[bool, bool, list[str], list[str], list[tuple[str, int, int]]] | None:
+    """Whether all is well: ok, ready, problems, warnings, queued tasks that nobody runs; None without an engine."""
 
 def _handlers(app: _App) -> list[tuple[str, str, bool, str, int, int]]:
     """The handlers."""

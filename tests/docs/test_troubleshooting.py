@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -183,8 +184,49 @@ def locked(directory: Path) -> Iterator[str]:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdin is not None and other.stdout is not None
         assert other.stdout.readline() == "locked\n"
-        yield said(lambda: task.submit("abc")).replace(str(path), "…")
+        yield re.sub(r"process \d+ \(.*?\)", "process … (…)", said(lambda: task.submit("abc")).replace(str(path), "…"))
         other.stdin.close()
+    app.stop()
+
+
+def gone(directory: Path) -> Iterator[str]:
+    inner = directory / "inner"
+    inner.mkdir()
+    path, aside = inner / "tasks.db", directory / "aside.db"
+
+    def hidden(message: str) -> str:
+        return message.replace(str(path), "…").replace(str(inner), "…")
+
+    app = App(f"sqlite:{path}")
+    task = app.task(len, name="length")
+    task.submit("abc")
+    path.rename(aside)
+    yield hidden(said(lambda: task.submit("abc")))
+    path.touch()
+    yield hidden(said(lambda: task.submit("abc")))
+    shutil.rmtree(inner)
+    yield hidden(said(lambda: task.submit("abc")))
+    app.stop()
+
+
+def edited(directory: Path) -> Iterator[str]:
+    path = directory / "tasks.db"
+    app = App(f"sqlite:{path}")
+    task = app.task(len, name="length")
+    id = task.submit("abc").id
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("UPDATE tasks SET state = 42")
+    other.close()
+    yield said(lambda: app.get(id)).replace(str(path), "…")
+    app.stop()
+
+
+def unknown(directory: Path) -> Iterator[str]:
+    app = App(f"sqlite:{directory}/tasks.db")
+    yield said(lambda: app.submit("wrok"))
+    app.submit("work", allow_unknown=True)
+    (warning,) = app.health().warnings
+    yield re.sub("since .*", "since …", warning)
     app.stop()
 
 
@@ -201,7 +243,8 @@ def refused_files(directory: Path) -> Iterator[str]:
     foreign.close()
     missing = directory / "missing"
     for path in (text, other, newer, missing / "tasks.db"):
-        yield said(App(f"sqlite:{path}").start).replace(str(path), "…").replace(str(missing), "…")
+        message = said(App(f"sqlite:{path}").start).replace(str(path), "…").replace(str(missing), "…")
+        yield re.sub(r"this program knows \d+", "this program knows …", message)
 
 
 def too_late(_: Path) -> Iterator[str]:
@@ -258,6 +301,9 @@ PROVOKED: list[Callable[[Path], Iterator[str]]] = [
     forked,
     stopped,
     locked,
+    gone,
+    edited,
+    unknown,
     refused_files,
     too_late,
     patterns,

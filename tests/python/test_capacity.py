@@ -193,12 +193,20 @@ def test_stopping_while_somebody_waits(make_app, gate):
 @pytest.mark.parametrize("call", ["work.submit()", "work.submit_many([()])"])
 def test_ctrl_c_while_waiting_for_room(program, call):
     source = """
-        import threading, taskloom
+        import os, threading, taskloom
         app = taskloom.App(capacity=1, on_full="wait", workers=1)
         gate = threading.Event()
+        ran = []
+
+        def helpers():
+            if not os.path.isdir("/proc/self/task"):
+                return []
+            names = [open(f"/proc/self/task/{each}/comm").read().strip() for each in os.listdir("/proc/self/task")]
+            return [name for name in names if "submit" in name]
 
         @app.task
         def work():
+            ran.append(1)
             gate.wait(20)
 
         with app:
@@ -207,11 +215,15 @@ def test_ctrl_c_while_waiting_for_room(program, call):
                 print("full", flush=True)
                 CALL
             except KeyboardInterrupt:
-                print("interrupted", flush=True)
+                print("interrupted", helpers(), flush=True)
             gate.set()
+            app.list()[0].result(timeout=15)
+            # There is room now, and nobody left who would use it.
+            work.submit().result(timeout=15)
+        print(len(ran))
     """
     process = program(source.replace("CALL", call))
     assert process.line() == "full"
     process.signal(signal.SIGINT)
     code, out, err = process.end()
-    assert (code, out, err) == (0, "interrupted\n", "")
+    assert (code, out, err) == (0, "interrupted []\n2\n", "")

@@ -200,7 +200,7 @@ class TestStats:
 
 class TestHealth:
     def test_through_its_life(self, app):
-        assert app.health() == (True, False, ())
+        assert app.health() == (True, False, (), (), ())
         with app:
             health = app.health()
             assert (health.ok, health.ready, health.problems) == (True, True, ())

@@ -280,19 +280,20 @@ impl NativeApp {
         Some(Task::new(slf.clone().unbind(), function, plan, name.to_owned()))
     }
 
-    /// Submits by name; `payload` is the JSON of the arguments.
+    /// Submits by name; `payload` is the JSON of the arguments. The handler may be another process's.
     fn _submit_by_name(
         &self,
         py: Python<'_>,
         name: &str,
         payload: Vec<u8>,
+        allow_unknown: bool,
         options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<TaskHandle> {
         let options = read_options(py, options)?;
         let engine = self.engine(py)?;
         let inside = self.on_its_loop();
         let submit = || {
-            let entry = engine.handler(name)?;
+            let entry = engine.handler_anywhere(name, allow_unknown)?;
             let admission = engine.admission(&options.over(entry.options()))?;
             engine.submit(&entry, &admission, payload.into_boxed_slice(), None, inside)
         };

@@ -153,7 +153,11 @@ pub(crate) fn stats_of<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'p
     Ok(all)
 }
 
+/// ok, ready, problems, warnings, and queued tasks that nobody runs: name, count, since (microseconds since the epoch).
+pub(crate) type HealthParts = (bool, bool, Vec<String>, Vec<String>, Vec<(String, u64, i64)>);
+
 /// Whether all is well.
-pub(crate) fn health_of(health: &Health) -> (bool, bool, Vec<String>) {
-    (health.ok, health.ready, health.problems.clone())
+pub(crate) fn health_of(health: Health) -> HealthParts {
+    let unserved = health.unserved.into_iter().map(|tasks| (tasks.name, tasks.count, tasks.since.micros()));
+    (health.ok, health.ready, health.problems, health.warnings, unserved.collect())
 }

@@ -13,7 +13,7 @@ use crate::app::NativeApp;
 use crate::errors::to_python;
 use crate::ffi::HangOnUnwind;
 use crate::handle::TaskHandle;
-use crate::info::{health_of, stats_of};
+use crate::info::{HealthParts, health_of, stats_of};
 
 /// Asks the engine outside Python: the answer may wait for the disk.
 fn ask<T: Send>(
@@ -116,11 +116,11 @@ pub(crate) fn stats<'py>(py: Python<'py>, app: &Bound<'py, NativeApp>) -> PyResu
     stats_of(py, &ask(app.get(), py, |engine| engine.stats())?)
 }
 
-/// Whether all is well: ok, ready, problems. None if there is no engine.
+/// Whether all is well. None if there is no engine.
 #[pyfunction(name = "_health")]
-pub(crate) fn health(py: Python<'_>, app: &Bound<'_, NativeApp>) -> Option<(bool, bool, Vec<String>)> {
+pub(crate) fn health(py: Python<'_>, app: &Bound<'_, NativeApp>) -> Option<HealthParts> {
     let engine = app.get().bridge().current()?;
-    Some(HangOnUnwind::around(|| py.detach(|| health_of(&engine.health()))))
+    Some(HangOnUnwind::around(|| py.detach(|| health_of(engine.health()))))
 }
 
 /// The handlers: name, version, whether it is async, queue, retries, registered (microseconds since the epoch).

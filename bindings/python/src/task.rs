@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple, PyType};
@@ -13,7 +13,7 @@ use crate::app::{NativeApp, read_options};
 use crate::context::NativeAttempt;
 use crate::errors::{helper_in, shorten, to_python};
 use crate::ffi::{self, HangOnUnwind};
-use crate::handle::{Ready, TaskHandle, wait_for};
+use crate::handle::{Ready, TaskHandle};
 use crate::host::Variables;
 use crate::plan::Plan;
 use crate::port::Port;
@@ -176,17 +176,10 @@ impl Task {
         let (engine, bound) = self.bound(py)?;
         let inside = self.app.get().on_its_loop();
         if !inside && must_hear_signals(&engine) {
-            // Without waiting for room, as inside a handler; most often there is some.
-            match engine.submit(&bound.entry, &bound.admission, payload, host, true) {
-                Err(error) if error.code() == Code::QueueFull => {}
-                verdict => return self.wrap(py, verdict.map_err(|error| to_python(py, &error))?),
-            }
-            let (payload, host) = self.input(py, args, kwargs, copy_current(py)?)?;
-            let wait = move || {
-                engine.submit(&bound.entry, &bound.admission, payload, host, false).map(|handle| vec![handle])
+            let submit = |patience: &mut dyn FnMut() -> bool| {
+                engine.submit_while(&bound.entry, &bound.admission, (payload, host), false, patience)
             };
-            let handle = wait_for_room(py, wait)?.pop().expect("one was submitted");
-            return self.wrap(py, handle);
+            return self.wrap(py, hearing_signals(py, submit)?);
         }
         let submit = || engine.submit(&bound.entry, &bound.admission, payload, host, inside);
         // In memory nothing is waited for, unless for room; on a file, the disk is.
@@ -203,9 +196,10 @@ impl Task {
         let (engine, bound) = self.bound(py)?;
         let inside = self.app.get().on_its_loop();
         let handles = if !inside && must_hear_signals(&engine) {
-            let submit =
-                move || engine.submit_many(&bound.entry, &bound.admission, payloads.into_iter(), false);
-            wait_for_room(py, submit)?
+            let payloads = payloads.into_iter();
+            hearing_signals(py, |patience| {
+                engine.submit_many_while(&bound.entry, &bound.admission, payloads, false, patience)
+            })?
         } else {
             let submit = || engine.submit_many(&bound.entry, &bound.admission, payloads.into_iter(), inside);
             let handles =
@@ -319,60 +313,20 @@ fn must_hear_signals(engine: &Engine) -> bool {
     engine.may_wait() && !engine.is_durable() && on_main_thread()
 }
 
-/// What becomes of a submit that another thread makes.
-enum Submitting {
-    Pending,
-    Done(taskloom_model::Result<Vec<taskloom_engine::Handle>>),
-    /// Ctrl-C came first: nobody wants the tasks any more.
-    GivenUp,
-}
-
-/// Submits on a thread of its own, and listens for Ctrl-C meanwhile. If that comes first, what is accepted after it is
-/// cancelled.
-fn wait_for_room(
+/// Submits on this thread, which hears of Ctrl-C while it waits for room. Then nothing was submitted.
+fn hearing_signals<T: Send>(
     py: Python<'_>,
-    submit: impl FnOnce() -> taskloom_model::Result<Vec<taskloom_engine::Handle>> + Send + 'static,
-) -> PyResult<Vec<taskloom_engine::Handle>> {
-    fn cancel(verdict: taskloom_model::Result<Vec<taskloom_engine::Handle>>) {
-        for handle in verdict.into_iter().flatten() {
-            // It is in memory, where that cannot fail.
-            let _ = handle.cancel(Some("its submit was interrupted"));
-        }
-    }
-    let state = Arc::new((Mutex::new(Submitting::Pending), Condvar::new()));
-    let tell = Arc::clone(&state);
-    let life = move || {
-        let verdict = submit();
-        let mut state = tell.0.lock();
-        if matches!(*state, Submitting::GivenUp) {
-            drop(state);
-            cancel(verdict);
-        } else {
-            *state = Submitting::Done(verdict);
-            tell.1.notify_all();
-        }
+    submit: impl FnOnce(&mut dyn FnMut() -> bool) -> taskloom_model::Result<T> + Send,
+) -> PyResult<T> {
+    let mut raised = None;
+    let mut patience = || {
+        raised = Python::attach(|py| py.check_signals()).err();
+        raised.is_none()
     };
-    taskloom_engine::spawn_thread("taskloom-submit", life)?;
-    let waited = wait_for(py, None, |slice| {
-        let mut now = state.0.lock();
-        if matches!(*now, Submitting::Pending) {
-            match slice {
-                Some(slice) => drop(state.1.wait_for(&mut now, slice)),
-                None => state.1.wait(&mut now),
-            }
-        }
-        Ok(!matches!(*now, Submitting::Pending))
-    });
-    let last = std::mem::replace(&mut *state.0.lock(), Submitting::GivenUp);
-    match (waited, last) {
-        (Ok(_), Submitting::Done(verdict)) => verdict.map_err(|error| to_python(py, &error)),
-        (Ok(_), _) => Err(to_python(py, &Error::new(Code::ShutDown, "the submit has gone"))),
-        (Err(interrupt), last) => {
-            if let Submitting::Done(verdict) = last {
-                HangOnUnwind::around(|| py.detach(|| cancel(verdict)));
-            }
-            Err(interrupt)
-        }
+    let submitted = HangOnUnwind::around(|| py.detach(|| submit(&mut patience)));
+    match raised {
+        Some(interrupt) => Err(interrupt),
+        None => submitted.map_err(|error| to_python(py, &error)),
     }
 }
 

@@ -7,7 +7,8 @@
 //! # Hooks
 //! An attempt tells the hook of the handler that runs it, even if that is replaced meanwhile. So the hook is kept from
 //! the begin of the attempt until its end is told, or its report refused ([`Hooks`]). Attempts of handlers without hooks
-//! are not in there, and cost nothing. An attempt that never came to its handler tells nothing.
+//! are not in there, and cost nothing. An attempt that never came to its handler tells nothing. On a store that processes
+//! share, the hook is told in the process that runs the attempt, also if it is another one that ends it.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -115,7 +116,7 @@ impl Core {
         if let Some(fence) = effects.left
             && let Some(hook) = self.hooks.take(task, fence)
         {
-            self.tell_hook(&*hook, task, effects);
+            self.tell_hook(&*hook, task, effects.to);
         }
         // If it was claimed ahead and is given back, nobody has seen it begin.
         if !is_given_back && self.events.is_any_wanted(CHANGES) {
@@ -123,8 +124,21 @@ impl Core {
         }
     }
 
-    fn tell_hook(self: &Arc<Self>, hook: &dyn Hook, task: &Arc<Task>, effects: &Effects) {
-        let moment = match effects.to {
+    /// An attempt that runs here is over, and another process may have ended it: by a deadline that its timer noticed, say.
+    /// The hook of the handler is here, and so it is told here; unless the end was told already. What became of the task
+    /// in a later attempt is told where that runs.
+    pub(crate) fn ended_elsewhere(self: &Arc<Self>, task: &Arc<Task>, fence: Fence) {
+        let (state, attempt) = task.with_row(|row| (row.state, row.attempt));
+        if attempt == fence.attempt
+            && state != State::Running
+            && let Some(hook) = self.hooks.take(task, fence)
+        {
+            self.tell_hook(&*hook, task, state);
+        }
+    }
+
+    fn tell_hook(self: &Arc<Self>, hook: &dyn Hook, task: &Arc<Task>, to: State) {
+        let moment = match to {
             State::Succeeded => Moment::Success,
             State::Retrying => Moment::Retry,
             State::Failed | State::TimedOut => Moment::Failure,

@@ -53,6 +53,7 @@ pub(crate) struct Left {
 
 /// Writes, and lets the effects follow.
 pub(crate) fn write(core: &Arc<Core>, mut work: Work) -> Left {
+    core.note_handlers();
     // First the progress: what a handler told before its end is refused after it.
     let told = std::mem::take(&mut *core.told.lock());
     let told = told.into_values().flat_map(|Told { task, fence, progress, lines, dropped }| {
@@ -206,7 +207,10 @@ fn follow(
     for (insert, reply) in batch.inserts.into_iter().zip(replies) {
         reply.give(insert.verdict.unwrap_or(Ok(())).map(|()| insert.tasks));
     }
+    // Tasks that another process has ended: this write was the first here to see that.
+    let mut ended = Vec::new();
     for ((task, about, origin), verdict) in changed.zip(batch.verdicts) {
+        let had_ended = !matches!(&verdict, Ok(effects) if effects.moved());
         match (verdict, origin) {
             (Ok(effects), Origin::Worker | Origin::Told) => core.follow(&task, effects, true),
             (Ok(effects), Origin::Caller(reply)) => {
@@ -221,8 +225,12 @@ fn follow(
             (Err(_), Origin::Told) => {}
             (Err(error), Origin::Caller(reply) | Origin::Unbegun(reply)) => reply.give(Err(error)),
         }
+        if had_ended && task.state().is_terminal() {
+            ended.push(task);
+        }
     }
     core.follow_all(&mut batch.consequences);
+    ended.iter().for_each(Task::settle);
 }
 
 /// The copy of a claimed task that everybody here shows: another reader may have been faster.

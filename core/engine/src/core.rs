@@ -28,6 +28,7 @@ use taskloom_model::{
 use taskloom_store::{Capability, Change, HostData, Live, Residents, Store, Task};
 use taskloom_sync::{Sleepers, fork_generation};
 
+use crate::absence::Absence;
 use crate::ahead::Ahead;
 use crate::announce::Hooks;
 use crate::chance::Chance;
@@ -75,6 +76,7 @@ pub(crate) struct Core {
     pub(crate) hooks: Hooks,
     pub(crate) stopping: Stopping,
     pub(crate) others: Others,
+    pub(crate) absence: Absence,
     pub(crate) ahead: Ahead,
     /// Tasks of a durable store that somebody in this process holds. Unused on a resident store, which holds all.
     pub(crate) live: Live,
@@ -138,6 +140,7 @@ impl Core {
             hooks: Hooks::default(),
             stopping: Stopping::default(),
             others: Others::default(),
+            absence: Absence::default(),
             ahead: Ahead::default(),
             live: Live::default(),
             store: parts.store.into(),
@@ -214,6 +217,19 @@ impl Core {
     /// Adds the names of all handlers that take this route and whose tasks are to be claimed.
     pub(crate) fn handler_names(&self, route: Route, names: &mut Vec<Name>) {
         self.registry.names(|entry| route_of(entry) == route, names);
+    }
+
+    /// Tells a shared store which handlers there are here, if it has not been told. Whoever looks for one there may do
+    /// without; so a store that fails is told another time.
+    pub(crate) fn note_handlers(&self) {
+        if self.capability.resident || !self.registry.take_unnoted() {
+            return;
+        }
+        let names = self.registry.all_names();
+        let serves = self.pool.was_started();
+        if self.store.note_handlers(self.owner(), &names, serves, self.clock.now()).is_err() {
+            self.registry.forget_noted();
+        }
     }
 
     /// There is a handler that wants to be told of its tasks.

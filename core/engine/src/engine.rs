@@ -11,7 +11,7 @@ use crate::core::{Core, Parts};
 use crate::edge::{self, Clock, SystemClock};
 use crate::events::json::Object;
 use crate::events::{EventKind, Subscription, SubscriptionOptions};
-use crate::handler::{Handler, HandlerEntry, Home};
+use crate::handler::{Attempt, Blocking, Handler, HandlerEntry, Home, Outcome};
 use crate::loops::{LoopHost, Started};
 use crate::queues::Served;
 use crate::registry::RegistryStats;
@@ -77,6 +77,15 @@ pub struct Registration {
     pub handler: Handler,
     /// What is told of its tasks.
     pub hook: Option<Arc<dyn Hook>>,
+}
+
+/// What stands for a handler of another process while a task for it is submitted. It is never registered.
+struct Elsewhere;
+
+impl Blocking for Elsewhere {
+    fn run(&self, _: &Attempt) -> Outcome {
+        Outcome::failure("UnknownHandler", "its handler is not registered in this process")
+    }
 }
 
 /// A task engine over one store. Dropping it calls off what runs and stops it.
@@ -201,6 +210,41 @@ impl Engine {
         self.core.registry.named(name, Some(&version.to_string()))
     }
 
+    /// Whether this process has a handler of this name, in whichever version.
+    pub fn has_handler(&self, name: &str) -> bool {
+        self.core.registry.has(name)
+    }
+
+    /// The handler with this name for a submit: one of this process's, or, on a store that processes share, one that some
+    /// other has or had. With `allow_unknown`, also one that nobody has yet; on a store that only this process sees it
+    /// changes nothing. A handler of elsewhere lends the submit no options: those are at home where it is registered.
+    ///
+    /// Errors: `UnknownHandler` with the nearest name, `InvalidOption` for what cannot be one, `StoreFailed`.
+    pub fn handler_anywhere(&self, name: &str, allow_unknown: bool) -> Result<Arc<HandlerEntry>> {
+        let core = &self.core;
+        if core.capability.resident || core.registry.has(name) {
+            return core.registry.named(name, None);
+        }
+        core.check_process()?;
+        check_name("handler", name)?;
+        if !allow_unknown && !core.store.knows_handler(name)? {
+            let error = core.registry.unknown_everywhere(name, &core.store.known_handlers()?);
+            return Err(error);
+        }
+        let options = Options::default();
+        let admission = self.admission_of(&options)?;
+        Ok(Arc::new(HandlerEntry {
+            name: Name::new(name),
+            version: Version::default(),
+            registered: core.clock.now(),
+            queue: core.queues.queue(admission.queue()),
+            options,
+            admission,
+            handler: Handler::Blocking(Box::new(Elsewhere)),
+            hook: None,
+        }))
+    }
+
     /// Starts the worker threads and services. Starting twice is starting once.
     ///
     /// Errors: `ShutDown` once stopped, `Forked` in a forked child.
@@ -214,6 +258,11 @@ impl Engine {
             leases::beat(core, core.clock.now());
         }
         core.pool.start(core)?;
+        if first {
+            // From now on it runs their tasks.
+            core.registry.forget_noted();
+        }
+        core.note_handlers();
         if !self.stepped {
             core.timers.start(core)?;
         }

@@ -235,6 +235,9 @@ impl Handle {
                 State::Expired => {
                     Error::new(Code::TaskExpired, format!("{name} was not started before it expired"))
                 }
+                _ if settled && let Some(lost) = self.core.upgrade().and_then(|core| core.absence.lost()) => {
+                    lost
+                }
                 _ if settled && self.core.upgrade().is_some_and(|core| !core.is_stopped()) => Error::new(
                     Code::UnknownTask,
                     format!("{name} has ended, and was forgotten before anybody here had heard how"),

@@ -38,6 +38,7 @@ pub(crate) fn beat(core: &Arc<Core>, now: Timestamp) {
     {
         core.store.note_begun(new, 0, None);
         core.set_owner(new);
+        core.registry.forget_noted();
         bury(core, old, now);
     }
 }
@@ -71,6 +72,7 @@ impl Leases {
         }
         if is_due {
             self.next_beat = monotonic + BEAT;
+            core.absence.step(core, monotonic);
             beat(core, now);
             core.follow_pauses();
             core.committer.ask_for_more();

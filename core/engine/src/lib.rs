@@ -27,11 +27,13 @@
 //! | `reports` | what workers and handlers report |
 //! | `retention` | sweeps of what ended long ago |
 //! | `timers` | etas, backoffs, expiries, timeouts |
+//! | `absence` | a store whose file has gone |
 //! | `leases` | proof of life, and the tasks of processes that died |
 //! | `shutdown` | the order in which all this ends |
 //! | `edge` | clocks, threads, seeds |
 #![forbid(unsafe_code)]
 
+mod absence;
 mod ahead;
 mod announce;
 mod answer;

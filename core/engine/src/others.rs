@@ -55,7 +55,17 @@ impl Others {
         self.awaited.lock().insert(task.id(), Arc::downgrade(task));
         // Without the thread, nobody hears of others; the tasks of this process are settled all the same.
         let _ = self.start(core);
+        if core.absence.lost().is_some() {
+            task.settle();
+            return;
+        }
         look_at(core, task);
+    }
+
+    /// The store has gone: nobody here will hear of any end.
+    pub(crate) fn give_up(&self) {
+        let awaited = std::mem::take(&mut *self.awaited.lock());
+        awaited.into_values().filter_map(|task| task.upgrade()).for_each(|task| task.settle());
     }
 
     /// Starts the thread, if there is none and the store is shared.
@@ -127,6 +137,10 @@ impl Others {
     }
 
     fn look(&self, core: &Arc<Core>) {
+        if !core.pool.was_started() {
+            // Nobody beats here, who would look.
+            core.absence.step(core, core.clock.monotonic());
+        }
         let mut awaited = Vec::new();
         self.awaited.lock().retain(|_, task| {
             let task = task.upgrade().filter(|task| !task.is_settled());
@@ -139,6 +153,7 @@ impl Others {
         for (task, fence) in core.running.all() {
             refresh(core, &task);
             if !task.is_current(fence) {
+                core.ended_elsewhere(&task, fence);
                 core.runtime.interrupt(&task, fence);
                 // The timer sees to reminders, and to a thread that does not come back.
                 core.timers.look_now();

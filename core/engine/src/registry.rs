@@ -15,7 +15,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use taskloom_model::{Code, Error, Name, Result, Timestamp, Version, nearest};
@@ -29,6 +29,8 @@ const MANY_STRAYS: usize = 64;
 pub(crate) struct Registry {
     handlers: RwLock<HashMap<Name, Versions>>,
     epoch: AtomicUsize,
+    /// There is something that a shared store has not been told.
+    unnoted: AtomicBool,
     /// How many tasks of a name have been given back of late, for want of their version.
     strays: Mutex<HashMap<Name, usize>>,
 }
@@ -45,6 +47,21 @@ impl Versions {
         match version {
             Some(version) => self.0.iter().find(|entry| entry.version.to_string() == version),
             None => Some(self.newest()),
+        }
+    }
+}
+
+/// No handler has this name, but one of these may be meant.
+fn unknown(message: String, name: &str, mut names: Vec<&str>) -> Error {
+    let error = Error::new(Code::UnknownHandler, message);
+    match nearest(name, names.iter().copied()) {
+        Some(near) => error.hint(format!("did you mean {near:?}?")),
+        None if names.is_empty() => error.hint("register a handler first"),
+        None => {
+            names.sort_unstable();
+            names.dedup();
+            names.truncate(10);
+            error.hint(format!("registered are: {}", names.join(", ")))
         }
     }
 }
@@ -97,6 +114,7 @@ impl Registry {
 
     fn changed(&self) {
         self.epoch.fetch_add(1, Ordering::Release);
+        self.forget_noted();
         self.try_strays_again();
     }
 
@@ -108,6 +126,21 @@ impl Registry {
     /// Some time has gone by: what was left to other processes may be claimed again.
     pub(crate) fn try_strays_again(&self) {
         self.strays.lock().clear();
+    }
+
+    /// Whether a shared store has not been told of all that is here; from now on it has.
+    pub(crate) fn take_unnoted(&self) -> bool {
+        self.unnoted.load(Ordering::Relaxed) && self.unnoted.swap(false, Ordering::AcqRel)
+    }
+
+    /// The store knows nothing of what is here, or not all.
+    pub(crate) fn forget_noted(&self) {
+        self.unnoted.store(true, Ordering::Release);
+    }
+
+    /// The names of all handlers.
+    pub(crate) fn all_names(&self) -> Vec<Name> {
+        self.handlers.read().keys().copied().collect()
     }
 
     /// Changes whenever a handler is added or replaced.
@@ -132,17 +165,21 @@ impl Registry {
                 )
             });
         }
-        let error = Error::new(Code::UnknownHandler, format!("no handler {name:?}"));
-        Err(match nearest(name, handlers.keys().map(|name| name.as_str())) {
-            Some(near) => error.hint(format!("did you mean {near:?}?")),
-            None if handlers.is_empty() => error.hint("register a handler first"),
-            None => {
-                let mut names: Vec<_> = handlers.keys().map(|name| name.as_str()).collect();
-                names.sort_unstable();
-                names.truncate(10);
-                error.hint(format!("registered are: {}", names.join(", ")))
-            }
-        })
+        let names = handlers.keys().map(|name| name.as_str()).collect();
+        Err(unknown(format!("no handler {name:?}"), name, names))
+    }
+
+    /// That nobody ever registered a handler of this name, neither here nor, as far as their store knows, elsewhere.
+    pub(crate) fn unknown_everywhere(&self, name: &str, elsewhere: &[String]) -> Error {
+        let handlers = self.handlers.read();
+        let mut names: Vec<_> = handlers.keys().map(|name| name.as_str()).collect();
+        names.extend(elsewhere.iter().map(String::as_str));
+        unknown(format!("no process has ever registered a handler {name:?} on this store"), name, names)
+    }
+
+    /// Whether there is any version of it.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.handlers.read().contains_key(&Name::new(name))
     }
 
     /// All handlers, by name and version.

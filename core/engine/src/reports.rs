@@ -87,9 +87,14 @@ impl Core {
     }
 
     /// A report about an attempt was refused, or could not be written.
-    pub(crate) fn count_late_report(&self, task: &Task, (fence, report): (Option<Fence>, &'static str)) {
+    pub(crate) fn count_late_report(
+        self: &Arc<Self>,
+        task: &Arc<Task>,
+        (fence, report): (Option<Fence>, &'static str),
+    ) {
         if let Some(fence) = fence {
-            // Most often whoever ended the attempt has told it. But another process may have.
+            // Most often whoever ended the attempt has told it. But it may have been another process.
+            self.ended_elsewhere(task, fence);
             drop(self.hooks.take(task, fence));
         }
         self.late_reports.fetch_add(1, Ordering::Relaxed);

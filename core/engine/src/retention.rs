@@ -1,7 +1,10 @@
 //! Sweeping out what ended long ago, in batches, as part of the timer service.
 //!
 //! A durable store keeps ended tasks for a time; a memory store keeps the newest and sweeps by itself. One batch is
-//! swept in each step until nothing is left to sweep, so that no transaction is long.
+//! swept in each step until nothing is left to sweep, so that no transaction is long. Engines that share a store each
+//! sweep by their own retention: a task goes when it is too old for any of those that are started.
+//!
+//! Then the rows are looked through for what cannot be ([`taskloom_store::Store::examine`]), which `health` tells of.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,13 +30,18 @@ pub(crate) struct Retention {
 impl Retention {
     /// Sweeps a batch if it is time to, and says how long to wait before the next call.
     pub(crate) fn step(&mut self, core: &Arc<Core>, now: Timestamp, monotonic: Duration) -> Duration {
-        let Some(age) = core.retention.filter(|_| core.capability.durable) else { return Duration::MAX };
+        if !core.capability.durable {
+            return Duration::MAX;
+        }
         if monotonic < self.next {
             return self.next - monotonic;
         }
         // If the store fails, the next look finds the same.
-        let swept = core.store.sweep(now - age, BATCH).unwrap_or(0);
+        let swept = core.retention.map_or(0, |age| core.store.sweep(now - age, BATCH).unwrap_or(0));
         let wait = if swept == BATCH { PAUSE } else { INTERVAL };
+        if swept < BATCH {
+            let _ = core.store.examine();
+        }
         self.next = monotonic + wait;
         wait
     }

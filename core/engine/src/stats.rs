@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use taskloom_model::{Name, Result, TaskId, Timestamp};
-use taskloom_store::Counts;
+use taskloom_store::{Counts, Unserved};
 
 use crate::meter::Figures;
 use crate::registry::RegistryStats;
 use crate::{Engine, meter};
+
+/// Of how many damaged rows `health` tells one by one.
+const TOLD: usize = 5;
 
 /// An engine in figures.
 #[derive(Clone, Debug)]
@@ -88,6 +91,12 @@ pub struct Health {
     pub ready: bool,
     /// What is wrong, in words.
     pub problems: Vec<String>,
+    /// What somebody should look at, in words, though this process is well: queued tasks that no process runs, rows of the
+    /// store that make no sense.
+    pub warnings: Vec<String>,
+    /// Queued tasks that no process which is there now runs: of handlers that none of them has registered. Each is among
+    /// the warnings too.
+    pub unserved: Vec<Unserved>,
 }
 
 impl Engine {
@@ -157,9 +166,24 @@ impl Engine {
         } else if !core.is_open() {
             problems.push("the engine is stopping".to_owned());
         }
+        let (mut unserved, mut warnings) = (Vec::new(), Vec::new());
         if problems.is_empty() {
-            if let Err(error) = core.store.paused() {
-                problems.push(format!("the store does not answer: {}", error.message()));
+            if let Err(error) = core.store.check() {
+                problems.push(error.message().to_owned());
+            }
+            match core.store.unserved() {
+                Ok(found) => unserved = found,
+                Err(error) => problems.push(format!("the store does not answer: {}", error.message())),
+            }
+            for Unserved { name, count, since } in &unserved {
+                warnings.push(format!(
+                    "no process runs tasks for the handler {name:?}: {count} queued, the first since {since}"
+                ));
+            }
+            let damaged = core.store.damaged().unwrap_or_default();
+            warnings.extend(damaged.iter().take(TOLD).map(|error| error.message().to_owned()));
+            if damaged.len() > TOLD {
+                warnings.push(format!("rows that make no sense, beside those: {}", damaged.len() - TOLD));
             }
             let stuck = core.running.stuck();
             if stuck > 0 {
@@ -172,6 +196,7 @@ impl Engine {
             }
         }
         let here = core.check_process().is_ok();
-        Health { ok: problems.is_empty(), ready: here && core.is_open() && core.pool.was_started(), problems }
+        let ready = here && core.is_open() && core.pool.was_started();
+        Health { ok: problems.is_empty(), ready, problems, warnings, unserved }
     }
 }

@@ -29,6 +29,20 @@ impl Engine {
         host: Option<HostData>,
         inside: bool,
     ) -> Result<Handle> {
+        self.submit_while(entry, admission, (payload, host), inside, &mut || true)
+    }
+
+    /// Like [`Engine::submit`]. Where that waits for room in a memory store, `patience` is asked every now and then, on
+    /// this thread and without any lock, whether to go on waiting. If it says no, nothing was submitted, and the error is
+    /// `QueueFull`.
+    pub fn submit_while(
+        &self,
+        entry: &HandlerEntry,
+        admission: &Admission,
+        (payload, host): Input,
+        inside: bool,
+        patience: &mut dyn FnMut() -> bool,
+    ) -> Result<Handle> {
         let core = &self.core;
         if !core.is_open() || !core.capability.resident {
             core.check_open(inside || self.on_worker())?;
@@ -44,10 +58,13 @@ impl Engine {
             return Ok(Handle::new(task, core));
         }
         if task.spec().unique().is_some() {
-            let task = self.insert_here(vec![task], inside)?.pop().expect("an insert keeps its length");
+            let task =
+                self.insert_here(vec![task], inside, patience)?.pop().expect("an insert keeps its length");
             return Ok(Handle::new(task, core));
         }
-        self.in_its_time(inside, || core.store.insert(std::slice::from_ref(&task), task.spec().created))?;
+        self.in_its_time(inside, patience, || {
+            core.store.insert(std::slice::from_ref(&task), task.spec().created)
+        })?;
         core.accepted(&task, effects, entry);
         Ok(Handle::new(task, core))
     }
@@ -60,9 +77,21 @@ impl Engine {
         payloads: impl Iterator<Item = Input>,
         inside: bool,
     ) -> Result<Vec<Handle>> {
+        self.submit_many_while(entry, admission, payloads, inside, &mut || true)
+    }
+
+    /// Like [`Engine::submit_many`], with `patience` as in [`Engine::submit_while`].
+    pub fn submit_many_while(
+        &self,
+        entry: &HandlerEntry,
+        admission: &Admission,
+        payloads: impl Iterator<Item = Input>,
+        inside: bool,
+        patience: &mut dyn FnMut() -> bool,
+    ) -> Result<Vec<Handle>> {
         let (answer, reply) = Answer::new();
         let reply = Box::new(move |verdict| reply.give(verdict));
-        self.submit_all(entry, admission, payloads, inside, true, reply)?;
+        self.submit_all(entry, admission, payloads, inside, Some(patience), reply)?;
         answer.wait()
     }
 
@@ -79,17 +108,17 @@ impl Engine {
         inside: bool,
         reply: Box<dyn FnOnce(Result<Vec<Handle>>) + Send>,
     ) -> Result<()> {
-        self.submit_all(entry, admission, payloads, inside, false, reply)
+        self.submit_all(entry, admission, payloads, inside, None, reply)
     }
 
-    /// `waits`: the calling thread waits for the reply.
+    /// `patience`: the calling thread waits for the reply, and for room as long as this says so.
     fn submit_all(
         &self,
         entry: &HandlerEntry,
         admission: &Admission,
         payloads: impl Iterator<Item = Input>,
         inside: bool,
-        waits: bool,
+        patience: Option<&mut dyn FnMut() -> bool>,
         reply: Box<dyn FnOnce(Result<Vec<Handle>>) + Send>,
     ) -> Result<()> {
         let core = &self.core;
@@ -107,14 +136,16 @@ impl Engine {
         };
         if !core.capability.resident {
             let tell = Box::new(move |verdict: Result<Vec<Arc<Task>>>| reply(verdict.map(handles)));
-            core.committer.insert(core, tasks, waits, Reply::new(tell));
+            core.committer.insert(core, tasks, patience.is_some(), Reply::new(tell));
             return Ok(());
         }
+        let mut for_ever = || true;
+        let patience = patience.unwrap_or(&mut for_ever);
         if tasks.iter().any(|task| task.spec().unique().is_some()) {
-            reply(self.insert_here(tasks, inside).map(handles));
+            reply(self.insert_here(tasks, inside, patience).map(handles));
             return Ok(());
         }
-        let verdict = self.in_its_time(inside, || core.store.insert(&tasks, core.clock.now()));
+        let verdict = self.in_its_time(inside, patience, || core.store.insert(&tasks, core.clock.now()));
         if verdict.is_ok() {
             for (task, effects) in tasks.iter().zip(effects) {
                 core.accepted(task, effects, entry);
@@ -125,11 +156,16 @@ impl Engine {
     }
 
     /// Inserts tasks that may not be what comes of it into a resident store.
-    fn insert_here(&self, mut tasks: Vec<Arc<Task>>, inside: bool) -> Result<Vec<Arc<Task>>> {
+    fn insert_here(
+        &self,
+        mut tasks: Vec<Arc<Task>>,
+        inside: bool,
+        patience: &mut dyn FnMut() -> bool,
+    ) -> Result<Vec<Arc<Task>>> {
         let core = &self.core;
         let meant = tasks.clone();
         let mut consequences = Vec::new();
-        self.in_its_time(inside, || {
+        self.in_its_time(inside, patience, || {
             let insert = Insert { tasks: std::mem::take(&mut tasks), verdict: None };
             let mut batch = Batch { inserts: vec![insert], ..Batch::default() };
             core.store.write(&mut batch, &core.live, core.clock.now())?;
@@ -151,7 +187,12 @@ impl Engine {
 
     /// Makes an insert; where the store is full, when there is room, if this engine waits for that. What an empty store
     /// has no room for, it never will have.
-    fn in_its_time(&self, inside: bool, mut insert: impl FnMut() -> Result<()>) -> Result<()> {
+    fn in_its_time(
+        &self,
+        inside: bool,
+        patience: &mut dyn FnMut() -> bool,
+        mut insert: impl FnMut() -> Result<()>,
+    ) -> Result<()> {
         let core = &self.core;
         let (mut quiet, mut empty) = (0u32, false);
         loop {
@@ -172,6 +213,9 @@ impl Engine {
                         }
                     }
                     core.check_open(false)?;
+                    if !patience() {
+                        return Err(error);
+                    }
                 }
                 verdict => return verdict,
             }

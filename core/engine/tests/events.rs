@@ -415,7 +415,8 @@ fn pauses_purges_and_registrations_are_told_once() {
 
 #[test]
 fn a_pause_tells_nothing_of_tasks_that_had_not_begun() {
-    let timed = Place::File(File::new()).timed(1).started();
+    let place = Place::File(File::new());
+    let timed = place.timed(1).started();
     let slow = gated(&timed.engine, "slow", Options::default());
     submit(&timed.engine, &slow.entry, "1");
     slow.begun.wait_for(1);

@@ -7,8 +7,11 @@ use std::sync::Arc;
 use common::disk::Disk;
 use common::stores::{File, on_both};
 use common::*;
-use taskloom_engine::{Attempt, Engine, Handle, Handler, HandlerEntry, Hook, Moment, Outcome, Registration};
-use taskloom_model::{Options, RetryPolicy, State, TaskId};
+use taskloom_engine::{
+    Attempt, Clock, Engine, EngineOptions, Handle, Handler, HandlerEntry, Hook, Moment, Outcome,
+    Registration, Stop,
+};
+use taskloom_model::{Code, Options, RetryPolicy, State, TaskId, When};
 
 /// A hook that notes what it is told, and the state that the task shows then.
 #[derive(Clone, Default)]
@@ -217,4 +220,45 @@ fn an_attempt_tells_the_hook_of_the_handler_that_it_began_with() {
         let told = |hook: &Told| hook.0.all().into_iter().map(|(id, ..)| id).collect::<Vec<_>>();
         assert_eq!((told(&old), told(&new)), (vec![first.id()], vec![last.id()]));
     });
+}
+
+/// The other process has no such handler: it only keeps the time.
+#[test]
+fn a_deadline_that_another_process_notices_is_told_once_where_the_handler_runs() {
+    for late_first in [false, true] {
+        let file = File::new();
+        let (own, other) = (HandClock::new(), HandClock::new());
+        let here = {
+            let clock = Arc::clone(&own) as Arc<dyn Clock>;
+            let options = EngineOptions { clock, runtime: Arc::new(Interrupts::default()), ..options(1) };
+            Arc::new(Engine::new(file.store(), options).unwrap())
+        };
+        let there = file.timed(&other, options(1));
+        let told = Told::default();
+        let (gate, begun) = (Gate::default(), Gate::default());
+        let (door, bell) = (gate.clone(), begun.clone());
+        let deadline = Some(When::In(seconds(10)));
+        let options = Options { deadline, ..Options::default() };
+        let entry = hooked(&here, "slow", options, told.clone(), move |attempt: &Attempt| {
+            bell.open();
+            door.pass();
+            echo(attempt)
+        });
+        here.start().unwrap();
+        let handle = submit(&here, &entry, "1");
+        begun.pass();
+        if late_first {
+            // Its report may meet the end before the news of it does.
+            gate.open();
+        }
+        there.advance(seconds(11));
+        if late_first && handle.wait(Some(LONG)).unwrap() && handle.state() == State::Succeeded {
+            continue;
+        }
+        assert_eq!(told.moments(1), [(Moment::Failure, State::TimedOut)]);
+        gate.open();
+        assert_eq!(failure(&handle), Code::TaskTimedOut);
+        here.stop(Stop::Finish);
+        assert_eq!(told.0.len(), 1, "and not once more when the handler returns");
+    }
 }

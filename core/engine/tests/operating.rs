@@ -136,7 +136,8 @@ fn a_sweep_forgets_more_than_a_batch_and_leaves_what_lives() {
 #[test]
 fn a_durable_store_forgets_after_its_time() {
     let options = EngineOptions { retention: Some(seconds(3600)), ..options(1) };
-    let timed = Place::File(File::new()).timed_with(options);
+    let place = Place::File(File::new());
+    let timed = place.timed_with(options);
     let echo = register(&timed.engine, "echo", echo);
     let payloads = (0..1_203).map(|_| ((*b"1").into(), None));
     timed.engine.submit_many(&echo, echo.admission(), payloads, false).unwrap();
@@ -157,7 +158,8 @@ fn a_durable_store_forgets_after_its_time() {
 
 #[test]
 fn without_a_retention_a_durable_store_forgets_nothing() {
-    let timed = Place::File(File::new()).timed_with(EngineOptions { retention: None, ..options(1) });
+    let place = Place::File(File::new());
+    let timed = place.timed_with(EngineOptions { retention: None, ..options(1) });
     let echo = register(&timed.engine, "echo", echo);
     submit(&timed.engine, &echo, "1").cancel(None).unwrap();
     timed.advance(seconds(365 * 24 * 3600));

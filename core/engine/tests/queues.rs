@@ -201,7 +201,8 @@ fn nothing_of_a_paused_queue_begins_and_what_runs_goes_on() {
 
 #[test]
 fn what_was_claimed_ahead_of_a_pause_is_given_back() {
-    let timed = Place::File(File::new()).timed(1).started();
+    let place = Place::File(File::new());
+    let timed = place.timed(1).started();
     let slow = gated(&timed.engine, "slow", Options::default());
     submit(&timed.engine, &slow.entry, "1");
     slow.begun.wait_for(1);

@@ -183,8 +183,14 @@ impl Subject<'_> {
     }
 
     fn claim(&mut self, owner: OwnerId) -> Result<(), Error> {
+        let attempt = self.row.attempt.checked_add(1).ok_or_else(|| {
+            Error::new(
+                Code::CorruptRow,
+                format!("its attempt is {}, and there is none after it", self.row.attempt),
+            )
+        })?;
         self.go(State::Running)?;
-        self.row.attempt += 1;
+        self.row.attempt = attempt;
         self.row.owner = Some(owner);
         self.row.started = Some(self.now);
         Ok(())

@@ -51,6 +51,10 @@ fn encode(what: &str, stored: &impl Serialize) -> Result<String, Error> {
 }
 
 fn decode<'a, T: Deserialize<'a>>(what: &str, text: &'a str) -> Result<T, Error> {
+    // serde would take a list for the fields in their order.
+    if !text.trim_start().starts_with('{') {
+        return Err(corrupt(format!("its {what} cannot be read: it is no JSON object")));
+    }
     serde_json::from_str(text).map_err(|cause| corrupt(format!("its {what} cannot be read: {cause}")))
 }
 

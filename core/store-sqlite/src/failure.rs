@@ -6,6 +6,8 @@ use std::time::Duration;
 use rusqlite::ErrorCode;
 use taskloom_model::{Code, Error, TaskId};
 
+use crate::holder;
+
 /// The file, and how long the store waits for others: what an error has to say beside SQLite's own words.
 #[derive(Debug)]
 pub(crate) struct Place {
@@ -22,11 +24,14 @@ impl Place {
         let error =
             |code, why: &str| Error::new(code, format!("cannot {doing} the SQLite store {path}: {why}"));
         let error = match cause.sqlite_error_code() {
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => error(
-                Code::StoreFailed,
-                &format!("somebody else kept it locked for {} s", self.busy_timeout.as_secs_f64()),
-            )
-            .hint("look for a program that holds a write transaction open on it, such as an SQL client"),
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                let (who, hint) = self.holder();
+                error(
+                    Code::StoreFailed,
+                    &format!("{who} kept it locked for {} s", self.busy_timeout.as_secs_f64()),
+                )
+                .hint(hint)
+            }
             Some(ErrorCode::DiskFull) => {
                 error(Code::StoreFailed, "the disk is full").hint("free space on its disk; nothing was changed")
             }
@@ -42,6 +47,26 @@ impl Place {
             _ => error(Code::StoreFailed, &said),
         };
         error.caused_by(cause)
+    }
+
+    /// Who keeps others from writing, and what to do about that.
+    fn holder(&self) -> (String, &'static str) {
+        match holder::of(&self.path).filter(|_| self.vfs.is_none()) {
+            None => (
+                "somebody else".to_owned(),
+                "look for a program that holds a write transaction open on it, such as an SQL client",
+            ),
+            Some(holder) => {
+                let hint = match (holder.is_here(), holder.is_stopped) {
+                    (true, _) => {
+                        "another SQLite connection of this program holds a write transaction open: end it"
+                    }
+                    (_, true) => "let that process go on, or end it: nobody else can write meanwhile",
+                    _ => "it holds a write transaction open: end that, or the process",
+                };
+                (holder.to_string(), hint)
+            }
+        }
     }
 
     /// A file or directory beside it, which every owner needs, cannot be had.

@@ -5,8 +5,11 @@
 //! client may read it while they work.
 
 mod codec;
+mod damage;
 mod failure;
 mod forks;
+mod handlers;
+mod holder;
 mod locks;
 mod news;
 mod open;
@@ -16,6 +19,7 @@ mod schema;
 mod store;
 mod tables;
 mod turns;
+mod whereabouts;
 mod write;
 
 pub use store::{Durability, SqliteOptions, SqliteStore};

@@ -56,10 +56,20 @@ pub(crate) fn read_id(stored: &Stored<'_>, index: usize) -> Result<TaskId, rusql
 
 /// A row from the first columns of a statement.
 pub(crate) fn read_row(stored: &Stored<'_>) -> Result<Row, Error> {
+    let state = read_state(stored, 0)?;
     let owner: Option<i64> = column(stored, 7)?;
     let history: Option<&str> = text(stored, 12)?;
+    match owner {
+        None if state == State::Running => {
+            return Err(Error::new(Code::CorruptRow, "it runs, and has no owner"));
+        }
+        Some(owner) if state != State::Running => {
+            return Err(Error::new(Code::CorruptRow, format!("it is {state}, and has an owner, {owner}")));
+        }
+        _ => {}
+    }
     Ok(Row {
-        state: read_state(stored, 0)?,
+        state,
         waiting_for: WaitingFor::from_number(column(stored, 1)?)?,
         crashes: column(stored, 2)?,
         generation: column(stored, 3)?,

@@ -243,6 +243,20 @@ pub(crate) const ROW_BY_SEQ: &str = concat!("SELECT ", row!(), " FROM tasks WHER
 pub(crate) const TASK_BY_SEQ: &str = concat!("SELECT ", row!(), ", ", spec!(), " FROM tasks WHERE seq = ?1");
 pub(crate) const TASK_BY_ID: &str = concat!("SELECT ", row!(), ", ", spec!(), " FROM tasks WHERE id = ?1");
 
+/// Rows that cannot be, and that no work comes upon. Looks at every row; asked seldom.
+pub(crate) const SUSPECT: &str = "SELECT seq FROM tasks WHERE state NOT BETWEEN 0 AND 9 OR length(id) <> 16 \
+     OR (state = 2) <> (owner IS NOT NULL) OR (state = 2 AND owner NOT IN (SELECT id FROM owners)) \
+     OR min(attempt, failures, crashes, generation, unmet) < 0 OR max(attempt, failures, generation, unmet) > 4294967295 \
+     OR crashes > 255 OR priority NOT BETWEEN 0 AND 3 \
+     LIMIT ?1";
+pub(crate) const TASK_AND_OWNER: &str = concat!(
+    "SELECT ",
+    row!(),
+    ", ",
+    spec!(),
+    ", id, state <> 2 OR owner IS NULL OR owner IN (SELECT id FROM owners) FROM tasks WHERE seq = ?1"
+);
+
 /// A task, if it can still be cancelled.
 pub(crate) const UNFINISHED_BY_ID: &str = "SELECT seq FROM tasks WHERE id = ?1 AND state < 4";
 
@@ -276,6 +290,9 @@ pub(crate) const PAYLOAD: &str = "SELECT payload FROM tasks WHERE seq = ?1";
 
 pub(crate) const DUE: &str =
     "SELECT seq, id FROM tasks INDEXED BY alarm WHERE due <= ?1 ORDER BY due, seq LIMIT ?2";
+/// As [`NEXT_DUE`], for as long as it is stepped: past rows that make no sense.
+pub(crate) const ALL_DUE: &str =
+    "SELECT seq, due FROM tasks INDEXED BY alarm WHERE due IS NOT NULL ORDER BY due, seq";
 pub(crate) const NEXT_DUE: &str = "SELECT min(due) FROM tasks INDEXED BY alarm WHERE due IS NOT NULL";
 
 /// Looks at every row: see the note on indexes.
@@ -412,6 +429,7 @@ mod tests {
             (PLACES, "SEARCH tasks USING INDEX ready (queue=? AND name=?)"),
             (DUE, "SEARCH tasks USING INDEX alarm (due<?)"),
             (NEXT_DUE, "SEARCH tasks USING COVERING INDEX alarm (due>?)"),
+            (ALL_DUE, "SEARCH tasks USING COVERING INDEX alarm (due>?)"),
             (LIST, "SEARCH tasks USING INDEX task_id (id>?)"),
             (REPORT, by_id),
             (FINISH, by_id),
@@ -435,6 +453,7 @@ mod tests {
             (KEY_HOLDER, "SEARCH tasks USING INDEX key_holder (unique_key=? AND name=?)"),
             // These look at every row, and are asked seldom.
             (OWNED, "SCAN tasks"),
+            (SUSPECT, "SCAN tasks; USING ROWID SEARCH ON TABLE owners FOR IN-OPERATOR"),
             (
                 ENDED,
                 "SEARCH tasks USING INTEGER PRIMARY KEY (rowid>? AND rowid<?); CORRELATED SCALAR SUBQUERY 1; \

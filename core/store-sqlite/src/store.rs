@@ -29,15 +29,18 @@ use taskloom_model::{
     Timestamp,
 };
 use taskloom_store::{
-    Batch, Capability, Change, Counts, Filter, GateNews, Nobody, Owner, Residents, Store, Task,
+    Batch, Capability, Change, Counts, Filter, GateNews, Nobody, Owner, Residents, Store, Task, Unserved,
 };
 
+use crate::damage::Damage;
 use crate::failure::Place;
 use crate::forks::{self, OpenHere};
+use crate::handlers;
 use crate::news::News;
 use crate::presence::Presence;
 use crate::rows::{self, Fault};
 use crate::turns::Turns;
+use crate::whereabouts::Whereabouts;
 use crate::write::{Known, Writing, is_anything_ready, next_gate, paused, read_limits};
 use crate::{open, schema};
 
@@ -86,6 +89,8 @@ pub struct SqliteStore {
     limits: Known,
     /// What is new about gates and was not asked for yet.
     gate_news: Mutex<GateNews>,
+    whereabouts: Whereabouts,
+    damage: Damage,
     /// After the connections, which it outlives.
     _open_here: OpenHere,
 }
@@ -110,6 +115,10 @@ impl SqliteStore {
         let presence = Presence::of(&place.path);
         let news = News::of(&place.path, presence.directory());
         let turns = Turns::of(presence.directory(), options.busy_timeout);
+        let whereabouts = match place.vfs {
+            None => Whereabouts::of(&place.path),
+            Some(_) => Whereabouts::unknown(),
+        };
         Ok(Self {
             place,
             writer: Mutex::new(writer),
@@ -121,6 +130,8 @@ impl SqliteStore {
             turns,
             limits: Known::default(),
             gate_news: Mutex::default(),
+            whereabouts,
+            damage: Damage::default(),
             _open_here: open_here,
         })
     }
@@ -136,17 +147,19 @@ impl SqliteStore {
         conn: &Connection,
         work: impl FnOnce() -> Result<T, Fault>,
     ) -> Result<(T, MutexGuard<'s, ()>), Error> {
-        let failed = |cause| self.place.failed("write to", cause);
+        let failed = |cause| self.failed("write to", cause);
         let (transaction, _turn) = self.turns.begin(conn).map_err(failed)?;
         self.news.look_and_tell(conn).map_err(failed)?;
         let done = work().map_err(|fault| self.error("write to", fault))?;
+        self.whereabouts.check()?;
         let shown = self.shown.lock();
         transaction.commit().map_err(failed)?;
         Ok((done, shown))
     }
 
-    /// A transaction is committed: keeps what is new about gates until somebody asks.
-    fn hear_of_gates(&self, writing: &Writing<'_>) {
+    /// A transaction is committed: keeps what is new about gates, and which rows made no sense, until somebody asks.
+    fn hear_of(&self, writing: &Writing<'_>) {
+        self.damage.note(writing.damaged());
         let news = writing.gate_news();
         if news != GateNews::default() {
             let mut kept = self.gate_news.lock();
@@ -155,9 +168,14 @@ impl SqliteStore {
         }
     }
 
+    /// SQLite failed, perhaps since the file is not there any more.
+    fn failed(&self, doing: &str, cause: rusqlite::Error) -> Error {
+        self.whereabouts.check().err().unwrap_or_else(|| self.place.failed(doing, cause))
+    }
+
     fn error(&self, doing: &str, fault: Fault) -> Error {
         match fault {
-            Fault::Sqlite(cause) => self.place.failed(doing, cause),
+            Fault::Sqlite(cause) => self.failed(doing, cause),
             Fault::Task(id, cause) => self.place.corrupt(id, cause),
             Fault::Beside(path, cause) => self.place.beside(&path, cause),
         }
@@ -221,7 +239,7 @@ impl Store for SqliteStore {
         let conn = self.writer.lock();
         let mut writing = Writing::new(&conn, &self.place, &self.limits, residents, now);
         let ((), _shown) = self.transact(&conn, || writing.run(batch))?;
-        self.hear_of_gates(&writing);
+        self.hear_of(&writing);
         writing.answer(batch);
         Ok(())
     }
@@ -245,7 +263,7 @@ impl Store for SqliteStore {
         let conn = self.writer.lock();
         let mut writing = Writing::new(&conn, &self.place, &self.limits, residents, now);
         let (next, _shown) = self.transact(&conn, || writing.elapse(limit))?;
-        self.hear_of_gates(&writing);
+        self.hear_of(&writing);
         writing.tell(changes);
         Ok(next)
     }
@@ -352,7 +370,7 @@ impl Store for SqliteStore {
             writing.close_gates()?;
             Ok(new)
         })?;
-        self.hear_of_gates(&writing);
+        self.hear_of(&writing);
         writing.tell(changes);
         Ok(new)
     }
@@ -400,7 +418,44 @@ impl Store for SqliteStore {
         Ok(count)
     }
 
+    fn check(&self) -> Result<(), Error> {
+        self.whereabouts.check()
+    }
+
+    fn note_handlers(
+        &self,
+        owner: OwnerId,
+        names: &[Name],
+        serves: bool,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let conn = self.writer.lock();
+        self.transact(&conn, || handlers::note(&conn, owner, names, serves, now)).map(drop)
+    }
+
+    fn knows_handler(&self, name: &str) -> Result<bool, Error> {
+        self.read(|conn| handlers::is_known(conn, name))
+    }
+
+    fn known_handlers(&self) -> Result<Vec<String>, Error> {
+        self.read(handlers::names)
+    }
+
+    fn unserved(&self) -> Result<Vec<Unserved>, Error> {
+        self.read(handlers::unserved)
+    }
+
+    fn examine(&self) -> Result<(), Error> {
+        self.read(|conn| self.damage.search(conn))
+    }
+
+    fn damaged(&self) -> Result<Vec<Error>, Error> {
+        self.read(|conn| self.damage.tell(conn, &self.place))
+    }
+
     fn join(&self, name: &str, now: Timestamp) -> Result<OwnerId, Error> {
+        // Else the owner's file would be made in a directory that has gone.
+        self.whereabouts.check()?;
         let conn = self.writer.lock();
         let mut new = None;
         let joined = self.transact(&conn, || {
@@ -467,7 +522,7 @@ impl Store for SqliteStore {
         let mut writing = Writing::new(&conn, &self.place, &self.limits, residents, now);
         let begun = self.presence.begun(owner);
         let ((), _shown) = self.transact(&conn, || writing.bury(owner, begun.as_ref()))?;
-        self.hear_of_gates(&writing);
+        self.hear_of(&writing);
         writing.tell(changes);
         self.presence.forget(owner);
         Ok(())

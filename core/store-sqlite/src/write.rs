@@ -19,9 +19,9 @@
 //!
 //! # Failure
 //! A refusal is a verdict, and leaves no trace in the transaction. So does a commit on a row that makes no sense: it
-//! must not hold up the others. (A claim or a time that comes upon such a row fails as a whole. Left out, the row
-//! would be forgotten; it has to be put right by hand.) A [`Fault`] ends it: the transaction is rolled
-//! back by whoever began it, and neither the batch nor any task has been touched.
+//! must not hold up the others. Claims, times and burials, which go through many rows, leave such a row out, as it is,
+//! and note it ([`crate::damage`]). A [`Fault`] ends it: the transaction is rolled back by whoever began it, and neither
+//! the batch nor any task has been touched.
 
 use std::sync::Arc;
 
@@ -45,7 +45,7 @@ mod keys;
 mod many;
 mod publish;
 
-pub(crate) use claim::{is_anything_ready, paused};
+pub(crate) use claim::{Runs, is_anything_ready, paused};
 pub(crate) use gates::{Known, next_gate, read_limits};
 
 /// A task that the transaction has looked at or changed.
@@ -186,6 +186,8 @@ pub(crate) struct Writing<'c> {
     claimed: Vec<usize>,
     known: &'c Known,
     gates: Gates,
+    /// Rows that were left out since they make no sense, by their keys.
+    damaged: Vec<i64>,
 }
 
 impl<'c> Writing<'c> {
@@ -212,12 +214,30 @@ impl<'c> Writing<'c> {
             claimed: Vec::new(),
             known,
             gates: Gates::default(),
+            damaged: Vec::new(),
         }
     }
 
     /// What is new about gates, once all is committed.
     pub(crate) fn gate_news(&self) -> GateNews {
         self.gates.news
+    }
+
+    /// Rows that were left out since they make no sense.
+    pub(crate) fn damaged(&self) -> &[i64] {
+        &self.damaged
+    }
+
+    /// Goes on without a row that makes no sense.
+    fn sound<T>(&mut self, seq: i64, outcome: Result<T, Fault>) -> Result<Option<T>, Fault> {
+        match outcome {
+            Ok(found) => Ok(Some(found)),
+            Err(Fault::Task(..)) => {
+                self.damaged.push(seq);
+                Ok(None)
+            }
+            Err(fault) => Err(fault),
+        }
     }
 
     /// Does everything that a batch asks for, and leaves the batch alone.

@@ -158,6 +158,17 @@ pub struct Owner {
     pub gone: bool,
 }
 
+/// Queued tasks of a handler that no process which works on the store has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unserved {
+    /// The handler's name.
+    pub name: String,
+    /// How many there are.
+    pub count: u64,
+    /// Since when the first of them could have been run.
+    pub since: Timestamp,
+}
+
 /// What a store has heard of other processes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct News {
@@ -354,6 +365,52 @@ pub trait Store: Send + Sync {
 
     /// Forgets at most `limit` tasks that ended before `before`; how many it forgot.
     fn sweep(&self, before: Timestamp, limit: usize) -> Result<usize, Error>;
+
+    /// Notes that an owner has handlers of these names; and that it runs their tasks, if it `serves`. What it serves is
+    /// forgotten with it, the names are not.
+    fn note_handlers(
+        &self,
+        owner: OwnerId,
+        names: &[Name],
+        serves: bool,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let _ = (owner, names, serves, now);
+        Ok(())
+    }
+
+    /// Whether any process ever noted a handler of this name.
+    fn knows_handler(&self, name: &str) -> Result<bool, Error> {
+        let _ = name;
+        Ok(false)
+    }
+
+    /// All names of handlers that any process ever noted.
+    fn known_handlers(&self) -> Result<Vec<String>, Error> {
+        Ok(Vec::new())
+    }
+
+    /// Queued tasks that no owner serves, by name.
+    fn unserved(&self) -> Result<Vec<Unserved>, Error> {
+        Ok(Vec::new())
+    }
+
+    /// Whether what is written would be found again: of a file, that it is still where it was opened. Asked often; it
+    /// must cost next to nothing.
+    fn check(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Looks through all rows for those that cannot be and that no other call comes upon. It may cost what a sweep does.
+    fn examine(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// What is wrong with the rows that were found to make no sense, by [`Store::examine`] or on the way, and still do
+    /// not: an error for each. They are left alone, and nothing else is held up by them.
+    fn damaged(&self) -> Result<Vec<Error>, Error> {
+        Ok(Vec::new())
+    }
 
     /// Makes this process an owner.
     fn join(&self, name: &str, now: Timestamp) -> Result<OwnerId, Error>;

@@ -13,7 +13,7 @@ mod task;
 
 pub use contract::{
     Batch, Capability, Change, Claim, Commit, Counts, Filter, GateNews, Insert, News, Nobody, Owner,
-    Residents, Store,
+    Residents, Store, Unserved,
 };
 pub use memory::{MemoryOptions, MemoryStore};
 pub use registry::{Live, Registry};

@@ -3,6 +3,7 @@
 //! A blocking handler runs on the worker's own stack. Only where there is middleware is it wrapped into a future, so
 //! that one middleware fits both kinds of handler; the worker thread then runs that future to its end.
 
+use std::fmt::Display;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use taskloom_engine::{Attempt, Handler, Outcome};
 use taskloom_model::{Code, Error, Result};
 
 use crate::app::WeakApp;
+use crate::finite;
 use crate::retry_if::{RetryIf, RetryIfSlot};
 use crate::waiting::block_on;
 use crate::{Context, TaskError};
@@ -46,17 +48,8 @@ impl Returned {
     ///
     /// Errors: `ResultNotEncodable` for what JSON cannot say.
     pub fn new<T: Serialize + ?Sized>(value: &T) -> Result<Self> {
-        serde_json::to_vec(value).map(|json| Self(json.into())).map_err(|error| {
-            Error::new(
-                Code::ResultNotEncodable,
-                format!(
-                    "the result of type {} cannot be written as JSON: {error}",
-                    std::any::type_name::<T>()
-                ),
-            )
-            .hint("JSON has no keys but strings")
-            .caused_by(error)
-        })
+        let what = format_args!("the result of type {}", std::any::type_name::<T>());
+        Ok(Self(write(Code::ResultNotEncodable, &what, value)?))
     }
 
     /// Decodes it.
@@ -82,11 +75,20 @@ pub(crate) fn decode<T: DeserializeOwned>(what: &str, json: &[u8]) -> Result<T> 
 
 /// Encodes a payload, a checkpoint or the like.
 pub(crate) fn encode<T: Serialize + ?Sized>(what: &str, value: &T) -> Result<Box<[u8]>> {
-    serde_json::to_vec(value).map(Vec::into_boxed_slice).map_err(|error| {
-        Error::new(Code::NotEncodable, format!("{what} cannot be written as JSON: {error}"))
+    write(Code::NotEncodable, &what, value)
+}
+
+fn write<T: Serialize + ?Sized>(code: Code, what: &dyn Display, value: &T) -> Result<Box<[u8]>> {
+    let (json, has_null) = finite::to_vec(value).map_err(|error| {
+        Error::new(code, format!("{what} cannot be written as JSON: {error}"))
             .hint("JSON has no keys but strings")
             .caused_by(error)
-    })
+    })?;
+    if has_null && let Some(found) = finite::find(value) {
+        return Err(Error::new(code, format!("{what} at {found} is not JSON"))
+            .hint("JSON has finite numbers only; an Option can say that there is none"));
+    }
+    Ok(json.into_boxed_slice())
 }
 
 /// The rest of an execution, as a middleware sees it: the middleware below it, and the handler.

@@ -218,6 +218,7 @@ mod context;
 mod error;
 mod events;
 mod execute;
+mod finite;
 mod handle;
 mod helpers;
 mod hooks;
@@ -255,7 +256,7 @@ pub use taskloom_model::{
     Code, Error, Kind, Name, OnConflict, Options, Priority, Result, RetryPolicy, State, TaskId, Timestamp,
     Version, WaitingFor,
 };
-pub use taskloom_store::Counts;
+pub use taskloom_store::{Counts, Unserved};
 
 /// The README's example, run as a test.
 #[cfg(doctest)]

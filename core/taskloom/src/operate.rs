@@ -215,7 +215,8 @@ impl App {
         self.shared.engine.stats()
     }
 
-    /// Whether all is well, and what is not.
+    /// Whether all is well, and what is not. Its warnings tell of queued tasks that no process runs, and of rows of a file
+    /// that make no sense.
     ///
     /// ```
     /// let app = taskloom::App::open("memory:")?;

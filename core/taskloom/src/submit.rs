@@ -29,10 +29,14 @@ impl App {
     ///
     /// In an async program, [`App::submit_async`] does the same without keeping a thread waiting.
     ///
+    /// On a file the handler may be another process's: any name is taken that some process has ever registered there. It
+    /// is submitted with the usual options then, since the handler's own are known only where it is. See
+    /// [`TaskBuilder::allow_unknown`].
+    ///
     /// Errors: `UnknownHandler`, with the nearest name; `NotEncodable`; `PayloadTooLarge` over 4 MiB; `QueueFull`;
     /// `MissingMetadata`; `ShutDown`; `StoreFailed`.
     pub fn submit<I: Serialize + ?Sized>(&self, name: &str, input: &I) -> Result<Handle> {
-        let entry = self.shared.engine.handler(name)?;
+        let entry = self.shared.engine.handler_anywhere(name, false)?;
         let payload = encode_input(name, input)?;
         if self.shared.demands_metadata {
             let admission = self.shared.engine.admission(entry.options())?;
@@ -119,6 +123,7 @@ pub struct TaskBuilder {
     /// The parent.
     attempt: Option<Attempt>,
     detached: bool,
+    allow_unknown: bool,
     name: String,
     payload: Option<Result<Box<[u8]>>>,
     version: Option<Result<Version>>,
@@ -131,6 +136,7 @@ impl TaskBuilder {
             app,
             attempt,
             detached: false,
+            allow_unknown: false,
             name: name.to_owned(),
             payload: None,
             version: None,
@@ -279,6 +285,26 @@ impl TaskBuilder {
         self
     }
 
+    /// On a file that processes share: accepted also if no process has ever registered a handler of this name there. The
+    /// task stays queued until one does; until then [`App::health`] tells of it. In memory, where nobody else could, the
+    /// submit is refused all the same.
+    ///
+    /// ```
+    /// use taskloom::{App, State};
+    /// let folder = tempfile::tempdir().unwrap();
+    /// let app = App::open(&format!("sqlite:{}", folder.path().join("tasks.db").display()))?;
+    /// assert!(app.submit("resize", &"a.png").is_err());
+    /// let handle = app.build("resize").input(&"a.png").allow_unknown().submit()?;
+    /// assert_eq!(handle.state(), State::Queued);
+    /// let health = app.health();
+    /// assert_eq!((health.unserved[0].name.as_str(), health.unserved[0].count), ("resize", 1));
+    /// # Ok::<(), taskloom::Error>(())
+    /// ```
+    pub fn allow_unknown(mut self) -> Self {
+        self.allow_unknown = true;
+        self
+    }
+
     /// For a child: it goes on when its parent is cancelled.
     pub fn detached(mut self) -> Self {
         self.detached = true;
@@ -352,8 +378,8 @@ impl TaskBuilder {
         let version = self.version.transpose()?;
         self.options.version = version;
         let entry = match version {
-            Some(version) => engine.handler_version(&self.name, version)?,
-            None => engine.handler(&self.name)?,
+            Some(version) if engine.has_handler(&self.name) => engine.handler_version(&self.name, version)?,
+            _ => engine.handler_anywhere(&self.name, self.allow_unknown)?,
         };
         let admission = engine.admission(&self.options.over(entry.options()))?;
         if self.detached && self.attempt.is_none() {

@@ -277,3 +277,42 @@ fn children_go_with_their_parent_unless_detached() {
 fn taken_is_cancelled(context: &Context) {
     until(|| context.is_cancelled());
 }
+
+#[derive(serde::Serialize)]
+struct Report {
+    rows: Vec<Share>,
+}
+
+#[derive(serde::Serialize)]
+struct Share {
+    share: Option<f64>,
+}
+
+/// JSON has no such numbers, and `null` would be another payload.
+#[test]
+fn a_number_that_is_none_is_refused_by_its_place() {
+    on_each_store(App::builder, |app| {
+        app.task("noop", |_: serde_json::Value, _: &Context| -> Nothing { Ok(()) }).register().unwrap();
+        app.task("mean", |_: (), _: &Context| -> Result<[f64; 2], TaskError> { Ok([0.5, f64::NAN]) })
+            .register()
+            .unwrap();
+        let report = |share| Report { rows: vec![Share { share: None }, Share { share: Some(share) }] };
+        app.submit("noop", &report(0.5)).unwrap();
+        for (share, shown) in [(f64::NAN, "NaN"), (f64::INFINITY, "inf"), (f64::NEG_INFINITY, "-inf")] {
+            let error = app.submit("noop", &report(share)).unwrap_err();
+            assert_eq!(error.code(), Code::NotEncodable);
+            assert_eq!(
+                error.message(),
+                format!("the input for noop at $.rows[1].share: {shown} is not JSON")
+            );
+            assert!(app.submit_many("noop", &[report(0.5), report(share)]).is_err());
+            assert!(app.build("noop").input(&share).submit().is_err());
+        }
+        assert_eq!(app.list(&Filter::new()).unwrap().len(), 1);
+        let running = app.start().unwrap();
+        let handle = app.submit("mean", &()).unwrap();
+        let error = handle.wait::<[f64; 2]>().unwrap_err();
+        assert!(error.message().contains("at $[1]: NaN is not JSON"), "{error}");
+        running.stop();
+    });
+}

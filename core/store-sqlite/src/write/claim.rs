@@ -29,26 +29,64 @@ struct Run {
     name: String,
 }
 
-/// The runs that a claim asks for.
-struct Runs<'c, 'a> {
+/// The runs that there are, from one to the next.
+pub(crate) struct Runs<'c> {
     in_queue: CachedStatement<'c>,
     queue: CachedStatement<'c>,
     at: Run,
-    /// Whether the runs of that queue are asked for.
-    wanted: bool,
-    claim: &'a Claim,
-    names: HashSet<&'static str>,
-    paused: HashSet<String>,
+    /// Whether there may be more in that queue that are of interest.
+    stay: bool,
 }
 
-impl<'c, 'a> Runs<'c, 'a> {
-    fn of(claim: &'a Claim, conn: &'c Connection) -> Result<Self, Fault> {
+impl<'c> Runs<'c> {
+    pub(crate) fn all(conn: &'c Connection) -> Result<Self, Fault> {
         Ok(Self {
             in_queue: conn.prepare_cached(schema::NEXT_IN_QUEUE)?,
             queue: conn.prepare_cached(schema::NEXT_QUEUE)?,
             // Before the first: no queue is without a name.
             at: Run { queue: String::new(), name: String::new() },
-            wanted: false,
+            stay: false,
+        })
+    }
+
+    /// Queue and handler of the next one.
+    pub(crate) fn next_pair(&mut self) -> Result<Option<(String, String)>, Fault> {
+        Ok(self.next()?.map(|run| (run.queue, run.name)))
+    }
+
+    fn next(&mut self) -> Result<Option<Run>, Fault> {
+        let read = |stored: &Row<'_>| Ok(Run { queue: stored.get(0)?, name: stored.get(1)? });
+        let mut next = None;
+        if self.stay {
+            next = self.in_queue.query_row([&self.at.queue, &self.at.name], read).optional()?;
+        }
+        if next.is_none() {
+            next = self.queue.query_row([&self.at.queue], read).optional()?;
+        }
+        let Some(run) = next else { return Ok(None) };
+        self.at = Run { queue: run.queue.clone(), name: run.name.clone() };
+        self.stay = true;
+        Ok(Some(run))
+    }
+
+    /// Goes on with the next queue.
+    fn leave_queue(&mut self) {
+        self.stay = false;
+    }
+}
+
+/// The runs that a claim asks for.
+struct Wanted<'c, 'a> {
+    runs: Runs<'c>,
+    claim: &'a Claim,
+    names: HashSet<&'static str>,
+    paused: HashSet<String>,
+}
+
+impl<'c, 'a> Wanted<'c, 'a> {
+    fn of(claim: &'a Claim, conn: &'c Connection) -> Result<Self, Fault> {
+        Ok(Self {
+            runs: Runs::all(conn)?,
             claim,
             names: claim.names.iter().map(|name| name.as_str()).collect(),
             paused: paused(conn)?.into_iter().collect(),
@@ -56,24 +94,16 @@ impl<'c, 'a> Runs<'c, 'a> {
     }
 
     fn next(&mut self) -> Result<Option<Run>, Fault> {
-        let read = |stored: &Row<'_>| Ok(Run { queue: stored.get(0)?, name: stored.get(1)? });
-        loop {
-            let mut next = None;
-            if self.wanted {
-                next = self.in_queue.query_row([&self.at.queue, &self.at.name], read).optional()?;
-            }
-            if next.is_none() {
-                next = self.queue.query_row([&self.at.queue], read).optional()?;
-            }
-            let Some(run) = next else { return Ok(None) };
-            self.at = Run { queue: run.queue.clone(), name: run.name.clone() };
+        while let Some(run) = self.runs.next()? {
             let queues = &self.claim.queues;
-            self.wanted = (queues.is_empty() || queues.iter().any(|queue| queue.as_str() == run.queue))
-                && !self.paused.contains(&run.queue);
-            if self.wanted && self.names.contains(run.name.as_str()) {
+            let is_asked_for = queues.is_empty() || queues.iter().any(|queue| queue.as_str() == run.queue);
+            if !is_asked_for || self.paused.contains(&run.queue) {
+                self.runs.leave_queue();
+            } else if self.names.contains(run.name.as_str()) {
                 return Ok(Some(run));
             }
         }
+        Ok(None)
     }
 }
 
@@ -86,14 +116,14 @@ pub(crate) fn paused(conn: &Connection) -> Result<Vec<String>, Fault> {
 
 /// Whether a claim would get anything.
 pub(crate) fn is_anything_ready(claim: &Claim, conn: &Connection) -> Result<bool, Fault> {
-    Ok(Runs::of(claim, conn)?.next()?.is_some())
+    Ok(Wanted::of(claim, conn)?.next()?.is_some())
 }
 
 impl Writing<'_> {
     /// Takes eligible tasks: the queues in their order, or all as if they were one.
     pub(super) fn claim(&mut self, claim: &Claim) -> Result<(), Fault> {
         let mut wanted = Vec::new();
-        let mut runs = Runs::of(claim, self.conn)?;
+        let mut runs = Wanted::of(claim, self.conn)?;
         while let Some(run) = runs.next()? {
             wanted.push(run);
         }
@@ -126,22 +156,22 @@ impl Writing<'_> {
         let places = match &*runs {
             [] => return Ok(false),
             [(run, most)] => self.read_run(run, *most)?,
-            runs => {
-                let first = self.first_of(runs, room)?;
-                first.into_iter().map(|(seq, id)| self.look_at(seq, id)).collect::<Result<_, _>>()?
-            }
+            runs => self.read_first_of(runs, room)?,
         };
         let mut again = false;
-        for place in places {
-            match self.pass(place)? {
-                Passed::Through => {
-                    self.apply(place, Operation::Claim { owner: claim.owner })?;
-                    self.claimed.push(place);
+        for (seq, place) in places {
+            let passed = self.pass(place);
+            match self.sound(seq, passed)? {
+                Some(Passed::Through) => {
+                    let claimed = self.apply(place, Operation::Claim { owner: claim.owner });
+                    if self.sound(seq, claimed)?.is_some() {
+                        self.claimed.push(place);
+                    }
                 }
-                // Out of the way of those behind it.
-                Passed::KeyClosed => again = true,
-                // Two lines share a queue's gate, which one of them has closed to the other.
-                Passed::LineClosed => again = true,
+                // Out of the way of those behind it; or, if its line is closed, another line with the same queue's gate
+                // has just closed it.
+                Some(Passed::KeyClosed | Passed::LineClosed) => again = true,
+                None => {}
             }
         }
         // Those that were claimed may let the next ones of their keys in.
@@ -161,34 +191,60 @@ impl Writing<'_> {
         Ok(open)
     }
 
+    /// The first tasks of several runs, without those that make no sense.
+    fn read_first_of(&mut self, runs: &[(&Run, usize)], room: usize) -> Result<Vec<(i64, usize)>, Fault> {
+        loop {
+            let known = self.damaged.len();
+            let mut places = Vec::new();
+            for (seq, id) in self.first_of(runs, room)? {
+                let place = self.look_at(seq, id);
+                places.extend(self.sound(seq, place)?.map(|place| (seq, place)));
+            }
+            // Others may come in the places of those.
+            if self.damaged.len() == known {
+                return Ok(places);
+            }
+        }
+    }
+
     /// The first tasks of one run: all that is known of them is read on the way.
-    fn read_run(&mut self, run: &Run, room: usize) -> Result<Vec<usize>, Fault> {
+    fn read_run(&mut self, run: &Run, room: usize) -> Result<Vec<(i64, usize)>, Fault> {
         let (mut places, mut without_payload) = (Vec::new(), Vec::new());
         let mut statement = self.conn.prepare_cached(schema::RUN)?;
         let mut run = statement.query([&run.queue, &run.name])?;
         while places.len() < room
             && let Some(stored) = run.next()?
         {
-            let (seq, id) = (stored.get(SEQ)?, rows::read_id(stored, SEQ + 1)?);
+            let seq = stored.get(SEQ)?;
+            let Ok(id) = rows::read_id(stored, SEQ + 1) else {
+                self.damaged.push(seq);
+                continue;
+            };
             if let Some(place) = self.known(id) {
                 self.touched[place].seq = Some(seq);
-                places.push(place);
+                places.push((seq, place));
                 continue;
             }
-            let damaged = |error| Fault::Task(id, error);
-            let row = rows::read_row(stored).map_err(damaged)?;
+            let Ok(row) = rows::read_row(stored) else {
+                self.damaged.push(seq);
+                continue;
+            };
             let place = self.touched.len();
             let home = match self.held(id) {
                 Some(task) => Home::Held(task),
                 None => {
+                    let Ok(spec) = rows::read_spec(id, stored) else {
+                        self.damaged.push(seq);
+                        continue;
+                    };
                     if stored.get_ref(PAYLOAD)? == ValueRef::Null {
                         without_payload.push(place);
                     }
-                    Home::Read(Box::new(rows::read_spec(id, stored).map_err(damaged)?))
+                    Home::Read(Box::new(spec))
                 }
             };
             self.touched.push(Touched { seq: Some(seq), row, home, twins: Vec::new() });
-            places.push(place);
+            places.push((seq, place));
         }
         for place in without_payload {
             let touched = &mut self.touched[place];
@@ -202,7 +258,7 @@ impl Writing<'_> {
     }
 
     /// The first tasks of several runs, which are each in order: a run is left as soon as it has nothing better.
-    fn first_of(&self, runs: &[(&Run, usize)], room: usize) -> Result<Vec<(i64, TaskId)>, Fault> {
+    fn first_of(&mut self, runs: &[(&Run, usize)], room: usize) -> Result<Vec<(i64, TaskId)>, Fault> {
         let mut statement = self.conn.prepare_cached(schema::PLACES)?;
         // The worst of the best so far is on top.
         let mut best: BinaryHeap<(Reverse<i64>, i64, i64, TaskId)> = BinaryHeap::new();
@@ -212,9 +268,16 @@ impl Writing<'_> {
             while left > 0
                 && let Some(stored) = run.next()?
             {
+                let seq = stored.get(2)?;
+                if self.damaged.contains(&seq) {
+                    continue;
+                }
+                let Ok(id) = rows::read_id(stored, 3) else {
+                    self.damaged.push(seq);
+                    continue;
+                };
                 left -= 1;
-                let id = rows::read_id(stored, 3)?;
-                let key = (Reverse(stored.get(0)?), stored.get(1)?, stored.get(2)?, id);
+                let key = (Reverse(stored.get(0)?), stored.get(1)?, seq, id);
                 if best.len() == room {
                     match best.peek() {
                         Some(worst) if key < *worst => best.pop(),

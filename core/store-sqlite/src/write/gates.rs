@@ -360,9 +360,7 @@ impl Writing<'_> {
         let mut at: Option<(String, String, u8)> = None;
         while let Some(strand) = self.next_strand(gate, at.as_ref())? {
             let (queue, handler, priority) = &strand;
-            let mut waiting = self.waiting(gate, &strand, 1)?;
-            if let Some((seq, id)) = waiting.pop() {
-                let place = self.look_at(seq, id)?;
+            if let Some(place) = self.first_waiting(gate, &strand)? {
                 let limit = limits.of_key(self.touched[place].home.spec()).map(|(_, limit)| limit);
                 let limit = limit.unwrap_or_default();
                 let room = self.room(gate, &limit)?;
@@ -372,7 +370,8 @@ impl Writing<'_> {
                 let window = room.min(WINDOW);
                 let queued = self.queued(gate, (queue, handler, *priority))?;
                 for (seq, id) in self.waiting(gate, &strand, window.saturating_sub(queued))? {
-                    let place = self.find(seq, id)?;
+                    let found = self.find(seq, id);
+                    let Some(place) = self.sound(seq, found)? else { continue };
                     let effects = self.wake_into_queue(place)?;
                     self.told.push((Told::Place(place), effects));
                     let_in += 1;
@@ -427,8 +426,19 @@ impl Writing<'_> {
         Ok(find(schema::STRAND_IN_KEY, &[&key, queue])?)
     }
 
+    /// The first waiting task of a strand whose row makes sense.
+    fn first_waiting(&mut self, gate: &Gate, strand: &(String, String, u8)) -> Result<Option<usize>, Fault> {
+        for (seq, id) in self.waiting(gate, strand, 2 * WINDOW)? {
+            let found = self.look_at(seq, id);
+            if let Some(place) = self.sound(seq, found)? {
+                return Ok(Some(place));
+            }
+        }
+        Ok(None)
+    }
+
     fn waiting(
-        &self,
+        &mut self,
         gate: &Gate,
         (queue, handler, priority): &(String, String, u8),
         limit: u32,

@@ -7,6 +7,7 @@ use taskloom_store::Task;
 
 use super::gates::next_gate;
 use super::{Home, Sql, Told, Touched, Writing};
+use crate::handlers;
 use crate::presence::Begun;
 use crate::rows::{self, Fault};
 use crate::schema;
@@ -14,55 +15,91 @@ use crate::schema;
 impl Writing<'_> {
     /// Tells tasks that their time has come; when the next one's does.
     pub(crate) fn elapse(&mut self, limit: usize) -> Result<Option<Timestamp>, Fault> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let due = self.list(schema::DUE, rusqlite::params![self.now.micros(), limit])?;
-        self.open_gates()?;
-        self.change(due, &Operation::Elapse)?;
+        let next = self.elapse_tasks(limit)?;
         self.close_gates()?;
-        let next: Option<i64> =
-            self.conn.prepare_cached(schema::NEXT_DUE)?.query_row([], |stored| stored.get(0))?;
-        let gate = next_gate(self.conn)?;
-        Ok([next.map(Timestamp::from_micros), gate].into_iter().flatten().min())
+        Ok([next, next_gate(self.conn)?].into_iter().flatten().min())
+    }
+
+    fn elapse_tasks(&mut self, limit: usize) -> Result<Option<Timestamp>, Fault> {
+        self.open_gates()?;
+        loop {
+            let known = self.damaged.len();
+            let wanted = limit.saturating_add(known);
+            let most = i64::try_from(wanted).unwrap_or(i64::MAX);
+            let due = self.list(schema::DUE, [self.now.micros(), most])?;
+            let is_all = due.len() < wanted;
+            let told = self.told.len();
+            for (seq, id) in due {
+                if !self.damaged.contains(&seq) {
+                    self.change_one(seq, id, |_| Operation::Elapse)?;
+                }
+            }
+            // Rows that make no sense may be in front of all others.
+            if is_all || self.told.len() > told || self.damaged.len() == known {
+                return self.next_due();
+            }
+        }
+    }
+
+    /// When the next task's time comes.
+    fn next_due(&self) -> Result<Option<Timestamp>, Fault> {
+        let mut statement = self.conn.prepare_cached(schema::ALL_DUE)?;
+        let mut times = statement.query([])?;
+        while let Some(stored) = times.next()? {
+            if !self.damaged.contains(&stored.get(0)?) {
+                return Ok(Some(Timestamp::from_micros(stored.get(1)?)));
+            }
+        }
+        Ok(None)
     }
 
     /// Takes everything from an owner.
     pub(crate) fn bury(&mut self, owner: OwnerId, begun: Option<&Begun>) -> Result<(), Fault> {
         let number = owner.get().cast_signed();
         for (seq, id) in self.list(schema::OWNED, [number])? {
-            let place = self.look_at(seq, id)?;
-            let attempt = self.touched[place].row.attempt;
-            let operation = if begun.is_some_and(|begun| !begun.contains(&(id, attempt))) {
-                Operation::Release { fence: Fence { owner, attempt } }
-            } else {
-                Operation::Lose { owner }
-            };
-            self.change_one(place, operation)?;
+            self.change_one(seq, id, |attempt| {
+                if begun.is_some_and(|begun| !begun.contains(&(id, attempt))) {
+                    Operation::Release { fence: Fence { owner, attempt } }
+                } else {
+                    Operation::Lose { owner }
+                }
+            })?;
         }
         self.conn.prepare_cached(schema::STRIKE_OFF)?.execute([number])?;
-        self.close_gates()
+        self.close_gates()?;
+        handlers::strike_off(self.conn, owner)
     }
 
+    /// Rows by key and id; those without an id are left out.
     pub(super) fn list(
-        &self,
+        &mut self,
         sql: &str,
         parameters: impl rusqlite::Params,
     ) -> Result<Vec<(i64, TaskId)>, Fault> {
         let mut statement = self.conn.prepare_cached(sql)?;
-        let found =
-            statement.query_map(parameters, |stored| Ok((stored.get(0)?, rows::read_id(stored, 1)?)))?;
-        Ok(found.collect::<Result<_, _>>()?)
-    }
-
-    fn change(&mut self, tasks: Vec<(i64, TaskId)>, operation: &Operation) -> Result<(), Fault> {
-        for (seq, id) in tasks {
-            let place = self.look_at(seq, id)?;
-            self.change_one(place, operation.clone())?;
+        let mut stored = statement.query(parameters)?;
+        let mut found = Vec::new();
+        while let Some(stored) = stored.next()? {
+            let seq = stored.get(0)?;
+            match rows::read_id(stored, 1) {
+                Ok(id) => found.push((seq, id)),
+                Err(_) => self.damaged.push(seq),
+            }
         }
-        Ok(())
+        Ok(found)
     }
 
-    fn change_one(&mut self, place: usize, operation: Operation) -> Result<(), Fault> {
-        let effects = self.apply(place, operation)?;
+    /// Changes a row that was found, if it makes sense. What is done may depend on the attempt that it is in.
+    fn change_one(
+        &mut self,
+        seq: i64,
+        id: TaskId,
+        operation: impl FnOnce(u32) -> Operation,
+    ) -> Result<(), Fault> {
+        let place = self.look_at(seq, id);
+        let Some(place) = self.sound(seq, place)? else { return Ok(()) };
+        let effects = self.apply(place, operation(self.touched[place].row.attempt));
+        let Some(effects) = self.sound(seq, effects)? else { return Ok(()) };
         if effects.moved() {
             self.told.push((Told::Place(place), effects));
         }

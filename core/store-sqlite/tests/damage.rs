@@ -1,0 +1,244 @@
+//! Rows that somebody has edited into what cannot be: they are reported and left alone, and the others go on.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::Connection;
+use taskloom_model::{
+    Admission, Code, Name, Operation, Options, OwnerId, State, TaskId, Timestamp, When, admit,
+};
+use taskloom_store::{Batch, Claim, Commit, Nobody, Store, Task};
+use taskloom_store_sqlite::{SqliteOptions, SqliteStore};
+use tempfile::TempDir;
+
+const NOW: Timestamp = Timestamp::from_micros(1_767_225_600_000_000);
+const LATER: Timestamp = Timestamp::from_micros(NOW.micros() + 60_000_000);
+
+struct File {
+    folder: TempDir,
+    store: SqliteStore,
+    owner: OwnerId,
+}
+
+impl File {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&folder.path().join("tasks.db"), SqliteOptions::default()).unwrap();
+        let owner = store.join("me", NOW).unwrap();
+        Self { folder, store, owner }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("tasks.db")
+    }
+
+    /// Writes by hand.
+    fn edit(&self, sql: &str, task: &Arc<Task>) {
+        let sql = format!("UPDATE tasks SET {sql} WHERE id = ?1");
+        let edited = Connection::open(self.path()).unwrap().execute(&sql, [task.id().as_bytes().as_slice()]);
+        assert_eq!(edited.unwrap(), 1);
+    }
+
+    fn insert(&self, tasks: &[Arc<Task>]) {
+        self.store.insert(tasks, NOW).unwrap();
+    }
+
+    fn claim(&self, limit: usize) -> Vec<Arc<Task>> {
+        let names = [Name::new("job"), Name::new("other")].into();
+        let claim = Claim { owner: self.owner, queues: [].into(), names, limit };
+        let mut batch = Batch { claim: Some(claim), ..Batch::default() };
+        self.store.write(&mut batch, &Nobody, NOW).unwrap();
+        batch.claimed
+    }
+
+    /// What it says of its damage.
+    fn told(&self) -> Vec<String> {
+        let told = self.store.damaged().unwrap();
+        assert!(told.iter().all(|error| error.code() == Code::CorruptRow), "{told:?}");
+        told.iter().map(|error| error.message().to_owned()).collect()
+    }
+}
+
+fn task_of(number: u32, name: &str, options: &Options) -> Arc<Task> {
+    let id = TaskId::from_bytes((u128::from(number) + 1).to_be_bytes());
+    let admission = Admission::new(options).unwrap();
+    let (spec, row, _) = admit(&admission, id, Name::new(name), Box::default(), NOW).unwrap();
+    Task::new(spec, row, None)
+}
+
+fn task(number: u32) -> Arc<Task> {
+    task_of(number, "job", &Options::default())
+}
+
+const EDITS: [(&str, &str); 9] = [
+    ("attempt = -1", "its attempt cannot be read"),
+    ("attempt = 4294967296", "its attempt cannot be read"),
+    ("failures = -7", "its failures cannot be read"),
+    ("owner = 3", "it is queued, and has an owner, 3"),
+    ("priority = 9", "priority 9 in the store is not known"),
+    ("waiting_for = 77", "waiting_for 77 in the store is not known"),
+    ("history = '{'", "its history cannot be read"),
+    ("rare = '[1, 2]'", "its options cannot be read"),
+    ("rare = '{\"v\": 1, \"retry\": {\"base\": \"soon\"}}'", "its options cannot be read"),
+];
+
+#[test]
+fn a_claim_leaves_it_out() {
+    // Of one run, and of two as if they were one.
+    for names in [["job", "job", "job"], ["job", "other", "job"]] {
+        for (edit, says) in EDITS {
+            let file = File::new();
+            let tasks: Vec<_> =
+                (0..3).map(|number| task_of(number, names[number as usize], &Options::default())).collect();
+            file.insert(&tasks);
+            file.edit(edit, &tasks[0]);
+            let claimed: Vec<_> = file.claim(2).iter().map(|task| task.id()).collect();
+            assert_eq!(claimed, [tasks[1].id(), tasks[2].id()], "{edit}");
+            let told = file.told();
+            assert_eq!(told.len(), 1, "{edit}: {told:?}");
+            assert!(told[0].starts_with(&format!("task {} in ", tasks[0].id())), "{told:?}");
+            assert!(told[0].contains(says), "{edit}: {told:?}");
+            assert!(file.claim(2).is_empty(), "nor later");
+        }
+    }
+}
+
+#[test]
+fn many_in_front_of_all_others_hold_nobody_up() {
+    for other in ["job", "other"] {
+        let file = File::new();
+        let tasks: Vec<_> = (0..40).map(task).collect();
+        file.insert(&tasks);
+        file.insert(&[task_of(50, other, &Options::default()), task(51)]);
+        for task in &tasks {
+            file.edit("attempt = -1", task);
+        }
+        assert_eq!(file.claim(2).len(), 2);
+        assert_eq!(file.told().len(), 40);
+    }
+}
+
+#[test]
+fn one_that_is_put_right_is_claimed_and_told_of_no_more() {
+    let file = File::new();
+    let one = task(0);
+    file.insert(&[Arc::clone(&one)]);
+    file.edit("attempt = -1", &one);
+    assert!(file.claim(1).is_empty());
+    assert_eq!(file.told().len(), 1);
+    file.edit("attempt = 0", &one);
+    assert!(file.told().is_empty());
+    assert_eq!(file.claim(1).len(), 1);
+}
+
+#[test]
+fn one_that_can_be_tried_no_more_is_left_alone() {
+    let file = File::new();
+    let (last, next) = (task(0), task(1));
+    file.insert(&[Arc::clone(&last), Arc::clone(&next)]);
+    file.edit("attempt = 4294967295", &last);
+    assert_eq!(file.claim(9).iter().map(|task| task.id()).collect::<Vec<_>>(), [next.id()]);
+    assert_eq!(file.store.get(last.id(), &Nobody).unwrap().unwrap().state(), State::Queued);
+}
+
+#[test]
+fn a_time_leaves_it_out() {
+    for limit in [1, 2, 256] {
+        for (edit, says) in EDITS.iter().filter(|(edit, _)| !edit.starts_with("owner")) {
+            let file = File::new();
+            let delayed = |number| {
+                let eta = Some(When::In(Duration::from_secs(u64::from(number) + 1)));
+                task_of(number, "job", &Options { eta, ..Options::default() })
+            };
+            let tasks: Vec<_> = (0..4).map(delayed).collect();
+            file.insert(&tasks);
+            file.edit(edit, &tasks[0]);
+            file.edit(edit, &tasks[1]);
+            let mut changes = Vec::new();
+            let mut next = Some(LATER);
+            for _ in 0..4 {
+                next = file.store.elapse(limit, &Nobody, &mut changes, LATER).unwrap();
+            }
+            let elapsed: Vec<_> = changes.iter().map(|change| change.task.id()).collect();
+            assert_eq!(elapsed, [tasks[2].id(), tasks[3].id()], "{edit}");
+            assert_eq!(next, None, "a time that never passes would be looked at without an end");
+            let told = file.told();
+            assert_eq!(told.len(), 2);
+            assert!(told[0].contains(says), "{told:?}");
+        }
+    }
+}
+
+#[test]
+fn a_burial_leaves_it_out() {
+    let file = File::new();
+    let tasks: Vec<_> = (0..3).map(task).collect();
+    file.insert(&tasks);
+    assert_eq!(file.claim(3).len(), 3);
+    file.edit("attempt = -1", &tasks[1]);
+    let mut changes = Vec::new();
+    file.store.bury(file.owner, &Nobody, &mut changes, NOW).unwrap();
+    let freed: Vec<_> = changes.iter().map(|change| change.task.id()).collect();
+    assert_eq!(freed, [tasks[0].id(), tasks[2].id()]);
+    assert_eq!(file.told().len(), 1);
+    assert!(file.store.owners().unwrap().is_empty(), "it is struck off all the same");
+}
+
+/// Nobody comes upon these by himself.
+#[test]
+fn the_search_finds_what_nobody_comes_upon() {
+    for (edit, says) in [
+        ("state = 2", "it runs, and has no owner"),
+        ("state = 2, owner = 4711", "it runs, and its owner, 4711, is none of the processes here"),
+        ("state = 10", "state 10 in the store is not known"),
+        ("state = -1", "its state cannot be read"),
+        ("state = 4, owner = 1", "it is succeeded, and has an owner, 1"),
+        ("generation = -1", "its generation cannot be read"),
+        ("crashes = 256", "its crashes cannot be read"),
+    ] {
+        let file = File::new();
+        let (bad, good) = (task(0), task(1));
+        file.insert(&[Arc::clone(&bad), Arc::clone(&good)]);
+        file.edit(edit, &bad);
+        file.store.examine().unwrap();
+        let told = file.told();
+        assert_eq!(told.len(), 1, "{edit}: {told:?}");
+        assert!(told[0].contains(says), "{edit}: {told:?}");
+        assert_eq!(file.claim(9).iter().map(|task| task.id()).collect::<Vec<_>>(), [good.id()]);
+        // Nor does it change under anybody's hands.
+        let before = format!("{:?}", told);
+        assert_eq!(format!("{:?}", file.told()), before);
+        Connection::open(file.path()).unwrap().execute("DELETE FROM tasks WHERE state <> 2", []).unwrap();
+        file.store.examine().unwrap();
+        assert_eq!(file.told().len(), usize::from(edit.starts_with("state = 2")));
+    }
+}
+
+#[test]
+fn a_sound_file_has_nothing_to_tell() {
+    let file = File::new();
+    let tasks: Vec<_> = (0..5).map(task).collect();
+    file.insert(&tasks);
+    let claimed = file.claim(3);
+    let cancel = Commit {
+        task: Arc::clone(&claimed[0]),
+        operation: Operation::Cancel { reason: None },
+        spawn: Vec::new(),
+    };
+    file.store.commit(cancel, &mut Vec::new(), NOW).unwrap();
+    file.store.examine().unwrap();
+    assert!(file.told().is_empty());
+}
+
+/// An id that is none cannot be named, but is in nobody's way either.
+#[test]
+fn an_id_that_is_none() {
+    let file = File::new();
+    let (bad, good) = (task(0), task(1));
+    file.insert(&[Arc::clone(&bad), Arc::clone(&good)]);
+    file.edit("id = x'00'", &bad);
+    assert_eq!(file.claim(9).len(), 1);
+    let told = file.told();
+    assert!(told[0].starts_with("a row in ") && told[0].contains("the id of the one with seq 1"), "{told:?}");
+}
