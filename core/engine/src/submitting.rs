@@ -58,7 +58,8 @@ impl Engine {
             return Ok(Handle::new(task, core));
         }
         if task.spec().unique().is_some() {
-            let task = self.insert_here(vec![task], inside, patience)?.pop().expect("an insert keeps its length");
+            let task =
+                self.insert_here(vec![task], inside, patience)?.pop().expect("an insert keeps its length");
             return Ok(Handle::new(task, core));
         }
         self.in_its_time(inside, patience, || {

@@ -364,7 +364,8 @@ mod tests {
         assert!(!to_vec(&row(1.0)).unwrap().1);
         assert!(to_vec(&Row { name: "null", share: None }).unwrap().1);
         assert!(to_vec(&row(f64::NAN)).unwrap().1);
-        for value in [serde_json::json!({"a": [1, 2.5, "x", {"b": true}], "c": {}}), serde_json::json!("é\n")] {
+        for value in [serde_json::json!({"a": [1, 2.5, "x", {"b": true}], "c": {}}), serde_json::json!("é\n")]
+        {
             assert_eq!(to_vec(&value).unwrap(), (serde_json::to_vec(&value).unwrap(), false));
         }
     }
