@@ -170,7 +170,7 @@ def cargo(*arguments: str) -> list[str]:
 
 def cargo_tests(*more: str) -> tuple[list[str], Callable[[str], Counts]]:
     """The workspace's tests. The Python extension has none in Rust, and as a test it would want libpython."""
-    which = ["--workspace", "--exclude", "taskloom-python"]
+    which = ["--workspace", "--exclude", "taskloom-python", "--features", "taskloom/tracing"]
     if shutil.which("cargo-nextest"):
         return [*cargo("nextest", "run"), *which, "--no-fail-fast", *more], by_nextest
     return [*cargo("test"), *which, "--no-fail-fast", "--lib", "--bins", "--tests"], by_cargo
@@ -206,7 +206,7 @@ TYPED = [
 ]
 
 FORMAT = Stage("format", ["cargo", "fmt", "--all", "--check", "--", "-l"])
-CLIPPY = Stage("clippy", [*cargo("clippy", "--workspace", "--all-targets"), "--", "-D", "warnings"])
+CLIPPY = Stage("clippy", [*cargo("clippy", "--workspace", "--all-targets", "--features", "taskloom/tracing"), "--", "-D", "warnings"])
 STRUCTURE = Stage("structure", [sys.executable, "tools/check_structure.py"])
 VENV = Stage("venv", ["make", "--no-print-directory", "venv"])
 WHEEL = Stage("wheel", ["make", "--no-print-directory", "wheel"], needs=("venv",))

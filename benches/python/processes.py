@@ -16,10 +16,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from harness import Comparison, Figures, Metric, Settings, Stopwatch, check
+from harness import Comparison, Figures, Metric, Settings, Stopwatch, check, percentile
 
 TASKS = 20_000
 STARTS = 300
+SUBMITS = 1_000
 
 WORKER = """
 import sys
@@ -52,6 +53,25 @@ with app:
     sys.stdin.read()
 """
 
+BUSY = """
+import sys
+
+from taskloom import App, wait
+
+app = App(sys.argv[1], workers=2)
+
+
+@app.task
+def add(a: int, b: int) -> int:
+    return a + b
+
+
+with app:
+    print("ready", flush=True)
+    while True:
+        wait(add.submit_many([(i, 1) for i in range(1_000)]))
+"""
+
 ECHO = """
 import sys
 
@@ -61,9 +81,9 @@ for line in sys.stdin:
 
 
 class Worker:
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, program: str = WORKER) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", WORKER, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", program, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self.expect("ready")
 
@@ -205,6 +225,109 @@ def recovery(settings: Settings) -> Figures:
     return {"recovery": took * 1e3}
 
 
+def running(path: Path, attempt: int) -> None:
+    """Waits until the one task of a file is in this attempt. Only SQL looks: no process but the workers is there."""
+    reader = sqlite3.connect(path)
+    while reader.execute("SELECT attempt FROM tasks").fetchone() != (attempt,):
+        time.sleep(0.001)
+    reader.close()
+
+
+def one_task_running(path: Path) -> None:
+    """Makes a file with a task that never ends."""
+    from taskloom import App
+
+    app = App(f"sqlite:{path}")
+    app.submit("forever", allow_unknown=True)
+    app.stop()
+
+
+def restart(settings: Settings) -> Figures:
+    """From the start of the only process there is, after the one before it was killed with -9, until its task runs again.
+
+    The new one's Python has started and imported everything."""
+    with tempfile.TemporaryDirectory(dir=settings.directory) as directory:
+        path = Path(directory) / "tasks.db"
+        one_task_running(path)
+        with workers(f"sqlite:{path}", 2) as (first, second):
+            first.start()
+            running(path, 1)
+            first.kill()
+            watch = Stopwatch()
+            second.start(wait=False)
+            running(path, 2)
+            took = watch.seconds()
+    return {"recovery": took * 1e3}
+
+
+def frozen(settings: Settings) -> Figures:
+    """From the SIGSTOP of the process that runs a task to the beginning of its next attempt, in another."""
+    with tempfile.TemporaryDirectory(dir=settings.directory) as directory:
+        path = Path(directory) / "tasks.db"
+        one_task_running(path)
+        with workers(f"sqlite:{path}", 2) as (first, second):
+            first.start()
+            running(path, 1)
+            second.start()
+            os.kill(first.process.pid, signal.SIGSTOP)
+            watch = Stopwatch()
+            running(path, 2)
+            took = watch.seconds()
+    return {"recovery": took * 1e3}
+
+
+def stop_heard_of(settings: Settings) -> Figures:
+    """How soon a parent hears that its child was stopped."""
+    process = subprocess.Popen([sys.executable, "-c", ECHO], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.write("x\n")
+    process.stdin.flush()
+    process.stdout.readline()
+    watch = Stopwatch()
+    os.kill(process.pid, signal.SIGSTOP)
+    os.waitpid(process.pid, os.WUNTRACED)
+    took = watch.seconds()
+    process.kill()
+    process.communicate()
+    return {"recovery": took * 1e3}
+
+
+def lone_submits(settings: Settings, path: Path) -> Figures:
+    from taskloom import App
+
+    count = settings.scaled(SUBMITS)
+    app = App(f"sqlite:{path}", queues=["nothing"])
+
+    @app.task
+    def add(a: int, b: int) -> int:
+        raise AssertionError("it runs elsewhere")
+
+    took = []
+    for number in range(count):
+        watch = Stopwatch()
+        add.submit(number, 1)
+        took.append(watch.seconds() * 1e3)
+        time.sleep(0.003)  # now and then, and not all the time
+    app.stop()
+    return {"p50": statistics.median(took), "p99": percentile(took, 99)}
+
+
+def beside(settings: Settings) -> Figures:
+    """A submit now and then, while another process commits all the time."""
+    with tempfile.TemporaryDirectory(dir=settings.directory) as directory:
+        path = Path(directory) / "tasks.db"
+        neighbour = Worker(f"sqlite:{path}", BUSY)
+        try:
+            return lone_submits(settings, path)
+        finally:
+            neighbour.kill()
+
+
+def undisturbed(settings: Settings) -> Figures:
+    with tempfile.TemporaryDirectory(dir=settings.directory) as directory:
+        return lone_submits(settings, Path(directory) / "tasks.db")
+
+
 def waited_for(settings: Settings) -> Figures:
     """How soon a parent hears of its child's end. (A peer there is none: SqliteHuey takes a task off its queue when a
     worker takes it up, and killed, it is gone.)"""
@@ -247,6 +370,36 @@ COMPARISONS = (
         recovery,
         waited_for,
         (Metric("recovery", "ms", ours_at_most=1_000),),
+        collector=(True,),
+        max_rounds=5,
+    ),
+    Comparison(
+        "processes-restart",
+        "kill -9 of the only process, until its task runs in the next one, from that one's start",
+        "a parent waits for its killed child",
+        restart,
+        waited_for,
+        (Metric("recovery", "ms", ours_at_most=1_000),),
+        collector=(True,),
+        max_rounds=5,
+    ),
+    Comparison(
+        "processes-frozen",
+        "SIGSTOP of the process that runs a task, until another runs it (the lease is 10 s)",
+        "a parent hears of its stopped child",
+        frozen,
+        stop_heard_of,
+        (Metric("recovery", "ms", ours_at_most=20_000),),
+        collector=(True,),
+        max_rounds=2,
+    ),
+    Comparison(
+        "processes-beside",
+        "a lone submit beside a process that commits all the time",
+        "with nobody else on the file",
+        beside,
+        undisturbed,
+        (Metric("p50", "ms"), Metric("p99", "ms", ours_at_most=30)),
         collector=(True,),
         max_rounds=5,
     ),

@@ -13,6 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import backlog
 import event_loop
 import footprint
 import monitoring
@@ -27,6 +28,7 @@ COMPARISONS = (
     *event_loop.COMPARISONS,
     *footprint.COMPARISONS,
     *sqlite_file.COMPARISONS,
+    *backlog.COMPARISONS,
     *processes.COMPARISONS,
     *monitoring.COMPARISONS,
 )

@@ -27,7 +27,7 @@ class Point:
 @app.task(metadata={"a": "b"}, tags=["t"], on_success=lambda handle: handle.progress, on_failure=lambda handle: handle.errors)
 def work(point: Point, ctx: taskloom.Context) -> Point:
     ctx.progress(0.5, "half")
-    ctx.log("line")
+    ctx.log.info("line")
     ctx.result_metadata["k"] = 1
     return point
 
@@ -72,7 +72,6 @@ for thread in threads:
 CALLS = [
     "good.result()",
     "bad.result()",
-    "bad.exception() if hasattr(bad, 'exception') else bad.errors",
     "good.progress",
     "good.log",
     "good.metadata",
@@ -104,7 +103,7 @@ CALLS = [
     "taskloom.wait([good, running], timeout=0.001)",
     "ctx.task.metadata, ctx.task.tags, ctx.deadline, ctx.cancelled",
     "ctx.progress(0.1, 'x')",
-    "ctx.log('x', level='warning')",
+    "ctx.log.warning('x')",
     "ctx.publish('order.paid', {'n': 1})",
     "ctx.save_checkpoint({'a': [1]}); ctx.load_checkpoint()",
     "ctx.submit(fails)",

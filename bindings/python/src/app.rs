@@ -14,7 +14,7 @@ use taskloom_engine::{Engine, Handle, Handler, Hook, LoopHost, Stop};
 use taskloom_model::{Options, State, TaskId};
 
 use crate::errors::{helper_in, to_python};
-use crate::ffi::HangOnUnwind;
+use crate::ffi::{self, HangOnUnwind};
 use crate::handle::{LOOPS_EXIST, TaskHandle, seconds, wait_for};
 use crate::handler::{AsyncHandler, BlockingHandler, Hooks, Parts};
 use crate::lane::{AsyncLane, Lane};
@@ -370,7 +370,7 @@ pub(crate) fn read_options(py: Python<'_>, values: Option<&Bound<'_, PyDict>>) -
 /// `("at", microseconds)` and retry policies into `("retry", base, factor, cap)`.
 fn read_values(py: Python<'_>, values: Option<&Bound<'_, PyDict>>) -> PyResult<Vec<(String, Value)>> {
     let Some(values) = values.filter(|values| !values.is_empty()) else { return Ok(Vec::new()) };
-    let plain = helper_in(py, "taskloom._options", "plain")?.call1((values,))?;
+    let plain = ffi::call_with(&helper_in(py, "taskloom._options", "plain")?, (values,))?;
     let plain = plain.cast::<PyDict>()?;
     plain.iter().map(|(name, value)| Ok((name.extract()?, read_value(&value)?))).collect()
 }

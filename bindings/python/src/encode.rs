@@ -344,7 +344,7 @@ impl<'py> Encoder<'_, 'py> {
 }
 
 fn key_text(key: &Bound<'_, PyAny>) -> String {
-    key.str().map(|text| text.to_string_lossy().into_owned()).unwrap_or_else(|_| String::from("?"))
+    ffi::text_of(key).unwrap_or_else(|_| String::from("?"))
 }
 
 fn is_enum(value: &Bound<'_, PyAny>) -> bool {

@@ -60,7 +60,7 @@ pub(crate) fn reason(py: Python<'_>, error: PyErr) -> PyResult<(String, PyErr)> 
     if !error.is_instance_of::<PyException>(py) {
         return Err(error);
     }
-    let text = error.value(py).str().map(|text| text.to_string_lossy().into_owned()).unwrap_or_default();
+    let text = ffi::text_of(error.value(py)).unwrap_or_default();
     let class = error.get_type(py);
     let name = class.name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let text = match (name.as_str(), text.is_empty()) {

@@ -13,7 +13,7 @@ use std::ptr;
 
 use pyo3::ffi::PyObject;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyString, PyTuple};
 
 /// CPython's own functions, as functions that may unwind.
 ///
@@ -99,6 +99,12 @@ pub(crate) fn call_with<'py>(
     args: impl IntoPyObject<'py, Target = PyTuple, Output = Bound<'py, PyTuple>, Error: Into<PyErr>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     call(callable, &args.into_pyobject(callable.py()).map_err(Into::into)?, None)
+}
+
+/// `str(value)`, on a thread that may be torn down meanwhile.
+pub(crate) fn text_of(value: &Bound<'_, PyAny>) -> PyResult<String> {
+    let text = call_with(value.py().get_type::<PyString>().as_any(), (value,))?;
+    Ok(text.cast::<PyString>()?.to_string_lossy().into_owned())
 }
 
 /// Reports an exception that has nowhere to go (`sys.unraisablehook`), on a thread that may be torn down meanwhile.

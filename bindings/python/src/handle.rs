@@ -16,7 +16,7 @@ use crate::context::metadata_of;
 use crate::decode::decode_any;
 use crate::encode::with_buffer;
 use crate::errors::{helper_in, to_python};
-use crate::ffi::HangOnUnwind;
+use crate::ffi::{self, HangOnUnwind};
 use crate::host::exception_of;
 use crate::info::info_of;
 use crate::plan::Plan;
@@ -100,7 +100,7 @@ impl TaskHandle {
             let cause = exception_of(py, self.handle.task());
             let outcome = helper_in(py, "taskloom._failures", "outcome")?;
             let class = format!("{:?}", error.kind());
-            let made = outcome.call1((class, error.message(), self.errors(py)?, reason, cause))?;
+            let made = ffi::call_with(&outcome, (class, error.message(), self.errors(py)?, reason, cause))?;
             Ok(PyErr::from_value(made))
         };
         make().unwrap_or_else(|error| error)
@@ -157,7 +157,7 @@ impl TaskHandle {
             return Ok(None);
         }
         let make = helper_in(py, "taskloom._info", "_progress")?;
-        Ok(Some(make.call1((steps,))?.unbind()))
+        Ok(Some(ffi::call_with(&make, (steps,))?.unbind()))
     }
 
     /// The lines that its handlers logged.
@@ -168,8 +168,8 @@ impl TaskHandle {
         let when = helper_in(py, "taskloom._info", "_time")?;
         let list = PyList::empty(py);
         for line in lines.into_iter().flatten() {
-            let at = when.call1((line.at.micros(),))?;
-            list.append(make.call1((at, line.level, line.message, line.attempt))?)?;
+            let at = ffi::call_with(&when, (line.at.micros(),))?;
+            list.append(ffi::call_with(&make, (at, line.level, line.message, line.attempt))?)?;
         }
         Ok(list)
     }
@@ -210,7 +210,7 @@ impl TaskHandle {
 
     fn info(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
         let make = helper_in(slf.py(), "taskloom._info", "_task_info")?;
-        Ok(make.call1((slf,))?.unbind())
+        Ok(ffi::call_with(&make, (slf,))?.unbind())
     }
 
     #[getter]
@@ -220,7 +220,10 @@ impl TaskHandle {
         let list = PyList::empty(py);
         for error in errors {
             let at = error.at.micros() as f64 / 1e6;
-            list.append(make.call1((error.kind, error.message, error.backtrace, error.attempt, at))?)?;
+            list.append(ffi::call_with(
+                &make,
+                (error.kind, error.message, error.backtrace, error.attempt, at),
+            )?)?;
         }
         Ok(list)
     }
@@ -255,8 +258,8 @@ impl TaskHandle {
             return Ok(Ready::new(own.value(py)).into_pyobject(py)?.into_any().unbind());
         }
         own.check_waitable(py)?;
-        let future = helper_in(py, "taskloom._loop", "await_handle")?.call1((slf,))?;
-        Ok(future.call_method0("__await__")?.unbind())
+        let future = ffi::call_with(&helper_in(py, "taskloom._loop", "await_handle")?, (slf,))?;
+        Ok(ffi::call_with(&future.getattr("__await__")?, ())?.unbind())
     }
 
     /// Has `then` called on the port's loop when the task has ended.
@@ -292,7 +295,7 @@ impl TaskHandle {
             own.check_waitable(py)?;
         }
         if LOOPS_EXIST.load(Ordering::Relaxed) {
-            helper_in(py, "taskloom._loop", "check_not_on_its_loop")?.call1((slf,))?;
+            ffi::call_with(&helper_in(py, "taskloom._loop", "check_not_on_its_loop")?, (slf,))?;
         }
         wait_for(py, timeout, |slice| own.handle.wait(slice)).map(|_| ())
     }
@@ -330,7 +333,8 @@ pub(crate) fn wait_for(
 pub(crate) fn seconds(value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Duration>> {
     let Some(value) = value.filter(|value| !value.is_none()) else { return Ok(None) };
     let py = value.py();
-    let seconds: f64 = helper_in(py, "taskloom._options", "seconds")?.call1(("timeout", value))?.extract()?;
+    let seconds: f64 =
+        ffi::call_with(&helper_in(py, "taskloom._options", "seconds")?, ("timeout", value))?.extract()?;
     // More than a Duration holds is for ever.
     Ok(Duration::try_from_secs_f64(seconds).ok())
 }

@@ -19,6 +19,7 @@ mod write;
 use crate::check::Check;
 use crate::decode::{decode, utf8};
 use crate::encode::{Encoder, Subject, finish, with_buffer, write_text};
+use crate::ffi;
 use read::{Call, load, widened};
 
 /// What `_signature.py` says of one parameter: name, kind, whether it has a default, the default, whether it takes
@@ -222,7 +223,7 @@ impl Plan {
         context: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<(Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>)> {
         self.decode_call(py, payload, |_| match context {
-            Some(make) => Ok(make.call0()?.unbind()),
+            Some(make) => Ok(ffi::call_with(make, ())?.unbind()),
             None => Err(PyValueError::new_err("this plan needs a context")),
         })
     }

@@ -162,7 +162,7 @@ impl Task {
         kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<PyAny>> {
         let call = helper_in(py, "taskloom._call", "call_here")?;
-        Ok(call.call1((&self.function, args, kwargs))?.unbind())
+        Ok(ffi::call_with(&call, (&self.function, args, kwargs))?.unbind())
     }
 
     #[pyo3(signature = (*args, **kwargs))]
@@ -226,11 +226,13 @@ impl Task {
         }
         let (payload, host) = own.input(py, args, kwargs, copy_current(py)?)?;
         let outcome = Arc::new(Mutex::new(None));
-        let port: Bound<'_, Port> = helper_in(py, "taskloom._loop", "port")?.call0()?.cast_into()?;
+        let port: Bound<'_, Port> =
+            ffi::call_with(&helper_in(py, "taskloom._loop", "port")?, ())?.cast_into()?;
         let pending = Accepted { outcome: Arc::clone(&outcome), task: slf.clone().unbind() };
         let pending = Py::new(py, pending)?;
         let future = helper_in(py, "taskloom._loop", "await_accepted")?;
-        let (future, then): (Py<PyAny>, Py<PyAny>) = future.call1((pending.clone_ref(py),))?.extract()?;
+        let (future, then): (Py<PyAny>, Py<PyAny>) =
+            ffi::call_with(&future, (pending.clone_ref(py),))?.extract()?;
         let (key, arrivals) = port.get().expect(then);
         let reply = Box::new(move |verdict| {
             *outcome.lock() = Some(verdict);

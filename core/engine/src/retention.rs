@@ -4,7 +4,7 @@
 //! swept in each step until nothing is left to sweep, so that no transaction is long. Engines that share a store each
 //! sweep by their own retention: a task goes when it is too old for any of those that are started.
 //!
-//! Then the rows are looked through for what cannot be ([`taskloom_store::Store::examine`]), which `health` tells of.
+//! Then the rows are looked through, a stretch in each step, for what cannot be ([`taskloom_store::Store::examine`]), which `health` tells of.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +25,8 @@ const BATCH: usize = 500;
 #[derive(Default)]
 pub(crate) struct Retention {
     next: Duration,
+    /// The rows are being looked through.
+    examining: bool,
 }
 
 impl Retention {
@@ -37,11 +39,17 @@ impl Retention {
             return self.next - monotonic;
         }
         // If the store fails, the next look finds the same.
-        let swept = core.retention.map_or(0, |age| core.store.sweep(now - age, BATCH).unwrap_or(0));
-        let wait = if swept == BATCH { PAUSE } else { INTERVAL };
-        if swept < BATCH {
-            let _ = core.store.examine();
+        if !self.examining {
+            let swept = core.retention.map_or(0, |age| core.store.sweep(now - age, BATCH).unwrap_or(0));
+            self.examining = swept < BATCH;
+        } else {
+            self.examining = core.store.examine().unwrap_or(false);
+            if !self.examining {
+                self.next = monotonic + INTERVAL;
+                return INTERVAL;
+            }
         }
+        let wait = PAUSE;
         self.next = monotonic + wait;
         wait
     }

@@ -5,9 +5,10 @@
 //! leaves such a one out and notes it here, and `health()` tells of it until it makes sense again or has gone.
 //!
 //! Some impossible states stop nobody and are met by nobody: a task that runs and has no owner, say, is in no index and
-//! waits for ever. For these the table is looked through now and then ([`Damage::search`]); it costs what a sweep does.
+//! waits for ever. For these the table is looked through now and then, stretch by stretch ([`Damage::search`]).
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension};
@@ -18,12 +19,17 @@ use crate::rows::{self, Fault};
 use crate::schema;
 
 /// How many are remembered. Whoever has more knows what to look for.
-const MANY: u32 = 1_000;
+const MANY: usize = 1_000;
+
+/// How many rows the search looks at in one go: some milliseconds.
+const STRETCH: i64 = 20_000;
 
 /// Rows that were found to make no sense, by their keys.
 #[derive(Debug, Default)]
 pub(crate) struct Damage {
     known: Mutex<BTreeSet<i64>>,
+    /// Up to which row the search has come.
+    searched: AtomicI64,
 }
 
 impl Damage {
@@ -34,18 +40,26 @@ impl Damage {
         }
         let mut known = self.known.lock();
         for seq in seqs {
-            if known.len() < MANY as usize {
+            if known.len() < MANY {
                 known.insert(*seq);
             }
         }
     }
 
-    /// Looks through all rows.
-    pub(crate) fn search(&self, conn: &Connection) -> Result<(), Fault> {
+    /// Looks through the next stretch of the table; whether there is more of it.
+    pub(crate) fn search(&self, conn: &Connection) -> Result<bool, Fault> {
+        let from = self.searched.load(Ordering::Relaxed);
+        let until: Option<i64> =
+            conn.prepare_cached(schema::STRETCH)?.query_row([from, STRETCH], |stored| stored.get(0))?;
+        let Some(until) = until else {
+            self.searched.store(0, Ordering::Relaxed);
+            return Ok(false);
+        };
         let mut statement = conn.prepare_cached(schema::SUSPECT)?;
-        let found = statement.query_map([MANY], |stored| stored.get(0))?.collect::<Result<Vec<_>, _>>()?;
-        self.note(&found);
-        Ok(())
+        let found = statement.query_map([from, until], |stored| stored.get(0))?;
+        self.note(&found.collect::<Result<Vec<_>, _>>()?);
+        self.searched.store(until, Ordering::Relaxed);
+        Ok(true)
     }
 
     /// What is wrong with those that are known, each looked at again.

@@ -243,12 +243,15 @@ pub(crate) const ROW_BY_SEQ: &str = concat!("SELECT ", row!(), " FROM tasks WHER
 pub(crate) const TASK_BY_SEQ: &str = concat!("SELECT ", row!(), ", ", spec!(), " FROM tasks WHERE seq = ?1");
 pub(crate) const TASK_BY_ID: &str = concat!("SELECT ", row!(), ", ", spec!(), " FROM tasks WHERE id = ?1");
 
-/// Rows that cannot be, and that no work comes upon. Looks at every row; asked seldom.
-pub(crate) const SUSPECT: &str = "SELECT seq FROM tasks WHERE state NOT BETWEEN 0 AND 9 OR length(id) <> 16 \
-     OR (state = 2) <> (owner IS NOT NULL) OR (state = 2 AND owner NOT IN (SELECT id FROM owners)) \
+/// Rows that cannot be, and that no work comes upon, in a stretch of the table.
+pub(crate) const SUSPECT: &str = "SELECT seq FROM tasks WHERE seq > ?1 AND seq <= ?2 AND (state NOT BETWEEN 0 AND 9 \
+     OR length(id) <> 16 OR (state = 2) <> (owner IS NOT NULL) \
+     OR (state = 2 AND owner NOT IN (SELECT id FROM owners)) \
      OR min(attempt, failures, crashes, generation, unmet) < 0 OR max(attempt, failures, generation, unmet) > 4294967295 \
-     OR crashes > 255 OR priority NOT BETWEEN 0 AND 3 \
-     LIMIT ?1";
+     OR crashes > 255 OR priority NOT BETWEEN 0 AND 3)";
+/// The last of so many rows after one.
+pub(crate) const STRETCH: &str =
+    "SELECT max(seq) FROM (SELECT seq FROM tasks WHERE seq > ?1 ORDER BY seq LIMIT ?2)";
 pub(crate) const TASK_AND_OWNER: &str = concat!(
     "SELECT ",
     row!(),
@@ -453,7 +456,11 @@ mod tests {
             (KEY_HOLDER, "SEARCH tasks USING INDEX key_holder (unique_key=? AND name=?)"),
             // These look at every row, and are asked seldom.
             (OWNED, "SCAN tasks"),
-            (SUSPECT, "SCAN tasks; USING ROWID SEARCH ON TABLE owners FOR IN-OPERATOR"),
+            (
+                SUSPECT,
+                "SEARCH tasks USING INTEGER PRIMARY KEY (rowid>? AND rowid<?); \
+                 USING ROWID SEARCH ON TABLE owners FOR IN-OPERATOR",
+            ),
             (
                 ENDED,
                 "SEARCH tasks USING INTEGER PRIMARY KEY (rowid>? AND rowid<?); CORRELATED SCALAR SUBQUERY 1; \

@@ -445,7 +445,7 @@ impl Store for SqliteStore {
         self.read(handlers::unserved)
     }
 
-    fn examine(&self) -> Result<(), Error> {
+    fn examine(&self) -> Result<bool, Error> {
         self.read(|conn| self.damage.search(conn))
     }
 

@@ -401,9 +401,10 @@ pub trait Store: Send + Sync {
         Ok(())
     }
 
-    /// Looks through all rows for those that cannot be and that no other call comes upon. It may cost what a sweep does.
-    fn examine(&self) -> Result<(), Error> {
-        Ok(())
+    /// Looks for rows that cannot be and that no other call comes upon, in the next stretch of all there are; whether there
+    /// are more. (After the last, it begins anew.)
+    fn examine(&self) -> Result<bool, Error> {
+        Ok(false)
     }
 
     /// What is wrong with the rows that were found to make no sense, by [`Store::examine`] or on the way, and still do

@@ -196,11 +196,15 @@ impl Context {
     }
 
     /// Adds a line to the task's log, which is kept with the task: the newest 200 lines, 64 KiB. The level is a word of
-    /// your own, such as `info`, `warning` or `error`.
+    /// your own, such as `info`, `warning` or `error`. With the feature `tracing` it is also forwarded to the program's
+    /// `tracing`, with the target `taskloom::task`.
     ///
     /// Errors: `LeaseLost` if the attempt no longer counts.
     pub fn log(&self, level: &str, message: impl Into<String>) -> Result<()> {
-        self.attempt.log(level, message.into())
+        let message = message.into();
+        #[cfg(feature = "tracing")]
+        crate::trace::line(&self.attempt, level, &message);
+        self.attempt.log(level, message)
     }
 
     /// Saves where the next attempt can go on from, in the place of what was saved before. When it returns, it is as

@@ -231,6 +231,8 @@ mod registration;
 mod retry_if;
 mod submit;
 mod time;
+#[cfg(feature = "tracing")]
+mod trace;
 mod waiting;
 
 pub use app::{App, Running, WeakApp};
