@@ -44,8 +44,7 @@ pub use state::{Priority, State, WaitingFor};
 pub use suggest::nearest;
 pub use task::{
     DEFAULT_MAX_CRASHES, DEFAULT_QUEUE, Failure, History, KeyLimit, LogLine, MAX_LOG_BYTES, MAX_LOG_LINE,
-    MAX_LOG_LINES, MAX_PROGRESS, OnConflict, OwnerId, Parent, Progress, Rare, Row, Scheduled, Spec,
-    Unique,
+    MAX_LOG_LINES, MAX_PROGRESS, OnConflict, OwnerId, Parent, Progress, Rare, Row, Scheduled, Spec, Unique,
 };
 pub use time::Timestamp;
 pub use version::Version;

@@ -13,10 +13,11 @@ use rusqlite::Connection;
 use taskloom_model::{Code, Error};
 
 use crate::failure::Place;
+use crate::schedules;
 use crate::schema::{APPLICATION_ID, CREATE, LIMITS_STEP, VIEW};
 
 /// From an empty file to today's.
-const STEPS: [&str; 3] = [CREATE, VIEW, LIMITS_STEP];
+const STEPS: [&str; 4] = [CREATE, VIEW, LIMITS_STEP, schedules::CREATE];
 
 /// The version that the steps lead to.
 pub(crate) const NEWEST: usize = STEPS.len();

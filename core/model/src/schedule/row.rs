@@ -13,7 +13,7 @@
 use std::time::Duration;
 
 use super::ticks::{CatchUp, Overlap, Rule, Ticks};
-use crate::{Admission, Code, Error, Options, Result, TaskId, Timestamp, When, check_name};
+use crate::{Admission, Code, Error, Options, Result, State, TaskId, Timestamp, When, check_name};
 
 /// How many ticks may wait for the task of an earlier one; those that come then are left out.
 pub const MAX_WAITING: usize = 1_000;
@@ -239,6 +239,18 @@ impl ScheduleRow {
         self.ticks().is_ok_and(|ticks| ticks.is_astray(next, self.last, now))
     }
 
+    /// Its task for a tick was there already: the tick was fired once before, and this task of it still lives.
+    pub fn found(&mut self, task: TaskId) {
+        self.last_task = Some(task);
+        self.live = Some(task);
+        self.runs = self.runs.saturating_sub(1);
+    }
+
+    /// Whether the end of one of its tasks counts as a failure. A cancel does not: somebody wanted it.
+    pub fn is_failure(end: State) -> bool {
+        matches!(end, State::Failed | State::TimedOut | State::Expired)
+    }
+
     fn go_on_at(&mut self, next: Option<Timestamp>, ticks: &Ticks, chance: f64) {
         self.next = next;
         self.due = next.map(|next| ticks.due(next, chance));
@@ -292,7 +304,7 @@ pub enum ScheduleOperation {
         /// The task to submit.
         task: TaskId,
     },
-    /// One of its tasks has ended.
+    /// One of its tasks has ended. Stores make this change by themselves, in the transaction of the end.
     Ended {
         /// Which.
         task: TaskId,
@@ -304,6 +316,11 @@ pub enum ScheduleOperation {
         /// For the jitter.
         chance: f64,
     },
+}
+
+impl ScheduleEffects {
+    /// Why a task is cancelled whose place the next one takes.
+    pub const REPLACED: &str = "the next firing of its schedule took its place";
 }
 
 /// Why a firing was left out.
