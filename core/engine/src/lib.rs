@@ -26,6 +26,7 @@
 //! | `notes` | what handlers note beside their results |
 //! | `reports` | what workers and handlers report |
 //! | `retention` | sweeps of what ended long ago |
+//! | `scheduler`, `schedules` | what fires schedules, and what an operator does with them |
 //! | `timers` | etas, backoffs, expiries, timeouts |
 //! | `leases` | proof of life, and the tasks of processes that died |
 //! | `shutdown` | the order in which all this ends |
@@ -61,6 +62,8 @@ mod retention;
 mod room;
 mod running;
 mod runtime;
+mod scheduler;
+mod schedules;
 mod shutdown;
 mod stats;
 mod submitting;
