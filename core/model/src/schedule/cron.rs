@@ -101,6 +101,23 @@ impl Cron {
         found.map(timestamp)
     }
 
+    /// The first firings after a time.
+    ///
+    /// Errors: `InvalidSchedule` if there is none: all its times are skipped by the clock of its zone.
+    pub fn firings(&self, time: Timestamp, count: usize) -> Result<Vec<Timestamp>> {
+        let firings: Vec<_> =
+            std::iter::successors(self.after(time), |last| self.after(*last)).take(count).collect();
+        if firings.is_empty() && count > 0 {
+            let pattern = self.cron.pattern.as_str();
+            return Err(Error::new(
+                Code::InvalidSchedule,
+                format!("the cron expression {pattern:?} never fires in {} after {time}", self.zone.name()),
+            )
+            .hint("the clock skips these times; a single hour and minute would fire at the end of the gap"));
+        }
+        Ok(firings)
+    }
+
     fn matches_a_day(&self) -> bool {
         let pattern = &self.cron.pattern;
         let mut day = date(2000, 1, 1);

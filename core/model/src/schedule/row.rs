@@ -97,10 +97,20 @@ impl ScheduleSpec {
             .hint(hint));
         }
         Admission::new(options)?;
-        match Ticks::new(self, now)?.first(now) {
-            Some(_) => Ok(()),
-            None => Err(self.never_fires(now)),
-        }
+        if self.has_a_tick(now)? { Ok(()) } else { Err(self.never_fires(now)) }
+    }
+
+    /// Whether it fires at all: some day, or, if its end is past by now, some day before that. A program says what its
+    /// schedules are each time that it starts, also when one of them is over.
+    fn has_a_tick(&self, now: Timestamp) -> Result<bool> {
+        let ticks = Ticks::new(self, now)?;
+        Ok(ticks.first(now).is_some()
+            || match (self.end, &self.rule, self.start) {
+                (None, ..) => false,
+                // From when on it would have counted, nobody knows.
+                (Some(end), Rule::Every(_), None) => end < now,
+                (Some(end), ..) => ticks.until(end).is_some(),
+            })
     }
 
     fn never_fires(&self, now: Timestamp) -> Error {

@@ -240,10 +240,16 @@ fn start_and_end_bound_it() {
         (vec![at(32)], None),
         "what was missed at the end is made up for"
     );
-    // Registered again it stays as it is; a rule that has no time left is refused.
+    // Registered again it stays as it is; with another rule it is over too.
     assert!(!kept.put(spec.clone(), at(99)).unwrap().changed);
-    let error = kept.put(ScheduleSpec { rule: Rule::Every(SECOND), ..spec.clone() }, at(99)).unwrap_err();
-    assert!(error.message().contains("would never fire"), "{error}");
+    kept.put(ScheduleSpec { rule: Rule::Every(SECOND), ..spec.clone() }, at(99)).unwrap();
+    assert_eq!((kept.row().next, kept.row().runs), (None, 2));
+    // But what has no tick between its bounds never had one.
+    let between = ScheduleSpec { rule: Rule::Once(at(20)), ..spec.clone() };
+    for now in [NOON, at(99)] {
+        let error = between.validate(now).unwrap_err();
+        assert!(error.message().contains("would never fire"), "{error}");
+    }
     let turned = ScheduleSpec { end: Some(at(3)), ..spec };
     assert!(turned.validate(NOON).unwrap_err().message().contains("before it starts"));
 }
