@@ -25,8 +25,8 @@ from zoneinfo import ZoneInfo
 
 FILE = Path(__file__).resolve().parents[1] / "tests" / "golden" / "cron.json"
 UTC = timezone.utc
-MONTHS = dict(zip("JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC".split(), range(1, 13)))
-WEEKDAYS = dict(zip("SUN MON TUE WED THU FRI SAT".split(), range(7)))
+MONTHS = dict(zip(["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"], range(1, 13)))
+WEEKDAYS = dict(zip(["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"], range(7)))
 NICKNAMES = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
@@ -214,7 +214,11 @@ class Expression:
     def _by_day(self, year: int, month: int, day: int) -> bool:
         length = calendar.monthrange(year, month)[1]
         working = [d for d in range(1, length + 1) if calendar.weekday(year, month, d) < 5]
-        if day in self.day.values or (self.day.last and day == length) or (self.day.last_working and day == working[-1]):
+        if (
+            day in self.day.values
+            or (self.day.last and day == length)
+            or (self.day.last_working and day == working[-1])
+        ):
             return True
         # The nearest working day of the same month; a Saturday's is the Friday before, a Sunday's the Monday after.
         return any(day == min(working, key=lambda d: abs(d - near)) for near in self.day.nearest if near <= length)
@@ -267,7 +271,13 @@ def table() -> str:
         start = datetime.fromisoformat(begin).replace(tzinfo=UTC)
         found = firings(text, zone, start)
         times = [next(found).strftime("%Y-%m-%dT%H:%M:%SZ") for _ in range(count)]
-        record = {"cron": text, "tz": zone, "start": start.strftime("%Y-%m-%dT%H:%M:%SZ"), "about": about, "firings": times}
+        record = {
+            "cron": text,
+            "tz": zone,
+            "start": start.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "about": about,
+            "firings": times,
+        }
         records.append("  " + json.dumps(record, ensure_ascii=False))
     return "[\n" + ",\n".join(records) + "\n]\n"
 

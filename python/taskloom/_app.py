@@ -383,7 +383,7 @@ class App(_App):
         }
 
         def schedule(function: Any) -> Any:
-            def register(own: str) -> Task[..., Any]:
+            def register(own: str | None) -> Task[..., Any]:
                 return self._register_function(function, name=own, options={}, depth=5)
 
             task = find_task(self, function, register, name)

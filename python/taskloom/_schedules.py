@@ -146,10 +146,10 @@ class Schedules:
 
         Raises ``InvalidOptions`` for what makes no sense, or would never fire.
 
-        >>> @app.every(3600, name="hourly")
-        ... def count_rows() -> int:
+        >>> @app.every(3600, name="visits")
+        ... def count_visits() -> int:
         ...     return 42
-        >>> app.schedules.update("hourly", every=60, overlap="queue").every
+        >>> app.schedules.update("visits", every=60, overlap="queue").every
         60.0
         """
         values: dict[str, Any] = dict(changes)
@@ -221,6 +221,7 @@ def next_firings(
     Raises ``InvalidOptions``, naming the field, for an expression that cannot be read or that never fires, for an
     unknown zone (with the nearest name), and for a naive ``start``.
 
+    >>> import taskloom
     >>> from datetime import datetime, timezone
     >>> start = datetime(2026, 3, 28, tzinfo=timezone.utc)
     >>> for time in taskloom.next_firings("30 2 * * *", tz="Europe/Rome", start=start, count=3):
@@ -238,9 +239,7 @@ def next_firings(
     return [_in_zone(each, zone) for each in _next_firings(cron, zone, micros, _count(count))]
 
 
-def put(
-    app: App, task: Task[..., Any], name: str | None, arguments: object, values: Mapping[str, Any]
-) -> None:
+def put(app: App, task: Task[..., Any], name: str | None, arguments: object, values: Mapping[str, Any]) -> None:
     """Makes a schedule of a task."""
     if name is not None and not isinstance(name, str):
         raise InvalidOptions(f"name is {name!r}; it must be a text", code="TL1001")
@@ -248,7 +247,9 @@ def put(
     _put_schedule(app, task, task.name if name is None else name, plain_values(values), tuple(args), kwargs)
 
 
-def find_task(app: App, function: Callable[..., Any], register: Callable[[str], Task[..., Any]], name: str | None) -> Any:
+def find_task(
+    app: App, function: Callable[..., Any], register: Callable[[str | None], Task[..., Any]], name: str | None
+) -> Any:
     """The task of a function: the one that it is, the one that it was made before, or a new one."""
     if isinstance(function, Task):
         return function
@@ -257,9 +258,7 @@ def find_task(app: App, function: Callable[..., Any], register: Callable[[str], 
         known = app._task(own)
         if known is not None and known.__wrapped__ is function:
             return known
-    if (own is None or own == "<lambda>") and name is not None:
-        own = name
-    return register(own)  # type: ignore[arg-type]
+    return register(name if own is None or own == "<lambda>" else own)
 
 
 def plain_values(values: Mapping[str, Any]) -> dict[str, Any]:

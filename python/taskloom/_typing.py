@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
-C = TypeVar("C")
+AnyTask = TypeVar("AnyTask", bound="Task[..., Any, Any]")
 
 State = Literal[
     "pending",
@@ -165,7 +165,7 @@ if TYPE_CHECKING:
         """What ``@app.cron(…)`` and its like do: a task stays what it is, a function becomes one."""
 
         @overload
-        def __call__(self, function: Task[P, R, C], /) -> Task[P, R, C]: ...
+        def __call__(self, function: AnyTask, /) -> AnyTask: ...
         @overload
         def __call__(self, function: _Loose[Coroutine[Any, Any, R]], /) -> Task[..., R, Coroutine[Any, Any, R]]: ...
         @overload
