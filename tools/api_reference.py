@@ -24,6 +24,7 @@ PAGE = ROOT / "docs" / "api.md"
 
 SECTIONS: dict[str, list[str]] = {
     "Apps and tasks": ["App", "Task", "TaskHandle", "Retry"],
+    "Schedules": ["Schedules", "Schedule", "next_firings"],
     "Waiting": ["as_completed", "wait"],
     "In a handler": ["Context", "current_context", "CurrentTask", "PermanentError", "RetryAfter"],
     "What is known of a task": ["TaskInfo", "Progress", "Step", "LogLine", "AttemptError"],

@@ -31,6 +31,7 @@ from taskloom._info import CurrentTask, LogLine, Progress, Step, TaskInfo
 from taskloom._monitor import Health, Unserved
 from taskloom._native import Event, Task, TaskHandle
 from taskloom._options import Retry
+from taskloom._schedules import Schedule, Schedules, next_firings
 from taskloom._waiting import as_completed, wait
 
 __all__ = [
@@ -56,6 +57,8 @@ __all__ = [
     "QueueFull",
     "Retry",
     "RetryAfter",
+    "Schedule",
+    "Schedules",
     "ShutDown",
     "Step",
     "StoreError",
@@ -72,5 +75,6 @@ __all__ = [
     "as_completed",
     "current_context",
     "events",
+    "next_firings",
     "wait",
 ]

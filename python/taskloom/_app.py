@@ -12,7 +12,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta, tzinfo
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar, overload
 
@@ -48,6 +48,7 @@ from taskloom._native import (
 )
 from taskloom._options import seconds
 from taskloom._retry_rules import take_rules
+from taskloom._schedules import Schedules, find_task, put
 from taskloom._signature import build_plan
 
 if TYPE_CHECKING:
@@ -57,7 +58,20 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from taskloom._native import Plan
-    from taskloom._typing import HandlerOptions, P, R, Register, Settings, State, SubmitOptions, _Loose
+    from taskloom._typing import (
+        CatchUp,
+        HandlerOptions,
+        Overlap,
+        P,
+        R,
+        Register,
+        RegisterScheduled,
+        ScheduledOptions,
+        Settings,
+        State,
+        SubmitOptions,
+        _Loose,
+    )
 
 __all__ = ["App"]
 
@@ -254,6 +268,134 @@ class App(_App):
             if hasattr(function, attribute):
                 setattr(task, attribute, getattr(function, attribute))
         return task
+
+    # ── schedules ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def cron(
+        self,
+        expression: str,
+        /,
+        *,
+        name: str | None = None,
+        tz: str | tzinfo = "UTC",
+        overlap: Overlap = "skip",
+        catch_up: CatchUp = "last",
+        jitter: float | timedelta | None = None,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        arguments: Mapping[str, Any] | None = None,
+        **options: Unpack[ScheduledOptions],
+    ) -> RegisterScheduled:
+        """Has a task submitted at the times of a cron expression: a decorator for a function or a task.
+
+        A function becomes a task, as by :meth:`task`; a task stays what it is, and may have several schedules. The
+        expression has five fields (minute, hour, day of month, month, day of week), or six with the second first:
+        :func:`next_firings` shows what it means. ``tz`` is the zone whose clocks it goes by.
+
+        ``name`` is the schedule's, unique in the store; the task's own if not given. ``overlap`` says what happens when a
+        firing comes while the last one's task has not ended: it is left out (``"skip"``), waits for that (``"queue"``), or
+        that is cancelled (``"replace"``). ``catch_up`` is about firings that nobody was there for: ``"none"``, the
+        ``"last"`` one, ``"all"`` (the newest 100), or how many at most. ``jitter`` (seconds or a ``timedelta``) is the most
+        that is added at random to each. ``start`` and ``end`` (aware datetimes) bound it.
+
+        ``arguments`` (a dict) are what the task is called with; the other options are those of a submit.
+
+        On a file, each firing happens once, whichever of the processes lives. A schedule that the store has already is
+        given what is said here and keeps its history: counts, last firing, whether it is enabled; and its next time,
+        unless the expression, the zone, the start or the end is another. If the app is open, that is done when this
+        returns; else when it is opened.
+
+        Raises ``InvalidOptions`` for an expression that cannot be read or never fires, an unknown zone, and options that
+        make no sense; ``InvalidPayload`` for arguments that do not fit.
+
+        >>> @app.cron("0 3 * * *", name="nightly", tz="Europe/Rome")
+        ... def clean_up() -> None: ...
+        """
+        rule = {"cron": expression, "tz": tz}
+        return self._scheduled(rule, name, overlap, catch_up, jitter, start, end, arguments, options)
+
+    def every(
+        self,
+        interval: float | timedelta,
+        /,
+        *,
+        name: str | None = None,
+        overlap: Overlap = "skip",
+        catch_up: CatchUp = "last",
+        jitter: float | timedelta | None = None,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        arguments: Mapping[str, Any] | None = None,
+        **options: Unpack[ScheduledOptions],
+    ) -> RegisterScheduled:
+        """Has a task submitted at a fixed interval (seconds or a ``timedelta``): a decorator, as :meth:`cron`.
+
+        The first time is one interval from now, or ``start`` itself if that is given; the others follow from it, however
+        long a task takes. The interval is at least a millisecond.
+
+        >>> @app.every(60, name="heartbeat")
+        ... def beat() -> None: ...
+        """
+        rule = {"every": interval}
+        return self._scheduled(rule, name, overlap, catch_up, jitter, start, end, arguments, options)
+
+    def at(
+        self,
+        when: datetime,
+        /,
+        *,
+        name: str | None = None,
+        catch_up: CatchUp = "last",
+        jitter: float | timedelta | None = None,
+        arguments: Mapping[str, Any] | None = None,
+        **options: Unpack[ScheduledOptions],
+    ) -> RegisterScheduled:
+        """Has a task submitted once, at a point in time (an aware datetime): a decorator, as :meth:`cron`.
+
+        At once, if that is past; on a file only if the schedule has not fired before.
+
+        >>> from datetime import datetime, timezone
+        >>> @app.at(datetime(2038, 1, 19, 3, 14, 8, tzinfo=timezone.utc))
+        ... def celebrate() -> None: ...
+        """
+        return self._scheduled({"at": when}, name, "skip", catch_up, jitter, None, None, arguments, options)
+
+    def _scheduled(
+        self,
+        rule: dict[str, Any],
+        name: str | None,
+        overlap: Overlap,
+        catch_up: CatchUp,
+        jitter: float | timedelta | None,
+        start: datetime | None,
+        end: datetime | None,
+        arguments: Mapping[str, Any] | None,
+        options: ScheduledOptions,
+    ) -> RegisterScheduled:
+        values = {
+            **rule,
+            "overlap": overlap,
+            "catch_up": catch_up,
+            "jitter": jitter,
+            "start": start,
+            "end": end,
+            **options,
+        }
+
+        def schedule(function: Any) -> Any:
+            def register(own: str | None) -> Task[..., Any]:
+                return self._register_function(function, name=own, options={}, depth=5)
+
+            task = find_task(self, function, register, name)
+            put(self, task, name, arguments, values)
+            return task
+
+        return schedule
+
+    @property
+    def schedules(self) -> Schedules:
+        """The schedules of the store: to list, look at, change, disable, trigger and remove; see :class:`Schedules`."""
+        return Schedules(self)
 
     # ── life ────────────────────────────────────────────────────────────────────────────────────────────────────────
 

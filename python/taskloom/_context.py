@@ -43,6 +43,8 @@ class _Attempt(Protocol):
     @property
     def metadata(self) -> dict[str, str]: ...
     @property
+    def schedule(self) -> tuple[str, int] | None: ...
+    @property
     def correlation_id(self) -> str | None: ...
     @property
     def deadline(self) -> int | None: ...
@@ -52,6 +54,11 @@ class _Attempt(Protocol):
     def note_result(self, key: str, value: str) -> None: ...
     def save_checkpoint(self, value: bytes | None) -> None: ...
     def load_checkpoint(self) -> bytes | None: ...
+
+
+def _firing(attempt: _Attempt) -> tuple[str | None, datetime | None]:
+    firing = attempt.schedule
+    return (None, None) if firing is None else (firing[0], _time(firing[1]))
 
 
 class TaskLog:
@@ -164,10 +171,18 @@ class Context:
     @property
     def task(self) -> CurrentTask:
         """The task: its ``id``, ``name``, ``queue``, ``attempt``, ``failures``, ``tags``, ``metadata``,
-        ``correlation_id``."""
+        ``correlation_id``, and the ``schedule`` and ``tick`` that it was submitted for, if any."""
         own = self._attempt
         return CurrentTask(
-            own.id, own.name, own.queue, own.attempt, own.failures, tuple(own.tags), own.metadata, own.correlation_id
+            own.id,
+            own.name,
+            own.queue,
+            own.attempt,
+            own.failures,
+            tuple(own.tags),
+            own.metadata,
+            own.correlation_id,
+            *_firing(own),
         )
 
     @property
@@ -281,6 +296,7 @@ class Alone:
     saved: bytes | None = field(default=None, repr=False)
     tags: list[str] = field(default_factory=list)
     metadata: dict[str, str] = field(default_factory=dict)
+    schedule: tuple[str, int] | None = None
     correlation_id: str | None = None
     deadline: int | None = None
 

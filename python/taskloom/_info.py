@@ -98,6 +98,12 @@ class CurrentTask(NamedTuple):
     correlation_id: str | None
     """What ties the tasks of one request together."""
 
+    schedule: str | None = None
+    """The name of the schedule that submitted it, if one did."""
+
+    tick: datetime | None = None
+    """For which time that schedule did: what its rule says, however late the task runs."""
+
 
 @dataclass(frozen=True)
 class TaskInfo:
@@ -146,6 +152,10 @@ class TaskInfo:
     """Its W3C trace context."""
     parent: str | None
     """The id of the task that submitted it, if one did (``ctx.submit``)."""
+    schedule: str | None
+    """The name of the schedule that submitted it, if one did."""
+    tick: datetime | None
+    """For which time that schedule did."""
     children: int
     """How many tasks it has submitted itself."""
     reason: str | None
@@ -168,7 +178,7 @@ class TaskInfo:
     """When it must have ended."""
 
 
-_TIMES = ("created", "updated", "eligible", "started", "finished", "eta", "expires", "deadline")
+_TIMES = ("created", "updated", "eligible", "started", "finished", "eta", "expires", "deadline", "tick")
 
 
 def _task_info(handle: TaskHandle[Any]) -> TaskInfo:

@@ -33,6 +33,7 @@ __all__ = [
     "_current_attempt",
     "_decode_any",
     "_encode_any",
+    "_encode_for",
     "_event_catalog",
     "_handlers",
     "_health",
@@ -41,13 +42,23 @@ __all__ = [
     "_list",
     "_listen",
     "_loop_blocked",
+    "_next_firings",
     "_publish",
     "_purge",
+    "_put_schedule",
+    "_remove_schedule",
     "_run_now",
+    "_schedule",
+    "_schedule_firings",
+    "_schedules",
     "_set_paused",
+    "_set_schedule_enabled",
     "_stats",
     "_subscribe",
     "_sweep",
+    "_trigger_schedule",
+    "_update_schedule",
+    "_zone",
 ]
 
 _P = ParamSpec("_P")
@@ -449,6 +460,10 @@ class Attempt:
         """The task's metadata."""
 
     @property
+    def schedule(self) -> tuple[str, int] | None:
+        """The schedule that submitted the task, and the tick in microseconds since the epoch."""
+
+    @property
     def correlation_id(self) -> str | None:
         """What ties the tasks of one request together."""
 
@@ -644,3 +659,43 @@ def _check_event_name(name: str) -> None:
 
 def _event_catalog() -> list[tuple[str, str, str, str, str, str]]:
     """Name, category, description, who fires it, schema and example of each event."""
+
+def _put_schedule(
+    app: _App,
+    task: Task[..., Any],
+    name: str,
+    values: dict[str, Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any] | None,
+) -> None:
+    """Makes a schedule of a task."""
+
+def _encode_for(task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> bytes:
+    """The payload of a task with these arguments."""
+
+def _schedules(app: _App) -> list[dict[str, Any]]:
+    """All schedules, by name."""
+
+def _schedule(app: _App, name: str) -> dict[str, Any] | None:
+    """The schedule of this name."""
+
+def _update_schedule(app: _App, name: str, values: dict[str, Any], payload: bytes | None) -> dict[str, Any]:
+    """Changes a schedule."""
+
+def _set_schedule_enabled(app: _App, name: str, enabled: bool) -> bool:
+    """Lets a schedule fire, or stops it; whether that was new."""
+
+def _trigger_schedule(app: _App, name: str) -> TaskHandle[Any]:
+    """Submits a task of a schedule now."""
+
+def _remove_schedule(app: _App, name: str) -> None:
+    """Takes a schedule away."""
+
+def _schedule_firings(app: _App, name: str, count: int) -> list[int]:
+    """The next times of a schedule, in microseconds since the epoch."""
+
+def _next_firings(expression: str, tz: str, start: int, count: int) -> list[int]:
+    """The next times of a cron expression after `start`, in microseconds since the epoch."""
+
+def _zone(name: str, at: int) -> tuple[str, int]:
+    """A zone's name as the database writes it, and how far its clocks are ahead of UTC at a time, in seconds."""

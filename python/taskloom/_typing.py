@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypedDict, TypeVar, overload
 from uuid import UUID
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+AnyTask = TypeVar("AnyTask", bound="Task[..., Any, Any]")
 
 State = Literal[
     "pending",
@@ -79,6 +80,35 @@ class HandlerOptions(_CommonOptions, total=False):
     on_failure: Callable[[TaskHandle[Any]], object] | None
 
 
+Overlap = Literal["skip", "queue", "replace"]
+"""What a schedule does when a firing comes while the last one's task has not ended."""
+
+CatchUp = Literal["none", "last", "all"] | int
+"""What a schedule does about firings that nobody was there for."""
+
+
+class ScheduledOptions(TaskOptions, total=False):
+    """Options of the tasks that a schedule submits: ``app.cron(…)``, ``app.every(…)`` and ``app.at(…)`` take them."""
+
+    correlation_id: str | None
+    traceparent: str | None
+
+
+class ScheduleChanges(ScheduledOptions, total=False):
+    """What ``app.schedules.update(…)`` takes by keyword."""
+
+    cron: str
+    every: float | timedelta
+    at: datetime
+    tz: str | tzinfo
+    overlap: Overlap
+    catch_up: CatchUp
+    jitter: float | timedelta | None
+    start: datetime | None
+    end: datetime | None
+    arguments: Mapping[str, Any]
+
+
 class SubmitOptions(TaskOptions, total=False):
     """What ``task.options(…)`` and ``app.submit(…)`` take by keyword."""
 
@@ -115,6 +145,27 @@ if TYPE_CHECKING:
     class Register(Protocol):
         """What ``@app.task`` does to a function. ``App.task`` has the same overloads, with the same order."""
 
+        @overload
+        def __call__(self, function: _Loose[Coroutine[Any, Any, R]], /) -> Task[..., R, Coroutine[Any, Any, R]]: ...
+        @overload
+        def __call__(self, function: _Loose[R], /) -> Task[..., R]: ...
+        @overload
+        def __call__(
+            self, function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /
+        ) -> Task[P, R, Coroutine[Any, Any, R]]: ...
+        @overload
+        def __call__(self, function: Callable[Concatenate[Context, P], R], /) -> Task[P, R]: ...
+        @overload
+        def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R, Coroutine[Any, Any, R]]: ...
+        @overload
+        def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
+        def __call__(self, function: Any, /) -> Any: ...
+
+    class RegisterScheduled(Protocol):
+        """What ``@app.cron(…)`` and its like do: a task stays what it is, a function becomes one."""
+
+        @overload
+        def __call__(self, function: AnyTask, /) -> AnyTask: ...
         @overload
         def __call__(self, function: _Loose[Coroutine[Any, Any, R]], /) -> Task[..., R, Coroutine[Any, Any, R]]: ...
         @overload

@@ -16,7 +16,19 @@ from uuid import UUID
 from typing_extensions import assert_type
 
 import taskloom
-from taskloom import App, AttemptError, Context, Progress, Retry, Task, TaskHandle, as_completed, wait
+from taskloom import (
+    App,
+    AttemptError,
+    Context,
+    Progress,
+    Retry,
+    Schedule,
+    Task,
+    TaskHandle,
+    as_completed,
+    next_firings,
+    wait,
+)
 
 app = App()
 on_file = App("sqlite:tasks.db", workers=4, max_in_flight=100, durability="process")
@@ -252,6 +264,43 @@ def look(handle: TaskHandle[Size]) -> None:
     general: TaskHandle[object] = handle  # a handle only gives
     print(general)
 
+
+@app.cron("0 3 * * *", name="nightly", tz="Europe/Rome", overlap="queue", catch_up=5, jitter=timedelta(seconds=5))
+def scheduled(path: str = "a.png") -> Size:
+    return Size(1, 1)
+
+
+@app.every(60, arguments={"path": "a.png"}, queue="slow")
+@app.cron("@daily", name="daily")
+@app.task(retries=1)
+def scheduled_twice(path: str) -> bytes:
+    return b""
+
+
+@app.cron("@daily", name="daily-async")
+async def scheduled_async(url: str) -> bytes:
+    return b""
+
+
+@app.at(datetime.now(timezone.utc), name="once")
+def scheduled_with_context(ctx: Context, path: str = "a.png") -> str:
+    assert_type(ctx.task.tick, datetime | None)
+    return path
+
+
+assert_type(scheduled.submit("a.png").result(), Size)
+assert_type(scheduled_twice.submit("a.png").result(), bytes)
+assert_type(scheduled_async.submit("https://example.org").result(), bytes)
+assert_type(scheduled_with_context.submit("a.png").result(), str)
+scheduled.submit(5)  # type: ignore[arg-type]
+app.every(60, overlap="wait")  # type: ignore[arg-type]
+app.every(60, delay=5)  # type: ignore[call-arg]
+assert_type(app.schedules.list(), list[Schedule])
+assert_type(app.schedules.get("nightly"), Schedule | None)
+assert_type(app.schedules.next("nightly"), list[datetime])
+assert_type(app.schedules.trigger("nightly"), TaskHandle[Any])
+assert_type(app.schedules.update("nightly", every=5, arguments={"path": "b.png"}).next, datetime | None)
+assert_type(next_firings("0 3 * * *", tz="Europe/Rome", count=3), list[datetime])
 
 for ended in as_completed(bare.submit_many(["a.png"]), timeout=1):
     assert_type(ended, TaskHandle[Size])

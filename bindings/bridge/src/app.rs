@@ -9,6 +9,7 @@
 //! * Handlers are registered with the engine in the order in which they came, and a name is taken once.
 //! * In a forked child of a process that has used it, every use is refused (`Forked`): the engine's threads and files
 //!   are the parent's.
+//! * Schedules that a program has said are put into the store of each engine that is opened, after its handlers.
 //! * The lock is not held while an engine is stopped or anything else that may take long.
 
 use std::sync::Arc;
@@ -16,8 +17,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use taskloom::{Durability, StoreOptions, open_store_with};
-use taskloom_engine::{Engine, EngineOptions, Handler, Hook, Runtime, Served, Stop};
-use taskloom_model::{Code, Error, Options, Result, Version, check_name};
+use taskloom_engine::{Clock, Engine, EngineOptions, Handler, Hook, Runtime, Served, Stop, SystemClock};
+use taskloom_model::{Code, Error, Options, Result, ScheduleSpec, Version, check_name, nearest};
 
 /// What an application is made with.
 #[derive(Clone, Debug, Default)]
@@ -85,6 +86,7 @@ struct State {
     engine: Option<Arc<Engine>>,
     stopped: bool,
     registrations: Vec<Registration>,
+    schedules: Vec<ScheduleSpec>,
     on_open: Vec<OnOpen>,
 }
 
@@ -132,6 +134,35 @@ impl App {
         // Dropped without the lock: what it holds may come back here as it goes.
         drop(old);
         Ok(())
+    }
+
+    /// Adds a schedule: to the store of the engine that there is, and of each that is opened. One of the same name takes
+    /// its place.
+    ///
+    /// Errors: `InvalidSchedule`, at once; `UnknownHandler` if its handler is not registered; those of the engine.
+    pub fn schedule(&self, spec: ScheduleSpec) -> Result<()> {
+        spec.validate(SystemClock.now())?;
+        let mut state = self.state.lock();
+        let handler = &spec.template.handler;
+        if !state.registrations.iter().any(|known| known.name == *handler) {
+            let error = Error::new(Code::UnknownHandler, format!("no handler {handler:?}"));
+            let names = state.registrations.iter().map(|known| known.name.as_str());
+            return Err(match nearest(handler, names) {
+                Some(near) => error.hint(format!("did you mean {near:?}?")),
+                None => error.hint("register the handler before its schedule"),
+            });
+        }
+        if let Some(engine) = &state.engine {
+            engine.put_schedule(spec.clone())?;
+        }
+        state.schedules.retain(|known| known.name != spec.name);
+        state.schedules.push(spec);
+        Ok(())
+    }
+
+    /// No engine that is opened from now on is given this schedule.
+    pub fn forget_schedule(&self, name: &str) {
+        self.state.lock().schedules.retain(|known| known.name != name);
     }
 
     /// Has `then` called with each engine that is opened from now on, and with the one that there is.
@@ -225,6 +256,9 @@ impl App {
         let engine = Arc::new(Engine::new(store, options)?);
         for registration in &state.registrations {
             engine.register_with(&registration.name, registration.for_engine())?;
+        }
+        for schedule in &state.schedules {
+            engine.put_schedule(schedule.clone())?;
         }
         for then in &state.on_open {
             then(&engine);

@@ -8,6 +8,8 @@
 
 mod app;
 mod options;
+mod schedules;
 
 pub use app::{App, HandlerFactory, OnOpen, Registration, Settings};
 pub use options::{Value, set_option, settings_from};
+pub use schedules::{change_schedule, new_schedule};

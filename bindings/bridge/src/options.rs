@@ -45,7 +45,7 @@ pub enum Value {
 }
 
 impl Value {
-    fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         match self {
             Self::None => "nothing".into(),
             Self::Bool(value) => value.to_string(),
@@ -61,11 +61,11 @@ impl Value {
         }
     }
 
-    fn wrong(&self, name: &str, wanted: &str) -> Error {
+    pub(crate) fn wrong(&self, name: &str, wanted: &str) -> Error {
         Error::new(Code::InvalidOption, format!("{name} is {}; it must be {wanted}", self.describe()))
     }
 
-    fn text(&self, name: &str) -> Result<String> {
+    pub(crate) fn text(&self, name: &str) -> Result<String> {
         match self {
             Self::Text(text) => Ok(text.clone()),
             other => Err(other.wrong(name, "a text")),
@@ -89,14 +89,14 @@ impl Value {
         }
     }
 
-    fn count(&self, name: &str, least: i64, most: i64) -> Result<i64> {
+    pub(crate) fn count(&self, name: &str, least: i64, most: i64) -> Result<i64> {
         match self {
             Self::Int(count) if (least..=most).contains(count) => Ok(*count),
             other => Err(other.wrong(name, &format!("a whole number from {least} to {most}"))),
         }
     }
 
-    fn span(&self, name: &str) -> Result<Duration> {
+    pub(crate) fn span(&self, name: &str) -> Result<Duration> {
         let seconds = match self {
             Self::Int(seconds) => *seconds as f64,
             Self::Float(seconds) => *seconds,
@@ -114,7 +114,7 @@ impl Value {
 }
 
 /// The options of a submit that are available, for messages.
-const AVAILABLE: &[&str] = &[
+pub(crate) const AVAILABLE: &[&str] = &[
     "id",
     "queue",
     "priority",

@@ -368,7 +368,10 @@ pub(crate) fn read_options(py: Python<'_>, values: Option<&Bound<'_, PyDict>>) -
 
 /// Plain values from Python ones. `_options.plain` has turned timedeltas into seconds, datetimes into
 /// `("at", microseconds)` and retry policies into `("retry", base, factor, cap)`.
-fn read_values(py: Python<'_>, values: Option<&Bound<'_, PyDict>>) -> PyResult<Vec<(String, Value)>> {
+pub(crate) fn read_values(
+    py: Python<'_>,
+    values: Option<&Bound<'_, PyDict>>,
+) -> PyResult<Vec<(String, Value)>> {
     let Some(values) = values.filter(|values| !values.is_empty()) else { return Ok(Vec::new()) };
     let plain = ffi::call_with(&helper_in(py, "taskloom._options", "plain")?, (values,))?;
     let plain = plain.cast::<PyDict>()?;

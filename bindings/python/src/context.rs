@@ -80,6 +80,12 @@ impl NativeAttempt {
     }
 
     #[getter]
+    fn schedule(&self) -> Option<(String, i64)> {
+        let scheduled = self.0.task().spec().scheduled()?;
+        Some((scheduled.schedule.clone(), scheduled.tick.micros()))
+    }
+
+    #[getter]
     fn correlation_id(&self) -> Option<String> {
         self.0.task().spec().rare.as_ref().and_then(|rare| rare.correlation_id.clone())
     }

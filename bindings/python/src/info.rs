@@ -37,6 +37,8 @@ pub(crate) fn info_of<'py>(py: Python<'py>, task: &Task) -> PyResult<Bound<'py, 
     info.set_item("correlation_id", rare.and_then(|rare| rare.correlation_id.as_deref()))?;
     info.set_item("traceparent", rare.and_then(|rare| rare.traceparent.as_deref()))?;
     info.set_item("parent", spec.parent().map(|parent| parent.id.to_string()))?;
+    info.set_item("schedule", spec.scheduled().map(|scheduled| scheduled.schedule.as_str()))?;
+    info.set_item("tick", spec.scheduled().map(|scheduled| scheduled.tick.micros()))?;
     info.set_item("children", row.history.as_ref().map_or(0, |history| history.children))?;
     let reason = row.history.as_ref().and_then(|history| history.reason.as_deref());
     info.set_item("reason", reason)?;

@@ -32,6 +32,7 @@ mod reference;
 mod retry_rules;
 mod runtime;
 mod scan;
+mod schedules;
 mod signal;
 mod task;
 mod told;
@@ -68,6 +69,11 @@ mod _native {
     use crate::port::Port;
     #[pymodule_export]
     use crate::runtime::leave_python;
+    #[pymodule_export]
+    use crate::schedules::{
+        encode_for, next_firings, put_schedule, remove_schedule, schedule, schedule_firings, schedules,
+        set_schedule_enabled, trigger_schedule, update_schedule, zone,
+    };
     #[pymodule_export]
     use crate::task::{Accepted, Task};
     #[pymodule_export]

@@ -16,7 +16,7 @@ use crate::handle::TaskHandle;
 use crate::info::{HealthParts, health_of, stats_of};
 
 /// Asks the engine outside Python: the answer may wait for the disk.
-fn ask<T: Send>(
+pub(crate) fn ask<T: Send>(
     app: &NativeApp,
     py: Python<'_>,
     what: impl FnOnce(&Arc<Engine>) -> Result<T> + Send,

@@ -69,6 +69,33 @@ impl Task {
         self
     }
 
+    /// The name of its handler.
+    pub(crate) fn handler(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether it was registered with this app.
+    pub(crate) fn is_of(&self, app: &Bound<'_, NativeApp>) -> bool {
+        self.app.as_ptr() == app.as_ptr()
+    }
+
+    /// What its submits say beyond the handler's own options.
+    pub(crate) fn own_options(&self) -> Options {
+        let mut own = self.own.clone();
+        own.version = own.version.or(self.version);
+        own
+    }
+
+    /// A call as a payload.
+    pub(crate) fn encode(
+        &self,
+        py: Python<'_>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Box<[u8]>> {
+        Ok(self.plan.get().encode_call(py, args, kwargs)?.into_boxed_slice())
+    }
+
     /// The engine, opened if need be, with our options made ready for it.
     fn bound(&self, py: Python<'_>) -> PyResult<(Arc<Engine>, Arc<Entrance>)> {
         if self.detached {

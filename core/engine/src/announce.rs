@@ -99,6 +99,10 @@ pub(crate) fn count_of(effects: &Effects) -> Option<Count> {
 impl Core {
     /// A task has changed its state, or come into being, and that is committed.
     pub(crate) fn announce(self: &Arc<Self>, task: &Arc<Task>, effects: &Effects, by_its_worker: bool) {
+        if effects.to.is_terminal() && task.spec().scheduled().is_some() {
+            // A tick may wait for its end.
+            self.timers.look_now();
+        }
         // What follows from a report in the same transaction, such as an expiry, is not the worker's.
         let is_report = by_its_worker && effects.from == Some(State::Running);
         let is_given_back = is_report && effects.to == State::Queued;
@@ -309,6 +313,7 @@ fn describe(kind: EventKind, task: &Task, row: &Row, effects: &Effects, now: Tim
                     spec.rare.as_ref().and_then(|rare| rare.correlation_id.as_deref()),
                 )
                 .maybe_plain("parent", spec.parent().map(|parent| parent.id))
+                .maybe_text("schedule", spec.scheduled().map(|scheduled| scheduled.schedule.as_str()))
                 .build()
         }
         EventKind::TaskQueued => object.plain("from", from).build(),

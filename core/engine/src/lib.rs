@@ -26,6 +26,7 @@
 //! | `notes` | what handlers note beside their results |
 //! | `reports` | what workers and handlers report |
 //! | `retention` | sweeps of what ended long ago |
+//! | `scheduler`, `schedules` | what fires schedules, and what an operator does with them |
 //! | `timers` | etas, backoffs, expiries, timeouts |
 //! | `absence` | a store whose file has gone |
 //! | `leases` | proof of life, and the tasks of processes that died |
@@ -63,6 +64,8 @@ mod retention;
 mod room;
 mod running;
 mod runtime;
+mod scheduler;
+mod schedules;
 mod shutdown;
 mod stats;
 mod submitting;

@@ -27,6 +27,7 @@ use crate::events::EventKind;
 use crate::leases::Leases;
 use crate::retention::Retention;
 use crate::running::Due;
+use crate::scheduler::Scheduler;
 use crate::{edge, shutdown};
 
 /// The longest wait.
@@ -48,6 +49,7 @@ pub(crate) struct Timers {
     /// An owner may have died.
     observe: AtomicBool,
     retention: Mutex<Retention>,
+    scheduler: Mutex<Scheduler>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -68,6 +70,7 @@ impl Default for Timers {
             leases: Mutex::default(),
             observe: AtomicBool::new(false),
             retention: Mutex::default(),
+            scheduler: Mutex::default(),
             thread: Mutex::new(None),
         }
     }
@@ -211,6 +214,11 @@ pub(crate) fn step(core: &Arc<Core>, now: Timestamp, monotonic: Duration) -> Dur
     attend(core, due);
     let until_watch = watch.map_or(SAFETY, |watch| watch.saturating_sub(monotonic));
 
+    let until_firing = timers.scheduler.lock().step(core, now);
+    if until_firing < SAFETY {
+        timers.next.fetch_min((now + until_firing).micros(), Ordering::AcqRel);
+    }
+
     let until_beat = if core.capability.durable {
         leases.step(core, timers.observe.swap(false, Ordering::AcqRel), now, monotonic)
     } else {
@@ -226,7 +234,7 @@ pub(crate) fn step(core: &Arc<Core>, now: Timestamp, monotonic: Duration) -> Dur
     }
 
     let until_sweep = timers.retention.lock().step(core, now, monotonic);
-    until_next.min(until_watch).min(until_beat).min(until_sweep).min(SAFETY)
+    until_next.min(until_watch).min(until_firing).min(until_beat).min(until_sweep).min(SAFETY)
 }
 
 fn attend(core: &Arc<Core>, due: Vec<Due>) {

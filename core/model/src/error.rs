@@ -88,6 +88,8 @@ codes! {
     InvalidStoreUrl "TL1004" InvalidOptions false,
     /// The metadata lacks an entry that the app demands.
     MissingMetadata "TL1005" InvalidOptions false,
+    /// A schedule that cannot be kept: an expression, a zone or an interval that makes no sense, or that never fires.
+    InvalidSchedule "TL1008" InvalidOptions false,
     /// A type hint that cannot be converted from JSON.
     UnsupportedHint "TL1010" InvalidOptions false,
     /// No handler has this name.
@@ -128,6 +130,8 @@ codes! {
     WouldDeadlock "TL1601" Misuse false,
     /// No task has this id.
     UnknownTask "TL1602" Misuse false,
+    /// No schedule has this name.
+    UnknownSchedule "TL1608" Misuse false,
     /// The engine has stopped.
     ShutDown "TL1701" ShutDown false,
     /// The engine lives in the process that this one was forked from.

@@ -37,13 +37,14 @@ pub use options::{MAX_PAYLOAD, Options, When, check_key, check_name};
 pub use rate::Rate;
 pub use retry::RetryPolicy;
 pub use schedule::{
-    CatchUp, Overlap, Rule, ScheduleEffects, ScheduleOperation, ScheduleRow, ScheduleSpec, apply_schedule,
+    CatchUp, Cron, Due, LATE, MAX_CATCH_UP, MAX_WAITING, MIN_INTERVAL, Overlap, Rule, ScheduleEffects,
+    ScheduleOperation, ScheduleRow, ScheduleSpec, Skipped, Template, Ticks, Zone, apply_schedule,
 };
 pub use state::{Priority, State, WaitingFor};
 pub use suggest::nearest;
 pub use task::{
     DEFAULT_MAX_CRASHES, DEFAULT_QUEUE, Failure, History, KeyLimit, LogLine, MAX_LOG_BYTES, MAX_LOG_LINE,
-    MAX_LOG_LINES, MAX_PROGRESS, OnConflict, OwnerId, Parent, Progress, Rare, Row, Spec, Unique,
+    MAX_LOG_LINES, MAX_PROGRESS, OnConflict, OwnerId, Parent, Progress, Rare, Row, Scheduled, Spec, Unique,
 };
 pub use time::Timestamp;
 pub use version::Version;

@@ -75,6 +75,11 @@ impl Spec {
         self.rare.as_ref().and_then(|rare| rare.parent.as_ref())
     }
 
+    /// Which firing of a schedule it is, if it is one.
+    pub fn scheduled(&self) -> Option<&Scheduled> {
+        self.rare.as_ref().and_then(|rare| rare.scheduled.as_ref())
+    }
+
     /// Words to find it by.
     pub fn tags(&self) -> &[String] {
         self.rare.as_ref().map_or(&[], |rare| &rare.tags)
@@ -124,6 +129,24 @@ pub struct Rare {
     pub traceparent: Option<String>,
     /// The task that submitted it.
     pub parent: Option<Parent>,
+    /// The schedule that submitted it.
+    pub scheduled: Option<Scheduled>,
+}
+
+/// Which firing of a schedule a task is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scheduled {
+    /// The schedule's name.
+    pub schedule: String,
+    /// The tick: the time that the rule says. One that was triggered by hand has the time at which that was.
+    pub tick: Timestamp,
+}
+
+impl Scheduled {
+    /// The unique key of the firing.
+    pub fn unique_key(&self) -> String {
+        format!("schedule {} {}", self.schedule, self.tick)
+    }
 }
 
 /// A task's place among the children of another.

@@ -11,8 +11,8 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use taskloom_model::transition::{Rule, rule};
-use taskloom_model::{Code, RetryPolicy, State};
+use taskloom_model::transition::{self, rule};
+use taskloom_model::{Code, RetryPolicy, Rule, State, Ticks, Timestamp};
 
 /// A text as JSON.
 fn quote(text: &str) -> String {
@@ -54,9 +54,9 @@ fn transitions() {
     for from in std::iter::once(None).chain(State::ALL.iter().copied().map(Some)) {
         for to in State::ALL {
             let rule = match rule(from, *to) {
-                Rule::Never => "never",
-                Rule::Engine => "engine",
-                Rule::Operator => "operator",
+                transition::Rule::Never => "never",
+                transition::Rule::Engine => "engine",
+                transition::Rule::Operator => "operator",
             };
             records.push(object(&[
                 ("from", from.map_or("null".into(), |from| quote(from.as_str()))),
@@ -147,4 +147,53 @@ const PAYLOADS: &[(&str, &str)] = &[
 fn payloads() {
     let record = |(python, json): &(&str, &str)| object(&[("python", quote(python)), ("json", quote(json))]);
     golden("payloads.json", &PAYLOADS.iter().map(record).collect::<Vec<_>>());
+}
+
+/// When cron expressions fire. Unlike the other files this one is not made of what this crate says, but by
+/// `tools/cron_golden.py`, which walks over every minute with another language's time zones.
+#[test]
+fn cron() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/cron.json");
+    let records: Vec<serde_json::Value> =
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    assert!(records.len() >= 60, "{} expressions", records.len());
+    let mut wrong = Vec::new();
+    for record in &records {
+        let text = |key: &str| record[key].as_str().unwrap();
+        let (expression, tz) = (text("cron"), text("tz"));
+        let expected: Vec<_> =
+            record["firings"].as_array().unwrap().iter().map(|at| time(at.as_str().unwrap())).collect();
+        let rule = Rule::Cron { expression: expression.into(), tz: tz.into() };
+        let start = time(text("start"));
+        let ticks = Ticks::of_rule(&rule, start).unwrap();
+        let found = ticks.following(start, expected.len());
+        // Backwards it is the same.
+        let mut back = vec![*expected.last().unwrap()];
+        while back.len() < expected.len() {
+            back.push(ticks.until(*back.last().unwrap() - Duration::from_micros(1)).unwrap());
+        }
+        back.reverse();
+        if found != expected || back != expected {
+            wrong.push(format!(
+                "{expression} {tz} ({})\n  {expected:?}\n  {found:?}\n  {back:?}",
+                text("about")
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), records.len(), wrong.join("\n"));
+}
+
+/// `2026-03-29T01:00:00Z` in microseconds since the epoch.
+fn time(text: &str) -> Timestamp {
+    let number = |from: usize, to: usize| text[from..to].parse::<i64>().unwrap();
+    let (year, month, day) = (number(0, 4), number(5, 7), number(8, 10));
+    // Days since the epoch, from the day before a year that begins in March.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let days = 365 * year + year.div_euclid(4) - year.div_euclid(100)
+        + year.div_euclid(400)
+        + (153 * month + 2) / 5
+        + day
+        - 719_469;
+    let seconds = number(11, 13) * 3600 + number(14, 16) * 60 + number(17, 19);
+    Timestamp::from_micros((days * 86_400 + seconds) * 1_000_000)
 }

@@ -1,4 +1,4 @@
-//! What few tasks have, as JSON: the columns `rare` and `history`.
+//! What few tasks have, as JSON: the columns `rare` and `history`; and what is asked of a schedule, the column `spec`.
 //!
 //! # Format
 //! One object each, with a version in `v` and the fields below under their own names; one that has no value is left
@@ -13,13 +13,16 @@
 //! The types here are deliberately not those of the model. What is on disk stays as it is when the model's fields are
 //! renamed, and the compiler points here when it gets new ones.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
-use taskloom_model::{Code, Error, History, Rare};
+use taskloom_model::{Code, Error, History, Rare, Rate, RetryPolicy, ScheduleSpec};
 
 mod history;
 mod rare;
+mod schedule;
 
-/// The version of both formats.
+/// The version of the formats.
 const VERSION: u32 = 1;
 
 /// The JSON of a task's rare options.
@@ -42,9 +45,24 @@ pub(crate) fn decode_history(text: &str) -> Result<History, Error> {
     decode::<history::Stored>("history", text)?.into_model()
 }
 
+/// The JSON of what is asked of a schedule.
+pub(crate) fn encode_schedule(spec: &ScheduleSpec) -> Result<String, Error> {
+    encode("rule and options", &schedule::Stored::from_model(spec))
+}
+
+/// What is asked of a schedule, from its JSON and the columns beside it.
+pub(crate) fn decode_schedule(
+    text: &str,
+    name: String,
+    handler: String,
+    payload: Box<[u8]>,
+) -> Result<ScheduleSpec, Error> {
+    decode::<schedule::Stored>("rule and options", text)?.into_model(name, handler, payload)
+}
+
 fn encode(what: &str, stored: &impl Serialize) -> Result<String, Error> {
     serde_json::to_string(stored).map_err(|cause| {
-        Error::new(Code::InvalidOption, format!("the {what} of the task cannot be stored: {cause}"))
+        Error::new(Code::InvalidOption, format!("the {what} cannot be stored: {cause}"))
             .hint("numbers must be finite")
             .caused_by(cause)
     })
@@ -68,6 +86,45 @@ fn check_version(what: &str, version: u32) -> Result<(), Error> {
 fn corrupt(message: String) -> Error {
     Error::new(Code::CorruptRow, message)
         .hint("a newer version of Taskloom may have written it: upgrade this process")
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredRetry {
+    base: Duration,
+    #[serde(with = "finite")]
+    factor: f64,
+    cap: Duration,
+}
+
+impl StoredRetry {
+    fn from_model(RetryPolicy { base, factor, cap }: RetryPolicy) -> Self {
+        Self { base, factor, cap }
+    }
+
+    fn into_model(self) -> RetryPolicy {
+        let Self { base, factor, cap } = self;
+        RetryPolicy { base, factor, cap }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredRate {
+    count: u32,
+    per: Duration,
+    burst: u32,
+}
+
+impl StoredRate {
+    fn from_model(Rate { count, per, burst }: Rate) -> Self {
+        Self { count, per, burst }
+    }
+
+    fn into_model(self) -> Rate {
+        let Self { count, per, burst } = self;
+        Rate { count, per, burst }
+    }
 }
 
 /// A number that must be finite: JSON has no other, and serde_json would write `null`.

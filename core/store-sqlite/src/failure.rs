@@ -88,6 +88,11 @@ impl Place {
         self.explain(&format!("task {id}"), cause).with("task", id)
     }
 
+    /// As [`Place::corrupt`], of a schedule's row.
+    pub(crate) fn corrupt_schedule(&self, name: &str, cause: Error) -> Error {
+        self.explain(&format!("schedule {name:?}"), cause).with("schedule", name)
+    }
+
     /// As [`Place::corrupt`], where it is not known which row it is.
     pub(crate) fn corrupt_somewhere(&self, cause: Error) -> Error {
         self.explain("a row", cause)

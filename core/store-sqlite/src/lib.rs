@@ -15,6 +15,7 @@ mod news;
 mod open;
 mod presence;
 mod rows;
+mod schedules;
 mod schema;
 mod store;
 mod tables;

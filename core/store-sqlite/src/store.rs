@@ -29,7 +29,8 @@ use taskloom_model::{
     Timestamp,
 };
 use taskloom_store::{
-    Batch, Capability, Change, Counts, Filter, GateNews, Nobody, Owner, Residents, Store, Task, Unserved,
+    Batch, Capability, Change, Counts, DueSchedules, Filter, GateNews, Nobody, Owner, Residents,
+    ScheduleChange, Store, Task, Unserved,
 };
 
 use crate::damage::Damage;
@@ -42,7 +43,7 @@ use crate::rows::{self, Fault};
 use crate::turns::Turns;
 use crate::whereabouts::Whereabouts;
 use crate::write::{Known, Writing, is_anything_ready, next_gate, paused, read_limits};
-use crate::{open, schema};
+use crate::{open, schedules, schema};
 
 /// What an acknowledged task outlives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -211,10 +212,6 @@ impl SqliteStore {
             found.transpose().map_err(|error| Fault::Task(id, error))
         })
     }
-
-    fn later<T>(&self, what: &str) -> Result<T, Error> {
-        Err(Error::new(Code::NotSupported, format!("{what}: the SQLite store does not keep schedules yet")))
-    }
 }
 
 impl Store for SqliteStore {
@@ -223,7 +220,7 @@ impl Store for SqliteStore {
     }
 
     fn capability(&self) -> Capability {
-        Capability { resident: false, durable: true, dependencies: false, schedules: false }
+        Capability { resident: false, durable: true, dependencies: false, schedules: true }
     }
 
     fn write(&self, batch: &mut Batch, residents: &dyn Residents, now: Timestamp) -> Result<(), Error> {
@@ -538,16 +535,39 @@ impl Store for SqliteStore {
 
     fn change_schedule(
         &self,
-        name: &str,
-        _: ScheduleOperation,
-        _: Option<Arc<Task>>,
-        _: Timestamp,
+        change: ScheduleChange,
+        residents: &dyn Residents,
+        changes: &mut Vec<Change>,
+        now: Timestamp,
     ) -> Result<ScheduleEffects, Error> {
-        self.later(&format!("schedule {name:?}"))
+        if let ScheduleOperation::Put { spec, .. } = &change.operation
+            && self.schedule(&change.name)?.is_some_and(|row| row.spec == **spec)
+        {
+            // What every process says when it starts: most often nobody has to be kept from writing.
+            return Ok(ScheduleEffects::default());
+        }
+        let conn = self.writer.lock();
+        let mut writing = Writing::new(&conn, &self.place, &self.limits, residents, now);
+        let (verdict, _shown) = self.transact(&conn, || {
+            let verdict = writing.change_schedule(&change)?;
+            writing.close_gates()?;
+            Ok(verdict)
+        })?;
+        self.hear_of(&writing);
+        writing.tell(changes);
+        verdict
     }
 
     fn schedules(&self) -> Result<Vec<ScheduleRow>, Error> {
-        self.later("schedules")
+        self.read(|conn| schedules::all(conn, &self.place))?
+    }
+
+    fn schedule(&self, name: &str) -> Result<Option<ScheduleRow>, Error> {
+        self.read(|conn| schedules::one(conn, name, &self.place))?
+    }
+
+    fn due_schedules(&self, limit: usize, now: Timestamp) -> Result<DueSchedules, Error> {
+        self.read(|conn| schedules::due(conn, limit, now, &self.place))
     }
 }
 

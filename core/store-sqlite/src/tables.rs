@@ -13,11 +13,11 @@ use rusqlite::Connection;
 use taskloom_model::{Code, Error};
 
 use crate::failure::Place;
-use crate::handlers;
 use crate::schema::{APPLICATION_ID, CREATE, LIMITS_STEP, VIEW};
+use crate::{handlers, schedules};
 
 /// From an empty file to today's.
-const STEPS: [&str; 4] = [CREATE, VIEW, handlers::STEP, LIMITS_STEP];
+const STEPS: [&str; 5] = [CREATE, VIEW, handlers::STEP, LIMITS_STEP, schedules::CREATE];
 
 /// The version that the steps lead to.
 pub(crate) const NEWEST: usize = STEPS.len();

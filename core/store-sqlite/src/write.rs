@@ -44,6 +44,7 @@ mod insert;
 mod keys;
 mod many;
 mod publish;
+mod schedules;
 
 pub(crate) use claim::{Runs, is_anything_ready, paused};
 pub(crate) use gates::{Known, next_gate, read_limits};
@@ -379,6 +380,7 @@ impl<'c> Writing<'c> {
         if changed == 0 {
             return Ok(None);
         }
+        self.tell_schedule(spec, &before, &row)?;
         self.remember(Touched { seq: None, row, home: Home::Held(Arc::clone(task)), twins: Vec::new() });
         Ok(Some(effects))
     }
@@ -453,8 +455,9 @@ impl<'c> Writing<'c> {
             let statement = self.statements.get(self.conn, Sql::Change)?;
             rows::update_all(statement, seq, due, &row, history.as_deref())?;
         }
-        touched.row = row;
-        Ok(())
+        let before = std::mem::replace(&mut touched.row, row);
+        let touched = &self.touched[place];
+        self.tell_schedule(touched.home.spec(), &before, &touched.row)
     }
 }
 

@@ -30,6 +30,10 @@
 //!   `pending`, and of one whose line is closed as no change at all. Whoever comes into a queue beyond its strand's window
 //!   is `pending` instead; those that are let in when there is room are consequences of the change that made it, or
 //!   changes of [`Store::elapse`] where time did.
+//! * **Schedules.** [`Store::change_schedule`] applies [`taskloom_model::apply_schedule`] to the row as the store has it,
+//!   and inserts the task of a firing, and cancels the one whose place it takes, in the same transaction. When a task
+//!   that a schedule submitted ends, [`ScheduleOperation::Ended`] is applied to its schedule in that very transaction,
+//!   whoever ends it.
 //! * **Owners.** [`Store::join`] gives each process a number that was never given out before. [`Store::bury`] takes
 //!   everything away from one that died.
 //!
@@ -60,6 +64,45 @@ pub struct Capability {
     pub dependencies: bool,
     /// It keeps schedules.
     pub schedules: bool,
+}
+
+/// One change of one schedule.
+#[derive(Clone, Debug)]
+pub struct ScheduleChange {
+    /// Its name.
+    pub name: String,
+    /// The change.
+    pub operation: ScheduleOperation,
+    /// The task to insert if the change submits one: its id is the one that the operation names.
+    pub task: Option<Arc<Task>>,
+}
+
+impl ScheduleChange {
+    /// A change that submits nothing.
+    pub fn new(name: impl Into<String>, operation: ScheduleOperation) -> Self {
+        Self { name: name.into(), operation, task: None }
+    }
+
+    /// The task to insert. `StoreFailed` if it is missing, which is a mistake of the caller's.
+    pub fn task_for(&self, effects: &ScheduleEffects) -> Result<Option<&Arc<Task>>, Error> {
+        match (effects.submit_for, &self.task) {
+            (None, _) => Ok(None),
+            (Some(_), Some(task)) => Ok(Some(task)),
+            (Some(tick), None) => Err(Error::new(
+                Code::StoreFailed,
+                format!("schedule {:?} fires for {tick}, and there is no task to insert", self.name),
+            )),
+        }
+    }
+}
+
+/// Schedules whose time has come.
+#[derive(Clone, Debug, Default)]
+pub struct DueSchedules {
+    /// As they are.
+    pub rows: Vec<ScheduleRow>,
+    /// When the next one is due.
+    pub next: Option<Timestamp>,
 }
 
 /// Tasks to insert together, all or none.
@@ -449,15 +492,42 @@ pub trait Store: Send + Sync {
     /// Ends [`Store::await_news`], now or when it is called next.
     fn rouse(&self) {}
 
-    /// Changes a schedule and inserts the task of a firing in the same transaction.
+    /// Changes a schedule, and inserts the task of a firing in the same transaction. If the unique key of that is taken,
+    /// the tick was fired before: the row shows the task that has it, and `submit_for` is empty. That the task has come
+    /// into being, and what followed from it, is told in `changes`.
+    ///
+    /// If nothing changes, nothing is written.
     fn change_schedule(
         &self,
-        name: &str,
-        operation: ScheduleOperation,
-        task: Option<Arc<Task>>,
+        change: ScheduleChange,
+        residents: &dyn Residents,
+        changes: &mut Vec<Change>,
         now: Timestamp,
     ) -> Result<ScheduleEffects, Error>;
 
     /// All schedules, by name.
     fn schedules(&self) -> Result<Vec<ScheduleRow>, Error>;
+
+    /// The schedule of this name.
+    fn schedule(&self, name: &str) -> Result<Option<ScheduleRow>, Error> {
+        Ok(self.schedules()?.into_iter().find(|row| row.spec.name == name))
+    }
+
+    /// At most `limit` schedules that are to be looked at now, earliest first; and when the next one is, of those that
+    /// were not listed.
+    fn due_schedules(&self, limit: usize, now: Timestamp) -> Result<DueSchedules, Error> {
+        let mut due = DueSchedules::default();
+        let mut rows = self.schedules()?;
+        rows.retain(|row| row.look_at().is_some());
+        rows.sort_by_key(ScheduleRow::look_at);
+        for row in rows {
+            if due.rows.len() < limit && row.look_at().is_some_and(|at| at <= now) {
+                due.rows.push(row);
+            } else {
+                due.next = row.look_at();
+                break;
+            }
+        }
+        Ok(due)
+    }
 }

@@ -29,23 +29,25 @@ use std::sync::{Arc, Weak};
 use crossbeam_queue::SegQueue;
 use parking_lot::Mutex;
 use taskloom_model::{
-    Code, Effects, Error, LimitRow, Name, Operation, OwnerId, Parent, Row, ScheduleEffects,
-    ScheduleOperation, ScheduleRow, State, TaskId, Timestamp, Unique, apply, next_due,
+    Code, Effects, Error, LimitRow, Name, Operation, OwnerId, Parent, Row, ScheduleEffects, ScheduleRow,
+    State, TaskId, Timestamp, Unique, apply, next_due,
 };
 
 use crate::contract::refuse_unique;
 use crate::due::Alarms;
 use crate::{
-    Batch, Capability, Change, Claim, Commit, Counts, Filter, GateNews, Owner, Registry, Residents, Store,
-    Task,
+    Batch, Capability, Change, Claim, Commit, Counts, DueSchedules, Filter, GateNews, Owner, Registry,
+    Residents, ScheduleChange, Store, Task,
 };
 
 mod gates;
 mod insert;
 mod keys;
+mod schedules;
 
 use gates::Gates;
 use keys::Keys;
+use schedules::Schedules;
 
 /// Bounds of a memory store.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +81,7 @@ pub struct MemoryStore {
     tidied: AtomicBool,
     keys: Mutex<Keys>,
     gates: Gates,
+    schedules: Schedules,
     paused: Mutex<BTreeSet<Name>>,
     owners: Mutex<Vec<Owner>>,
     last_owner: AtomicU64,
@@ -160,6 +163,9 @@ impl MemoryStore {
 
     /// A task has ended: it no longer counts, and the oldest ended one may be forgotten.
     fn retire(&self, task: &Arc<Task>, now: Timestamp) {
+        if let Some(scheduled) = task.spec().scheduled() {
+            self.schedules.ended(scheduled, task, now);
+        }
         let ended = &self.workers.0;
         let keep = self.options.keep_finished;
         ended.count.fetch_add(1, Ordering::Relaxed);
@@ -400,7 +406,7 @@ impl Store for MemoryStore {
     }
 
     fn capability(&self) -> Capability {
-        Capability { resident: true, durable: false, dependencies: false, schedules: false }
+        Capability { resident: true, durable: false, dependencies: false, schedules: true }
     }
 
     fn write(&self, batch: &mut Batch, _: &dyn Residents, now: Timestamp) -> Result<(), Error> {
@@ -598,18 +604,23 @@ impl Store for MemoryStore {
 
     fn change_schedule(
         &self,
-        name: &str,
-        _: ScheduleOperation,
-        _: Option<Arc<Task>>,
-        _: Timestamp,
+        change: ScheduleChange,
+        _: &dyn Residents,
+        changes: &mut Vec<Change>,
+        now: Timestamp,
     ) -> Result<ScheduleEffects, Error> {
-        Err(Error::new(
-            Code::NotSupported,
-            format!("schedule {name:?}: the memory store does not keep schedules yet"),
-        ))
+        self.change_a_schedule(change, changes, now)
     }
 
     fn schedules(&self) -> Result<Vec<ScheduleRow>, Error> {
-        Err(Error::new(Code::NotSupported, "the memory store does not keep schedules yet"))
+        Ok(self.schedules.all())
+    }
+
+    fn schedule(&self, name: &str) -> Result<Option<ScheduleRow>, Error> {
+        Ok(self.schedules.get(name))
+    }
+
+    fn due_schedules(&self, limit: usize, now: Timestamp) -> Result<DueSchedules, Error> {
+        Ok(self.schedules.due(limit, now))
     }
 }

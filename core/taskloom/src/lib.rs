@@ -158,6 +158,21 @@
 //! # Ok::<(), taskloom::Error>(())
 //! ```
 //!
+//! # Schedules
+//!
+//! [`App::cron`], [`App::every`] and [`App::at`] submit tasks at times; on a file each firing happens once, whichever of
+//! several processes lives. [`App::schedules`] lists and changes them. `docs/schedules.md` has the rules.
+//!
+//! ```
+//! # use taskloom::{App, Context, TaskError};
+//! # let app = App::open("memory:")?;
+//! app.task("clean", |_: (), _: &Context| -> Result<(), TaskError> { Ok(()) }).register()?;
+//! let nightly = app.cron("30 2 * * *").tz("Europe/Rome").name("nightly").schedule("clean")?;
+//! assert!(nightly.next.is_some());
+//! app.schedules().disable("nightly")?;
+//! # Ok::<(), taskloom::Error>(())
+//! ```
+//!
 //! # Events, hooks, middleware
 //!
 //! [`App::on`] calls a function for each event that fits a pattern, on a thread of its own; [`App::events`] iterates over
@@ -229,6 +244,7 @@ mod open;
 mod operate;
 mod registration;
 mod retry_if;
+mod schedules;
 mod submit;
 mod time;
 #[cfg(feature = "tracing")]
@@ -248,6 +264,7 @@ pub use open::{Durability, StoreOptions, open_store, open_store_with};
 pub use operate::{Filter, HandlerInfo};
 pub use registration::TaskRegistration;
 pub use retry_if::Again;
+pub use schedules::{Schedule, ScheduleBuilder, Schedules, next_firings};
 pub use submit::TaskBuilder;
 
 pub use taskloom_engine::{
@@ -255,8 +272,8 @@ pub use taskloom_engine::{
     RegistryStats, RunningStats, Snapshot, Stats, Stop, catalog, info, info_named,
 };
 pub use taskloom_model::{
-    Code, Error, Kind, Name, OnConflict, Options, Priority, Result, RetryPolicy, State, TaskId, Timestamp,
-    Version, WaitingFor,
+    CatchUp, Code, Error, Kind, Name, OnConflict, Options, Overlap, Priority, Result, RetryPolicy, Rule,
+    ScheduleSpec, State, TaskId, Template, Timestamp, Version, WaitingFor,
 };
 pub use taskloom_store::{Counts, Unserved};
 

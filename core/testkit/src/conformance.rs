@@ -27,6 +27,7 @@ pub mod owners;
 pub mod queues;
 pub mod reading;
 pub mod residents;
+pub mod scheduling;
 pub mod times;
 pub mod unique;
 
@@ -236,10 +237,24 @@ macro_rules! conformance {
                 a_task_in_memory_shows_what_was_read
                 a_settled_task_keeps_its_outcome
             }
+            scheduling {
+                a_schedule_is_kept_as_it_was_asked_for
+                a_refused_change_leaves_the_schedule_alone
+                a_tick_is_fired_once_whoever_races
+                the_task_and_the_move_are_one_change
+                a_tick_that_was_fired_is_found_again
+                the_end_of_a_task_is_told_to_its_schedule
+                an_overlapping_tick_is_skipped
+                a_waiting_tick_is_due_when_the_last_task_ends
+                a_replaced_task_is_cancelled
+                a_trigger_leaves_the_next_tick
+                due_schedules_come_in_order
+            }
             durable {
                 everything_outlives_the_store
                 limits_hold_between_openings
                 logs_and_progress_outlive_the_store
+                schedules_outlive_the_store
                 keys_and_pauses_hold_between_openings
                 the_running_tasks_of_the_dead_go_to_the_living
                 numbers_of_owners_are_not_given_out_again_later
@@ -296,6 +311,7 @@ mod tests {
             ("owners", include_str!("conformance/owners.rs")),
             ("reading", include_str!("conformance/reading.rs")),
             ("residents", include_str!("conformance/residents.rs")),
+            ("scheduling", include_str!("conformance/scheduling.rs")),
             ("durable", include_str!("conformance/durable.rs")),
             ("capability", include_str!("conformance/capability.rs")),
         ];

@@ -45,6 +45,8 @@ const DURATION: Field = Field::new("duration", FieldType::Seconds, "how long the
 const RAN: Field = DURATION.optional();
 const REASON: Field = Field::new("reason", FieldType::Text, "why, if somebody said so").optional();
 const WORKER: Field = Field::new("worker", FieldType::Count, "the number of the worker thread");
+const SCHEDULE: Field = Field::new("schedule", FieldType::Text, "its name");
+const NEXT: Field = Field::new("next", FieldType::Time, "when it is due next, if ever").optional();
 const HANDLER: Field = Field::new("handler", FieldType::Text, "the handler's name");
 const HANDLER_KIND: Field =
     Field::new("kind", FieldType::Word(&["blocking", "async"]), "what runs it: a thread, or an event loop");
@@ -71,10 +73,11 @@ kinds! {
             Field::new("tags", FieldType::Texts, "its tags, if it has any").optional(),
             Field::new("correlation_id", FieldType::Text, "what ties tasks of one request together").optional(),
             Field::new("parent", FieldType::Id, "the task that submitted it").optional(),
+            Field::new("schedule", FieldType::Text, "the schedule that submitted it").optional(),
         ]
         r#"{"name": "resize", "queue": "images", "priority": "normal", "state": "pending", "waiting_for": "eta",
 "eta": "2026-03-01T08:00:00.000000Z", "tags": ["img"], "correlation_id": "req-81",
-"parent": "01956a0c-7d00-7a31-8c55-0a8f3d1c9b02"}"#;
+"parent": "01956a0c-7d00-7a31-8c55-0a8f3d1c9b02", "schedule": "nightly"}"#;
 
     /// A task that had waited became eligible: its eta or the end of its backoff came, what it depended on ended, or
     /// it was started over. A task that is eligible when it is submitted has only `task.submitted`.
@@ -256,6 +259,54 @@ kinds! {
         "The engine that was asked to, after the `task.cancelled` of each."
         [QUEUE, Field::new("count", FieldType::Count, "how many tasks")]
         r#"{"queue": "images", "count": 120}"#;
+
+    /// A schedule was made.
+    ScheduleCreated "schedule.created" Observability of_none
+        "The engine that was asked to, once that is committed."
+        [SCHEDULE, NEXT]
+        r#"{"schedule": "nightly", "next": "2026-03-01T02:00:00.000000Z"}"#;
+
+    /// A schedule was given other options or another rule, or its next time was worked out anew since the clock was
+    /// set back.
+    ScheduleUpdated "schedule.updated" Observability of_none
+        "The engine that did it, once that is committed."
+        [SCHEDULE, NEXT]
+        r#"{"schedule": "nightly", "next": "2026-03-01T02:00:00.000000Z"}"#;
+
+    /// A schedule that was disabled fires again.
+    ScheduleEnabled "schedule.enabled" Observability of_none
+        "The engine that was asked to, once that is committed."
+        [SCHEDULE, NEXT]
+        r#"{"schedule": "nightly", "next": "2026-03-01T02:00:00.000000Z"}"#;
+
+    /// A schedule fires no longer, until it is enabled.
+    ScheduleDisabled "schedule.disabled" Observability of_none
+        "The engine that was asked to, once that is committed."
+        [SCHEDULE]
+        r#"{"schedule": "nightly"}"#;
+
+    /// A schedule was taken away.
+    ScheduleRemoved "schedule.removed" Observability of_none
+        "The engine that was asked to, once that is committed."
+        [SCHEDULE]
+        r#"{"schedule": "nightly"}"#;
+
+    /// A schedule has submitted a task.
+    ScheduleFired "schedule.fired" Observability of_task
+        "The engine that fired it, after the `task.submitted` of its task."
+        [
+            SCHEDULE,
+            NAME,
+            Field::new("tick", FieldType::Time, "the time that its rule says; or when it was triggered"),
+            Field::new("by_hand", FieldType::Flag, "whether it was triggered by hand"),
+        ]
+        r#"{"schedule": "nightly", "name": "report", "tick": "2026-03-01T02:00:00.000000Z", "by_hand": false}"#;
+
+    /// A firing of a schedule was left out: the task of an earlier one still lived, or nobody was there in time.
+    ScheduleSkipped "schedule.skipped" Observability of_none
+        "The engine that would have fired it, once that is committed."
+        [SCHEDULE, Field::new("why", FieldType::Word(&["overlap", "missed"]), "why")]
+        r#"{"schedule": "nightly", "why": "overlap"}"#;
 
     /// A handler was registered.
     HandlerRegistered "handler.registered" Observability of_none

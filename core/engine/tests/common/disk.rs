@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use taskloom_model::{
-    Code, Effects, Error, LimitRow, Name, Operation, OwnerId, Row, ScheduleEffects, ScheduleOperation,
-    ScheduleRow, Spec, State, TaskId, Timestamp, apply, next_due,
+    Code, Effects, Error, LimitRow, Name, Operation, OwnerId, Row, ScheduleEffects, ScheduleRow, Spec, State,
+    TaskId, Timestamp, apply, next_due,
 };
 use taskloom_store::{
-    Batch, Capability, Change, Claim, Commit, Counts, Filter, Owner, Residents, Store, Task,
+    Batch, Capability, Change, Claim, Commit, Counts, Filter, Owner, Residents, ScheduleChange, Store, Task,
 };
 
 use super::{Gate, Log};
@@ -363,15 +363,15 @@ impl Store for OnDisk {
 
     fn change_schedule(
         &self,
-        _: &str,
-        _: ScheduleOperation,
-        _: Option<Arc<Task>>,
+        change: ScheduleChange,
+        _: &dyn Residents,
+        _: &mut Vec<Change>,
         _: Timestamp,
     ) -> Result<ScheduleEffects, Error> {
-        Err(Error::new(Code::NotSupported, "no schedules"))
+        Err(Error::new(Code::NotSupported, format!("schedule {:?}: not kept yet", change.name)))
     }
 
     fn schedules(&self) -> Result<Vec<ScheduleRow>, Error> {
-        Err(Error::new(Code::NotSupported, "no schedules"))
+        Err(Error::new(Code::NotSupported, "schedules are not kept yet"))
     }
 }

@@ -1,13 +1,9 @@
 //! The column `rare`.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
-use taskloom_model::{
-    Error, KeyLimit, Limit, OnConflict, Parent, Rare, Rate, RetryPolicy, Timestamp, Unique,
-};
+use taskloom_model::{Error, KeyLimit, Limit, OnConflict, Parent, Rare, Scheduled, Timestamp, Unique};
 
-use super::{VERSION, check_version, corrupt, finite};
+use super::{StoredRate, StoredRetry, VERSION, check_version, corrupt};
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -43,15 +39,8 @@ pub(super) struct Stored {
     traceparent: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     parent: Option<StoredParent>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct StoredRetry {
-    base: Duration,
-    #[serde(with = "finite")]
-    factor: f64,
-    cap: Duration,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    scheduled: Option<StoredScheduled>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -83,18 +72,17 @@ struct StoredKey {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct StoredRate {
-    count: u32,
-    per: Duration,
-    burst: u32,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct StoredParent {
     id: String,
     ordinal: u32,
     detached: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredScheduled {
+    schedule: String,
+    tick: i64,
 }
 
 impl Stored {
@@ -117,13 +105,14 @@ impl Stored {
             correlation_id,
             traceparent,
             parent,
+            scheduled,
         } = rare;
         Self {
             v: VERSION,
             eta: eta.map(Timestamp::micros),
             expires: expires.map(Timestamp::micros),
             deadline: deadline.map(Timestamp::micros),
-            retry: retry.map(|RetryPolicy { base, factor, cap }| StoredRetry { base, factor, cap }),
+            retry: retry.map(StoredRetry::from_model),
             version: version.clone(),
             tags: tags.clone(),
             unique: unique.as_ref().map(|Unique { key, until, on_conflict }| StoredUnique {
@@ -138,7 +127,7 @@ impl Stored {
             key: key.as_ref().map(|KeyLimit { key, limit: Limit { concurrency, rate } }| StoredKey {
                 key: key.clone(),
                 concurrency: *concurrency,
-                rate: rate.map(|Rate { count, per, burst }| StoredRate { count, per, burst }),
+                rate: rate.map(StoredRate::from_model),
             }),
             depends_on: depends_on.iter().map(ToString::to_string).collect(),
             requires: requires.clone(),
@@ -151,6 +140,10 @@ impl Stored {
                 ordinal: *ordinal,
                 detached: *detached,
             }),
+            scheduled: scheduled.as_ref().map(|Scheduled { schedule, tick }| StoredScheduled {
+                schedule: schedule.clone(),
+                tick: tick.micros(),
+            }),
         }
     }
 
@@ -161,7 +154,7 @@ impl Stored {
             eta: self.eta.map(Timestamp::from_micros),
             expires: self.expires.map(Timestamp::from_micros),
             deadline: self.deadline.map(Timestamp::from_micros),
-            retry: self.retry.map(|StoredRetry { base, factor, cap }| RetryPolicy { base, factor, cap }),
+            retry: self.retry.map(StoredRetry::into_model),
             version: self.version,
             tags: self.tags,
             unique: self.unique.map(|StoredUnique { key, until, on_conflict }| Unique {
@@ -175,10 +168,7 @@ impl Stored {
             }),
             key: self.key.map(|StoredKey { key, concurrency, rate }| KeyLimit {
                 key,
-                limit: Limit {
-                    concurrency,
-                    rate: rate.map(|StoredRate { count, per, burst }| Rate { count, per, burst }),
-                },
+                limit: Limit { concurrency, rate: rate.map(StoredRate::into_model) },
             }),
             depends_on: self.depends_on.into_iter().map(id).collect::<Result<_, _>>()?,
             requires: self.requires,
@@ -192,6 +182,10 @@ impl Stored {
                 }
                 None => None,
             },
+            scheduled: self.scheduled.map(|StoredScheduled { schedule, tick }| Scheduled {
+                schedule,
+                tick: Timestamp::from_micros(tick),
+            }),
         })
     }
 }

@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use taskloom_model::{
-    Failure, KeyLimit, Limit, LogLine, OnConflict, Parent, Progress, Rate, RetryPolicy, TaskId, Timestamp,
-    Unique,
+    Failure, KeyLimit, Limit, LogLine, OnConflict, Parent, Progress, Rate, RetryPolicy, Scheduled, TaskId,
+    Timestamp, Unique,
 };
 
 use super::*;
@@ -32,6 +32,7 @@ fn rare() -> Rare {
         correlation_id: Some("c".into()),
         traceparent: Some("00-".into()),
         parent: Some(Parent { id, ordinal: 4, detached: true }),
+        scheduled: Some(Scheduled { schedule: "nightly".into(), tick: Timestamp::from_micros(7) }),
     }
 }
 

@@ -42,7 +42,7 @@ impl Writing<'_> {
     }
 
     /// Cancels a task, and tells it as a consequence; whether it had not ended.
-    fn cancel(&mut self, place: usize, reason: Box<str>) -> Result<bool, Fault> {
+    pub(super) fn cancel(&mut self, place: usize, reason: Box<str>) -> Result<bool, Fault> {
         let effects = self.apply(place, Operation::Cancel { reason: Some(reason) })?;
         if effects.moved() {
             self.told.push((Told::Place(place), effects));

@@ -30,6 +30,13 @@ pub(super) struct Prepared<'s> {
     keys: Option<MutexGuard<'s, Keys>>,
 }
 
+impl Prepared<'_> {
+    /// Of an insert of one task: the task that stands in for it.
+    pub(super) fn stand_in(&self) -> Option<&Arc<Task>> {
+        self.stand_ins.first().map(|(_, holder)| holder)
+    }
+}
+
 /// Of the tasks of an insert, those that take more than being there.
 #[derive(Default)]
 pub(super) struct Noted {

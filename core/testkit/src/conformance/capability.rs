@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use taskloom_model::{CatchUp, Code, Error, Options, Overlap, Rule, ScheduleOperation, ScheduleSpec, State};
-use taskloom_store::Commit;
+use taskloom_model::{Code, Error, Options, Rule, ScheduleOperation, ScheduleSpec, State, Template};
+use taskloom_store::{Commit, Nobody, ScheduleChange};
 
 use super::Harness;
 use crate::scene::Scene;
@@ -48,17 +48,10 @@ pub fn dependencies_are_kept_or_refused(harness: &dyn Harness) {
 /// A schedule is kept; a store that cannot says so.
 pub fn schedules_are_kept_or_refused(harness: &dyn Harness) {
     let scene = Scene::new(harness);
-    let spec = ScheduleSpec {
-        name: "minutely".into(),
-        rule: Rule::Every(Duration::from_secs(60)),
-        overlap: Overlap::default(),
-        catch_up: CatchUp::default(),
-        jitter: Duration::ZERO,
-        start: None,
-        end: None,
-    };
-    let put = ScheduleOperation::Put { spec, next: None };
-    let made = scene.store.change_schedule("minutely", put, None, scene.now());
+    let template = Template { handler: "job".into(), payload: Box::new(*b"{}"), options: Options::default() };
+    let spec = Box::new(ScheduleSpec::new("minutely", Rule::Every(Duration::from_secs(60)), template));
+    let put = ScheduleChange::new("minutely", ScheduleOperation::Put { spec, chance: 0.0 });
+    let made = scene.store.change_schedule(put, &Nobody, &mut Vec::new(), scene.now());
     if scene.store.capability().schedules {
         made.unwrap();
         assert_eq!(scene.store.schedules().unwrap().len(), 1);

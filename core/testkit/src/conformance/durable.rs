@@ -2,11 +2,13 @@
 //!
 //! These clauses do nothing for a store whose harness cannot open it again.
 
+use std::time::Duration;
+
 use taskloom_model::{
-    Code, Fence, Limit, LimitFor, LimitRow, Name, OnConflict, Operation, Options, Priority, Progress, SetBy,
-    State, TaskId,
+    Code, Fence, Limit, LimitFor, LimitRow, Name, OnConflict, Operation, Options, Priority, Progress, Rule,
+    ScheduleOperation, ScheduleSpec, SetBy, State, TaskId, Template,
 };
-use taskloom_store::{Live, Nobody, Owner, Task};
+use taskloom_store::{Live, Nobody, Owner, ScheduleChange, Task};
 
 use super::Harness;
 use crate::scene::{JOB, Scene, ids, moves, seconds};
@@ -89,6 +91,30 @@ pub fn logs_and_progress_outlive_the_store(harness: &dyn Harness) {
     let history = row.history.unwrap();
     assert_eq!((history.log, history.progress, history.children), (lines, vec![progress], 2));
     assert_eq!(again.get(child.id(), &Nobody).unwrap().unwrap().spec(), child.spec());
+}
+
+/// So are schedules, with their history.
+pub fn schedules_outlive_the_store(harness: &dyn Harness) {
+    let scene = Scene::new(harness);
+    if !scene.store.capability().schedules {
+        return;
+    }
+    let template = Template { handler: JOB.into(), payload: Box::new(*b"{}"), options: Options::default() };
+    let cron = Rule::Cron { expression: "@hourly".into(), tz: "America/New_York".into() };
+    for (name, rule) in [("a", cron), ("b", Rule::Every(Duration::from_secs(60)))] {
+        let spec = Box::new(ScheduleSpec::new(name, rule, template.clone()));
+        let put = ScheduleChange::new(name, ScheduleOperation::Put { spec, chance: 0.5 });
+        scene.store.change_schedule(put, &Nobody, &mut Vec::new(), scene.now()).unwrap();
+    }
+    let task = scene.task(Options::default());
+    let operation = ScheduleOperation::Trigger { task: task.id() };
+    let trigger = ScheduleChange { name: "b".into(), operation, task: Some(task) };
+    scene.store.change_schedule(trigger, &Nobody, &mut Vec::new(), scene.now()).unwrap();
+    let rows = scene.store.schedules().unwrap();
+    assert_eq!((rows.len(), rows[1].runs), (2, 1));
+    drop(scene);
+    let Some(again) = harness.again() else { return };
+    assert_eq!(again.schedules().unwrap(), rows);
 }
 
 /// So are unique keys and paused queues, and both hold between openings.
