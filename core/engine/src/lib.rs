@@ -28,6 +28,7 @@
 //! | `retention` | sweeps of what ended long ago |
 //! | `timers` | etas, backoffs, expiries, timeouts |
 //! | `leases` | proof of life, and the tasks of processes that died |
+//! | `driver`, `virtual_clock` | an engine without threads, on a clock that is turned by hand |
 //! | `shutdown` | the order in which all this ends |
 //! | `edge` | clocks, threads, seeds |
 #![forbid(unsafe_code)]
@@ -40,6 +41,7 @@ mod chance;
 mod claims;
 mod committer;
 mod core;
+mod driver;
 mod edge;
 mod engine;
 mod events;
@@ -64,9 +66,11 @@ mod shutdown;
 mod stats;
 mod submitting;
 mod timers;
+mod virtual_clock;
 mod worker;
 
 pub use announce::{Hook, Moment};
+pub use driver::Drive;
 pub use edge::{Clock, SystemClock, deadline_in as deadline_after, spawn_thread};
 pub use engine::{Engine, EngineOptions, Registration};
 pub use events::{
@@ -85,3 +89,4 @@ pub use shutdown::Stop;
 pub use stats::{HandlerStats, Health, QueueStats, RunningStats, Stats};
 pub use submitting::Input;
 pub use taskloom_model::{Error, Result};
+pub use virtual_clock::VirtualClock;

@@ -128,6 +128,8 @@ codes! {
     WouldDeadlock "TL1601" Misuse false,
     /// No task has this id.
     UnknownTask "TL1602" Misuse false,
+    /// The clock of an app that is not in testing mode.
+    NotTesting "TL1603" Misuse false,
     /// The engine has stopped.
     ShutDown "TL1701" ShutDown false,
     /// The engine lives in the process that this one was forked from.
