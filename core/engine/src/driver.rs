@@ -27,12 +27,13 @@ use parking_lot::{Mutex, ReentrantMutex};
 use taskloom_model::{Code, Error, Result, Timestamp};
 use taskloom_store::Task;
 
-use crate::Engine;
 use crate::core::Core;
+use crate::events::{EventKind, Subscription, SubscriptionOptions};
 use crate::queues::Route;
 use crate::timers;
 use crate::virtual_clock::VirtualClock;
 use crate::worker::Worker;
+use crate::{Engine, Handle};
 
 /// Who does the work of an engine.
 #[derive(Clone, Debug, Default)]
@@ -99,6 +100,7 @@ impl Driver {
         let mut ran = 0;
         while ran < SPELL
             && !enough()
+            && !core.runtime.is_interrupted()
             && !core.queues.is_empty(Route::Blocking)
             && self.with_worker(core, Worker::run_next)
         {
@@ -121,6 +123,9 @@ pub(crate) fn rest(core: &Arc<Core>, driver: &Driver, enough: &dyn Fn() -> bool)
     while !core.is_stopped() {
         let wait = SERVICES.iter().map(|service| service(core)).min().unwrap_or(Duration::MAX);
         let more = driver.run(core, enough);
+        if core.runtime.is_interrupted() {
+            return Err(Error::new(Code::WouldDeadlock, "whoever drives the engine was interrupted"));
+        }
         if enough() {
             return Ok(Duration::ZERO);
         }
@@ -163,7 +168,34 @@ pub(crate) fn wait_for(core: &Arc<Core>, driver: &Driver, task: &Arc<Task>, pati
             core.clock.now()
         ),
     )
-    .hint("turn the clock: in Python `t.advance(hours=1)`, in Rust `testing.advance(…)`; or resume its queue"))
+    .hint(
+        "turn the clock: in Python `t.advance(hours=1)`, in Rust `testing.advance(…)`; or resume its queue",
+    ))
+}
+
+/// The tasks that come into being from now on, in that order, kept for whoever asks.
+pub struct Submits {
+    events: Subscription,
+    handles: Vec<Handle>,
+}
+
+impl Submits {
+    /// Notes an engine's, from now on. For tests: it holds every one of them.
+    pub fn of(engine: &Engine) -> Result<Self> {
+        let options = SubscriptionOptions { capacity: usize::MAX, name: Some("submits".into()) };
+        Ok(Self { events: engine.subscribe(EventKind::TaskSubmitted.name(), options)?, handles: Vec::new() })
+    }
+
+    /// All so far, if the engine is the one that they were noted of. A store that sweeps may have forgotten some before
+    /// they were asked for.
+    pub fn all(&mut self, engine: &Engine) -> Result<&[Handle]> {
+        let mut events = Vec::new();
+        self.events.drain(&mut events, usize::MAX);
+        for id in events.iter().filter_map(|event| event.task) {
+            self.handles.extend(engine.get(id)?);
+        }
+        Ok(&self.handles)
+    }
 }
 
 impl Engine {
@@ -239,6 +271,11 @@ impl Engine {
         driver.clock.jump(at);
         self.core.timers.look_now();
         rest(&self.core, driver, &|| false).map(drop)
+    }
+
+    /// Whether it is [driven](Drive::Driven).
+    pub fn is_driven(&self) -> bool {
+        self.core.driver.is_some()
     }
 
     /// The time by the engine's clock.

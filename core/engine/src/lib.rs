@@ -70,7 +70,7 @@ mod virtual_clock;
 mod worker;
 
 pub use announce::{Hook, Moment};
-pub use driver::Drive;
+pub use driver::{Drive, Submits};
 pub use edge::{Clock, SystemClock, deadline_in as deadline_after, spawn_thread};
 pub use engine::{Engine, EngineOptions, Registration};
 pub use events::{
@@ -90,3 +90,4 @@ pub use stats::{HandlerStats, Health, QueueStats, RunningStats, Stats};
 pub use submitting::Input;
 pub use taskloom_model::{Error, Result};
 pub use virtual_clock::VirtualClock;
+pub use worker::time_here;

@@ -48,6 +48,11 @@ pub(crate) fn number_in(core: &Arc<Core>) -> Option<usize> {
     })
 }
 
+/// The time by the clock of the engine whose handler runs on the calling thread; `None` outside of one.
+pub fn time_here() -> Option<Timestamp> {
+    here().map(|(home, _)| home.core.clock.now())
+}
+
 /// Runs a worker thread until the pool no longer wants it.
 pub(crate) fn live(core: &Arc<Core>, number: usize) {
     let home = Arc::new(Home { core: Arc::clone(core) });

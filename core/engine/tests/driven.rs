@@ -165,7 +165,8 @@ fn expiry_deadline_and_timeout_go_by_the_virtual_clock() {
     engine.pause(shut).unwrap();
     let options = Options { expires: Some(When::In(HOUR)), queue: Some("shut".into()), ..Options::default() };
     let expired = submit_with(&engine, &echo, options, "1");
-    let options = Options { deadline: Some(When::In(HOUR)), queue: Some("shut".into()), ..Options::default() };
+    let options =
+        Options { deadline: Some(When::In(HOUR)), queue: Some("shut".into()), ..Options::default() };
     let too_late = submit_with(&engine, &echo, options, "1");
     let turner = Arc::clone(&engine);
     let options = Options { timeout: Some(HOUR), ..Options::default() };
@@ -207,7 +208,8 @@ fn the_clock_of_the_day_can_be_set_back_and_forth() {
 
 #[test]
 fn a_task_that_always_submits_another_is_told() {
-    let (engine, _) = driven_with(options(1), MemoryOptions { keep_finished: 10, ..MemoryOptions::default() });
+    let (engine, _) =
+        driven_with(options(1), MemoryOptions { keep_finished: 10, ..MemoryOptions::default() });
     let again = Arc::clone(&engine);
     let forever = register(&engine, "forever", move |_: &Attempt| {
         let own = again.handler("forever").unwrap();

@@ -130,6 +130,8 @@ codes! {
     UnknownTask "TL1602" Misuse false,
     /// The clock of an app that is not in testing mode.
     NotTesting "TL1603" Misuse false,
+    /// The app is in use, and has to be stopped first.
+    InUse "TL1604" Misuse false,
     /// The engine has stopped.
     ShutDown "TL1701" ShutDown false,
     /// The engine lives in the process that this one was forked from.
