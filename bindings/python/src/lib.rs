@@ -34,6 +34,7 @@ mod runtime;
 mod scan;
 mod signal;
 mod task;
+mod testing;
 mod told;
 mod variables;
 mod waiting;
@@ -70,6 +71,8 @@ mod _native {
     use crate::runtime::leave_python;
     #[pymodule_export]
     use crate::task::{Accepted, Task};
+    #[pymodule_export]
+    use crate::testing::NativeTesting;
     #[pymodule_export]
     use crate::told::await_told;
     #[pymodule_export]

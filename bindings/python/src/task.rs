@@ -130,6 +130,16 @@ impl Task {
         }
     }
 
+    /// What was just submitted, as its submitter sees it.
+    fn accepted<'py>(
+        &self,
+        py: Python<'py>,
+        handle: taskloom_engine::Handle,
+    ) -> PyResult<Bound<'py, TaskHandle>> {
+        self.app.get().submitted(py)?;
+        self.wrap(py, handle)
+    }
+
     fn wrap<'py>(
         &self,
         py: Python<'py>,
@@ -179,19 +189,19 @@ impl Task {
             // Without waiting for room, as inside a handler; most often there is some.
             match engine.submit(&bound.entry, &bound.admission, payload, host, true) {
                 Err(error) if error.code() == Code::QueueFull => {}
-                verdict => return self.wrap(py, verdict.map_err(|error| to_python(py, &error))?),
+                verdict => return self.accepted(py, verdict.map_err(|error| to_python(py, &error))?),
             }
             let (payload, host) = self.input(py, args, kwargs, copy_current(py)?)?;
             let wait = move || {
                 engine.submit(&bound.entry, &bound.admission, payload, host, false).map(|handle| vec![handle])
             };
             let handle = wait_for_room(py, wait)?.pop().expect("one was submitted");
-            return self.wrap(py, handle);
+            return self.accepted(py, handle);
         }
         let submit = || engine.submit(&bound.entry, &bound.admission, payload, host, inside);
         // In memory nothing is waited for, unless for room; on a file, the disk is.
         let handle = if engine.may_wait() { HangOnUnwind::around(|| py.detach(submit)) } else { submit() };
-        handle.map_err(|error| to_python(py, &error)).and_then(|handle| self.wrap(py, handle))
+        handle.map_err(|error| to_python(py, &error)).and_then(|handle| self.accepted(py, handle))
     }
 
     fn submit_many<'py>(&self, py: Python<'py>, items: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
@@ -212,6 +222,7 @@ impl Task {
                 if engine.may_wait() { HangOnUnwind::around(|| py.detach(submit)) } else { submit() };
             handles.map_err(|error| to_python(py, &error))?
         };
+        self.app.get().submitted(py)?;
         let handles =
             handles.into_iter().map(|handle| self.wrap(py, handle)).collect::<PyResult<Vec<_>>>()?;
         PyList::new(py, handles)
@@ -295,7 +306,7 @@ impl Task {
         let attempt = attempt.get().attempt_itself();
         let submit = || attempt.submit(&bound.entry, &bound.admission, payload, host, self.detached);
         let handle = HangOnUnwind::around(|| py.detach(submit)).map_err(|error| to_python(py, &error))?;
-        self.wrap(py, handle)
+        self.accepted(py, handle)
     }
 
     #[classmethod]
@@ -316,7 +327,7 @@ impl Task {
 
 /// Whether a submit here may wait for room for as long as it takes, on the thread that must hear Ctrl-C.
 fn must_hear_signals(engine: &Engine) -> bool {
-    engine.may_wait() && !engine.is_durable() && on_main_thread()
+    engine.may_wait() && !engine.is_durable() && !engine.is_driven() && on_main_thread()
 }
 
 /// What becomes of a submit that another thread makes.
