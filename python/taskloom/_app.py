@@ -72,6 +72,7 @@ if TYPE_CHECKING:
         SubmitOptions,
         _Loose,
     )
+    from taskloom.testing import AsyncTesting, Testing
 
 __all__ = ["App"]
 
@@ -139,6 +140,7 @@ class App(_App):
     _runner: Runner | None
     _middleware: list[Callable[..., Any]]
     _listeners: list[_Listener]
+    _testing: Testing | AsyncTesting | None
 
     def __new__(cls, url: str = "memory:", **settings: Unpack[Settings]) -> Self:
         self = super().__new__(cls, url, dict(settings))
@@ -147,6 +149,7 @@ class App(_App):
         self._runner = None
         self._middleware = []
         self._listeners = []
+        self._testing = None
         return self
 
     # ── registering ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -248,7 +251,9 @@ class App(_App):
         task = self._register_native(function, plan, name, awaits, options)
         if awaits:
             self._async_names.add(name)
-            if self._is_running and self._runner is None and self._own_loop is None:
+            if self._testing is not None:
+                self._testing._needs_loop()
+            elif self._is_running and self._runner is None and self._own_loop is None:
                 self._own_loop = OwnLoop(self)
         return task
 
@@ -410,6 +415,8 @@ class App(_App):
         had used this app.
         """
         self._start()
+        if self._testing is not None:
+            return
         _started.add(self)
         if self._async_names and self._runner is None and self._own_loop is None:
             self._own_loop = OwnLoop(self)
@@ -426,6 +433,9 @@ class App(_App):
         raised. Raises ``Misuse`` on the event loop that runs the app's ``async def`` handlers, which could not end
         then: leave its ``async with`` block.
         """
+        if self._testing is not None:
+            self._testing._end_of_block()
+            return
         runner = self._runner or (self._own_loop and self._own_loop.runner)
         if runner and runner.is_here:
             raise Misuse(
@@ -469,6 +479,8 @@ class App(_App):
         self.stop(timeout=None)
 
     async def __aenter__(self) -> Self:
+        if self._testing is not None:
+            return self
         self._start()
         try:
             if self._runner is None and self._own_loop is None:
@@ -483,6 +495,11 @@ class App(_App):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._testing is not None:
+            draining = self._testing.drain()
+            if draining is not None:
+                await draining
+            return
         # Not on this thread: handlers that are still to finish need the loop.
         stopping = in_thread(self._stop_and_tell)
         try:
@@ -710,6 +727,30 @@ class App(_App):
         check(function)
         self._middleware.append(function)
         return function
+
+    # ── testing ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def testing(self, *, inline: bool = False, start: datetime | None = None, seed: int = 0) -> Testing:
+        """Puts the app on a clock that a test turns, for the time of a ``with`` block; ``docs/testing-your-tasks.md``.
+
+        >>> with app.testing() as t:
+        ...     handle = add.options(delay=3600).submit(1, 2)
+        ...     t.advance(hours=1)
+        ...     handle.result()
+        3
+
+        In it, the app has the real engine without threads, on a memory store, also if it is one of a file.
+        ``t.advance(days=3)`` lets three days go by in a moment, with every retry and timeout at its time; ``t.drain()`` runs
+        what is eligible; ``t.submitted`` is what was submitted; ``t.now`` is the time. With ``inline=True`` a submit runs
+        the task at once. The clock begins at ``start``, an aware ``datetime``, or at the present; ``seed`` decides what is
+        left to chance, such as the jitter of retries. In a coroutine, ``async with app.testing() as t:``, and ``t``'s
+        methods are awaited.
+
+        When the block is left the app is as it was before. Raises ``Misuse`` if it is in use: started, or submitted to.
+        """
+        from taskloom.testing import Testing  # here, since production has no use for it
+
+        return Testing(self, inline=inline, start=start, seed=seed)
 
     def __repr__(self) -> str:
         return f"<App {self.url} {'running' if self._is_running else 'not running'}>"

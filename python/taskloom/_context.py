@@ -48,6 +48,8 @@ class _Attempt(Protocol):
     def correlation_id(self) -> str | None: ...
     @property
     def deadline(self) -> int | None: ...
+    @property
+    def now(self) -> int | None: ...
     def progress(self, value: float, message: str | None) -> None: ...
     def log(self, level: str, message: str) -> None: ...
     def publish(self, name: str, data: str) -> None: ...
@@ -253,10 +255,16 @@ class Context:
             raise TaskCancelled(f"{self._attempt.name} was cancelled, or took too long")
 
     @property
+    def now(self) -> datetime:
+        """The time, in UTC, by the app's clock: in testing mode (``app.testing()``) the one that the test turns."""
+        now = self._attempt.now
+        return datetime.now(timezone.utc) if now is None else _time(now)
+
+    @property
     def deadline(self) -> datetime | None:
         """When this attempt times out or the task's deadline comes, or None if it may take as long as it likes."""
         left = self._attempt.time_left
-        times = [] if left is None else [datetime.now(timezone.utc) + timedelta(seconds=left)]
+        times = [] if left is None else [self.now + timedelta(seconds=left)]
         if self._attempt.deadline is not None:
             times.append(_time(self._attempt.deadline))
         return min(times, default=None)
@@ -299,6 +307,7 @@ class Alone:
     schedule: tuple[str, int] | None = None
     correlation_id: str | None = None
     deadline: int | None = None
+    now: int | None = None
 
     def progress(self, value: float, message: str | None) -> None:
         pass

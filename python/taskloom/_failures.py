@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import traceback
 from dataclasses import dataclass
 
@@ -37,14 +36,14 @@ class AttemptError:
     """When, in seconds since the epoch."""
 
 
-def describe(error: BaseException) -> tuple[str, str, str, bool, float | None]:
-    """Type, message, traceback, whether it is permanent, and the seconds to wait that it asks for."""
+def describe(error: BaseException, now: float) -> tuple[str, str, str, bool, float | None]:
+    """Type, message, traceback, whether it is permanent, and the seconds to wait from ``now`` that it asks for."""
     retry_after = None
     if isinstance(error, RetryAfter):
         if error.key is not None:
             message = "RetryAfter(…, key=…) is not available in this version; leave the key out"
             return "InvalidOptions", message, "", True, None
-        retry_after = error.seconds if error.at is None else max(0.0, error.at.timestamp() - time.time())
+        retry_after = error.seconds if error.at is None else max(0.0, error.at.timestamp() - now)
     text = "".join(traceback.format_exception(type(error), error, error.__traceback__))[-_LONGEST:]
     message = _message(error)
     _drop_frames(error)

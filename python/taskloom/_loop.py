@@ -23,10 +23,14 @@ from taskloom._native import Attempt, Port
 if TYPE_CHECKING:
     from taskloom._app import App
     from taskloom._native import Job, TaskHandle, _Accepted
+    from taskloom.testing import AsyncTesting
 
 # A port holds futures, which hold their loop. So the loop alone holds its port (as the argument of its reader), and
 # drops it, with the futures that nobody will set any more, when it is closed.
 _ports: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref[Port]] = weakref.WeakKeyDictionary()
+in_testing: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncTesting] = weakref.WeakKeyDictionary()
+"""The testing modes that borrow these loops."""
+
 _runners: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.WeakSet[Runner]] = weakref.WeakKeyDictionary()
 
 
@@ -52,9 +56,18 @@ def _arrived(port: Port) -> None:
 
 def await_handle(handle: TaskHandle[Any]) -> asyncio.Future[Any]:
     """A future of the running loop for the outcome. Cancelling it leaves the task alone."""
-    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    handle._expect(port(), lambda: _settle(future, handle.result))
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Any] = loop.create_future()
     attempt = on_loop.get()
+    if handle._is_driven:
+        testing = in_testing.get(loop)
+        if testing is not None:
+            testing._see_to(handle, future, attempt is not None)
+        elif attempt is None:
+            # No loop of the app's: it is driven here and now.
+            _settle(future, handle.result)
+            return future
+    handle._expect(port(), lambda: _settle(future, handle.result))
     if isinstance(attempt, Attempt):
         # A handler that waits lends its place in flight: its child may need one.
         lent = attempt.lend_place()
@@ -95,9 +108,19 @@ def check_not_on_its_loop(handle: TaskHandle[Any]) -> None:
 
 
 class Runner:
-    """Runs the ``async def`` handlers of one application on one loop."""
+    """Runs the ``async def`` handlers of one application on one loop.
 
-    def __init__(self, app: App, loop: asyncio.AbstractEventLoop) -> None:
+    In testing mode a loop that does not turn by itself comes with ``step``, which lets its handlers go on.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        step: Callable[[], int] | None = None,
+        watched: bool = True,
+    ) -> None:
         self._app = weakref.ref(app)
         self._loop = loop
         self._tasks: dict[tuple[str, int], asyncio.Task[None]] = {}
@@ -113,11 +136,13 @@ class Runner:
                 runner.cancel_soon(id, attempt)
 
         # The lane must not hold us: the collector could not see that we hold it.
-        self._lane = app._attach_loop(cancel)
+        self._lane = app._attach_loop(cancel, step)
         loop.add_reader(self._lane.fileno(), self._start)
         _runners.setdefault(loop, weakref.WeakSet()).add(self)
-        self._watched = _watchdog.watch(self)
-        self._start()
+        # A loop that does not turn by itself is not blocked when it does not.
+        self._watched = _watchdog.watch(self) if watched and step is None else threading.Event()
+        if step is None:
+            self._start()
 
     def close(self) -> None:
         """Takes no more tasks. On any thread; the loop may be closed."""
@@ -168,8 +193,10 @@ class Runner:
         starting = self._starting
         return (id, attempt) in self._tasks or (starting is not None and starting.key == (id, attempt))
 
-    def _start(self) -> None:
-        for job in self._lane.take():
+    def _start(self) -> int:
+        """Begins what there is to begin; how many attempts."""
+        jobs = self._lane.take()
+        for job in jobs:
             self._starting = job
             if not self._watched.is_set():
                 self._watched.set()
@@ -182,6 +209,7 @@ class Runner:
                     self._tasks[job.key] = task
             finally:
                 self._starting = None
+        return len(jobs)
 
     async def _run(self, job: Job) -> None:
         on_loop.set(job.attempt())

@@ -27,6 +27,7 @@ __all__ = [
     "_Lent",
     "_Listener",
     "_Subscription",
+    "_Testing",
     "_await_told",
     "_cancel_all",
     "_check_event_name",
@@ -264,6 +265,10 @@ class TaskHandle(Generic[_R_co]):
         >>> await asyncio.wait_for(handle, timeout=5)  # doctest: +SKIP
         """
 
+    @property
+    def _is_driven(self) -> bool:
+        """Whether its app is in testing mode."""
+
     def _expect(self, port: Port, then: Callable[[], object]) -> None:
         """Has `then()` called on the port's loop when the task has ended."""
 
@@ -317,10 +322,13 @@ class _App:
     def _abandon(self) -> None:
         """Nobody can reach it any more: stops at once."""
 
-    def _attach_loop(self, cancel: Callable[[str, int], object]) -> AsyncLane:
+    def _attach_loop(
+        self, cancel: Callable[[str, int], object], step: Callable[[], int] | None = None
+    ) -> AsyncLane:
         """Makes the calling thread's event loop the one that runs `async def` handlers.
 
-        `cancel(id, attempt)` is called, on any thread, when an attempt is called off.
+        `cancel(id, attempt)` is called, on any thread, when an attempt is called off. In testing mode `step()` lets them
+        go on, and says in how many microseconds they can again, or -1.
         """
 
     def _detach_loop(self) -> None:
@@ -339,6 +347,43 @@ class _App:
 
     def _counts(self) -> dict[str, int]:
         """How many tasks are in each state, and how the workers are."""
+
+@final
+class _Testing:
+    """An app in testing mode, from its making to `end`. Times are microseconds."""
+
+    def __new__(cls, app: _App, start: int | None, seed: int, inline: bool) -> Self:
+        """Goes into testing mode; the clock begins at `start`, or at the present. Raises `Misuse` if the app is in use."""
+
+    def end(self) -> None:
+        """Leaves it: what runs is called off, and what has not run never will."""
+
+    def drain(self) -> int | None:
+        """Runs what can be run; how long it is until more can, if ever."""
+
+    def advance(self, span: int) -> None:
+        """Turns the clock on, stopping wherever something is due."""
+
+    def set_time(self, at: int) -> None:
+        """Turns the clock to a time since the epoch: forward as by `advance`, or back."""
+
+    def turn(self, span: int) -> None:
+        """Turns the clock on, and nothing else."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it was left."""
+
+    @property
+    def now(self) -> int:
+        """The time, since the epoch."""
+
+    @property
+    def monotonic(self) -> int:
+        """The time on the clock that only goes forward."""
+
+    def submitted(self) -> list[tuple[TaskHandle[Any], bool, Any]]:
+        """What was submitted: the handle; whether it is by reference; the payload, or `(args, kwargs)`."""
 
 @final
 class Event:
@@ -447,6 +492,10 @@ class Attempt:
     @property
     def time_left(self) -> float | None:
         """Seconds until the attempt times out; None without a timeout."""
+
+    @property
+    def now(self) -> int:
+        """The time by the app's clock, in microseconds since the epoch."""
 
     def progress(self, value: float, message: str | None) -> None:
         """Tells how far the task is. Raises `LeaseLost` if the attempt no longer counts."""

@@ -16,9 +16,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use taskloom::{Durability, StoreOptions, open_store_with};
-use taskloom_engine::{Clock, Engine, EngineOptions, Handler, Hook, Runtime, Served, Stop, SystemClock};
-use taskloom_model::{Code, Error, Options, Result, ScheduleSpec, Version, check_name, nearest};
+use taskloom::{Durability, StoreOptions, open_store_with, testing_store};
+use taskloom_engine::{
+    Clock, Drive, Engine, EngineOptions, Handler, Hook, Runtime, Served, Stop, SystemClock, VirtualClock,
+};
+use taskloom_model::{Code, Error, Options, Result, ScheduleSpec, Timestamp, Version, check_name, nearest};
+use taskloom_store::Store;
 
 /// What an application is made with.
 #[derive(Clone, Debug, Default)]
@@ -85,6 +88,8 @@ pub type OnOpen = Box<dyn Fn(&Arc<Engine>) + Send + Sync>;
 struct State {
     engine: Option<Arc<Engine>>,
     stopped: bool,
+    /// In testing mode: whether it had been stopped before.
+    testing: Option<bool>,
     registrations: Vec<Registration>,
     schedules: Vec<ScheduleSpec>,
     on_open: Vec<OnOpen>,
@@ -199,6 +204,7 @@ impl App {
         let engine = {
             let mut state = self.state.lock();
             state.stopped = false;
+            // In testing mode there is an engine until the end of it.
             match &state.engine {
                 Some(engine) if !engine.is_stopped() => Arc::clone(engine),
                 _ => self.open(&mut state)?,
@@ -208,10 +214,14 @@ impl App {
         Ok(engine)
     }
 
-    /// Stops, and returns when it has. Stopping what does not run is no error.
+    /// Stops, and returns when it has. Stopping what does not run is no error. In testing mode nothing happens: the mode's
+    /// end stops the engine.
     pub fn stop(&self, how: Stop) {
-        let engine = self.state.lock().engine.clone();
-        if let Some(engine) = engine {
+        let (engine, testing) = {
+            let state = self.state.lock();
+            (state.engine.clone(), state.testing.is_some())
+        };
+        if let Some(engine) = engine.filter(|_| !testing) {
             engine.stop(how);
             let mut state = self.state.lock();
             if state.engine.as_ref().is_some_and(|current| Arc::ptr_eq(current, &engine)) {
@@ -219,6 +229,49 @@ impl App {
                 state.stopped = true;
             }
         }
+    }
+
+    /// Goes into testing mode: until [`App::end_testing`] it has an engine without threads, on a memory store whatever its
+    /// URL says, which goes by this clock. The engine is started.
+    ///
+    /// Errors: `InUse` if it has an engine; those of registering the handlers.
+    pub fn begin_testing(
+        &self,
+        clock: Arc<VirtualClock>,
+        seed: u64,
+        runtime: Arc<dyn Runtime>,
+    ) -> Result<Arc<Engine>> {
+        let mut state = self.state.lock();
+        if state.engine.as_ref().is_some_and(|engine| !engine.is_stopped()) || state.testing.is_some() {
+            return Err(Error::new(Code::InUse, "the app is in use, and cannot go into testing mode").hint(
+                "stop it first; in a test, use app.testing() in the place of `with app:`, and submit inside it",
+            ));
+        }
+        let drive = Drive::Driven(clock);
+        let options = EngineOptions { runtime, drive, seed: Some(seed), ..EngineOptions::default() };
+        let engine = self.open_over(&mut state, testing_store(self.settings.capacity), options)?;
+        state.testing = Some(std::mem::replace(&mut state.stopped, false));
+        drop(state);
+        engine.start()?;
+        Ok(engine)
+    }
+
+    /// Leaves testing mode: what has not run is called off, and the app is as it was before.
+    pub fn end_testing(&self) {
+        let engine = {
+            let mut state = self.state.lock();
+            let Some(stopped) = state.testing.take() else { return };
+            state.stopped = stopped;
+            state.engine.take()
+        };
+        if let Some(engine) = engine {
+            engine.stop(Stop::Within(Duration::ZERO));
+        }
+    }
+
+    /// The present, by the real clock: where a virtual one begins unless somebody says otherwise.
+    pub fn present() -> Timestamp {
+        SystemClock.now()
     }
 
     /// Forgets its handlers, for a language whose collector has found that nobody can use it any more.
@@ -245,7 +298,17 @@ impl App {
             &settings.url,
             StoreOptions { durability: settings.durability, capacity: settings.capacity },
         )?;
-        let mut options = EngineOptions { runtime: Arc::clone(&self.runtime), ..EngineOptions::default() };
+        let options = EngineOptions { runtime: Arc::clone(&self.runtime), ..EngineOptions::default() };
+        self.open_over(state, store, options)
+    }
+
+    fn open_over(
+        &self,
+        state: &mut State,
+        store: Box<dyn Store>,
+        mut options: EngineOptions,
+    ) -> Result<Arc<Engine>> {
+        let settings = &self.settings;
         options.workers = settings.workers.unwrap_or(options.workers);
         options.max_in_flight = settings.max_in_flight.unwrap_or(options.max_in_flight);
         options.queues = settings.queues.clone();

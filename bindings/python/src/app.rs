@@ -21,6 +21,7 @@ use crate::lane::{AsyncLane, Lane};
 use crate::plan::Plan;
 use crate::runtime::{PyRuntime, Shared};
 use crate::task::Task;
+use crate::testing::Mode;
 use crate::waiting::on_main_thread;
 
 /// What `taskloom.App` is derived from.
@@ -46,6 +47,9 @@ pub(crate) struct NativeApp {
     handlers: Mutex<Vec<Arc<Parts>>>,
     /// The thread of the event loop that runs `async def` handlers.
     loop_thread: Mutex<Option<ThreadId>>,
+    /// Whether it is in testing mode: looked at by every submit.
+    is_testing: AtomicBool,
+    mode: Mutex<Option<Arc<Mode>>>,
 }
 
 impl NativeApp {
@@ -76,6 +80,26 @@ impl NativeApp {
     /// The application behind it.
     pub(crate) fn bridge(&self) -> &Arc<App> {
         &self.app
+    }
+
+    pub(crate) fn runtime(&self) -> &Arc<PyRuntime> {
+        &self.runtime
+    }
+
+    /// It goes into testing mode, or out of it.
+    pub(crate) fn set_mode(&self, mode: Option<Arc<Mode>>) {
+        self.is_testing.store(mode.is_some(), Ordering::Relaxed);
+        let old = std::mem::replace(&mut *self.mode.lock(), mode);
+        drop(old);
+    }
+
+    /// Something was submitted to it.
+    pub(crate) fn submitted(&self, py: Python<'_>) -> PyResult<()> {
+        if !self.is_testing.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let mode = self.mode.lock().clone();
+        mode.map_or(Ok(()), |mode| mode.submitted(py))
     }
 
     fn parts<'a>(handlers: &'a [Arc<Parts>], name: &str) -> Option<&'a Arc<Parts>> {
@@ -111,6 +135,8 @@ impl NativeApp {
             revived: AtomicBool::new(false),
             handlers: Mutex::default(),
             loop_thread: Mutex::new(None),
+            is_testing: AtomicBool::new(false),
+            mode: Mutex::new(None),
         })
     }
 
@@ -237,7 +263,13 @@ impl NativeApp {
     /// Nobody can reach it any more: stops at once. Called by `App.__del__`.
     fn _abandon(&self, py: Python<'_>) {
         self.abandoned.store(true, Ordering::Relaxed);
-        HangOnUnwind::around(|| py.detach(|| self.app.stop(Stop::Within(Duration::ZERO))));
+        self.set_mode(None);
+        HangOnUnwind::around(|| {
+            py.detach(|| {
+                self.app.end_testing();
+                self.app.stop(Stop::Within(Duration::ZERO));
+            });
+        });
     }
 
     /// Whether there is an engine that has work to lose.
@@ -246,11 +278,18 @@ impl NativeApp {
         self.app.current().is_some()
     }
 
-    /// Makes the calling thread's event loop the one that runs `async def` handlers.
-    fn _attach_loop(&self, py: Python<'_>, cancel: Py<PyAny>) -> PyResult<AsyncLane> {
+    /// Makes the calling thread's event loop the one that runs `async def` handlers. In testing mode `step` lets them go
+    /// on, and says in how many microseconds they can again, or -1.
+    #[pyo3(signature = (cancel, step = None))]
+    fn _attach_loop(
+        &self,
+        py: Python<'_>,
+        cancel: Py<PyAny>,
+        step: Option<Py<PyAny>>,
+    ) -> PyResult<AsyncLane> {
         LOOPS_EXIST.store(true, Ordering::Relaxed);
         let engine = self.engine(py)?;
-        let lane = AsyncLane::new(&engine, cancel)?;
+        let lane = AsyncLane::new(&engine, cancel, step)?;
         self.runtime.set_lane(Arc::downgrade(lane.lane()));
         let mut lanes = self.lanes.lock();
         lanes.retain(|lane| lane.strong_count() > 0);
@@ -298,6 +337,7 @@ impl NativeApp {
             engine.submit(&entry, &admission, payload.into_boxed_slice(), None, inside)
         };
         let handle = HangOnUnwind::around(|| py.detach(submit)).map_err(|error| to_python(py, &error))?;
+        self.submitted(py)?;
         Ok(TaskHandle::new(handle, None))
     }
 

@@ -61,6 +61,12 @@ impl NativeAttempt {
         self.0.time_left().map(|span| span.as_secs_f64())
     }
 
+    /// The time by the app's clock, in microseconds since the epoch.
+    #[getter]
+    fn now(&self) -> i64 {
+        self.0.now().micros()
+    }
+
     fn progress(&self, py: Python<'_>, value: f64, message: Option<String>) -> PyResult<()> {
         py.detach(|| self.0.progress(value, message)).map_err(|error| to_python(py, &error))
     }

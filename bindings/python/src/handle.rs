@@ -22,6 +22,7 @@ use crate::info::info_of;
 use crate::plan::Plan;
 use crate::port::Port;
 use crate::reference::Reference;
+use crate::testing::wait_driven;
 use crate::waiting::on_main_thread;
 
 /// How often a wait on the main thread looks for Ctrl-C.
@@ -262,6 +263,12 @@ impl TaskHandle {
         Ok(ffi::call_with(&future.getattr("__await__")?, ())?.unbind())
     }
 
+    /// Whether its app is in testing mode.
+    #[getter]
+    fn _is_driven(&self) -> bool {
+        self.handle.is_driven()
+    }
+
     /// Has `then` called on the port's loop when the task has ended.
     fn _expect(&self, port: &Bound<'_, Port>, then: Py<PyAny>) {
         let (key, arrivals) = port.get().expect(then);
@@ -296,6 +303,9 @@ impl TaskHandle {
         }
         if LOOPS_EXIST.load(Ordering::Relaxed) {
             ffi::call_with(&helper_in(py, "taskloom._loop", "check_not_on_its_loop")?, (slf,))?;
+        }
+        if own.handle.is_driven() {
+            return wait_driven(py, own, timeout).map(drop);
         }
         wait_for(py, timeout, |slice| own.handle.wait(slice)).map(|_| ())
     }

@@ -20,6 +20,7 @@ use crate::plan::Plan;
 use crate::reference::Reference;
 use crate::retry_rules::verdict;
 use crate::runtime::interruptible;
+use crate::testing::note_interrupt;
 use crate::variables::{EmptyContext, run_in};
 
 /// What a registered function is run with.
@@ -158,7 +159,7 @@ pub(crate) fn succeeded(
         }
         Err(error) => {
             // Another attempt would return the like of it again.
-            let mut failure = describe(py, error.value(py).as_any());
+            let mut failure = describe(py, attempt, error.value(py).as_any());
             failure.permanent = true;
             keep(py, attempt, &error);
             Outcome::Failed(failure)
@@ -168,6 +169,7 @@ pub(crate) fn succeeded(
 
 /// The outcome of a handler that raised.
 pub(crate) fn failed(py: Python<'_>, parts: Option<&Parts>, attempt: &Attempt, error: PyErr) -> Outcome {
+    note_interrupt(py, &error);
     let task = attempt.task();
     let failures = task.with_row(|row| row.failures);
     let is_last = failures >= task.spec().retries;
@@ -176,7 +178,7 @@ pub(crate) fn failed(py: Python<'_>, parts: Option<&Parts>, attempt: &Attempt, e
     let said = rules
         .filter(|_| !is_last && !attempt.is_cancelled())
         .and_then(|rules| verdict(rules.bind(py), error.value(py).as_any(), failures + 1));
-    let mut failure = describe(py, error.value(py).as_any());
+    let mut failure = describe(py, attempt, error.value(py).as_any());
     if let Some((permanent, wait)) = said {
         (failure.permanent, failure.retry_after) = (permanent, wait);
     }
@@ -195,10 +197,12 @@ fn keep(py: Python<'_>, attempt: &Attempt, error: &PyErr) {
 
 /// Type, message, traceback, and what the exception asks for. `_failures.describe` knows; if even that fails (an
 /// exception whose `__str__` raises, say), the type's name must do.
-fn describe(py: Python<'_>, error: &Bound<'_, PyAny>) -> Failed {
+fn describe(py: Python<'_>, attempt: &Attempt, error: &Bound<'_, PyAny>) -> Failed {
     type Described = (String, String, String, bool, Option<f64>);
-    let described: PyResult<Described> = helper_in(py, "taskloom._failures", "describe")
-        .and_then(|describe| ffi::call_with(&describe, (error,))?.extract());
+    let described: PyResult<Described> =
+        helper_in(py, "taskloom._failures", "describe").and_then(|describe| {
+            ffi::call_with(&describe, (error, attempt.now().micros() as f64 / 1e6))?.extract()
+        });
     match described {
         Ok((kind, message, backtrace, permanent, retry_after)) => Failed {
             kind,

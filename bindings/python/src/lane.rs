@@ -4,6 +4,7 @@
 //! callback calls `take` and gets a batch of [`Job`]s. Everything on the loop's side is Python (`_loop.py`).
 
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use pyo3::exceptions::PyRuntimeError;
@@ -12,22 +13,40 @@ use taskloom_engine::{Attempt, Completion, Engine, Handler, LoopHost};
 use taskloom_model::TaskId;
 
 use crate::context::NativeAttempt;
-use crate::ffi;
+use crate::ffi::{self, HangOnUnwind};
 use crate::handle::TaskHandle;
 use crate::handler::{AsyncHandler, failed, succeeded};
 use crate::host::Variables;
 use crate::signal::Signal;
+use crate::testing::note_interrupt;
 
 /// The engine's way to an event loop.
 pub(crate) struct Lane {
     signal: Signal,
     /// `cancel(id, attempt)` of the Python side; must be safe to call from any thread.
     cancel: Py<PyAny>,
+    /// In testing mode, where no loop turns by itself: lets the handlers go on.
+    step: Option<Py<PyAny>>,
 }
 
 impl LoopHost for Lane {
     fn wake(&self) {
         self.signal.raise();
+    }
+
+    fn step(&self) -> Duration {
+        let Some(step) = &self.step else { return Duration::MAX };
+        let wait = HangOnUnwind::around(|| {
+            Python::attach(|py| {
+                let wait = ffi::call_with(step.bind(py), ()).and_then(|wait| wait.extract::<i64>());
+                wait.unwrap_or_else(|error| {
+                    note_interrupt(py, &error);
+                    ffi::report(py, error, Some(step.bind(py)));
+                    -1
+                })
+            })
+        });
+        u64::try_from(wait).map_or(Duration::MAX, Duration::from_micros)
     }
 }
 
@@ -48,8 +67,8 @@ pub(crate) struct AsyncLane {
 }
 
 impl AsyncLane {
-    pub(crate) fn new(engine: &Arc<Engine>, cancel: Py<PyAny>) -> PyResult<Self> {
-        let lane = Arc::new(Lane { signal: Signal::new()?, cancel });
+    pub(crate) fn new(engine: &Arc<Engine>, cancel: Py<PyAny>, step: Option<Py<PyAny>>) -> PyResult<Self> {
+        let lane = Arc::new(Lane { signal: Signal::new()?, cancel, step });
         Ok(Self { lane, engine: Arc::downgrade(engine) })
     }
 

@@ -35,6 +35,7 @@ mod scan;
 mod schedules;
 mod signal;
 mod task;
+mod testing;
 mod told;
 mod variables;
 mod waiting;
@@ -76,6 +77,8 @@ mod _native {
     };
     #[pymodule_export]
     use crate::task::{Accepted, Task};
+    #[pymodule_export]
+    use crate::testing::NativeTesting;
     #[pymodule_export]
     use crate::told::await_told;
     #[pymodule_export]

@@ -171,6 +171,10 @@ impl PyRuntime {
         self.slots.lock().is_empty()
     }
 
+    pub(crate) fn lane(&self) -> Option<Arc<Lane>> {
+        self.lane.lock().upgrade()
+    }
+
     pub(crate) fn set_lane(&self, lane: Weak<Lane>) {
         *self.lane.lock() = lane;
     }

@@ -157,6 +157,16 @@ impl Task {
         }
     }
 
+    /// What was just submitted, as its submitter sees it.
+    fn accepted<'py>(
+        &self,
+        py: Python<'py>,
+        handle: taskloom_engine::Handle,
+    ) -> PyResult<Bound<'py, TaskHandle>> {
+        self.app.get().submitted(py)?;
+        self.wrap(py, handle)
+    }
+
     fn wrap<'py>(
         &self,
         py: Python<'py>,
@@ -206,12 +216,12 @@ impl Task {
             let submit = |patience: &mut dyn FnMut() -> bool| {
                 engine.submit_while(&bound.entry, &bound.admission, (payload, host), false, patience)
             };
-            return self.wrap(py, hearing_signals(py, submit)?);
+            return self.accepted(py, hearing_signals(py, submit)?);
         }
         let submit = || engine.submit(&bound.entry, &bound.admission, payload, host, inside);
         // In memory nothing is waited for, unless for room; on a file, the disk is.
         let handle = if engine.may_wait() { HangOnUnwind::around(|| py.detach(submit)) } else { submit() };
-        handle.map_err(|error| to_python(py, &error)).and_then(|handle| self.wrap(py, handle))
+        handle.map_err(|error| to_python(py, &error)).and_then(|handle| self.accepted(py, handle))
     }
 
     fn submit_many<'py>(&self, py: Python<'py>, items: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
@@ -233,6 +243,7 @@ impl Task {
                 if engine.may_wait() { HangOnUnwind::around(|| py.detach(submit)) } else { submit() };
             handles.map_err(|error| to_python(py, &error))?
         };
+        self.app.get().submitted(py)?;
         let handles =
             handles.into_iter().map(|handle| self.wrap(py, handle)).collect::<PyResult<Vec<_>>>()?;
         PyList::new(py, handles)
@@ -318,7 +329,7 @@ impl Task {
         let attempt = attempt.get().attempt_itself();
         let submit = || attempt.submit(&bound.entry, &bound.admission, payload, host, self.detached);
         let handle = HangOnUnwind::around(|| py.detach(submit)).map_err(|error| to_python(py, &error))?;
-        self.wrap(py, handle)
+        self.accepted(py, handle)
     }
 
     #[classmethod]
@@ -339,7 +350,7 @@ impl Task {
 
 /// Whether a submit here may wait for room for as long as it takes, on the thread that must hear Ctrl-C.
 fn must_hear_signals(engine: &Engine) -> bool {
-    engine.may_wait() && !engine.is_durable() && on_main_thread()
+    engine.may_wait() && !engine.is_durable() && !engine.is_driven() && on_main_thread()
 }
 
 /// Submits on this thread, which hears of Ctrl-C while it waits for room. Then nothing was submitted.

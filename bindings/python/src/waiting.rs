@@ -12,6 +12,7 @@ use taskloom_engine::Handle;
 use crate::errors::to_python;
 use crate::ffi;
 use crate::handle::{TaskHandle, seconds, wait_for};
+use crate::testing::drive;
 
 /// The main thread, as CPython names it; 0 while nobody knows.
 static MAIN: AtomicU64 = AtomicU64::new(0);
@@ -85,6 +86,10 @@ impl Waiter {
             return Ok(Some(index));
         }
         let timeout = seconds(timeout)?;
+        if let Some(first) = self.first().filter(Handle::is_driven) {
+            drive(py, || first.wait(timeout))?;
+            return Ok(arrived.indexes.lock().pop_front());
+        }
         let come = |slice: Option<Duration>| {
             let mut indexes = arrived.indexes.lock();
             while indexes.is_empty() {

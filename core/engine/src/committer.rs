@@ -49,6 +49,8 @@ pub(crate) struct Committer {
     writing: Mutex<()>,
     /// How many requests the last transaction had.
     company: AtomicUsize,
+    /// Where there is no thread: the pause since the store failed, and until when on the monotonic clock.
+    pause: Mutex<(Duration, Duration)>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -82,6 +84,21 @@ thread_local! {
     static COMMITTER_OF: Cell<*const Core> = const { Cell::new(std::ptr::null()) };
 }
 
+/// For as long as it lives, what follows from a write runs on this thread as it does on the committer's own.
+struct Here(*const Core);
+
+impl Here {
+    fn new(core: &Arc<Core>) -> Self {
+        Self(COMMITTER_OF.replace(Arc::as_ptr(core)))
+    }
+}
+
+impl Drop for Here {
+    fn drop(&mut self) {
+        COMMITTER_OF.set(self.0);
+    }
+}
+
 impl Committer {
     pub(crate) fn new(resident: bool) -> Self {
         Self {
@@ -90,6 +107,7 @@ impl Committer {
             arrived: Condvar::new(),
             writing: Mutex::new(()),
             company: AtomicUsize::new(0),
+            pause: Mutex::default(),
             thread: Mutex::new(None),
         }
     }
@@ -275,6 +293,11 @@ impl Committer {
                     drop(inbox);
                     if self.is_here(core) {
                         self.turn(core);
+                    } else if core.driver.is_some() {
+                        // The rest is written as the driver comes to it.
+                        if waits {
+                            self.write_driven(core);
+                        }
                     } else if !(waits && self.write_here(core)) {
                         self.arrived.notify_one();
                     }
@@ -292,18 +315,11 @@ impl Committer {
     /// Writes what has been handed in on the calling thread, if nobody else is at it and it is likely to be alone; whether
     /// it did.
     fn write_here(&self, core: &Arc<Core>) -> bool {
-        /// What follows from a write runs as it does on the committer's own thread.
-        struct Here(*const Core);
-        impl Drop for Here {
-            fn drop(&mut self) {
-                COMMITTER_OF.set(self.0);
-            }
-        }
         if self.company.load(Ordering::Relaxed) > 1 {
             return false;
         }
         let Some(writing) = self.writing.try_lock() else { return false };
-        let here = Here(COMMITTER_OF.replace(Arc::as_ptr(core)));
+        let here = Here::new(core);
         // Its panic has been printed, and is the service's: the caller hears that the engine has ended.
         let died = catch_unwind(AssertUnwindSafe(|| self.turn(core))).is_err();
         drop((here, writing));
@@ -317,6 +333,32 @@ impl Committer {
             self.arrived.notify_one();
         }
         true
+    }
+
+    /// Writes what has been handed in on the thread that drives the engine; whether the store did its part.
+    fn write_driven(&self, core: &Arc<Core>) -> bool {
+        let _writing = self.writing.lock();
+        let _here = Here::new(core);
+        self.turn(core)
+    }
+
+    /// For an engine that is driven: writes what there is, and says how long it may be until it is to try again.
+    pub(crate) fn step(&self, core: &Arc<Core>) -> Duration {
+        if self.resident || self.is_here(core) {
+            return Duration::MAX;
+        }
+        let now = core.clock.monotonic();
+        let (pause, until) = *self.pause.lock();
+        if until > now {
+            return until - now;
+        }
+        if !self.inbox.lock().has_work(core) {
+            return Duration::MAX;
+        }
+        let healthy = self.write_driven(core);
+        let pause = if healthy { Duration::ZERO } else { (pause * 2).clamp(PAUSES.0, PAUSES.1) };
+        *self.pause.lock() = (pause, now + pause);
+        pause
     }
 
     /// Whether the calling thread is the one that writes.
@@ -339,6 +381,9 @@ impl Committer {
             inbox.running = true;
             inbox.more = More::ALL;
         }
+        if core.driver.is_some() {
+            return Ok(());
+        }
         let own = Arc::clone(core);
         let life = move || {
             let _guard = Dying(&own);
@@ -359,8 +404,14 @@ impl Committer {
     }
 
     /// Writes what has been handed in, and ends the thread.
-    pub(crate) fn stop(&self) {
+    pub(crate) fn stop(&self, core: &Arc<Core>) {
         self.inbox.lock().stopping = true;
+        if core.driver.is_some() {
+            while self.inbox.lock().has_work(core) {
+                self.write_driven(core);
+            }
+            self.inbox.lock().running = false;
+        }
         self.arrived.notify_all();
         edge::join(&self.thread);
         // Somebody may still be writing what was handed in before.

@@ -33,6 +33,7 @@ use crate::ahead::Ahead;
 use crate::announce::Hooks;
 use crate::chance::Chance;
 use crate::committer::Committer;
+use crate::driver::Driver;
 use crate::edge::Clock;
 use crate::events::Events;
 use crate::handler::{Handler, HandlerEntry};
@@ -91,6 +92,8 @@ pub(crate) struct Core {
     pub(crate) retention: Option<Duration>,
     pub(crate) name: Option<String>,
     pub(crate) registry: Registry,
+    /// What it has in the place of threads, if it is driven.
+    pub(crate) driver: Option<Driver>,
     owner: AtomicU64,
     pub(crate) late_reports: AtomicU64,
     phase: AtomicU8,
@@ -112,6 +115,7 @@ pub(crate) struct Parts {
     pub(crate) require_metadata: Vec<String>,
     pub(crate) retention: Option<Duration>,
     pub(crate) name: Option<String>,
+    pub(crate) driver: Option<Driver>,
 }
 
 impl Core {
@@ -146,6 +150,7 @@ impl Core {
             store: parts.store.into(),
             told: Mutex::default(),
             registry: Registry::default(),
+            driver: parts.driver,
             owner: AtomicU64::new(parts.owner.get()),
             late_reports: AtomicU64::new(0),
             phase: AtomicU8::new(OPEN),

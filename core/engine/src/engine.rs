@@ -8,6 +8,7 @@ use taskloom_store::{Counts, Store, Task};
 
 use crate::announce::Hook;
 use crate::core::{Core, Parts};
+use crate::driver::{Drive, Driver};
 use crate::edge::{self, Clock, SystemClock};
 use crate::events::json::Object;
 use crate::events::{EventKind, Subscription, SubscriptionOptions};
@@ -42,8 +43,8 @@ pub struct EngineOptions {
     pub name: Option<String>,
     /// The seed of ids and jitter; differs each time if not given.
     pub seed: Option<u64>,
-    /// No thread watches the time: whoever made the engine calls [`Engine::step`].
-    pub stepped: bool,
+    /// Who does its work; threads of its own.
+    pub drive: Drive,
 }
 
 impl Default for EngineOptions {
@@ -60,7 +61,7 @@ impl Default for EngineOptions {
             clock: Arc::new(SystemClock),
             runtime: Arc::new(Native),
             seed: None,
-            stepped: false,
+            drive: Drive::Threads,
         }
     }
 }
@@ -92,7 +93,8 @@ impl Blocking for Elsewhere {
 pub struct Engine {
     pub(crate) core: Arc<Core>,
     home: Arc<Home>,
-    stepped: bool,
+    /// Whether a thread watches the time.
+    watched: bool,
 }
 
 impl Engine {
@@ -100,12 +102,16 @@ impl Engine {
     /// submit.
     pub fn new(store: Box<dyn Store>, options: EngineOptions) -> Result<Self> {
         edge::check_not_forked_from_threads()?;
-        let owner = store.join(&edge::owner_name(options.name.as_deref()), options.clock.now())?;
+        let clock = match &options.drive {
+            Drive::Driven(clock) => Arc::clone(clock) as Arc<dyn Clock>,
+            Drive::Threads | Drive::Stepped => options.clock,
+        };
+        let owner = store.join(&edge::owner_name(options.name.as_deref()), clock.now())?;
         store.note_begun(owner, 0, None);
         let core = Arc::new(Core::new(Parts {
             store,
             owner,
-            clock: options.clock,
+            clock,
             runtime: options.runtime,
             seed: options.seed.unwrap_or_else(edge::seed),
             workers: options.workers.max(1),
@@ -115,15 +121,20 @@ impl Engine {
             require_metadata: options.require_metadata,
             retention: options.retention,
             name: options.name,
+            driver: match &options.drive {
+                Drive::Driven(clock) => Some(Driver::new(Arc::clone(clock))),
+                Drive::Threads | Drive::Stepped => None,
+            },
         }));
         for queue in core.store.paused()? {
             core.queues.set_paused(queue, true);
         }
-        if options.stepped {
+        let watched = matches!(options.drive, Drive::Threads);
+        if !watched {
             core.others.stay_without_thread();
         }
         let home = Arc::new(Home { core: Arc::clone(&core) });
-        Ok(Self { core, home, stepped: options.stepped })
+        Ok(Self { core, home, watched })
     }
 
     /// Registers a handler under a name, with the options that its tasks have where a submit says nothing else.
@@ -263,7 +274,7 @@ impl Engine {
             core.registry.forget_noted();
         }
         core.note_handlers();
-        if !self.stepped {
+        if self.watched {
             core.timers.start(core)?;
         }
         core.others.start(core)?;
@@ -282,12 +293,13 @@ impl Engine {
     /// Does once what is due now by the engine's clock (etas, retries, expiries, timeouts, proof of life), and says how
     /// long it may be until something is due again: zero if there is more to do at once.
     ///
-    /// For engines that are [`stepped`](EngineOptions::stepped): tests and simulations turn the clock, then step.
+    /// For engines that are [stepped](Drive::Stepped): tests and simulations turn the clock, then step.
     pub fn step(&self) -> Duration {
         if self.core.check_process().is_err() || self.core.is_stopped() {
             return Duration::MAX;
         }
         let wait = timers::step(&self.core, self.core.clock.now(), self.core.clock.monotonic());
+        let wait = wait.min(timers::SAFETY);
         if self.core.timers.was_poked() { Duration::ZERO } else { wait }
     }
 

@@ -10,7 +10,7 @@ use taskloom_store::Task;
 use taskloom_sync::Spin;
 
 use crate::core::Core;
-use crate::{edge, worker};
+use crate::{driver, edge, worker};
 
 thread_local! {
     /// How waiting threads have fared with spinning.
@@ -68,6 +68,9 @@ impl Handle {
     /// On a worker thread, its place is lent to another while it waits, so a parent may wait for its child on a pool
     /// of one. Refused with `WouldDeadlock` if nobody could ever run the task: a memory store's engine that was not
     /// started, and no timeout.
+    ///
+    /// If the engine is driven, this runs what is eligible, and then does not wait: a `timeout` is over at once, and
+    /// without one `WouldDeadlock` says that the clock stands still.
     pub fn wait(&self, timeout: Option<Duration>) -> Result<bool> {
         if self.task.is_settled() {
             return Ok(true);
@@ -76,6 +79,11 @@ impl Handle {
             self.check_waitable()?;
         } else {
             self.check_process()?;
+        }
+        if let Some(core) = self.core.upgrade()
+            && let Some(driver) = &core.driver
+        {
+            return driver::wait_for(&core, driver, &self.task, timeout.is_some());
         }
         let spun = SPIN.with_borrow_mut(|spin| {
             let spun = spin.is_worth_it() && spin.until(|| self.task.is_settled());
@@ -137,6 +145,12 @@ impl Handle {
             Some((home, number)) => home.core.pool.lend(&home.core, number, Some(&self.task), wait),
             None => wait(),
         }
+    }
+
+    /// Whether its engine is [driven](crate::Drive::Driven): a wait runs what can be run, on the calling thread, and
+    /// does not wait for anything else.
+    pub fn is_driven(&self) -> bool {
+        self.core.upgrade().is_some_and(|core| core.driver.is_some())
     }
 
     /// Refuses whatever is asked of an engine in the process that this one was forked from.

@@ -273,6 +273,11 @@ impl Attempt {
         self.task.with_row(|row| row.history.as_ref().and_then(|history| history.checkpoint.clone()))
     }
 
+    /// The time by the engine's clock.
+    pub fn now(&self) -> Timestamp {
+        self.home.core.clock.now()
+    }
+
     /// How long the attempt may still take, if it has a limit.
     pub fn time_left(&self) -> Option<Duration> {
         Some(self.deadline?.saturating_sub(self.home.core.clock.monotonic()))

@@ -30,6 +30,7 @@
 //! | `timers` | etas, backoffs, expiries, timeouts |
 //! | `absence` | a store whose file has gone |
 //! | `leases` | proof of life, and the tasks of processes that died |
+//! | `driver`, `virtual_clock` | an engine without threads, on a clock that is turned by hand |
 //! | `shutdown` | the order in which all this ends |
 //! | `edge` | clocks, threads, seeds |
 #![forbid(unsafe_code)]
@@ -43,6 +44,7 @@ mod chance;
 mod claims;
 mod committer;
 mod core;
+mod driver;
 mod edge;
 mod engine;
 mod events;
@@ -70,9 +72,11 @@ mod shutdown;
 mod stats;
 mod submitting;
 mod timers;
+mod virtual_clock;
 mod worker;
 
 pub use announce::{Hook, Moment};
+pub use driver::{Drive, Submits};
 pub use edge::{Clock, SystemClock, deadline_in as deadline_after, spawn_thread};
 pub use engine::{Engine, EngineOptions, Registration};
 pub use events::{
@@ -91,3 +95,5 @@ pub use shutdown::Stop;
 pub use stats::{HandlerStats, Health, QueueStats, RunningStats, Stats};
 pub use submitting::Input;
 pub use taskloom_model::{Error, Result};
+pub use virtual_clock::VirtualClock;
+pub use worker::time_here;

@@ -18,6 +18,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, RwLock};
 use taskloom_model::{Fence, Timestamp};
@@ -34,6 +35,15 @@ pub trait LoopHost: Send + Sync {
     /// There may be tasks to take: have the loop call [`crate::Engine::take`] soon. Called on any thread; must not
     /// block.
     fn wake(&self);
+
+    /// For the host of an engine that is [driven](crate::Drive::Driven): lets its handlers go on, on the calling thread,
+    /// until none can without time going by. How long it may be until one can, by the engine's clock: zero if others
+    /// should have a turn first, `Duration::MAX` if none will by itself.
+    ///
+    /// It may be called by one of those handlers, and then has nothing to do.
+    fn step(&self) -> Duration {
+        Duration::MAX
+    }
 }
 
 /// A task that was handed to a loop.
@@ -111,6 +121,13 @@ impl Loops {
         {
             host.wake();
         }
+    }
+
+    /// For an engine that is driven: lets the loop's handlers go on.
+    pub(crate) fn step(&self) -> Duration {
+        // Not under the lock: a handler may come back here.
+        let host = self.host.read().clone();
+        host.map_or(Duration::MAX, |host| host.step())
     }
 
     pub(crate) fn in_flight(&self) -> usize {

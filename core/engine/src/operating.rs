@@ -163,6 +163,9 @@ impl Engine {
         }
         match &entry.handler {
             Handler::Asynchronous(_) => core.loops.take_by_hand(Arc::clone(&task)),
+            Handler::Blocking(_) if let Some(driver) = &core.driver => {
+                driver.run_claimed(core, Arc::clone(&task));
+            }
             Handler::Blocking(_) => {
                 let (own, one) = (Arc::clone(core), Arc::clone(&task));
                 edge::spawn("taskloom-run-now".into(), move || worker::run_one(&own, one)).map_err(

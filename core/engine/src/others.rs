@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use taskloom_model::{Code, Error, Result, TaskId};
-use taskloom_store::Task;
+use taskloom_store::{News, Task};
 
 use crate::core::Core;
 use crate::{edge, shutdown};
@@ -38,6 +38,24 @@ pub(crate) struct Others {
     awaited: Mutex<HashMap<TaskId, Weak<Task>>>,
     life: Mutex<Life>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// Where there is no thread: what it would remember.
+    watch: Mutex<Watch>,
+}
+
+/// What the thread remembers from one piece of news to the next.
+struct Watch {
+    /// There is something to look at.
+    unseen: bool,
+    /// How long to wait for news.
+    limit: Duration,
+    /// Not before this time does it look again.
+    next: Duration,
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self { unseen: true, limit: Duration::ZERO, next: Duration::ZERO }
+    }
 }
 
 #[derive(Default)]
@@ -91,7 +109,7 @@ impl Others {
         Ok(())
     }
 
-    /// For an engine that is stepped: there never is a thread.
+    /// For an engine that is stepped or driven: there never is a thread.
     pub(crate) fn stay_without_thread(&self) {
         self.life.lock().stopping = true;
     }
@@ -110,30 +128,46 @@ impl Others {
     }
 
     fn live(&self, core: &Arc<Core>) {
-        let (mut unseen, mut limit, mut next) = (true, Duration::ZERO, Duration::ZERO);
+        let mut watch = Watch::default();
         loop {
-            let news = core.store.await_news(limit);
+            let news = core.store.await_news(watch.limit);
             if self.life.lock().stopping {
                 return;
             }
-            if news.deaths {
-                core.timers.observe_owners();
-            }
-            if news.changes {
-                unseen = true;
-                core.committer.ask_for_more();
-                core.timers.look_now();
-            }
-            let now = core.clock.monotonic();
-            unseen |= now >= next + SAFETY;
-            if unseen && now >= next {
-                self.look(core);
-                unseen = false;
-                let cost = core.clock.monotonic().saturating_sub(now);
-                next = now + 4 * cost;
-            }
-            limit = if unseen { next.saturating_sub(now) } else { SAFETY };
+            self.hear(core, &mut watch, news);
         }
+    }
+
+    /// For an engine that is driven: hears what there is, and says how long it may be until it is to look again.
+    pub(crate) fn step(&self, core: &Arc<Core>) -> Duration {
+        if core.capability.resident {
+            return Duration::MAX;
+        }
+        // If somebody is at it, that is on this very thread.
+        let Some(mut watch) = self.watch.try_lock() else { return Duration::MAX };
+        let news = core.store.await_news(Duration::ZERO);
+        self.hear(core, &mut watch, news);
+        watch.limit
+    }
+
+    fn hear(&self, core: &Arc<Core>, watch: &mut Watch, news: News) {
+        if news.deaths {
+            core.timers.observe_owners();
+        }
+        if news.changes {
+            watch.unseen = true;
+            core.committer.ask_for_more();
+            core.timers.look_now();
+        }
+        let now = core.clock.monotonic();
+        watch.unseen |= now >= watch.next + SAFETY;
+        if watch.unseen && now >= watch.next {
+            self.look(core);
+            watch.unseen = false;
+            let cost = core.clock.monotonic().saturating_sub(now);
+            watch.next = now + 4 * cost;
+        }
+        watch.limit = if watch.unseen { watch.next.saturating_sub(now) } else { SAFETY };
     }
 
     fn look(&self, core: &Arc<Core>) {

@@ -81,6 +81,10 @@ impl Pool {
 
     /// Starts as many threads as are missing, if it was ever started.
     pub(crate) fn fill(&self, core: &Arc<Core>) -> Result<()> {
+        if core.driver.is_some() {
+            // Whoever drives it is all the threads that it has.
+            return Ok(());
+        }
         loop {
             let number = {
                 let mut counts = self.counts.lock();

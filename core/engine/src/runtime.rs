@@ -26,6 +26,12 @@ pub trait Runtime: Send + Sync {
         work();
     }
 
+    /// Whether the thread that drives an engine is to stop doing so: somebody wants the program to end. Asked between two
+    /// tasks.
+    fn is_interrupted(&self) -> bool {
+        false
+    }
+
     /// Runs a wait outside the runtime. Called inside [`Runtime::attached`].
     fn detached(&self, wait: &mut (dyn FnMut() + Send)) {
         wait();

@@ -23,7 +23,7 @@ use taskloom_store::{Batch, Commit, Filter, Task};
 use crate::core::{Core, fence_of};
 use crate::events::EventKind;
 use crate::queues::Route;
-use crate::{edge, worker};
+use crate::{driver, edge, worker};
 
 /// How to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +126,10 @@ fn end(core: &Arc<Core>, myself: Option<usize>) {
     let unfinished = call_off(core);
     core.others.stop(core);
     core.timers.stop();
-    core.committer.stop();
+    core.committer.stop(core);
+    if let Some(driver) = &core.driver {
+        driver.leave();
+    }
     if !core.capability.resident {
         give_back_the_rest(core);
     }
@@ -142,6 +145,13 @@ fn say_goodbye(core: &Core, unfinished: usize) {
 
 /// Waits until there is nothing left to run, or until the deadline.
 fn finish(core: &Arc<Core>, myself: Option<usize>) {
+    if let Some(driver) = &core.driver {
+        // By its own clock it takes no time, and by the real one only that of the handlers.
+        let out_of_time =
+            || core.stopping.deadline().is_some_and(|end| edge::deadline_in(Duration::ZERO) >= Some(end));
+        let _ = driver::rest(core, driver, &out_of_time);
+        return;
+    }
     loop {
         core.sleepers.notify_all();
         core.loops.wake();

@@ -11,7 +11,7 @@ use taskloom_store::{Batch, Commit, HostData, Insert, Task};
 use crate::answer::{Answer, Reply};
 use crate::core::{Core, birth};
 use crate::handler::{Attempt, HandlerEntry};
-use crate::{Engine, Handle};
+use crate::{Engine, Handle, driver};
 
 /// A task's payload, and what its language leaves with it.
 pub type Input = (Box<[u8]>, Option<HostData>);
@@ -205,7 +205,11 @@ impl Engine {
                         && !self.on_worker()
                         && core.pool.was_started() =>
                 {
-                    if !core.room.wait() {
+                    if let Some(driver) = &core.driver {
+                        // Room is made by running what there is, here.
+                        driver::rest(core, driver, &|| false)?;
+                        empty = true;
+                    } else if !core.room.wait() {
                         quiet += 1;
                         // The store counts one by one, so it is asked less and less.
                         if quiet.is_power_of_two() || quiet.is_multiple_of(64) {

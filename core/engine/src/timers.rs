@@ -3,8 +3,8 @@
 //! It asks the store for tasks whose time has come (eta, backoff, expiry, deadline) and the table of running attempts
 //! for those that take too long, keeps the process's lease, sweeps what a durable store has kept for long enough, and,
 //! for a runtime in which one thread at a time runs, forgets the ended tasks that a memory store keeps no longer. [`step`] does all that once and says when it wants to
-//! be called again. The thread around it only waits; an engine that is *stepped* has no such thread, and a test or a
-//! simulation calls [`crate::Engine::step`] instead, after it has turned the clock.
+//! be called again. The thread around it only waits; an engine that is *stepped* has no such thread, and a test calls
+//! [`crate::Engine::step`] instead, after it has turned the clock; one that is *driven* ([`crate::driver`]) has none at all.
 //!
 //! Two numbers say when the next time comes, as far as anybody knows: one on the clock of the day, one on the clock
 //! that only goes forward. Whoever sets a time lowers the number and wakes the thread only if it became lower, so a
@@ -30,8 +30,8 @@ use crate::running::Due;
 use crate::scheduler::Scheduler;
 use crate::{edge, shutdown};
 
-/// The longest wait.
-const SAFETY: Duration = Duration::from_secs(10);
+/// The longest wait of a thread. A virtual clock does not jump by itself, and whoever drives an engine waits for nothing.
+pub(crate) const SAFETY: Duration = Duration::from_secs(10);
 
 /// How many ended tasks are looked at in one step, to forget those that are too many.
 const TIDY: usize = 1_024;
@@ -156,7 +156,7 @@ impl Timers {
 
     fn live(&self, core: &Arc<Core>) {
         loop {
-            let wait = step(core, core.clock.now(), core.clock.monotonic());
+            let wait = step(core, core.clock.now(), core.clock.monotonic()).min(SAFETY);
             let mut state = self.state.lock();
             if state.stopping {
                 state.running = false;
@@ -181,10 +181,17 @@ impl Drop for Dying<'_> {
     }
 }
 
-/// Does everything that is due, and says how long to wait before the next call.
+/// Does everything that is due, and says how long it is until something will be.
 pub(crate) fn step(core: &Arc<Core>, now: Timestamp, monotonic: Duration) -> Duration {
     let timers = &core.timers;
-    let mut leases = timers.leases.lock();
+    let mut leases = match &core.driver {
+        None => timers.leases.lock(),
+        // Where one thread does it all, whoever finds a step under way is called by that very step.
+        Some(_) => match timers.leases.try_lock() {
+            Some(leases) => leases,
+            None => return Duration::MAX,
+        },
+    };
     timers.next.store(i64::MAX, Ordering::Release);
     timers.watch.store(u64::MAX, Ordering::Release);
 
@@ -201,7 +208,7 @@ pub(crate) fn step(core: &Arc<Core>, now: Timestamp, monotonic: Duration) -> Dur
             timers.next.fetch_min(next.micros(), Ordering::AcqRel);
             next.since(now)
         }
-        Ok(None) => SAFETY,
+        Ok(None) => Duration::MAX,
         // The store fails; it is asked again soon.
         Err(_) => Duration::from_secs(1),
     };
@@ -212,7 +219,7 @@ pub(crate) fn step(core: &Arc<Core>, now: Timestamp, monotonic: Duration) -> Dur
         timers.watch.fetch_min(u64::try_from(watch.as_micros()).unwrap_or(u64::MAX), Ordering::AcqRel);
     }
     attend(core, due);
-    let until_watch = watch.map_or(SAFETY, |watch| watch.saturating_sub(monotonic));
+    let until_watch = watch.map_or(Duration::MAX, |watch| watch.saturating_sub(monotonic));
 
     let until_firing = timers.scheduler.lock().step(core, now);
     if until_firing < SAFETY {
@@ -222,7 +229,7 @@ pub(crate) fn step(core: &Arc<Core>, now: Timestamp, monotonic: Duration) -> Dur
     let until_beat = if core.capability.durable {
         leases.step(core, timers.observe.swap(false, Ordering::AcqRel), now, monotonic)
     } else {
-        SAFETY
+        Duration::MAX
     };
     // Bounded, since others wait for their time.
     let mut untidy = false;
@@ -234,7 +241,7 @@ pub(crate) fn step(core: &Arc<Core>, now: Timestamp, monotonic: Duration) -> Dur
     }
 
     let until_sweep = timers.retention.lock().step(core, now, monotonic);
-    until_next.min(until_watch).min(until_firing).min(until_beat).min(until_sweep).min(SAFETY)
+    until_next.min(until_watch).min(until_firing).min(until_beat).min(until_sweep)
 }
 
 fn attend(core: &Arc<Core>, due: Vec<Due>) {

@@ -48,6 +48,11 @@ pub(crate) fn number_in(core: &Arc<Core>) -> Option<usize> {
     })
 }
 
+/// The time by the clock of the engine whose handler runs on the calling thread; `None` outside of one.
+pub fn time_here() -> Option<Timestamp> {
+    here().map(|(home, _)| home.core.clock.now())
+}
+
 /// Runs a worker thread until the pool no longer wants it.
 pub(crate) fn live(core: &Arc<Core>, number: usize) {
     let home = Arc::new(Home { core: Arc::clone(core) });
@@ -61,22 +66,13 @@ pub(crate) fn live(core: &Arc<Core>, number: usize) {
 
 /// Runs one task that was claimed by hand, on the calling thread, as a worker of its own would.
 pub(crate) fn run_one(core: &Arc<Core>, task: Arc<Task>) {
-    let number = core.pool.guest();
-    let home = Arc::new(Home { core: Arc::clone(core) });
-    HERE.set(Some((Arc::clone(&home), number)));
-    let seat = core.running.add_seat(number);
-    let mut worker = Worker::new(number, home, Arc::clone(&seat));
-    core.runtime.attached(&mut || {
-        worker.run(Arc::clone(&task), true, seat.place());
-        worker.settle();
-    });
-    drop(worker);
-    HERE.set(None);
-    core.pool.guest_leaves(number);
+    Worker::guest(core).run_claimed(task);
 }
 
-struct Worker {
+pub(crate) struct Worker {
     number: usize,
+    /// Whether it is no thread of the pool's, but whoever calls it.
+    is_guest: bool,
     home: Arc<Home>,
     seat: Arc<Seat>,
     view: View,
@@ -110,6 +106,9 @@ impl Drop for Worker {
     fn drop(&mut self) {
         self.settle();
         self.home.core.running.remove_seat(&self.seat);
+        if self.is_guest {
+            self.home.core.pool.guest_leaves(self.number);
+        }
     }
 }
 
@@ -118,6 +117,7 @@ impl Worker {
         let recorder = home.core.meters.recorder(number);
         Self {
             number,
+            is_guest: false,
             home,
             seat,
             view: View::default(),
@@ -130,6 +130,52 @@ impl Worker {
             ends: 0,
             now: None,
         }
+    }
+
+    /// A worker that is run on the threads of others.
+    pub(crate) fn guest(core: &Arc<Core>) -> Self {
+        let number = core.pool.guest();
+        let home = Arc::new(Home { core: Arc::clone(core) });
+        let mut worker = Self::new(number, home, core.running.add_seat(number));
+        worker.is_guest = true;
+        worker
+    }
+
+    /// Runs a task that was claimed by hand, on the calling thread.
+    pub(crate) fn run_claimed(&mut self, task: Arc<Task>) {
+        let seat = Arc::clone(&self.seat);
+        let mut task = Some(task);
+        self.visit(|worker| {
+            if let Some(task) = task.take() {
+                worker.run(task, true, seat.place());
+            }
+        });
+    }
+
+    /// Runs the next task on the calling thread; whether there was one.
+    pub(crate) fn run_next(&mut self) -> bool {
+        let (home, seat) = (Arc::clone(&self.home), Arc::clone(&self.seat));
+        let mut ran = false;
+        self.visit(|worker| {
+            let place = seat.place();
+            if let Some(task) = home.core.queues.pop(Route::Blocking, &mut worker.view) {
+                worker.run(task, false, place);
+                ran = true;
+            }
+        });
+        ran
+    }
+
+    /// Makes the calling thread this worker for as long as `work` takes; it may be another one already.
+    fn visit(&mut self, mut work: impl FnMut(&mut Self)) {
+        let home = Arc::clone(&self.home);
+        let before = HERE.replace(Some((Arc::clone(&home), self.number)));
+        home.core.runtime.attached(&mut || {
+            work(self);
+            (self.before, self.now) = (None, None);
+            self.settle();
+        });
+        HERE.set(before);
     }
 
     fn work(&mut self) {

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use common::disk::Disk;
 use common::*;
-use taskloom_engine::{Attempt, Engine, EngineOptions, Stop};
+use taskloom_engine::{Attempt, Drive, Engine, EngineOptions, Stop};
 use taskloom_model::{Code, Options, OwnerId, State, TaskId, When};
 
 fn over(disk: &Arc<Disk>, workers: usize) -> Arc<Engine> {
-    Arc::new(Engine::new(disk.store(), EngineOptions { stepped: true, ..options(workers) }).unwrap())
+    Arc::new(Engine::new(disk.store(), EngineOptions { drive: Drive::Stepped, ..options(workers) }).unwrap())
 }
 
 fn started_over(disk: &Arc<Disk>, workers: usize) -> Arc<Engine> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use common::stores::{File, Place};
 use common::*;
 use rusqlite::Connection;
-use taskloom_engine::{Clock, Engine, EngineOptions, Handle, Stop};
+use taskloom_engine::{Clock, Drive, Engine, EngineOptions, Handle, Stop};
 use taskloom_model::{Admission, Code, Name, Options, State, Timestamp, When};
 use taskloom_store::{Batch, Claim, Nobody, Unserved};
 
@@ -295,7 +295,7 @@ const YEAR: i64 = 365 * 24 * HOUR;
 
 fn jumping(file: &File, clock: &Arc<JumpingClock>) -> Engine {
     let clock = Arc::clone(clock) as Arc<dyn Clock>;
-    let options = EngineOptions { clock, stepped: true, ..options(1) };
+    let options = EngineOptions { clock, drive: Drive::Stepped, ..options(1) };
     Engine::new(file.store(), options).unwrap()
 }
 

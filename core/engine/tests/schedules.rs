@@ -10,7 +10,7 @@ use std::time::Duration;
 use common::stores::{File, Place, on_both};
 use common::watch::{self, Watch};
 use common::*;
-use taskloom_engine::{Attempt, Clock, Engine, EngineOptions};
+use taskloom_engine::{Attempt, Clock, Drive, Engine, EngineOptions};
 use taskloom_model::{
     CatchUp, Code, Options, Overlap, Rule, ScheduleRow, ScheduleSpec, State, Template, Timestamp, When,
 };
@@ -74,7 +74,7 @@ impl Clock for JumpingClock {
 /// An engine on such a clock, stepped until nothing is due.
 fn jumping(place: &Place, clock: &Arc<JumpingClock>) -> Engine {
     let clock = Arc::clone(clock) as Arc<dyn Clock>;
-    let options = EngineOptions { clock, stepped: true, seed: Some(7), ..options(1) };
+    let options = EngineOptions { clock, drive: Drive::Stepped, seed: Some(7), ..options(1) };
     let engine = Engine::new(place.store(), options).unwrap();
     engine.start().unwrap();
     engine

@@ -130,6 +130,10 @@ codes! {
     WouldDeadlock "TL1601" Misuse false,
     /// No task has this id.
     UnknownTask "TL1602" Misuse false,
+    /// The clock of an app that is not in testing mode.
+    NotTesting "TL1603" Misuse false,
+    /// The app is in use, and has to be stopped first.
+    InUse "TL1604" Misuse false,
     /// No schedule has this name.
     UnknownSchedule "TL1608" Misuse false,
     /// The engine has stopped.

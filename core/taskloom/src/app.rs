@@ -25,11 +25,15 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+#[cfg(feature = "async")]
+use taskloom_engine::LoopHost;
 use taskloom_engine::{Clock, Engine, EngineOptions, Stop, SystemClock, spawn_thread};
 use taskloom_model::{Code, Error, Result};
 use taskloom_store::Store;
 
 use crate::attempts::Attempts;
+#[cfg(feature = "async")]
+use crate::driven_lane::DrivenLane;
 use crate::execute::{self, Answer, Layers, Next};
 use crate::helpers::Helpers;
 use crate::hooks::HookQueue;
@@ -61,6 +65,8 @@ pub(crate) struct Shared {
     /// Whether the metadata of every task must have certain keys.
     pub(crate) demands_metadata: bool,
     pub(crate) wait_when_full: bool,
+    /// In testing mode: a submit runs what it can at once.
+    pub(crate) inline: bool,
     #[cfg(feature = "async")]
     has_async: AtomicBool,
     #[cfg(feature = "async")]
@@ -113,11 +119,14 @@ impl App {
         AppBuilder::default()
     }
 
-    pub(crate) fn make(store: Box<dyn Store>, options: EngineOptions) -> Result<Self> {
+    /// `inline`: a submit runs what it can at once, for an engine that is driven.
+    pub(crate) fn make(store: Box<dyn Store>, options: EngineOptions, inline: bool) -> Result<Self> {
         let attempts = Arc::new(Attempts::default());
         let helpers = Arc::new(Helpers::default());
         let (demands_metadata, wait_when_full) =
             (!options.require_metadata.is_empty(), options.wait_when_full);
+        #[cfg(feature = "async")]
+        let is_driven = matches!(options.drive, taskloom_engine::Drive::Driven(_));
         let options = EngineOptions { runtime: Arc::clone(&attempts) as _, ..options };
         let shared = Shared {
             engine: Engine::new(store, options)?,
@@ -127,10 +136,11 @@ impl App {
             helpers,
             demands_metadata,
             wait_when_full,
+            inline,
             #[cfg(feature = "async")]
             has_async: AtomicBool::new(false),
             #[cfg(feature = "async")]
-            is_started: AtomicBool::new(false),
+            is_started: AtomicBool::new(is_driven),
             #[cfg(feature = "async")]
             has_lane: Mutex::new(false),
         };
@@ -228,10 +238,15 @@ impl App {
         self.shared.layers.add(layer);
     }
 
-    /// Starts the workers. They stop when the guard is told to, or dropped.
+    /// Starts the workers. They stop when the guard is told to, or dropped. In [testing mode](crate::Testing) neither does
+    /// anything.
     ///
     /// Errors: `ShutDown` once stopped; `Forked` in a forked child; `StoreFailed` if a thread cannot be started.
     pub fn start(&self) -> Result<Running> {
+        if self.shared.engine.is_driven() {
+            // In testing mode there is nothing to start, and the end of the mode is the end.
+            return Ok(Running { shared: None });
+        }
         #[cfg(feature = "async")]
         {
             self.shared.is_started.store(true, Ordering::SeqCst);
@@ -254,8 +269,13 @@ impl App {
     pub(crate) fn find_lane(&self) -> Result<()> {
         let mut has_lane = self.shared.has_lane.lock();
         if !*has_lane && self.shared.has_async.load(Ordering::SeqCst) && !self.shared.engine.is_stopped() {
-            let lane = Lane::new(self.downgrade(), Arc::clone(&self.shared.attempts))?;
-            self.shared.engine.set_loop(Some(Arc::new(lane)));
+            let (app, attempts) = (self.downgrade(), Arc::clone(&self.shared.attempts));
+            let lane: Arc<dyn LoopHost> = if self.shared.engine.is_driven() {
+                Arc::new(DrivenLane::new(app, attempts)?)
+            } else {
+                Arc::new(Lane::new(app, attempts)?)
+            };
+            self.shared.engine.set_loop(Some(lane));
             *has_lane = true;
         }
         Ok(())

@@ -279,6 +279,11 @@ pub(crate) fn is_polling() -> bool {
     HERE.with_borrow(Option::is_some)
 }
 
+/// The attempt of the async handler that the calling thread polls.
+pub(crate) fn polled() -> Option<Attempt> {
+    HERE.with_borrow(|here| here.as_ref().map(|slot| slot.attempt.clone()))
+}
+
 /// The place of the attempt that is polled here, lent for as long as this lives.
 pub(crate) struct Lent(Arc<Slot>);
 

@@ -134,6 +134,12 @@ impl AppBuilder {
     /// Errors: `InvalidOption` for a setting that makes no sense, or that this store does not have; `InvalidStoreUrl`;
     /// those of the store.
     pub fn open(self, url: &str) -> Result<App> {
+        let (store, options) = self.into_parts()?;
+        App::make(open_store_with(url, store)?, options, false)
+    }
+
+    /// What the store is opened with, and what the engine is made with.
+    pub(crate) fn into_parts(self) -> Result<(StoreOptions, EngineOptions)> {
         let none = |what: &str| {
             Error::new(Code::InvalidOption, format!("{what} is 0: nothing would ever run"))
                 .hint("an app that only submits needs no workers: do not start it")
@@ -157,7 +163,7 @@ impl AppBuilder {
             require_metadata: self.require_metadata,
             ..usual
         };
-        App::make(open_store_with(url, self.store)?, options)
+        Ok((self.store, options))
     }
 }
 

@@ -13,7 +13,7 @@ use crate::app::WeakApp;
 use crate::attempts::{Cancelled, Slot};
 use crate::execute::{decode, encode};
 use crate::submit::{TaskBuilder, in_place};
-use crate::time::{system_time, until};
+use crate::time::system_time;
 use crate::{App, Handle};
 
 /// What a handler may ask and tell while it works: its task, progress, checkpoints, log, children, events.
@@ -172,17 +172,31 @@ impl Context {
         }))
     }
 
+    /// The time, by the app's clock: in [testing mode](crate::Testing) the one that the test turns, otherwise the
+    /// system's. A handler that asks this can be tested.
+    ///
+    /// ```
+    /// use taskloom::{App, Context, TaskError};
+    /// let testing = App::testing()?;
+    /// let now = testing.now();
+    /// testing.app().task("when", |_: (), context: &Context| -> Result<_, TaskError> { Ok(context.now()) }).register()?;
+    /// assert_eq!(testing.app().submit("when", &())?.wait::<std::time::SystemTime>()?, now);
+    /// # Ok::<(), taskloom::Error>(())
+    /// ```
+    pub fn now(&self) -> SystemTime {
+        system_time(self.attempt.now())
+    }
+
     /// How long the attempt may still take, by its timeout or the task's deadline, whichever ends first; `None` if it
     /// has no limit.
     pub fn time_left(&self) -> Option<Duration> {
-        let total = self.attempt.task().spec().deadline().map(until);
+        let total = self.attempt.task().spec().deadline().map(|at| at.since(self.attempt.now()));
         [self.attempt.time_left(), total].into_iter().flatten().min()
     }
 
     /// When the attempt must have ended, by its timeout or the task's deadline, whichever comes first.
     pub fn deadline(&self) -> Option<SystemTime> {
-        use taskloom_engine::{Clock, SystemClock};
-        let by_timeout = self.attempt.time_left().map(|left| SystemClock.now() + left);
+        let by_timeout = self.attempt.time_left().map(|left| self.attempt.now() + left);
         [by_timeout, self.attempt.task().spec().deadline()].into_iter().flatten().min().map(system_time)
     }
 

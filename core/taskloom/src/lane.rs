@@ -132,7 +132,7 @@ impl Drop for Background {
 }
 
 /// One attempt of an async handler.
-struct Job {
+pub(crate) struct Job {
     future: Option<Pin<Box<dyn Future<Output = Outcome> + Send>>>,
     completion: Option<Completion>,
     slot: Arc<Slot>,
@@ -140,7 +140,7 @@ struct Job {
 }
 
 impl Job {
-    fn new(app: &WeakApp, attempts: &Arc<Attempts>, started: Started) -> Self {
+    pub(crate) fn new(app: &WeakApp, attempts: &Arc<Attempts>, started: Started) -> Self {
         let slot = attempts.slot(&started.attempt);
         let context = Context::new(started.attempt, app.clone(), Some(Arc::clone(&slot)));
         let handler = match started.entry.handler() {

@@ -205,10 +205,12 @@
 //!
 //! # Testing
 //!
-//! Open `memory:` in a test: each app is its own, and nothing is left behind. Wait for outcomes with
-//! [`Handle::wait_for`] and a generous limit instead of sleeping; run what has a delay with [`App::run_now`], which does not
-//! even need the app to be started; end with `running.stop()`, after which all that was eligible has run, and hooks and
-//! subscribers have been told. `RetryPolicy { base: Duration::ZERO, .. }` retries at once.
+//! [`App::testing`] gives an app on a clock that the test turns: the real engine in memory, without threads. Three days go by
+//! in a moment, with every delay, retry and timeout at its time; see [`Testing`].
+//!
+//! To test with real threads, open `memory:`: each app is its own, and nothing is left behind. Wait for outcomes with
+//! [`Handle::wait_for`] and a generous limit instead of sleeping; end with `running.stop()`, after which all that was eligible
+//! has run, and hooks and subscribers have been told.
 //!
 //! # Errors
 //!
@@ -230,6 +232,8 @@ mod app;
 mod attempts;
 mod builder;
 mod context;
+#[cfg(feature = "async")]
+mod driven_lane;
 mod error;
 mod events;
 mod execute;
@@ -246,6 +250,7 @@ mod registration;
 mod retry_if;
 mod schedules;
 mod submit;
+mod testing;
 mod time;
 #[cfg(feature = "tracing")]
 mod trace;
@@ -260,12 +265,13 @@ pub use events::{Event, EventStream, Events, Subscriber};
 pub use execute::{Next, Returned};
 pub use handle::{Handle, Typed, Waiting};
 pub use info::{LogLine, Progress, TaskFailure, TaskInfo};
-pub use open::{Durability, StoreOptions, open_store, open_store_with};
+pub use open::{Durability, StoreOptions, open_store, open_store_with, testing_store};
 pub use operate::{Filter, HandlerInfo};
 pub use registration::TaskRegistration;
 pub use retry_if::Again;
 pub use schedules::{Schedule, ScheduleBuilder, Schedules, next_firings};
 pub use submit::TaskBuilder;
+pub use testing::{Testing, TestingOptions};
 
 pub use taskloom_engine::{
     Category, Count, EventInfo, EventKind, Field, FieldType, Figures, HandlerStats, Health, QueueStats,

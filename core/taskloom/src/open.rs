@@ -22,6 +22,12 @@ pub fn open_store(url: &str, durability: Durability) -> Result<Box<dyn Store>> {
     open_store_with(url, StoreOptions { durability, ..StoreOptions::default() })
 }
 
+/// The store of an app in testing mode, whatever its URL says: in memory, and it forgets no task that has ended.
+pub fn testing_store(capacity: Option<usize>) -> Box<dyn Store> {
+    let capacity = capacity.unwrap_or(MemoryOptions::default().capacity);
+    Box::new(MemoryStore::new(MemoryOptions { capacity, keep_finished: usize::MAX / 2 }))
+}
+
 /// Opens the store that a URL names: `memory:`, or `sqlite:` and the path of a file.
 ///
 /// ```

@@ -82,7 +82,15 @@ impl App {
         let inside = is_polling();
         let handle =
             in_place(engine.is_durable(), || engine.submit(entry, admission, payload, None, inside))?;
+        self.submitted()?;
         Ok(Handle::new(handle, self.downgrade()))
+    }
+}
+
+impl App {
+    /// Something was submitted.
+    fn submitted(&self) -> Result<()> {
+        if self.shared.inline { self.shared.engine.drain().map(drop) } else { Ok(()) }
     }
 }
 
@@ -321,6 +329,7 @@ impl TaskBuilder {
         let handle = in_place(app.shared.engine.is_durable(), || {
             attempt.submit(&entry, &admission, payload, None, detached)
         })?;
+        app.submitted()?;
         Ok(Handle::new(handle, app.downgrade()))
     }
 
@@ -339,6 +348,7 @@ impl TaskBuilder {
         let inside = is_polling();
         let handles =
             in_place(engine.is_durable(), || engine.submit_many(&entry, &admission, payloads, inside))?;
+        app.submitted()?;
         Ok(handles.into_iter().map(|handle| Handle::new(handle, app.downgrade())).collect())
     }
 
@@ -365,6 +375,7 @@ impl TaskBuilder {
                 inside,
                 Box::new(move |verdict| give.give(verdict)),
             )?;
+            app.submitted()?;
             (app.downgrade(), take)
         };
         let gone = || Error::new(Code::ShutDown, "the engine ended before it answered");

@@ -2,8 +2,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use taskloom_engine::{Clock, SystemClock};
+use taskloom_engine::{Clock, SystemClock, time_here};
 use taskloom_model::Timestamp;
+
+use crate::attempts::polled;
 
 /// A point in time as users have it.
 pub(crate) fn system_time(at: Timestamp) -> SystemTime {
@@ -25,9 +27,10 @@ pub(crate) fn timestamp(at: SystemTime) -> Timestamp {
     })
 }
 
-/// How long it is until then; zero if it is past.
+/// How long it is until then; zero if it is past. In a handler, by its app's clock.
 pub(crate) fn until(at: Timestamp) -> Duration {
-    at.since(SystemClock.now())
+    let here = polled().map(|attempt| attempt.now()).or_else(time_here);
+    at.since(here.unwrap_or_else(|| SystemClock.now()))
 }
 
 #[cfg(test)]

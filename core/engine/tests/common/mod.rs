@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use taskloom_engine::{
-    Attempt, Clock, Engine, EngineOptions, Handle, Handler, HandlerEntry, LoopHost, Outcome, Result, Runtime,
-    Started,
+    Attempt, Clock, Drive, Engine, EngineOptions, Handle, Handler, HandlerEntry, LoopHost, Outcome, Result,
+    Runtime, Started,
 };
 use taskloom_model::{Code, Fence, Options, State, TaskId, Timestamp};
 use taskloom_store::{MemoryOptions, MemoryStore, Store, Task};
@@ -295,7 +295,7 @@ impl Timed {
         let options = EngineOptions {
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             runtime: Arc::new(interrupts),
-            stepped: true,
+            drive: Drive::Stepped,
             seed: Some(1),
             ..options(workers)
         };

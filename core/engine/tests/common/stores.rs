@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use taskloom_engine::{Clock, Engine, EngineOptions};
+use taskloom_engine::{Clock, Drive, Engine, EngineOptions};
 use taskloom_store::{MemoryStore, Store};
 use taskloom_store_sqlite::{Durability, SqliteOptions, SqliteStore};
 use tempfile::TempDir;
@@ -78,7 +78,7 @@ impl Timed {
         let options = EngineOptions {
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             runtime: Arc::new(interrupts),
-            stepped: true,
+            drive: Drive::Stepped,
             ..options
         };
         Self { engine: Arc::new(Engine::new(store, options).unwrap()), clock, interrupts: log }
