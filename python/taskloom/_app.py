@@ -22,9 +22,10 @@ from taskloom._errors import InvalidOptions, Misuse
 from taskloom._events import EventStream, listener
 from taskloom._function import by_position, caller_locals, check_kind, is_async, take_hook
 from taskloom._json_logs import json_logs
+from taskloom._keys import take_key
 from taskloom._loop import OwnLoop, Runner, in_thread
 from taskloom._middleware import check
-from taskloom._monitor import Handler, Health, handler, health, stats
+from taskloom._monitor import Handler, Health, Limit, handler, health, stats
 from taskloom._native import (
     Task,
     TaskHandle,
@@ -36,6 +37,8 @@ from taskloom._native import (
     _health,
     _imported_on_main_thread,
     _leaving,
+    _limit,
+    _limits,
     _list,
     _listen,
     _Listener,
@@ -266,8 +269,9 @@ class App(_App):
             raise InvalidOptions(f"replace is {replace!r}; it must be True or False", code="TL1001")
         hooks = tuple(take_hook(options, hook) for hook in ("on_success", "on_retry", "on_failure"))
         rules = take_rules(options)
+        key_of = take_key(options, function, plan)
         task = self._register(
-            function, plan, Context, name, is_async, options, bool(replace), hooks, self._middleware, rules
+            function, plan, Context, name, is_async, options, bool(replace), hooks, self._middleware, rules, key_of
         )
         for attribute in functools.WRAPPER_ASSIGNMENTS:
             if hasattr(function, attribute):
@@ -626,6 +630,42 @@ class App(_App):
     def purge(self, queue: str) -> int:
         """Cancels every task of a queue that is not running; how many there were."""
         return _purge(self, queue)
+
+    def limit(
+        self,
+        name: str | None = None,
+        *,
+        queue: str | None = None,
+        key: str | None = None,
+        concurrency: int | None = None,
+        rate: str | None = None,
+    ) -> bool:
+        """Limits how many tasks run at once (``concurrency``), and how many start in a period (``rate``); whether that is new.
+
+        Of a handler (``name``), of a queue, or with a key; a name and a key together mean that handler's tasks with the
+        key. It holds for all processes that share the store, until it is set again, and goes before what the handler
+        declares. Without ``concurrency`` and ``rate`` it is taken back. What runs goes on, even if that is more than may
+        run now.
+
+        ``rate`` is so many in a time: ``"10/s"``, ``"100/5m"``, ``"1/day"``, with a burst ``"10/s+20"``. Raises
+        ``InvalidOptions``, and ``UnknownHandler`` for a handler that a memory app does not have.
+
+        >>> app.limit("resize", concurrency=4, rate="10/s")
+        True
+        >>> app.limit("resize")  # as the handler declares it
+        True
+        """
+        if (name is None and key is None) is (queue is None):
+            raise InvalidOptions(
+                "app.limit takes a handler's name, a queue, or a key",
+                code="TL1001",
+                hint='app.limit("resize", concurrency=4), app.limit(queue="img", rate="10/s"), app.limit(key="acme", …)',
+            )
+        return _limit(self, name=name, queue=queue, key=key, concurrency=concurrency, rate=rate)
+
+    def limits(self) -> builtins.list[Limit]:
+        """The limits that are set: what handlers declare, and what :meth:`limit` has set."""
+        return [Limit(*each) for each in _limits(self)]
 
     def sweep(self, older_than: float | timedelta) -> int:
         """Forgets tasks that ended longer ago than this (seconds or a ``timedelta``); how many."""

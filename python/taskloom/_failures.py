@@ -40,14 +40,22 @@ def describe(error: BaseException, now: float) -> tuple[str, str, str, bool, flo
     """Type, message, traceback, whether it is permanent, and the seconds to wait from ``now`` that it asks for."""
     retry_after = None
     if isinstance(error, RetryAfter):
-        if error.key is not None:
-            message = "RetryAfter(…, key=…) is not available in this version; leave the key out"
-            return "InvalidOptions", message, "", True, None
-        retry_after = error.seconds if error.at is None else max(0.0, error.at.timestamp() - now)
+        retry_after = _wait(error, now)
     text = "".join(traceback.format_exception(type(error), error, error.__traceback__))[-_LONGEST:]
     message = _message(error)
     _drop_frames(error)
     return type(error).__name__, message, text, is_permanent(error), retry_after
+
+
+def postponed(error: BaseException, now: float) -> tuple[str, float] | None:
+    """The key that an exception puts off, and for how many seconds from ``now``."""
+    if isinstance(error, RetryAfter) and error.key is not None:
+        return error.key, _wait(error, now)
+    return None
+
+
+def _wait(error: RetryAfter, now: float) -> float:
+    return (error.seconds or 0.0) if error.at is None else max(0.0, error.at.timestamp() - now)
 
 
 def is_permanent(error: BaseException) -> bool:

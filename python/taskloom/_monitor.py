@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from taskloom._info import _time
 
-__all__ = ["Handler", "Health", "Unserved"]
+__all__ = ["Handler", "Health", "Limit", "Unserved"]
 
 
 class Unserved(NamedTuple):
@@ -43,6 +43,28 @@ class Health(NamedTuple):
 
     def __bool__(self) -> bool:
         return self.ok
+
+
+class Limit(NamedTuple):
+    """A limit that is set."""
+
+    name: str | None
+    """The handler whose tasks it limits."""
+
+    queue: str | None
+    """The queue whose tasks it limits."""
+
+    key: str | None
+    """The key whose tasks it limits."""
+
+    concurrency: int | None
+    """How many may run at once."""
+
+    rate: str | None
+    """How many may start in a period, such as ``"10/s"``."""
+
+    declared: bool
+    """Whether the handler declares it; otherwise ``app.limit`` has set it."""
 
 
 class Handler(NamedTuple):

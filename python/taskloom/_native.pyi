@@ -9,6 +9,7 @@ from typing_extensions import Self, TypeVar, Unpack, disjoint_base
 
 from taskloom._failures import AttemptError
 from taskloom._info import LogLine, Progress, TaskInfo
+from taskloom._keys import KeyOf
 from taskloom._retry_rules import RetryRules
 from taskloom._typing import State, SubmitOptions
 
@@ -40,6 +41,8 @@ __all__ = [
     "_health",
     "_imported_on_main_thread",
     "_leaving",
+    "_limit",
+    "_limits",
     "_list",
     "_listen",
     "_loop_blocked",
@@ -306,6 +309,7 @@ class _App:
         hooks: Sequence[Callable[..., object] | None],
         middleware: list[Callable[..., Any]],
         retry_rules: RetryRules | None,
+        key_of: KeyOf | None,
     ) -> Task[..., Any]:
         """Registers a function under a name. Raises `InvalidOptions` if the name is taken, or the options are wrong."""
 
@@ -556,6 +560,10 @@ class Plan:
     def name(self) -> str:
         """The handler's name."""
 
+    @property
+    def _context(self) -> str | None:
+        """The parameter that takes the context."""
+
     def _encode_call(self, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> bytes:
         """The payload of a call. Raises `InvalidPayload` and `PayloadTooLarge`."""
 
@@ -669,6 +677,20 @@ def _cancel_all(app: _App, *, queue: str | None, name: str | None, tag: str | No
 
 def _set_paused(app: _App, queue: str, paused: bool) -> bool:
     """Pauses a queue, or lets it go on."""
+
+def _limit(
+    app: _App,
+    *,
+    name: str | None,
+    queue: str | None,
+    key: str | None,
+    concurrency: int | None,
+    rate: str | None,
+) -> bool:
+    """Sets a limit, or takes it back."""
+
+def _limits(app: _App) -> list[tuple[str | None, str | None, str | None, int | None, str | None, bool]]:
+    """The limits that are set: handler, queue, key, concurrency, rate, whether the handler declares it."""
 
 def _purge(app: _App, queue: str) -> int:
     """Cancels what waits in a queue."""

@@ -61,12 +61,15 @@ class _CommonOptions(TypedDict, total=False):
     version: str | None
     tags: Sequence[str] | None
     metadata: Mapping[str, str] | None
+    concurrency: int | None
+    rate: str | None
 
 
 class TaskOptions(_CommonOptions, total=False):
     """Options of submits; ``@app.task(…)`` takes them for all submits that say nothing else."""
 
     retry: Retry | None
+    key: str | None
 
 
 class HandlerOptions(_CommonOptions, total=False):
@@ -74,6 +77,7 @@ class HandlerOptions(_CommonOptions, total=False):
 
     retry: Retry | Callable[[BaseException, int], bool | float | timedelta | None] | None
     namespace: str | None
+    key: str | Callable[..., str | None] | None
     replace: bool
     on_success: Callable[[TaskHandle[Any]], object] | None
     on_retry: Callable[[TaskHandle[Any]], object] | None

@@ -5,7 +5,7 @@ use std::time::Duration;
 use taskloom::Durability;
 use taskloom_engine::Served;
 use taskloom_model::{
-    Code, Error, Name, OnConflict, Options, Result, RetryPolicy, Timestamp, When, check_name, nearest,
+    Code, Error, Name, OnConflict, Options, Rate, Result, RetryPolicy, Timestamp, When, check_name, nearest,
 };
 
 use crate::Settings;
@@ -134,12 +134,14 @@ pub(crate) const AVAILABLE: &[&str] = &[
     "metadata",
     "correlation_id",
     "traceparent",
+    "key",
+    "concurrency",
+    "rate",
     "detached",
 ];
 
 /// Options that this version knows of and refuses.
-const LATER: &[&str] =
-    &["key", "concurrency", "rate", "depends_on", "requires", "agent", "tx", "executor", "allow_unknown"];
+const LATER: &[&str] = &["depends_on", "requires", "agent", "tx", "executor", "allow_unknown"];
 
 /// Settings of an application that this version knows of and refuses.
 const SETTINGS_LATER: &[&str] = &["lease"];
@@ -209,6 +211,9 @@ pub fn set_option(options: &mut Options, name: &str, value: &Value) -> Result<()
                 _ => return Err(value.wrong(name, "\"return\", \"replace\" or \"reject\"")),
             });
         }
+        "key" => options.key = Some(value.text(name)?),
+        "concurrency" => options.concurrency = Some(value.count(name, 1, i64::from(u32::MAX))? as u32),
+        "rate" => options.rate = Some(rate(value)?),
         "metadata" => options.metadata = value.pairs(name)?,
         "correlation_id" => options.correlation_id = Some(value.text(name)?),
         "traceparent" => options.traceparent = Some(value.text(name)?),
@@ -237,6 +242,16 @@ pub fn set_option(options: &mut Options, name: &str, value: &Value) -> Result<()
         other => return Err(unknown("option", other, AVAILABLE, LATER)),
     }
     Ok(())
+}
+
+/// A rate: a text such as `10/s`, with the burst after a `+` if it is not the usual one.
+fn rate(value: &Value) -> Result<Rate> {
+    let text = value.text("rate").map_err(|error| {
+        error.hint(
+            "say how many may start in which time, such as \"10/s\" or \"100/5m\"; with a burst, \"10/s+20\"",
+        )
+    })?;
+    text.parse()
 }
 
 /// Settings of an application, by name.
@@ -350,7 +365,11 @@ mod tests {
             ("prioritty", Value::Int(1), "there is no option prioritty"),
             ("tags", Value::Text("a".into()), "tags is \"a\"; it must be a list of texts"),
             ("on_conflict", Value::Text("x".into()), "on_conflict is \"x\"; it must be \"return\""),
-            ("rate", Value::Text("10/s".into()), "the option rate is not available in this version"),
+            ("depends_on", Value::Texts(vec![]), "the option depends_on is not available in this version"),
+            ("rate", Value::Int(10), "rate is 10; it must be a text"),
+            ("rate", Value::Text("10/fortnight".into()), "rate \"10/fortnight\": \"fortnight\" is no unit"),
+            ("concurrency", Value::Int(0), "concurrency is 0; it must be a whole number from 1"),
+            ("key", Value::Text(String::new()), "key \"\" is empty"),
         ] {
             let error = set(name, value).unwrap_err();
             assert!(error.message().starts_with(message), "{error}");

@@ -149,8 +149,8 @@ impl NativeApp {
     ///
     /// `hooks` are what to call with the handle on success, retry and failure; each may be None. `middleware` is the
     /// app's list of functions around each execution, which may still grow. `retry_rules` are of
-    /// `taskloom._retry_rules`.
-    #[pyo3(signature = (function, plan, context, name, is_async, options, replace, hooks, middleware, retry_rules))]
+    /// `taskloom._retry_rules`, `key_of` is of `taskloom._keys`.
+    #[pyo3(signature = (function, plan, context, name, is_async, options, replace, hooks, middleware, retry_rules, key_of))]
     #[expect(clippy::too_many_arguments, reason = "called from one place, which is ours")]
     fn _register(
         slf: &Bound<'_, Self>,
@@ -164,11 +164,13 @@ impl NativeApp {
         hooks: [Option<Py<PyAny>>; 3],
         middleware: Py<PyList>,
         retry_rules: Option<Py<PyAny>>,
+        key_of: Option<Py<PyAny>>,
     ) -> PyResult<Task> {
         let py = slf.py();
         let mut options = read_options(py, options)?;
         // A handler's version is its own; a submit that says nothing takes the newest.
         let version = options.version.take();
+        options.per_key = key_of.is_some();
         let hooks = hooks.iter().any(Option::is_some).then_some(hooks);
         let parts = Arc::new(Parts {
             function: function.clone_ref(py),
@@ -178,6 +180,7 @@ impl NativeApp {
             hooks,
             middleware,
             retry_rules,
+            key_of: key_of.as_ref().map(|function| function.clone_ref(py)),
         });
         let own = Arc::clone(&parts);
         let hook = parts.hooks.as_ref().map(|_| Arc::new(Hooks(Arc::clone(&parts))) as Arc<dyn Hook>);
@@ -199,7 +202,7 @@ impl NativeApp {
             old
         };
         drop(old);
-        let task = Task::new(slf.clone().unbind(), function, plan, name);
+        let task = Task::new(slf.clone().unbind(), function, plan, name).with_keys(key_of);
         Ok(match version {
             Some(version) => task.of_version(version),
             None => task,
@@ -316,7 +319,8 @@ impl NativeApp {
         let handlers = own.handlers.lock();
         let parts = Self::parts(&handlers, name)?;
         let (function, plan) = (parts.function.clone_ref(py), parts.plan.clone_ref(py));
-        Some(Task::new(slf.clone().unbind(), function, plan, name.to_owned()))
+        let key_of = parts.key_of.as_ref().map(|function| function.clone_ref(py));
+        Some(Task::new(slf.clone().unbind(), function, plan, name.to_owned()).with_keys(key_of))
     }
 
     /// Submits by name; `payload` is the JSON of the arguments. The handler may be another process's.
@@ -333,7 +337,7 @@ impl NativeApp {
         let inside = self.on_its_loop();
         let submit = || {
             let entry = engine.handler_anywhere(name, allow_unknown)?;
-            let admission = engine.admission(&options.over(entry.options()))?;
+            let admission = engine.admission_for(&options, &entry)?;
             engine.submit(&entry, &admission, payload.into_boxed_slice(), None, inside)
         };
         let handle = HangOnUnwind::around(|| py.detach(submit)).map_err(|error| to_python(py, &error))?;
@@ -383,7 +387,8 @@ impl NativeApp {
                 visit.call(&parts.context)?;
                 visit.call(&parts.middleware)?;
                 parts.hooks.iter().flatten().flatten().try_for_each(|hook| visit.call(hook))?;
-                parts.retry_rules.iter().try_for_each(|rules| visit.call(rules))?;
+                let own = parts.retry_rules.iter().chain(&parts.key_of);
+                own.into_iter().try_for_each(|own| visit.call(own))?;
             }
         }
         Ok(())

@@ -36,6 +36,8 @@ pub(crate) struct Parts {
     pub(crate) middleware: Py<PyList>,
     /// What decides by the exception whether there is another attempt.
     pub(crate) retry_rules: Option<Py<PyAny>>,
+    /// What makes a key of a submit's arguments.
+    pub(crate) key_of: Option<Py<PyAny>>,
 }
 
 impl Parts {
@@ -170,6 +172,9 @@ pub(crate) fn succeeded(
 /// The outcome of a handler that raised.
 pub(crate) fn failed(py: Python<'_>, parts: Option<&Parts>, attempt: &Attempt, error: PyErr) -> Outcome {
     note_interrupt(py, &error);
+    if let Some((key, wait)) = postponed(py, attempt, error.value(py).as_any()) {
+        return Outcome::Postponed { key, wait };
+    }
     let task = attempt.task();
     let failures = task.with_row(|row| row.failures);
     let is_last = failures >= task.spec().retries;
@@ -187,6 +192,15 @@ pub(crate) fn failed(py: Python<'_>, parts: Option<&Parts>, attempt: &Attempt, e
         forget_inputs(task);
     }
     Outcome::Failed(failure)
+}
+
+/// The key that an exception puts off, and for how long, if it is a `RetryAfter` with one.
+fn postponed(py: Python<'_>, attempt: &Attempt, error: &Bound<'_, PyAny>) -> Option<(String, Duration)> {
+    let now = attempt.now().micros() as f64 / 1e6;
+    let asked = helper_in(py, "taskloom._failures", "postponed")
+        .and_then(|postponed| ffi::call_with(&postponed, (error, now))?.extract::<Option<(String, f64)>>());
+    let (key, seconds) = asked.ok().flatten()?;
+    Some((key, Duration::try_from_secs_f64(seconds).ok()?))
 }
 
 /// Keeps the exception for those in this process who ask for the result, without its frames.

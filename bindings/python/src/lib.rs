@@ -63,7 +63,9 @@ mod _native {
     #[pymodule_export]
     use crate::lane::{AsyncLane, Job};
     #[pymodule_export]
-    use crate::operating::{cancel_all, handlers, health, list, purge, run_now, set_paused, stats, sweep};
+    use crate::operating::{
+        cancel_all, handlers, health, limit, limits, list, purge, run_now, set_paused, stats, sweep,
+    };
     #[pymodule_export]
     use crate::plan::Plan;
     #[pymodule_export]

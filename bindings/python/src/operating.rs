@@ -6,10 +6,10 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use taskloom_engine::Engine;
-use taskloom_model::{Name, Result, TaskId, Timestamp};
+use taskloom_model::{LimitFor, LimitRow, Name, Result, SetBy, TaskId, Timestamp};
 use taskloom_store::Filter;
 
-use crate::app::NativeApp;
+use crate::app::{NativeApp, read_options};
 use crate::errors::to_python;
 use crate::ffi::HangOnUnwind;
 use crate::handle::TaskHandle;
@@ -86,6 +86,49 @@ pub(crate) fn set_paused(
 ) -> PyResult<bool> {
     let queue = Name::new(queue);
     ask(app.get(), py, |engine| if paused { engine.pause(queue) } else { engine.resume(queue) })
+}
+
+/// Sets a limit, or takes it back; whether that was new.
+#[pyfunction(name = "_limit")]
+#[pyo3(signature = (app, *, name, queue, key, concurrency, rate))]
+pub(crate) fn limit(
+    py: Python<'_>,
+    app: &Bound<'_, NativeApp>,
+    name: Option<&str>,
+    queue: Option<&str>,
+    key: Option<String>,
+    concurrency: Option<&Bound<'_, PyAny>>,
+    rate: Option<&Bound<'_, PyAny>>,
+) -> PyResult<bool> {
+    let what = match (name, queue, key) {
+        (Some(name), _, None) => LimitFor::Handler(Name::new(name)),
+        (Some(name), _, Some(key)) => LimitFor::HandlerKey(Name::new(name), key),
+        (None, Some(queue), _) => LimitFor::Queue(Name::new(queue)),
+        (None, None, key) => LimitFor::Key(key.unwrap_or_default()),
+    };
+    // As the options of a submit are read, and refused.
+    let given = PyDict::new(py);
+    given.set_item("concurrency", concurrency)?;
+    given.set_item("rate", rate)?;
+    let limit = read_options(py, Some(&given))?.limit();
+    ask(app.get(), py, |engine| engine.limit(what, limit))
+}
+
+/// The limits that are set: handler, queue, key, concurrency, rate, whether the handler declares it.
+#[pyfunction(name = "_limits")]
+pub(crate) fn limits<'py>(py: Python<'py>, app: &Bound<'py, NativeApp>) -> PyResult<Bound<'py, PyList>> {
+    let all = PyList::empty(py);
+    for LimitRow { what, by, limit } in ask(app.get(), py, |engine| engine.limits())? {
+        let (name, queue, key) = match what {
+            LimitFor::Handler(name) => (Some(name.as_str()), None, None),
+            LimitFor::Queue(queue) => (None, Some(queue.as_str()), None),
+            LimitFor::Key(key) => (None, None, Some(key)),
+            LimitFor::HandlerKey(name, key) => (Some(name.as_str()), None, Some(key)),
+        };
+        let rate = limit.rate.map(|rate| rate.to_string());
+        all.append((name, queue, key, limit.concurrency, rate, by == SetBy::Handler))?;
+    }
+    Ok(all)
 }
 
 /// Cancels what waits in a queue; how many tasks.

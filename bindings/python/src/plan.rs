@@ -205,6 +205,13 @@ impl Plan {
         self.name()
     }
 
+    /// The parameter that takes the context.
+    #[getter(_context)]
+    fn py_context(&self) -> Option<&str> {
+        let context = self.params.iter().find(|param| matches!(param.role, Role::Context { .. }));
+        context.map(|param| param.text.as_str())
+    }
+
     #[pyo3(name = "_encode_call", signature = (args, kwargs = None))]
     fn py_encode_call<'py>(
         &self,

@@ -34,10 +34,12 @@ pub(crate) fn put_schedule(
         ));
     }
     let payload = own.encode(py, args, kwargs)?;
+    let mut options = own.own_options();
+    options.key = options.key.or(own.key(py, args, kwargs)?);
     let values = read_values(py, Some(values))?;
     let bridge = app.get().bridge();
     let put = || {
-        let spec = new_schedule(name, own.handler(), payload, own.own_options(), &values)?;
+        let spec = new_schedule(name, own.handler(), payload, options, &values)?;
         bridge.schedule(spec)
     };
     // If there is an engine, this may wait for the disk.

@@ -1,12 +1,13 @@
 //! `Task`: a registered function, and ways to call and submit it.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple, PyType};
-use taskloom_engine::{Engine, HandlerEntry, Input};
+use taskloom_engine::{Engine, HandlerEntry, Input, NewTask};
 use taskloom_model::{Admission, Code, Error, Options, Version};
 
 use crate::app::{NativeApp, read_options};
@@ -34,6 +35,8 @@ pub(crate) struct Task {
     version: Option<Version>,
     /// Children that it submits outlive a cancelled parent.
     detached: bool,
+    /// What makes a key of a submit's arguments.
+    key_of: Option<Py<PyAny>>,
     /// Arguments and results are passed as they are.
     by_reference: bool,
     bound: Mutex<Option<Arc<Entrance>>>,
@@ -58,6 +61,7 @@ impl Task {
             own: Options::default(),
             version: None,
             detached: false,
+            key_of: None,
             by_reference,
             bound: Mutex::new(None),
         }
@@ -67,6 +71,41 @@ impl Task {
     pub(crate) fn of_version(mut self, version: Version) -> Self {
         self.version = Some(version);
         self
+    }
+
+    /// The task of a handler whose submits get a key from this function of their arguments.
+    pub(crate) fn with_keys(mut self, key_of: Option<Py<PyAny>>) -> Self {
+        self.key_of = key_of;
+        self
+    }
+
+    /// The key of a call, unless the options say one.
+    pub(crate) fn key(
+        &self,
+        py: Python<'_>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Option<String>> {
+        match &self.key_of {
+            Some(key_of) if self.own.key.is_none() => {
+                ffi::call_with(key_of.bind(py), (args, kwargs))?.extract()
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// What a call is admitted as.
+    fn admission<'a>(
+        &self,
+        py: Python<'_>,
+        bound: &'a Entrance,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Cow<'a, Admission>> {
+        match self.key(py, args, kwargs)? {
+            None => Ok(Cow::Borrowed(&bound.admission)),
+            Some(key) => bound.admission.with_key(key).map(Cow::Owned).map_err(|error| to_python(py, &error)),
+        }
     }
 
     /// The name of its handler.
@@ -122,7 +161,7 @@ impl Task {
                 Some(version) => engine.handler_version(&self.name, version)?,
                 None => engine.handler(&self.name)?,
             };
-            let admission = engine.admission(&own.over(entry.options()))?;
+            let admission = engine.admission_for(&own, &entry)?;
             Ok(Arc::new(Entrance { engine: Arc::downgrade(&engine), entry, admission }))
         };
         let bound = make().map_err(|error| to_python(py, &error))?;
@@ -146,14 +185,18 @@ impl Task {
     }
 
     /// One item of `submit_many`: a tuple is positional, a dict keyword arguments, anything else the one argument.
-    fn item(&self, item: &Bound<'_, PyAny>, variables: Option<Bound<'_, PyAny>>) -> PyResult<Input> {
+    fn item(&self, item: &Bound<'_, PyAny>, variables: Option<Bound<'_, PyAny>>) -> PyResult<NewTask> {
         let py = item.py();
+        let call = |args: &Bound<'_, PyTuple>, kwargs: Option<&Bound<'_, PyDict>>| {
+            let (payload, host) = self.input(py, args, kwargs, variables)?;
+            Ok(NewTask { payload, host, key: self.key(py, args, kwargs)? })
+        };
         if let Ok(args) = item.cast::<PyTuple>() {
-            self.input(py, args, None, variables)
+            call(args, None)
         } else if let Ok(kwargs) = item.cast::<PyDict>() {
-            self.input(py, &PyTuple::empty(py), Some(kwargs), variables)
+            call(&PyTuple::empty(py), Some(kwargs))
         } else {
-            self.input(py, &PyTuple::new(py, [item])?, None, variables)
+            call(&PyTuple::new(py, [item])?, None)
         }
     }
 
@@ -211,14 +254,15 @@ impl Task {
     ) -> PyResult<Bound<'py, TaskHandle>> {
         let (payload, host) = self.input(py, args, kwargs, copy_current(py)?)?;
         let (engine, bound) = self.bound(py)?;
+        let admission = self.admission(py, &bound, args, kwargs)?;
         let inside = self.app.get().on_its_loop();
         if !inside && must_hear_signals(&engine) {
             let submit = |patience: &mut dyn FnMut() -> bool| {
-                engine.submit_while(&bound.entry, &bound.admission, (payload, host), false, patience)
+                engine.submit_while(&bound.entry, &admission, (payload, host), false, patience)
             };
             return self.accepted(py, hearing_signals(py, submit)?);
         }
-        let submit = || engine.submit(&bound.entry, &bound.admission, payload, host, inside);
+        let submit = || engine.submit(&bound.entry, &admission, payload, host, inside);
         // In memory nothing is waited for, unless for room; on a file, the disk is.
         let handle = if engine.may_wait() { HangOnUnwind::around(|| py.detach(submit)) } else { submit() };
         handle.map_err(|error| to_python(py, &error)).and_then(|handle| self.accepted(py, handle))
@@ -278,7 +322,8 @@ impl Task {
         });
         let inside = own.app.get().on_its_loop();
         let payloads = std::iter::once((payload, host));
-        let submit = || engine.submit_then(&bound.entry, &bound.admission, payloads, inside, reply);
+        let admission = own.admission(py, &bound, args, kwargs)?;
+        let submit = || engine.submit_then(&bound.entry, &admission, payloads, inside, reply);
         submit().map_err(|error| to_python(py, &error))?;
         Ok(future)
     }
@@ -311,6 +356,7 @@ impl Task {
             own,
             version: self.version,
             detached,
+            key_of: self.key_of.as_ref().map(|function| function.clone_ref(py)),
             by_reference: self.by_reference,
             bound: Mutex::new(None),
         })
@@ -327,7 +373,8 @@ impl Task {
         let (payload, host) = self.input(py, args, kwargs, copy_current(py)?)?;
         let (_, bound) = self.bound_as_child(py)?;
         let attempt = attempt.get().attempt_itself();
-        let submit = || attempt.submit(&bound.entry, &bound.admission, payload, host, self.detached);
+        let admission = self.admission(py, &bound, args, kwargs)?;
+        let submit = || attempt.submit(&bound.entry, &admission, payload, host, self.detached);
         let handle = HangOnUnwind::around(|| py.detach(submit)).map_err(|error| to_python(py, &error))?;
         self.accepted(py, handle)
     }
@@ -344,7 +391,8 @@ impl Task {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.app)?;
         visit.call(&self.function)?;
-        visit.call(&self.plan)
+        visit.call(&self.plan)?;
+        self.key_of.iter().try_for_each(|function| visit.call(function))
     }
 }
 

@@ -49,6 +49,7 @@ use crate::room::Room;
 use crate::running::Running;
 use crate::runtime::Runtime;
 use crate::shutdown::Stopping;
+use crate::submitting::NewTask;
 use crate::timers::Timers;
 
 const OPEN: u8 = 0;
@@ -249,14 +250,16 @@ impl Core {
         &self,
         entry: &HandlerEntry,
         admission: &Admission,
-        payload: Box<[u8]>,
-        host: Option<HostData>,
+        new: NewTask,
     ) -> Result<(Arc<Task>, Effects)> {
         let now = self.clock.now();
         let id = admission.id().unwrap_or_else(|| self.chance.id(now));
-        let (spec, row, effects) = admit(admission, id, entry.name, payload, now)?;
+        let (mut spec, row, effects) = admit(admission, id, entry.name, new.payload, now)?;
+        if let Some(key) = new.key {
+            spec.rare.get_or_insert_default().key = Some(admission.key(key)?);
+        }
         self.check_demands(&spec)?;
-        Ok((Task::new(spec, row, host), effects))
+        Ok((Task::new(spec, row, new.host), effects))
     }
 
     /// Refuses a task that lacks what this engine demands of each, or asks for a version that nobody could ever run.

@@ -189,6 +189,14 @@ impl Engine {
         self.core.registry.stats()
     }
 
+    /// Makes a submit's own options ready, over those of its handler.
+    ///
+    /// Errors: as [`Engine::admission`], and `InvalidOption` for a limit that has no key to hold for.
+    pub fn admission_for(&self, own: &Options, entry: &HandlerEntry) -> Result<Admission> {
+        own.validate_submit(entry.options())?;
+        self.admission(&own.over(entry.options()))
+    }
+
     /// Makes options ready for submitting.
     ///
     /// Errors: `InvalidOption`, `NotAvailable` for an option that is not built yet, and `MissingMetadata` if the engine

@@ -93,7 +93,7 @@ pub use registry::RegistryStats;
 pub use runtime::{Native, Runtime};
 pub use shutdown::Stop;
 pub use stats::{HandlerStats, Health, QueueStats, RunningStats, Stats};
-pub use submitting::Input;
+pub use submitting::{Input, NewTask};
 pub use taskloom_model::{Error, Result};
 pub use virtual_clock::VirtualClock;
 pub use worker::time_here;

@@ -45,6 +45,7 @@ impl Engine {
             Some(version) => self.handler_version(&template.handler, version)?,
             None => self.handler(&template.handler)?,
         };
+        template.options.validate_submit(entry.options())?;
         template.options = template.options.over(entry.options());
         self.admission(&template.options)?;
         Ok(spec)

@@ -16,6 +16,22 @@ use crate::{Engine, Handle, driver};
 /// A task's payload, and what its language leaves with it.
 pub type Input = (Box<[u8]>, Option<HostData>);
 
+/// One of many tasks that are submitted at once.
+pub struct NewTask {
+    /// Its payload.
+    pub payload: Box<[u8]>,
+    /// What its language leaves with it.
+    pub host: Option<HostData>,
+    /// The key that it has, if that is its own.
+    pub key: Option<String>,
+}
+
+impl From<Input> for NewTask {
+    fn from((payload, host): Input) -> Self {
+        Self { payload, host, key: None }
+    }
+}
+
 impl Engine {
     /// Submits one task. When it returns, the task is as durable as the store.
     ///
@@ -49,7 +65,7 @@ impl Engine {
         } else {
             core.check_process()?;
         }
-        let (task, effects) = core.build(entry, admission, payload, host)?;
+        let (task, effects) = core.build(entry, admission, NewTask { payload, host, key: None })?;
         if !core.capability.resident {
             let (answer, reply) = Answer::new();
             core.committer.insert(core, vec![task], true, reply);
@@ -74,7 +90,7 @@ impl Engine {
         &self,
         entry: &HandlerEntry,
         admission: &Admission,
-        payloads: impl Iterator<Item = Input>,
+        payloads: impl Iterator<Item = impl Into<NewTask>>,
         inside: bool,
     ) -> Result<Vec<Handle>> {
         self.submit_many_while(entry, admission, payloads, inside, &mut || true)
@@ -85,7 +101,7 @@ impl Engine {
         &self,
         entry: &HandlerEntry,
         admission: &Admission,
-        payloads: impl Iterator<Item = Input>,
+        payloads: impl Iterator<Item = impl Into<NewTask>>,
         inside: bool,
         patience: &mut dyn FnMut() -> bool,
     ) -> Result<Vec<Handle>> {
@@ -104,7 +120,7 @@ impl Engine {
         &self,
         entry: &HandlerEntry,
         admission: &Admission,
-        payloads: impl Iterator<Item = Input>,
+        payloads: impl Iterator<Item = impl Into<NewTask>>,
         inside: bool,
         reply: Box<dyn FnOnce(Result<Vec<Handle>>) + Send>,
     ) -> Result<()> {
@@ -116,7 +132,7 @@ impl Engine {
         &self,
         entry: &HandlerEntry,
         admission: &Admission,
-        payloads: impl Iterator<Item = Input>,
+        payloads: impl Iterator<Item = impl Into<NewTask>>,
         inside: bool,
         patience: Option<&mut dyn FnMut() -> bool>,
         reply: Box<dyn FnOnce(Result<Vec<Handle>>) + Send>,
@@ -125,8 +141,8 @@ impl Engine {
         core.check_open(inside || self.on_worker())?;
         let mut effects = Vec::with_capacity(payloads.size_hint().0);
         let mut tasks = Vec::with_capacity(payloads.size_hint().0);
-        for (payload, host) in payloads {
-            let (task, first) = core.build(entry, admission, payload, host)?;
+        for new in payloads {
+            let (task, first) = core.build(entry, admission, new.into())?;
             tasks.push(task);
             effects.push(first);
         }

@@ -292,7 +292,8 @@ fn after_the_stop_nothing_begins() {
     engine.stop(Stop::Finish);
     assert_eq!(engine.start().unwrap_err().code(), Code::ShutDown);
     assert_eq!(try_submit(&engine, &entry, Options::default(), "").unwrap_err().code(), Code::ShutDown);
-    let many = engine.submit_many(&entry, entry.admission(), std::iter::empty(), false);
+    let many =
+        engine.submit_many(&entry, entry.admission(), std::iter::empty::<taskloom_engine::Input>(), false);
     assert_eq!(many.unwrap_err().code(), Code::ShutDown);
     assert!(!engine.cancel(pending.id(), None).unwrap());
     // A handle that is asked for now does not wait for ever either.

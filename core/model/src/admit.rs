@@ -3,10 +3,10 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use crate::options::before_eta;
+use crate::options::{before_eta, check_key};
 use crate::{
-    Code, DEFAULT_MAX_CRASHES, DEFAULT_QUEUE, Effects, Error, KeyLimit, MAX_PAYLOAD, Name, Options, Priority,
-    Rare, Row, Spec, State, TaskId, Timestamp, Unique, WaitingFor, When, apply::next_due,
+    Code, DEFAULT_MAX_CRASHES, DEFAULT_QUEUE, Effects, Error, KeyLimit, Limit, MAX_PAYLOAD, Name, Options,
+    Priority, Rare, Row, Spec, State, TaskId, Timestamp, Unique, WaitingFor, When, apply::next_due,
 };
 
 /// Options made ready: validated once, so that submitting a task with them costs next to nothing.
@@ -22,6 +22,8 @@ pub struct Admission {
     expires: Option<When>,
     deadline: Option<When>,
     unique_for: Option<Duration>,
+    /// The limit of a key that a task is given later.
+    key_limit: Limit,
     rare: Option<Box<Rare>>,
 }
 
@@ -60,6 +62,7 @@ impl Admission {
             expires: options.expires,
             deadline: options.deadline,
             unique_for: options.unique_for,
+            key_limit: options.limit(),
             rare: (rare != Rare::default()).then(|| Box::new(rare)),
         })
     }
@@ -67,6 +70,22 @@ impl Admission {
     /// The id that the caller asked for.
     pub fn id(&self) -> Option<TaskId> {
         self.id
+    }
+
+    /// The same for tasks with this key, under the limit that the options have.
+    ///
+    /// Errors: `InvalidOption` for a key that could not be shown.
+    pub fn with_key(&self, key: String) -> Result<Self, Error> {
+        let key = self.key(key)?;
+        let mut rare = self.rare.clone().unwrap_or_default();
+        rare.key = Some(key);
+        Ok(Self { rare: Some(rare), ..self.clone() })
+    }
+
+    /// A key under the limit that the options have.
+    pub fn key(&self, key: String) -> Result<KeyLimit, Error> {
+        check_key(&key)?;
+        Ok(KeyLimit { key, limit: self.key_limit })
     }
 
     /// Whether its tasks have a unique key.
@@ -121,6 +140,7 @@ impl Default for Admission {
             expires: None,
             deadline: None,
             unique_for: None,
+            key_limit: Limit::default(),
             rare: None,
         }
     }

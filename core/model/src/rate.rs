@@ -18,6 +18,7 @@ use crate::{Code, Error, Timestamp};
 /// let rate: Rate = "10/s".parse()?;
 /// assert_eq!(rate, Rate::new(10, Duration::from_secs(1))?);
 /// assert_eq!("3/5m".parse::<Rate>()?.per, Duration::from_secs(300));
+/// assert_eq!("10/s+20".parse::<Rate>()?.burst, 20);
 /// # Ok::<(), taskloom_model::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,23 +117,29 @@ impl fmt::Display for Rate {
         let unit = UNITS.iter().rev().find(|(_, unit)| millis.is_multiple_of(u128::from(*unit)));
         let (words, unit) = unit.unwrap_or(&UNITS[0]);
         match millis / u128::from(*unit) {
-            1 => write!(f, "{}/{}", self.count, words[0]),
-            number => write!(f, "{}/{number}{}", self.count, words[0]),
+            1 => write!(f, "{}/{}", self.count, words[0])?,
+            number => write!(f, "{}/{number}{}", self.count, words[0])?,
         }
+        let usual = Self::new(self.count, self.per).is_ok_and(|usual| usual.burst == self.burst);
+        if usual { Ok(()) } else { write!(f, "+{}", self.burst) }
     }
 }
 
 impl FromStr for Rate {
     type Err = Error;
 
-    /// From `10/s`, `100/5m`, `1/day`: how many, in which time.
+    /// From `10/s`, `100/5m`, `1/day`: how many, in which time; and after a `+`, how many at once (`10/s+20`).
     fn from_str(text: &str) -> Result<Self, Error> {
         let wrong = |why: String| {
             let shown: String = text.chars().take(50).collect();
             Error::new(Code::InvalidOption, format!("rate {shown:?}: {why}"))
                 .hint("say how many may start in which time, such as 10/s, 100/5m or 1/day")
         };
-        let (count, period) = text.split_once('/').ok_or_else(|| wrong("there is no /".into()))?;
+        let (plain, burst) = match text.split_once('+') {
+            Some((plain, burst)) => (plain, Some(burst.trim())),
+            None => (text, None),
+        };
+        let (count, period) = plain.split_once('/').ok_or_else(|| wrong("there is no /".into()))?;
         let whole = |digits: &str, what: &str| {
             digits.parse::<u32>().map_err(|_| wrong(format!("{what} {digits:?} is not a whole number")))
         };
@@ -145,7 +152,10 @@ impl FromStr for Rate {
             .iter()
             .find(|(words, _)| words.contains(&unit.as_str()))
             .ok_or_else(|| wrong(format!("{unit:?} is no unit of time; the units are ms, s, m, h and d")))?;
-        Self::new(count, Duration::from_millis(u64::from(number) * unit.1))
+        let rate = Self::new(count, Duration::from_millis(u64::from(number) * unit.1))?;
+        let Some(burst) = burst else { return Ok(rate) };
+        let rate = rate.with_burst(whole(burst, "the burst")?);
+        rate.validate().map(|()| rate)
     }
 }
 
@@ -170,6 +180,8 @@ mod tests {
             ("1/day", 1, 86_400_000, "1/d"),
             ("7/250ms", 7, 250, "7/250ms"),
             ("60/60s", 60, 60_000, "60/m"),
+            ("10/s+20", 10, 1_000, "10/s+20"),
+            ("10/s + 1", 10, 1_000, "10/s"),
             ("5/2 Hours", 5, 7_200_000, "5/2h"),
         ] {
             let rate: Rate = text.parse().unwrap();
@@ -183,6 +195,8 @@ mod tests {
             ("-1/s", "is not a whole number"),
             ("10/fortnight", "\"fortnight\" is no unit of time"),
             ("10/", "\"\" is no unit"),
+            ("10/s+0", "its burst is 0"),
+            ("10/s+x", "the burst \"x\" is not a whole number"),
             ("0/s", "it lets nothing through"),
             ("1/0s", "shorter than a millisecond"),
             ("1/400d", "longer than a year"),

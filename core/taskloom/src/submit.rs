@@ -392,7 +392,7 @@ impl TaskBuilder {
             Some(version) if engine.has_handler(&self.name) => engine.handler_version(&self.name, version)?,
             _ => engine.handler_anywhere(&self.name, self.allow_unknown)?,
         };
-        let admission = engine.admission(&self.options.over(entry.options()))?;
+        let admission = engine.admission_for(&self.options, &entry)?;
         if self.detached && self.attempt.is_none() {
             return Err(Error::new(Code::InvalidOption, "detached is set, and the task is no child")
                 .hint("children are submitted with Context::build"));

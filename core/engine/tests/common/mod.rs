@@ -348,6 +348,10 @@ pub const fn seconds(count: u64) -> Duration {
 
 /// Waits until nothing is accepted from outside any more.
 pub fn until_it_drains(engine: &Engine, entry: &HandlerEntry) {
-    let refused = || engine.submit_many(entry, entry.admission(), std::iter::empty(), false).is_err();
+    let refused = || {
+        engine
+            .submit_many(entry, entry.admission(), std::iter::empty::<taskloom_engine::Input>(), false)
+            .is_err()
+    };
     eventually("it drains", refused);
 }
