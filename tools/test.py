@@ -206,7 +206,10 @@ TYPED = [
 ]
 
 FORMAT = Stage("format", ["cargo", "fmt", "--all", "--check", "--", "-l"])
-CLIPPY = Stage("clippy", [*cargo("clippy", "--workspace", "--all-targets", "--features", "taskloom/tracing"), "--", "-D", "warnings"])
+CLIPPY = Stage(
+    "clippy",
+    [*cargo("clippy", "--workspace", "--all-targets", "--features", "taskloom/tracing"), "--", "-D", "warnings"],
+)
 STRUCTURE = Stage("structure", [sys.executable, "tools/check_structure.py"])
 VENV = Stage("venv", ["make", "--no-print-directory", "venv"])
 WHEEL = Stage("wheel", ["make", "--no-print-directory", "wheel"], needs=("venv",))

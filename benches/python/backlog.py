@@ -43,10 +43,10 @@ def backlog(tasks: int) -> Side:
 
             app = App(url, workers=2)
             app.task(keep)
-            handles = [app.get(id) for id in first]
+            waiting = [app.get(id) for id in first]
             watch = Stopwatch()
             app.start()
-            done = sum(handle.result() for handle in handles if handle)
+            done = sum(int(handle.result()) for handle in waiting if handle)
             took = watch.seconds()
             app.stop(timeout=0)
         check(done, run * TEXT_LENGTH)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from taskloom._info import _time
@@ -9,7 +10,8 @@ from taskloom._info import _time
 __all__ = ["Handler", "Health", "Limit", "Unserved"]
 
 
-class Unserved(NamedTuple):
+@dataclass(frozen=True)
+class Unserved:
     """Queued tasks of a handler that no process which works on the store has registered."""
 
     name: str

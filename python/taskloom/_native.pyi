@@ -326,9 +326,7 @@ class _App:
     def _abandon(self) -> None:
         """Nobody can reach it any more: stops at once."""
 
-    def _attach_loop(
-        self, cancel: Callable[[str, int], object], step: Callable[[], int] | None = None
-    ) -> AsyncLane:
+    def _attach_loop(self, cancel: Callable[[str, int], object], step: Callable[[], int] | None = None) -> AsyncLane:
         """Makes the calling thread's event loop the one that runs `async def` handlers.
 
         `cancel(id, attempt)` is called, on any thread, when an attempt is called off. In testing mode `step()` lets them

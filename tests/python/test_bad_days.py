@@ -183,9 +183,9 @@ class TestHandlersOfOthers:
         with app:
             health = app.health()
             assert health.ok and health.ready
-            ((name, count, since),) = health.unserved
-            assert (name, count) == ("work", 3)
-            assert before - dt.timedelta(seconds=1) < since < dt.datetime.now(dt.timezone.utc)
+            (tasks,) = health.unserved
+            assert (tasks.name, tasks.count) == ("work", 3)
+            assert before - dt.timedelta(seconds=1) < tasks.since < dt.datetime.now(dt.timezone.utc)
             assert "no process runs tasks for the handler" in health.warnings[0]
             with make(make_app, sqlite_url) as worker:
                 assert [handle.result(timeout=LONG) for handle in handles] == [0, 1, 2]

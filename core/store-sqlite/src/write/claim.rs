@@ -160,6 +160,11 @@ impl Writing<'_> {
         };
         let mut again = false;
         for (seq, place) in places {
+            if self.touched[place].row.attempt == u32::MAX {
+                // There is no attempt after it, so it must take no slots either.
+                self.damaged.push(seq);
+                continue;
+            }
             let passed = self.pass(place);
             match self.sound(seq, passed)? {
                 Some(Passed::Through) => {
@@ -216,6 +221,9 @@ impl Writing<'_> {
             && let Some(stored) = run.next()?
         {
             let seq = stored.get(SEQ)?;
+            if self.damaged.contains(&seq) {
+                continue;
+            }
             let Ok(id) = rows::read_id(stored, SEQ + 1) else {
                 self.damaged.push(seq);
                 continue;

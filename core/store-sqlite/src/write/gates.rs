@@ -369,13 +369,7 @@ impl Writing<'_> {
                 }
                 let window = room.min(WINDOW);
                 let queued = self.queued(gate, (queue, handler, *priority))?;
-                for (seq, id) in self.waiting(gate, &strand, window.saturating_sub(queued))? {
-                    let found = self.find(seq, id);
-                    let Some(place) = self.sound(seq, found)? else { continue };
-                    let effects = self.wake_into_queue(place)?;
-                    self.told.push((Told::Place(place), effects));
-                    let_in += 1;
-                }
+                let_in += self.let_in(gate, &strand, window.saturating_sub(queued))?;
             }
             at = Some(strand);
         }
@@ -390,6 +384,38 @@ impl Writing<'_> {
             met.due = Some(met.row.full_at.max(met.row.shut_until));
         }
         Ok(let_in)
+    }
+
+    /// The first of a strand's tasks that wait, of those that make sense.
+    fn first_waiting(&mut self, gate: &Gate, strand: &(String, String, u8)) -> Result<Option<usize>, Fault> {
+        while let Some((seq, id)) = self.waiting(gate, strand, 1)?.pop() {
+            let place = self.look_at(seq, id);
+            if let Some(place) = self.sound(seq, place)? {
+                return Ok(Some(place));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Lets so many of a strand's tasks into their queue; how many there were. Rows that make no sense are left out.
+    fn let_in(&mut self, gate: &Gate, strand: &(String, String, u8), limit: u32) -> Result<usize, Fault> {
+        let mut let_in = 0;
+        while let_in < limit {
+            let known = self.damaged.len();
+            for (seq, id) in self.waiting(gate, strand, limit - let_in)? {
+                let place = self.find(seq, id);
+                let Some(place) = self.sound(seq, place)? else { continue };
+                let effects = self.wake_into_queue(place);
+                let Some(effects) = self.sound(seq, effects)? else { continue };
+                self.told.push((Told::Place(place), effects));
+                let_in += 1;
+            }
+            // Others may come in the places of those.
+            if self.damaged.len() == known {
+                break;
+            }
+        }
+        Ok(let_in as usize)
     }
 
     /// Lets a task that waits for its key into its queue.
@@ -426,24 +452,19 @@ impl Writing<'_> {
         Ok(find(schema::STRAND_IN_KEY, &[&key, queue])?)
     }
 
-    /// The first waiting task of a strand whose row makes sense.
-    fn first_waiting(&mut self, gate: &Gate, strand: &(String, String, u8)) -> Result<Option<usize>, Fault> {
-        for (seq, id) in self.waiting(gate, strand, 2 * WINDOW)? {
-            let found = self.look_at(seq, id);
-            if let Some(place) = self.sound(seq, found)? {
-                return Ok(Some(place));
-            }
-        }
-        Ok(None)
-    }
-
+    /// The first of a strand's tasks that wait, but for those that are known to make no sense.
     fn waiting(
         &mut self,
         gate: &Gate,
         (queue, handler, priority): &(String, String, u8),
         limit: u32,
     ) -> Result<Vec<(i64, TaskId)>, Fault> {
-        self.list(schema::STRAND_WAITING, params![name(gate), queue, handler, priority, limit])
+        let most = i64::from(limit) + i64::try_from(self.damaged.len()).unwrap_or(0);
+        let mut found =
+            self.list(schema::STRAND_WAITING, params![name(gate), queue, handler, priority, most])?;
+        found.retain(|(seq, _)| !self.damaged.contains(seq));
+        found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        Ok(found)
     }
 
     /// Opens the gates whose time has come.

@@ -95,10 +95,19 @@ fn the_search_finds_commits_that_were_not_synced() {
     assert!(report.never.is_empty() && report.damaged.is_empty(), "{:?}", report.complaints());
 }
 
-/// And on a disk that says it has synced and has not, it finds all three: old, wrong and damaged content.
+/// And on a disk that says it has synced and has not, it finds all three: old, wrong and damaged content. (Wrong content that
+/// is not damaged is rare: SQLite's own check sees most mixtures, and the more indexes there are, the more of them.)
 #[test]
 fn the_search_finds_what_a_lying_disk_does() {
-    let report = Search { honest: false, states: 500, ..SAFE }.run();
-    println!("{} lost, {} wrong, {} damaged", report.lost.len(), report.never.len(), report.damaged.len());
-    assert!(!report.lost.is_empty() && !report.never.is_empty() && !report.damaged.is_empty());
+    let found = [500, 6_000].into_iter().any(|states| {
+        let report = Search { honest: false, states, ..SAFE }.run();
+        println!(
+            "{} lost, {} wrong, {} damaged",
+            report.lost.len(),
+            report.never.len(),
+            report.damaged.len()
+        );
+        !report.lost.is_empty() && !report.never.is_empty() && !report.damaged.is_empty()
+    });
+    assert!(found);
 }
