@@ -98,7 +98,7 @@ fn the_search_finds_commits_that_were_not_synced() {
 /// And on a disk that says it has synced and has not, it finds all three: old, wrong and damaged content.
 #[test]
 fn the_search_finds_what_a_lying_disk_does() {
-    let report = Search { honest: false, states: 500, ..SAFE }.run();
+    let report = Search { honest: false, states: 4_000, ..SAFE }.run();
     println!("{} lost, {} wrong, {} damaged", report.lost.len(), report.never.len(), report.damaged.len());
     assert!(!report.lost.is_empty() && !report.never.is_empty() && !report.damaged.is_empty());
 }
