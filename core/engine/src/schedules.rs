@@ -1,7 +1,8 @@
 //! What an operator does with schedules: make, look at, change, fire by hand.
 
 use taskloom_model::{
-    Code, Error, Result, ScheduleEffects, ScheduleOperation, ScheduleRow, ScheduleSpec, Timestamp, nearest,
+    Code, Error, Result, Rule, ScheduleEffects, ScheduleOperation, ScheduleRow, ScheduleSpec, Timestamp,
+    Zone, nearest,
 };
 
 use crate::{Engine, Handle};
@@ -40,6 +41,10 @@ impl Engine {
     }
 
     fn complete(&self, mut spec: ScheduleSpec) -> Result<ScheduleSpec> {
+        if let Rule::Cron { tz, .. } = &mut spec.rule {
+            // As the database writes it, so that another spelling is not another rule.
+            Zone::named(tz)?.name().clone_into(tz);
+        }
         let template = &mut spec.template;
         let entry = match template.options.version {
             Some(version) => self.handler_version(&template.handler, version)?,

@@ -203,3 +203,28 @@ pub(crate) fn remove(conn: &Connection, name: &str) -> Result<(), Fault> {
     conn.prepare_cached(REMOVE)?.execute([name])?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a schedule is due is asked all the time.
+    #[test]
+    fn what_is_due_is_found_by_its_index() {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch(CREATE).unwrap();
+        for (sql, expected) in [
+            (DUE, "SEARCH schedules USING INDEX schedule_alarm (due<?)"),
+            (NEXT_DUE, "SEARCH schedules USING COVERING INDEX schedule_alarm (due>?)"),
+            (NEXT_AFTER, "SEARCH schedules USING COVERING INDEX schedule_alarm (due>?)"),
+            (ONE, "SEARCH schedules USING PRIMARY KEY (name=?)"),
+            (ENDED, "SEARCH schedules USING PRIMARY KEY (name=?)"),
+        ] {
+            let mut statement = conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let parameters = rusqlite::params_from_iter(vec![1; statement.parameter_count()]);
+            let steps = statement.query_map(parameters, |stored| stored.get::<_, String>(3)).unwrap();
+            let plan = steps.collect::<Result<Vec<_>, _>>().unwrap().join("; ");
+            assert_eq!(plan, expected, "{sql}");
+        }
+    }
+}

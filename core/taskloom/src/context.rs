@@ -124,6 +124,16 @@ impl Context {
         self.attempt.task().spec().rare.as_deref()?.traceparent.as_deref()
     }
 
+    /// The schedule that submitted the task, if one did.
+    pub fn schedule(&self) -> Option<&str> {
+        self.attempt.task().spec().scheduled().map(|scheduled| scheduled.schedule.as_str())
+    }
+
+    /// For which time a schedule submitted the task: what its rule says, however late it runs.
+    pub fn tick(&self) -> Option<SystemTime> {
+        self.attempt.task().spec().scheduled().map(|scheduled| system_time(scheduled.tick))
+    }
+
     // ── its end ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     /// Whether the attempt no longer counts: the task was cancelled, timed out, or went elsewhere. The handler should

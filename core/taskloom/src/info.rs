@@ -132,6 +132,10 @@ pub struct TaskInfo {
     pub parent: Option<TaskId>,
     /// Whether it outlives a parent that is cancelled.
     pub detached: bool,
+    /// The schedule that submitted it, if one did.
+    pub schedule: Option<String>,
+    /// For which time that schedule did: what its rule says, however late the task runs.
+    pub tick: Option<SystemTime>,
     /// How many children it has had.
     pub children: u32,
     /// Why it was cancelled or skipped.
@@ -189,6 +193,8 @@ impl TaskInfo {
             traceparent: rare.and_then(|rare| rare.traceparent.clone()),
             parent: parent.map(|parent| parent.id),
             detached: parent.is_some_and(|parent| parent.detached),
+            schedule: spec.scheduled().map(|scheduled| scheduled.schedule.clone()),
+            tick: time(spec.scheduled().map(|scheduled| scheduled.tick)),
             children: history.map_or(0, |history| history.children),
             reason: history.and_then(|history| history.reason.clone()),
             errors: errors(row),
