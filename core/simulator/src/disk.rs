@@ -23,12 +23,12 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use taskloom_model::{
-    Code, Effects, Error, Fence, Name, Operation, OwnerId, ScheduleEffects, ScheduleOperation, ScheduleRow,
-    State, TaskId, Timestamp,
+    Code, Effects, Error, Fence, LimitRow, Name, Operation, OwnerId, ScheduleEffects, ScheduleRow, State,
+    TaskId, Timestamp,
 };
 use taskloom_store::{
-    Batch, Capability, Change, Claim, Commit, Counts, Filter, Insert, MemoryOptions, MemoryStore, News,
-    Nobody, Owner, Residents, Store, Task,
+    Batch, Capability, Change, Claim, Commit, Counts, Filter, GateNews, Insert, MemoryOptions, MemoryStore,
+    News, Nobody, Owner, Residents, ScheduleChange, Store, Task,
 };
 
 use crate::checker::{Asked, Checker};
@@ -281,7 +281,14 @@ impl Connection {
         );
     }
 
-    fn claim(&self, claim: &Claim, copies: &Copies<'_>, claimed: &mut Vec<Arc<Task>>, now: Timestamp) {
+    fn claim(
+        &self,
+        claim: &Claim,
+        copies: &Copies<'_>,
+        claimed: &mut Vec<Arc<Task>>,
+        consequences: &mut Vec<Change>,
+        now: Timestamp,
+    ) {
         let paused = self.disk.memory.paused().unwrap_or_default();
         let ready: Vec<TaskId> = self.disk.tables.lock().ready.iter().map(|place| place.3).collect();
         let queues: Vec<Option<Name>> = match &*claim.queues {
@@ -304,10 +311,14 @@ impl Connection {
                 }
                 let operation = Operation::Claim { owner: claim.owner };
                 let (asked, from) = (Asked::of(&operation), row.state());
-                if self.disk.memory.change(&row, operation, &mut Vec::new(), now).is_ok() {
+                let mut followed = Vec::new();
+                if self.disk.memory.change(&row, operation, &mut followed, now).is_ok() {
                     self.tell(&row, Some(asked), from, now);
-                    claimed.push(self.shown(&row, copies));
+                    if row.state() == State::Running {
+                        claimed.push(self.shown(&row, copies));
+                    }
                 }
+                self.follow(followed, copies, consequences, now);
             }
         }
     }
@@ -385,7 +396,7 @@ impl Store for Opened {
             batch.verdicts.push(own.commit_one(commit, &copies, &mut batch.consequences, now));
         }
         if let Some(claim) = batch.claim.take() {
-            own.claim(&claim, &copies, &mut batch.claimed, now);
+            own.claim(&claim, &copies, &mut batch.claimed, &mut batch.consequences, now);
         }
         own.show_all(&copies);
         // A claim that got nothing is no news to anybody.
@@ -526,14 +537,43 @@ impl Store for Opened {
         }
     }
 
+    fn set_limit(&self, row: LimitRow, changes: &mut Vec<Change>, now: Timestamp) -> Result<bool, Error> {
+        self.0.check(now)?;
+        let mut followed = Vec::new();
+        let new = self.0.disk.memory.set_limit(row, &mut followed, now)?;
+        self.0.follow(followed, &Copies::new(&Nobody), changes, now);
+        self.0.wrote();
+        Ok(new)
+    }
+
+    fn limits(&self) -> Result<Vec<LimitRow>, Error> {
+        self.0.disk.memory.limits()
+    }
+
+    fn gate_news(&self) -> GateNews {
+        self.0.disk.memory.gate_news()
+    }
+
     fn change_schedule(
         &self,
-        name: &str,
-        operation: ScheduleOperation,
-        task: Option<Arc<Task>>,
+        change: ScheduleChange,
+        residents: &dyn Residents,
+        changes: &mut Vec<Change>,
         now: Timestamp,
     ) -> Result<ScheduleEffects, Error> {
-        self.0.disk.memory.change_schedule(name, operation, task, now)
+        self.0.check(now)?;
+        let copies = Copies::new(residents);
+        let task = change.task.as_ref().map(|task| {
+            copies.add(task);
+            self.0.row_for(task)
+        });
+        let mut followed = Vec::new();
+        let change = ScheduleChange { task, ..change };
+        let effects = self.0.disk.memory.change_schedule(change, &Nobody, &mut followed, now)?;
+        self.0.follow(followed, &copies, changes, now);
+        self.0.show_all(&copies);
+        self.0.wrote();
+        Ok(effects)
     }
 
     fn schedules(&self) -> Result<Vec<ScheduleRow>, Error> {
