@@ -29,6 +29,7 @@ MAY_USE: dict[str, set[str]] = {
     "taskloom-bridge": {"taskloom", "taskloom-engine", "taskloom-model", "taskloom-store"},
     "taskloom-python": {"taskloom-bridge", "taskloom-engine", "taskloom-model", "taskloom-store"},
     "taskloom-testkit": {"taskloom-engine", "taskloom-model", "taskloom-store"},
+    "taskloom-simulator": {"taskloom-engine", "taskloom-model", "taskloom-store"},
     "taskloom-crash": {"taskloom", "taskloom-engine"},
     "taskloom-benches": {"taskloom", "taskloom-engine", "taskloom-model", "taskloom-store", "taskloom-store-sqlite"},
 }
@@ -39,7 +40,7 @@ TESTS_MAY_USE: dict[str, set[str]] = {
 }
 """What its tests may use besides, and `taskloom-testkit`."""
 
-DEVELOPMENT = {"taskloom-testkit", "taskloom-benches", "taskloom-crash"}
+DEVELOPMENT = {"taskloom-simulator", "taskloom-testkit", "taskloom-benches", "taskloom-crash"}
 """Crates that nothing which is shipped may use."""
 
 FOREIGN = {"pyo3", "napi", "tokio"}

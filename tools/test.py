@@ -186,6 +186,17 @@ def loom(name: str, limit: float = 20 * MINUTE, **environment: str) -> Stage:
     )
 
 
+def simulation(name: str, seeds: int, limit: float = 20 * MINUTE) -> Stage:
+    """Days under a virtual clock, with faults. Optimized, since that is what takes its time."""
+    return Stage(
+        name,
+        cargo("test", "--profile", "simulation", "--package", "taskloom-simulator", "--test", "simulation"),
+        by_cargo,
+        environment={"TASKLOOM_SEEDS": str(seeds)},
+        limit=limit,
+    )
+
+
 def pytest(
     name: str, python: str, *arguments: str, needs: tuple[str, ...] = ("wheel",), dist: str = "worksteal"
 ) -> Stage:
@@ -233,6 +244,7 @@ def everything() -> Iterator[Stage]:
     yield Stage("rust", command, count)
     yield Stage("rust docs", [*cargo("test", "--workspace", "--exclude", "taskloom-python"), "--doc"], by_cargo)
     yield loom("loom")
+    yield simulation("simulation, 50 days", 50)
     yield WHEEL
     yield STUBS
     yield pytest("python", PYTHON, "tests/python")
@@ -254,6 +266,7 @@ def soak() -> Iterator[Stage]:
         environment={"PROPTEST_CASES": "50000", "PROPTEST_RNG_SEED": seed},
         limit=120 * MINUTE,
     )
+    yield simulation("simulation, 1,000 days", 1_000, limit=60 * MINUTE)
     yield Stage(
         "kills",
         cargo("test", "--package", "taskloom-crash"),

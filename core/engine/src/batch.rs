@@ -55,8 +55,10 @@ pub(crate) struct Left {
 pub(crate) fn write(core: &Arc<Core>, mut work: Work) -> Left {
     core.note_handlers();
     // First the progress: what a handler told before its end is refused after it.
-    let told = std::mem::take(&mut *core.told.lock());
-    let told = told.into_values().flat_map(|Told { task, fence, progress, lines, dropped }| {
+    let mut told: Vec<_> = std::mem::take(&mut *core.told.lock()).into_values().collect();
+    // Not in the order of a hash table: the same run is to give the same batches.
+    told.sort_unstable_by_key(|told| told.task.id());
+    let told = told.into_iter().flat_map(|Told { task, fence, progress, lines, dropped }| {
         let progress = progress.map(|progress| Operation::Progress { fence, progress });
         let log = (!lines.is_empty()).then_some(Operation::Log { fence, lines, dropped });
         let commit =

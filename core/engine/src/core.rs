@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use taskloom_model::planted::{self, Bug};
 use taskloom_model::{
     Admission, Code, Effects, Error, Fence, Name, Operation, OwnerId, Parent, Result, Spec, State, TaskId,
     admit, next_due,
@@ -403,6 +404,11 @@ impl Core {
         self.announce(task, &effects, by_its_worker);
         if effects.to.is_terminal() {
             task.settle();
+        } else if planted::is(Bug::LostWakeUp)
+            && effects.to == State::Queued
+            && task.id().as_bytes()[15] % 8 == 0
+        {
+            // Nobody hears of it.
         } else if effects.to == State::Queued && !self.is_stopped() {
             if self.capability.resident {
                 self.enqueue(Arc::clone(task));

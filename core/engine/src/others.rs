@@ -181,6 +181,8 @@ impl Others {
             awaited.extend(task.clone());
             task.is_some()
         });
+        // Not in the order of a hash table.
+        awaited.sort_unstable_by_key(|task| task.id());
         for task in awaited {
             look_at(core, &task);
         }

@@ -61,6 +61,13 @@ pub(crate) enum Due {
     Replace(Arc<Task>, Fence),
 }
 
+impl Due {
+    fn attempt(&self) -> (TaskId, u32) {
+        let (Self::TimeOut(task, fence) | Self::Remind(task, fence) | Self::Replace(task, fence)) = self;
+        (task.id(), fence.attempt)
+    }
+}
+
 impl Current {
     pub(crate) fn new(task: Arc<Task>, fence: Fence, deadline: Option<Duration>) -> Self {
         Self { task, fence, deadline, called_off: None }
@@ -181,8 +188,11 @@ impl Running {
                 seat.current.lock().as_mut().and_then(|current| current.step(monotonic, true, due))
             })
             .min();
+        let from = due.len();
         let on_loops =
             self.on_loops.lock().values_mut().filter_map(|current| current.step(monotonic, false, due)).min();
+        // Not in the order of a hash table: the same run is to have the same timeouts in the same order.
+        due[from..].sort_unstable_by_key(Due::attempt);
         [on_threads, on_loops].into_iter().flatten().min()
     }
 
@@ -198,7 +208,9 @@ impl Running {
         let pair = |current: &Current| (Arc::clone(&current.task), current.fence);
         let mut all: Vec<_> =
             seats.iter().filter_map(|seat| seat.current.lock().as_ref().map(pair)).collect();
+        let from = all.len();
         all.extend(self.on_loops.lock().values().map(pair));
+        all[from..].sort_unstable_by_key(|(task, fence)| (task.id(), fence.attempt));
         all
     }
 

@@ -4,6 +4,7 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use crate::options::{before_eta, check_key};
+use crate::planted::{self, Bug};
 use crate::{
     Code, DEFAULT_MAX_CRASHES, DEFAULT_QUEUE, Effects, Error, KeyLimit, Limit, MAX_PAYLOAD, Name, Options,
     Priority, Rare, Row, Spec, State, TaskId, Timestamp, Unique, WaitingFor, When, apply::next_due,
@@ -191,7 +192,10 @@ pub fn admit(
         failures: 0,
         unmet,
         owner: None,
-        eligible: eta.unwrap_or(now),
+        eligible: match eta {
+            Some(eta) if planted::is(Bug::EarlyStart) => eta - Duration::from_secs(5),
+            eta => eta.unwrap_or(now),
+        },
         updated: now,
         started: None,
         finished: state.is_terminal().then_some(now),

@@ -11,6 +11,7 @@
 
 use std::time::Duration;
 
+use crate::planted::{self, Bug};
 use crate::transition::{Rule, check};
 use crate::{
     Code, Effects, Error, Failure, Fence, Operation, OwnerId, Row, Spec, State, Timestamp, WaitingFor,
@@ -18,7 +19,9 @@ use crate::{
 
 /// Applies one operation to a task at `now`.
 pub fn apply(operation: Operation, spec: &Spec, row: &mut Row, now: Timestamp) -> Result<Effects, Error> {
-    if let Some(fence) = operation.fence() {
+    if let Some(fence) = operation.fence()
+        && !planted::is(Bug::DoubleFinish)
+    {
         check_fence(&operation, fence, spec, row)?;
     }
     let from = row.state;
@@ -206,14 +209,16 @@ impl Subject<'_> {
         spent: State,
     ) -> Result<(), Error> {
         let failures = self.row.failures.saturating_add(1);
-        if permanent || failures > self.spec.retries {
+        if permanent || failures > self.spec.retries || planted::is(Bug::MissedRetry) {
             self.go(spent)?;
         } else {
             self.go(State::Retrying)?;
             let wait = retry_after.unwrap_or_else(|| self.spec.retry().backoff(failures, chance));
             self.row.eligible = self.now + wait;
         }
-        self.row.failures = failures;
+        if !planted::is(Bug::UncountedFailure) {
+            self.row.failures = failures;
+        }
         self.row.history_mut().errors.push(failure);
         Ok(())
     }

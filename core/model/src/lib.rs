@@ -16,6 +16,8 @@ mod limits;
 mod name;
 mod operation;
 mod options;
+#[doc(hidden)]
+pub mod planted;
 mod rate;
 mod retry;
 mod schedule;

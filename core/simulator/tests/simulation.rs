@@ -1,0 +1,35 @@
+//! Days by seeds. `TASKLOOM_SEEDS` says how many, `TASKLOOM_FIRST_SEED` from which on; a failure names its seed.
+
+use std::time::Duration;
+
+use taskloom_simulator::{Plan, simulate};
+
+fn variable(name: &str, usual: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
+}
+
+#[test]
+fn nothing_goes_wrong_on_any_day() {
+    let first = variable("TASKLOOM_FIRST_SEED", 0);
+    let (mut attempts, mut refused) = (0, 0);
+    for seed in first..first + variable("TASKLOOM_SEEDS", 2) {
+        let report = simulate(&Plan::of(seed));
+        report.expect_right();
+        assert!(report.acknowledged > 500, "seed {seed}: {} tasks were accepted", report.acknowledged);
+        attempts += report.attempts;
+        refused += report.refused;
+    }
+    println!("{attempts} attempts, {refused} late reports refused");
+    assert!(refused > 0, "no report ever came late: the simulation is not what it should be");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_day() {
+    for seed in [1, 3] {
+        let plan = Plan { day: Duration::from_secs(2 * 3600), tasks: 400, ..Plan::of(seed) };
+        let (one, other) = (simulate(&plan), simulate(&plan));
+        assert_eq!((one.hash, one.events), (other.hash, other.events), "seed {seed}");
+        let another = simulate(&Plan { seed: seed + 1_000, ..plan });
+        assert_ne!(one.hash, another.hash);
+    }
+}
