@@ -144,6 +144,9 @@ class TaskInfo:
     """Words to find it by."""
     metadata: Mapping[str, str]
     """Facts about it."""
+    key: str | None
+    """The key under which it takes turns with other tasks."""
+
     unique_key: str | None
     """The key that it has to itself among the tasks of its handler."""
     correlation_id: str | None

@@ -157,17 +157,6 @@ def test_retry_after_without_retries_fails(app):
         assert refusal(work.submit().result, timeout=LONG).type == "RetryAfter"
 
 
-def test_retry_after_with_a_key_is_not_available(app):
-    @app.task(retries=1)
-    def work() -> None:
-        raise taskloom.RetryAfter(1, key="tenant-7")
-
-    with app:
-        error = refusal(work.submit().result, timeout=LONG)
-    assert error.type == "InvalidOptions"
-    assert "key" in error.message
-
-
 @pytest.mark.parametrize("when", [-1, float("nan"), float("inf"), "soon", True, dt.datetime(2026, 1, 1)])
 def test_retry_after_that_makes_no_sense(when):
     assert isinstance(refusal(taskloom.RetryAfter, when), taskloom.InvalidOptions)

@@ -33,6 +33,7 @@ pub(crate) fn info_of<'py>(py: Python<'py>, task: &Task) -> PyResult<Bound<'py, 
     info.set_item("timeout", spec.timeout().map(|timeout| timeout.as_secs_f64()))?;
     info.set_item("tags", spec.tags())?;
     info.set_item("metadata", metadata_of(py, task)?)?;
+    info.set_item("key", spec.key())?;
     info.set_item("unique_key", spec.unique().map(|unique| unique.key.as_str()))?;
     info.set_item("correlation_id", rare.and_then(|rare| rare.correlation_id.as_deref()))?;
     info.set_item("traceparent", rare.and_then(|rare| rare.traceparent.as_deref()))?;

@@ -42,6 +42,13 @@ impl Name {
     }
 }
 
+impl From<&str> for Name {
+    /// As [`Name::new`].
+    fn from(text: &str) -> Self {
+        Self::new(text)
+    }
+}
+
 impl PartialEq for Name {
     fn eq(&self, other: &Self) -> bool {
         std::ptr::eq(self.0, other.0)

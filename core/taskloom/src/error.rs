@@ -27,19 +27,25 @@ use crate::time::{timestamp, until};
 /// }
 /// ```
 #[derive(Clone, Debug)]
-pub struct TaskError(Failed);
+pub struct TaskError(Failed, Option<String>);
+
+/// How long a key is put off that nobody says a time for.
+const POSTPONED: Duration = Duration::from_secs(30);
 
 impl TaskError {
     /// An error that is retried while retries are left. Its kind is `TaskError`, unless [`TaskError::of_kind`] names
     /// another.
     pub fn new(message: impl Into<String>) -> Self {
-        Self(Failed {
-            kind: "TaskError".into(),
-            message: message.into(),
-            backtrace: String::new(),
-            permanent: false,
-            retry_after: None,
-        })
+        Self(
+            Failed {
+                kind: "TaskError".into(),
+                message: message.into(),
+                backtrace: String::new(),
+                permanent: false,
+                retry_after: None,
+            },
+            None,
+        )
     }
 
     /// An error after which another attempt would be pointless: the task fails at once, whatever retries are left.
@@ -70,6 +76,27 @@ impl TaskError {
             RetryAfter::At(time) => until(timestamp(time)),
         });
         self
+    }
+
+    /// Puts off, until the time that [`TaskError::retry_after`] says (30 s if it says none), all tasks that have this
+    /// key, and this one too, at no cost: for what somebody else's limit has refused.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use taskloom::TaskError;
+    ///
+    /// let error = TaskError::new("429 Too Many Requests").retry_after(Duration::from_secs(60)).postponing("payments");
+    /// assert_eq!(error.postpones(), Some("payments"));
+    /// ```
+    #[must_use]
+    pub fn postponing(mut self, key: &str) -> Self {
+        self.1 = Some(key.to_owned());
+        self
+    }
+
+    /// The key that it puts off.
+    pub fn postpones(&self) -> Option<&str> {
+        self.1.as_deref()
     }
 
     /// Names its type, for those who look at the task and for retry rules.
@@ -105,7 +132,10 @@ impl TaskError {
     }
 
     pub(crate) fn into_outcome(self) -> Outcome {
-        Outcome::Failed(self.0)
+        match self.1 {
+            Some(key) => Outcome::Postponed { key, wait: self.0.retry_after.unwrap_or(POSTPONED) },
+            None => Outcome::Failed(self.0),
+        }
     }
 }
 

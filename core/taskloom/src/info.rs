@@ -122,6 +122,8 @@ pub struct TaskInfo {
     pub tags: Vec<String>,
     /// The key that it may have to itself.
     pub unique_key: Option<String>,
+    /// The key under which it takes turns with other tasks.
+    pub key: Option<String>,
     /// Free facts that it was submitted with.
     pub metadata: Vec<(String, String)>,
     /// What ties the tasks of one request together.
@@ -188,6 +190,7 @@ impl TaskInfo {
             version: spec.version().map(str::to_owned),
             tags: spec.tags().to_vec(),
             unique_key: spec.unique().map(|unique| unique.key.clone()),
+            key: spec.key().map(str::to_owned),
             metadata: rare.map(|rare| rare.metadata.clone()).unwrap_or_default(),
             correlation_id: rare.and_then(|rare| rare.correlation_id.clone()),
             traceparent: rare.and_then(|rare| rare.traceparent.clone()),

@@ -278,8 +278,9 @@ pub use taskloom_engine::{
     RegistryStats, RunningStats, Snapshot, Stats, Stop, catalog, info, info_named,
 };
 pub use taskloom_model::{
-    CatchUp, Code, Error, Kind, Name, OnConflict, Options, Overlap, Priority, Result, RetryPolicy, Rule,
-    ScheduleSpec, State, TaskId, Template, Timestamp, Version, WaitingFor,
+    CatchUp, Code, Error, Kind, Limit, LimitFor, LimitRow, Name, OnConflict, Options, Overlap, Priority,
+    Rate, Result, RetryPolicy, Rule, ScheduleSpec, SetBy, State, TaskId, Template, Timestamp, Version,
+    WaitingFor,
 };
 pub use taskloom_store::{Counts, Unserved};
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use taskloom_engine::{Handler, Health, Stats};
-use taskloom_model::{Name, Options, Result, State, TaskId, Version, check_name};
+use taskloom_model::{Limit, LimitFor, LimitRow, Name, Options, Result, State, TaskId, Version, check_name};
 
 use crate::submit::in_place;
 use crate::time::system_time;
@@ -151,6 +151,33 @@ impl App {
     pub fn resume(&self, queue: &str) -> Result<bool> {
         let queue = queue_named(queue)?;
         self.writing(|| self.shared.engine.resume(queue))
+    }
+
+    /// Limits how many tasks run at once, or start in a period: of a handler, of a queue, or with a key. For all
+    /// processes that share the store, until it is set again; a limit that limits nothing takes it back. What runs goes
+    /// on. Whether that was new.
+    ///
+    /// ```
+    /// use taskloom::{App, Context, Limit, LimitFor, TaskError};
+    /// let app = App::open("memory:")?;
+    /// app.task("resize", |n: u32, _: &Context| -> Result<u32, TaskError> { Ok(n) }).register()?;
+    /// let limit = Limit { concurrency: Some(4), rate: Some("10/s".parse()?) };
+    /// assert!(app.limit(LimitFor::Handler("resize".into()), limit)?);
+    /// assert!(app.limit(LimitFor::Key("tenant-7".into()), Limit { concurrency: Some(1), rate: None })?);
+    /// assert_eq!(app.limits()?.len(), 2);
+    /// # Ok::<(), taskloom::Error>(())
+    /// ```
+    ///
+    /// Errors: `InvalidOption` for a limit that lets nothing through; `UnknownHandler` on a memory store; `StoreFailed`.
+    pub fn limit(&self, what: LimitFor, limit: Limit) -> Result<bool> {
+        self.writing(|| self.shared.engine.limit(what, limit))
+    }
+
+    /// The limits that are set, by handlers and by [`App::limit`].
+    ///
+    /// Errors: `StoreFailed`.
+    pub fn limits(&self) -> Result<Vec<LimitRow>> {
+        self.shared.engine.limits()
     }
 
     /// The queues that are paused, by name.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use taskloom_engine::{Handler, Hook, Registration};
-use taskloom_model::{Options, Priority, Result, RetryPolicy, Version, When};
+use taskloom_model::{Options, Priority, Rate, Result, RetryPolicy, Version, When};
 
 use crate::hooks::{HandlerHooks, HookFn};
 use crate::retry_if::{RetryIf, RetryIfSlot};
@@ -158,6 +158,35 @@ impl<'a> TaskRegistration<'a> {
     /// Words to find its tasks by.
     pub fn tags<'t>(mut self, tags: impl IntoIterator<Item = &'t str>) -> Self {
         self.options.tags.extend(tags.into_iter().map(str::to_owned));
+        self
+    }
+
+    /// How many of its tasks run at once; with [`TaskRegistration::keyed`], how many with the same key. No limit.
+    ///
+    /// It holds for all processes that share the store. [`App::limit`] changes it at run time.
+    pub fn concurrency(mut self, most: u32) -> Self {
+        self.options.concurrency = Some(most);
+        self
+    }
+
+    /// How many of its tasks start in a period; with [`TaskRegistration::keyed`], how many with the same key. No limit.
+    ///
+    /// ```
+    /// use taskloom::{App, Context, TaskError};
+    /// let app = App::open("memory:")?;
+    /// app.task("notify", |user: u32, _: &Context| -> Result<u32, TaskError> { Ok(user) }).rate("10/s".parse()?).register()?;
+    /// # Ok::<(), taskloom::Error>(())
+    /// ```
+    pub fn rate(mut self, rate: Rate) -> Self {
+        self.options.rate = Some(rate);
+        self
+    }
+
+    /// Its limits hold for each key by itself, among the tasks that are submitted with [`TaskBuilder::key`].
+    ///
+    /// [`TaskBuilder::key`]: crate::TaskBuilder::key
+    pub fn keyed(mut self) -> Self {
+        self.options.per_key = true;
         self
     }
 

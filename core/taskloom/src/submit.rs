@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 use taskloom_engine::{Attempt, HandlerEntry};
 use taskloom_model::{
-    Admission, Code, Error, OnConflict, Options, Priority, Result, RetryPolicy, TaskId, Version, When,
+    Admission, Code, Error, OnConflict, Options, Priority, Rate, Result, RetryPolicy, TaskId, Version, When,
 };
 
 use crate::attempts::is_polling;
@@ -245,6 +245,38 @@ impl TaskBuilder {
     /// Words to find it by. Once any is given here, the handler's own do not apply.
     pub fn tags<'t>(mut self, tags: impl IntoIterator<Item = &'t str>) -> Self {
         self.options.tags.extend(tags.into_iter().map(str::to_owned));
+        self
+    }
+
+    /// The key under which it takes turns with all other tasks that have it.
+    ///
+    /// ```
+    /// use taskloom::{App, Context, TaskError};
+    /// let app = App::open("memory:")?;
+    /// app.task("report", |month: u32, _: &Context| -> Result<u32, TaskError> { Ok(month) })
+    ///     .keyed()
+    ///     .concurrency(1)
+    ///     .register()?;
+    /// let running = app.start()?;
+    /// let handle = app.build("report").input(&5).key("tenant-7").submit()?;
+    /// assert_eq!(handle.wait::<u32>()?, 5);
+    /// # running.stop();
+    /// # Ok::<(), taskloom::Error>(())
+    /// ```
+    pub fn key(mut self, key: &str) -> Self {
+        self.options.key = Some(key.to_owned());
+        self
+    }
+
+    /// How many tasks with its key may run at once.
+    pub fn concurrency(mut self, most: u32) -> Self {
+        self.options.concurrency = Some(most);
+        self
+    }
+
+    /// How many tasks with its key may start in a period.
+    pub fn rate(mut self, rate: Rate) -> Self {
+        self.options.rate = Some(rate);
         self
     }
 
