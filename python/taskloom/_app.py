@@ -650,9 +650,12 @@ class App(_App):
         ``rate`` is so many in a time: ``"10/s"``, ``"100/5m"``, ``"1/day"``, with a burst ``"10/s+20"``. Raises
         ``InvalidOptions``, and ``UnknownHandler`` for a handler that a memory app does not have.
 
-        >>> app.limit("resize", concurrency=4, rate="10/s")
+        >>> shop = App()
+        >>> @shop.task
+        ... def resize(path: str) -> str: ...
+        >>> shop.limit("resize", concurrency=4, rate="10/s")
         True
-        >>> app.limit("resize")  # as the handler declares it
+        >>> shop.limit("resize")  # as the handler declares it
         True
         """
         if (name is None and key is None) is (queue is None):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import threading
 import time
@@ -47,8 +48,8 @@ def test_a_handler_runs_so_many_at_once(shop):
     with shop:
         handles = work.submit_many(range(60))
         assert [handle.result(timeout=LONG) for handle in handles] == list(range(60))
+        assert shop.limits() == [("work", None, None, 2, None, True)]
     assert counter.most[""] <= 2
-    assert shop.limits() == [("work", None, None, 2, None, True)]
 
 
 def test_a_key_from_the_arguments(shop):
@@ -67,15 +68,18 @@ def test_a_key_from_the_arguments(shop):
     assert counter.most == {"a": 1, "b": 1, "x": 1}
 
 
-async def test_a_key_from_an_awaited_submit(shop):
+def test_a_key_from_an_awaited_submit(shop):
     @shop.task(key=lambda n: f"key {n}")
     async def work(n: int) -> int:
         return n
 
-    async with shop:
-        handle = await work.submit_async(7)
-        assert await handle == 7
-        assert handle.info().key == "key 7"
+    async def main() -> None:
+        async with shop:
+            handle = await work.submit_async(7)
+            assert await handle == 7
+            assert handle.info().key == "key 7"
+
+    asyncio.run(main())
 
 
 def test_a_key_of_a_submit_and_one_for_all(app):
@@ -259,7 +263,9 @@ def test_key_functions_that_make_no_sense(app):
         assert none.submit("abc").result(timeout=LONG) is None
 
 
-def test_app_limit_that_makes_no_sense(app):
+def test_app_limit_that_makes_no_sense():
+    app = taskloom.App()
+
     @app.task
     def resize() -> None: ...
 

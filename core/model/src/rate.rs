@@ -44,12 +44,15 @@ const UNITS: [(&[&str], u64); 5] = [
     (&["d", "day", "days"], 86_400_000),
 ];
 
+fn usual_burst(count: u32, per: Duration) -> u32 {
+    let in_that = u128::from(count) * USUAL_BURST_MILLIS / per.as_millis().max(1);
+    u32::try_from(in_that).unwrap_or(u32::MAX).clamp(1, count.max(1))
+}
+
 impl Rate {
     /// A rate with the usual burst: what comes in 10 ms, and at least one.
     pub fn new(count: u32, per: Duration) -> Result<Self, Error> {
-        let in_that = u128::from(count) * USUAL_BURST_MILLIS / per.as_millis().max(1);
-        let burst = u32::try_from(in_that).unwrap_or(u32::MAX).clamp(1, count.max(1));
-        let rate = Self { count, per, burst };
+        let rate = Self { count, per, burst: usual_burst(count, per) };
         rate.validate().map(|()| rate)
     }
 
@@ -120,8 +123,7 @@ impl fmt::Display for Rate {
             1 => write!(f, "{}/{}", self.count, words[0])?,
             number => write!(f, "{}/{number}{}", self.count, words[0])?,
         }
-        let usual = Self::new(self.count, self.per).is_ok_and(|usual| usual.burst == self.burst);
-        if usual { Ok(()) } else { write!(f, "+{}", self.burst) }
+        if self.burst == usual_burst(self.count, self.per) { Ok(()) } else { write!(f, "+{}", self.burst) }
     }
 }
 
