@@ -53,7 +53,9 @@ class KeyOf:
         """The key of a submit with these arguments, or None for none."""
         bound = self._signature.bind(*args, **(kwargs or {}))
         bound.apply_defaults()
-        wanted = {name: value for name, value in bound.arguments.items() if self._wanted is None or name in self._wanted}
+        wanted = {
+            name: value for name, value in bound.arguments.items() if self._wanted is None or name in self._wanted
+        }
         key = self._key(**wanted)
         if key is None or isinstance(key, str):
             return key
@@ -62,4 +64,3 @@ class KeyOf:
             code="TL1001",
             hint="use str(…), or an f-string",
         )
-

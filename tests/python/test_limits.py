@@ -8,6 +8,7 @@ import threading
 import time
 
 import pytest
+
 import taskloom
 from helpers import LONG, refusal
 from taskloom import Context
