@@ -10,15 +10,14 @@
 //! * no attempt begins twice, none before the task's time, and in calm none late;
 //! * a failure spends a retry, each of them once, and a task fails when they are spent and not before;
 //! * of the tasks with one unique key at most one has not ended;
+//! * a tick of a schedule fires once;
+//! * of a handler with a limit no more run at once than it allows;
 //! * a parent that is cancelled takes its children with it.
-//!
-//! Schedules and limits have their rules here too, when the engine has them: a tick fires once; no more attempts of a key
-//! run at once, or begin in a period, than it allows. They belong into [`Checker::changed`] and [`Checker::began`].
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
-use taskloom_model::{Operation, OwnerId, Row, Spec, State, TaskId, Timestamp};
+use taskloom_model::{Name, Operation, OwnerId, Row, Spec, State, TaskId, Timestamp};
 
 use crate::trace::{Event, Trace};
 
@@ -29,6 +28,7 @@ const LATE: Duration = Duration::from_secs(11);
 /// A task, as the checker believes it to be.
 #[derive(Clone, Debug)]
 struct Life {
+    name: Name,
     state: State,
     attempt: u32,
     owner: Option<OwnerId>,
@@ -80,6 +80,9 @@ pub struct Checker {
     /// Keys that the transaction has to do with.
     touched: Vec<(String, String)>,
     begun: HashSet<(TaskId, u32)>,
+    ticks: BTreeSet<(String, Timestamp)>,
+    /// How many may run at once, and how many do.
+    limits: BTreeMap<&'static str, (u32, u32)>,
     /// The latest time that any clock has shown: one that was set back makes nothing early.
     latest: Option<Timestamp>,
     calm: bool,
@@ -97,6 +100,16 @@ impl Checker {
     /// For a day on which nothing is late, or one on which things may be.
     pub fn new(calm: bool) -> Self {
         Self { calm, ..Self::default() }
+    }
+
+    /// Of a handler no more are to run at once.
+    pub fn limit(&mut self, handler: &'static str, most: u32) {
+        self.limits.insert(handler, (most, 0));
+    }
+
+    /// How many ticks have fired.
+    pub fn fired(&self) -> usize {
+        self.ticks.len()
     }
 
     /// What is wrong, if anything is.
@@ -121,7 +134,13 @@ impl Checker {
         self.note(process, "insert", spec.id, None, row, now);
         let key = spec.unique().map(|unique| (spec.name.as_str().to_owned(), unique.key.clone()));
         let parent = spec.parent().map(|parent| (parent.id, parent.detached));
+        if let Some(scheduled) = spec.rare.as_ref().and_then(|rare| rare.scheduled.as_ref())
+            && !self.ticks.insert((scheduled.schedule.clone(), scheduled.tick))
+        {
+            self.wrong(format!("{:?} fired twice for {}", scheduled.schedule, scheduled.tick));
+        }
         let life = Life {
+            name: spec.name,
             state: row.state,
             attempt: row.attempt,
             owner: row.owner,
@@ -219,6 +238,16 @@ impl Checker {
                 row.failures, life.failures
             ));
         }
+        if let Some((most, running)) = self.limits.get_mut(life.name.as_str()) {
+            match (life.state == State::Running, row.state == State::Running) {
+                (false, true) => *running += 1,
+                (true, false) => *running -= 1,
+                _ => {}
+            }
+            if *running > *most {
+                wrong.push(format!("{running} of {} run at once, and the limit is {most}", life.name));
+            }
+        }
         match (life.state.is_terminal(), row.state.is_terminal()) {
             (false, true) => self.open -= 1,
             (true, false) => self.open += 1,
@@ -277,7 +306,8 @@ impl Checker {
         if !self.begun.insert((id, attempt)) {
             self.wrong(format!("attempt {attempt} of {id} began twice"));
         }
-        if self.calm && now.since(eligible) > LATE {
+        let limited = self.lives.get(&id).is_some_and(|life| self.limits.contains_key(life.name.as_str()));
+        if self.calm && !limited && now.since(eligible) > LATE {
             self.wrong(format!("{id} began at {now}, and was eligible at {eligible}: a wake-up was lost"));
         }
         let latest = self.latest;
