@@ -266,6 +266,7 @@ impl Connection {
             }
             Err(error) => {
                 self.disk.checker.lock().refused();
+                self.follow(followed, copies, consequences, now);
                 Err(error)
             }
         }
