@@ -406,7 +406,7 @@ impl Core {
             task.settle();
         } else if planted::is(Bug::LostWakeUp)
             && effects.to == State::Queued
-            && task.id().as_bytes()[15] % 8 == 0
+            && task.id().as_bytes()[15].is_multiple_of(8)
         {
             // Nobody hears of it.
         } else if effects.to == State::Queued && !self.is_stopped() {

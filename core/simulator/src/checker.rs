@@ -39,7 +39,6 @@ struct Life {
     /// Not before this.
     not_before: Timestamp,
     key: Option<(String, String)>,
-    parent: Option<(TaskId, bool)>,
     acknowledged: bool,
     /// The attempts that have begun.
     began: u32,
@@ -80,6 +79,10 @@ pub struct Checker {
     /// Keys that the transaction has to do with.
     touched: Vec<(String, String)>,
     begun: HashSet<(TaskId, u32)>,
+    /// Those that are not detached, by parent.
+    children: BTreeMap<TaskId, Vec<TaskId>>,
+    /// Cancelled in this transaction.
+    cancelled: Vec<TaskId>,
     ticks: BTreeSet<(String, Timestamp)>,
     /// How many may run at once, and how many do.
     limits: BTreeMap<&'static str, (u32, u32)>,
@@ -133,7 +136,9 @@ impl Checker {
         self.time(now);
         self.note(process, "insert", spec.id, None, row, now);
         let key = spec.unique().map(|unique| (spec.name.as_str().to_owned(), unique.key.clone()));
-        let parent = spec.parent().map(|parent| (parent.id, parent.detached));
+        if let Some(parent) = spec.parent().filter(|parent| !parent.detached) {
+            self.children.entry(parent.id).or_default().push(spec.id);
+        }
         if let Some(scheduled) = spec.rare.as_ref().and_then(|rare| rare.scheduled.as_ref())
             && !self.ticks.insert((scheduled.schedule.clone(), scheduled.tick))
         {
@@ -150,7 +155,6 @@ impl Checker {
             max_crashes: spec.max_crashes,
             not_before: spec.eta().unwrap_or(Timestamp::from_micros(i64::MIN + 1)),
             key: key.clone(),
-            parent,
             acknowledged: false,
             began: 0,
         };
@@ -256,6 +260,9 @@ impl Checker {
             (true, false) => self.open += 1,
             _ => {}
         }
+        if row.state == State::Cancelled && from != State::Cancelled {
+            self.cancelled.push(id);
+        }
         (life.state, life.attempt, life.owner) = (row.state, row.attempt, row.owner);
         if let Some(key) = &life.key {
             let held = self.keys.entry(key.clone()).or_default();
@@ -273,6 +280,13 @@ impl Checker {
 
     /// A transaction is over: what may be true only in the middle of one is not true now.
     pub fn committed(&mut self) {
+        for parent in std::mem::take(&mut self.cancelled) {
+            let lives = |id: &&TaskId| self.lives.get(id).is_some_and(|life| !life.state.is_terminal());
+            let left = self.children.get(&parent).and_then(|children| children.iter().find(lives)).copied();
+            if let Some(child) = left {
+                self.wrong(format!("{parent} was cancelled, and its child {child} goes on"));
+            }
+        }
         for key in std::mem::take(&mut self.touched) {
             if let Some(held) = self.keys.get(&key).filter(|held| held.len() > 1) {
                 let what = format!("the unique key {key:?} is held by {held:?}");
@@ -349,15 +363,6 @@ impl Checker {
         if let Some((id, life)) = left {
             let told = if life.acknowledged { "was acknowledged and " } else { "" };
             let what = format!("{id} {told}is {} for ever: {life:?}", life.state);
-            return self.wrong(what);
-        }
-        let orphan = self.lives.iter().find(|(_, life)| {
-            let Some((parent, false)) = life.parent else { return false };
-            // A child that had ended before keeps its end.
-            self.lives.get(&parent).is_none()
-        });
-        if let Some((id, _)) = orphan {
-            let what = format!("{id} is a child of nobody");
             self.wrong(what);
         }
     }
