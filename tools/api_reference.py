@@ -33,6 +33,9 @@ SECTIONS: dict[str, list[str]] = {
 """The page's sections. Public names that are in none of them come under "Errors" if they are one, or else "More"."""
 
 REACHED = {
+    "Testing": "testing",
+    "AsyncTesting": "testing",
+    "Submitted": "testing",
     "Waited": "_waiting",
     "TaskLog": "_context",
     "ResultMetadata": "_context",

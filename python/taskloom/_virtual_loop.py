@@ -142,7 +142,7 @@ class BorrowedLoop:
             call.add_done_callback(self._called)
             return call
 
-        loop.run_in_executor = counted  # type: ignore[method-assign]
+        loop.run_in_executor = counted  # type: ignore[method-assign, assignment]
 
     def _called(self, _: object) -> None:
         self._calls -= 1
@@ -155,7 +155,7 @@ class BorrowedLoop:
     async def turn(self) -> bool:
         """Lets others go on; whether there is more for them to do."""
         await asyncio.sleep(0)
-        return bool(self._loop._ready)  # type: ignore[attr-defined]
+        return bool(self._loop._ready)
 
     def give_back(self) -> None:
         """The loop goes by its own time again."""

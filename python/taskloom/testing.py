@@ -126,7 +126,7 @@ class _Mode:
             )
         native = _Testing(self._app, self._start, self._seed, self._inline)
         self._native = native
-        self._app._testing = self
+        self._app._testing = self  # type: ignore[assignment]
         _entered.add(self)
         return native
 

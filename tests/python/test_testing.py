@@ -404,7 +404,9 @@ def test_times_and_seeds_that_are_none(app):
         assert isinstance(refusal(app.testing, **options), taskloom.InvalidOptions)
 
 
-def test_a_task_without_an_end_is_told(app):
+def test_a_task_without_an_end_is_told(make_app):
+    app = make_app()
+
     @app.task
     def again() -> None:
         again.submit()

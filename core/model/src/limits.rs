@@ -22,6 +22,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::planted::{self, Bug};
 use crate::{Code, Error, Name, Rate, Spec, Timestamp};
 
 /// How many tasks of a strand are queued at most.
@@ -193,7 +194,8 @@ impl GateRow {
         if self.shut_until > now {
             return 0;
         }
-        let slots = limit.concurrency.map_or(u32::MAX, |most| most.saturating_sub(running));
+        let more = u32::from(planted::is(Bug::ExceededLimit));
+        let slots = limit.concurrency.map_or(u32::MAX, |most| (most + more).saturating_sub(running));
         let tokens = limit.rate.map_or(u32::MAX, |rate| rate.tokens(self.full_at, now));
         slots.min(tokens)
     }

@@ -21,6 +21,10 @@ pub enum Bug {
     ForgottenOwner,
     /// A failure does not count: the retries have no end.
     UncountedFailure,
+    /// A schedule that has fired is due again for the same tick, every other time.
+    DoubleFiring,
+    /// One more runs at once than a limit allows.
+    ExceededLimit,
 }
 
 #[cfg(feature = "planted")]

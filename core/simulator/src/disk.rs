@@ -75,6 +75,11 @@ impl Disk {
         self.changes.load(Ordering::Relaxed)
     }
 
+    /// Whether a task is on it: what ended long ago is swept.
+    pub fn has(&self, id: TaskId) -> bool {
+        matches!(self.memory.get(id, &Nobody), Ok(Some(_)))
+    }
+
     /// A process opens it.
     pub fn connect(self: &Arc<Self>, process: u32) -> Arc<Connection> {
         Arc::new(Connection {
@@ -261,6 +266,7 @@ impl Connection {
             }
             Err(error) => {
                 self.disk.checker.lock().refused();
+                self.follow(followed, copies, consequences, now);
                 Err(error)
             }
         }

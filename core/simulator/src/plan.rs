@@ -21,6 +21,10 @@ pub struct Plan {
     pub jumps: bool,
     /// The store fails now and then.
     pub errors: bool,
+    /// Schedules fire.
+    pub schedules: bool,
+    /// How many slow tasks may run at once.
+    pub limit: Option<u32>,
     /// Operators cancel tasks and pause queues.
     pub operators: bool,
 }
@@ -40,13 +44,15 @@ impl Plan {
             jumps: !calm,
             errors: !calm && !memory,
             operators: !calm,
+            schedules: true,
+            limit: seed.is_multiple_of(2).then_some(2),
         }
     }
 
     /// A day on a memory store with so many tasks, and nothing that goes wrong: what the engine costs.
     pub fn plain(seed: u64, tasks: u32) -> Self {
         let plan = Self::of(0);
-        Self { seed, tasks, processes: None, operators: false, ..plan }
+        Self { seed, tasks, processes: None, limit: None, ..plan }
     }
 
     /// Whether nothing goes wrong that could make a task late.

@@ -18,7 +18,10 @@ use taskloom_engine::{
     Attempt, Clock, Completion, Drive, Engine, EngineOptions, Failed, Handle, Handler, HandlerEntry,
     LoopHost, Outcome, Stop, VirtualClock,
 };
-use taskloom_model::{Name, OnConflict, Options, Priority, RetryPolicy, TaskId, Timestamp, When};
+use taskloom_model::{
+    Limit, LimitFor, Name, OnConflict, Options, Priority, RetryPolicy, Rule, ScheduleSpec, TaskId, Template,
+    Timestamp, When,
+};
 
 use crate::Plan;
 use crate::checker::Checker;
@@ -48,6 +51,8 @@ pub struct Report {
     pub attempts: u64,
     /// How many changes were refused.
     pub refused: u64,
+    /// How many ticks of schedules fired.
+    pub fired: usize,
     /// What was wrong, if anything was: the first of it, and the last lines of the trace.
     pub wrong: Option<String>,
 }
@@ -156,7 +161,25 @@ impl Process {
             Known::outcome(&mut chance)
         };
         let parent = register("parent", Handler::Blocking(Box::new(parent))).expect("a new name");
+        let own = known.clone();
+        let tick = move |attempt: &Attempt| {
+            own.began(attempt);
+            Outcome::success(*b"null")
+        };
+        register("tick", Handler::Blocking(Box::new(tick))).expect("a new name");
         vec![quick, slow, parent]
+    }
+
+    /// Each process says what its schedules are when it starts. Refused where the store fails; another will say it.
+    fn schedule(engine: &Engine) {
+        let template =
+            || Template { handler: "tick".into(), payload: Box::default(), options: Options::default() };
+        for (name, rule) in [
+            ("ten", Rule::Every(Duration::from_secs(600))),
+            ("quarter", Rule::Cron { expression: "*/15 * * * *".into(), tz: "Europe/Rome".into() }),
+        ] {
+            drop(engine.put_schedule(ScheduleSpec::new(name, rule, template())));
+        }
     }
 }
 
@@ -202,6 +225,12 @@ impl World {
             plan,
         };
         (0..world.plan.processes.unwrap_or(1)).for_each(|_| world.start_process());
+        if let Some(most) = world.plan.limit {
+            let what = LimitFor::Handler(Name::new("slow"));
+            let limit = Limit { concurrency: Some(most), rate: None };
+            world.processes[0].engine.limit(what, limit).expect("the store does not fail yet");
+            world.checker.lock().limit("slow", most);
+        }
         world.next_fault = world.pause(600);
         world.next_operator = world.pause(300);
         world
@@ -242,6 +271,9 @@ impl World {
         let handlers = Process::register(&engine, &known);
         engine.set_loop(Some(Arc::clone(&host) as _));
         engine.start().expect("a driven engine starts no thread");
+        if self.plan.schedules {
+            Process::schedule(&engine);
+        }
         self.note("start", number, 0);
         self.processes.push(Process {
             number,
@@ -527,6 +559,9 @@ impl World {
         while self.processes.is_empty() {
             self.start_process();
         }
+        for name in ["ten", "quarter"] {
+            drop(self.processes[0].engine.remove_schedule(name));
+        }
         for queue in QUEUES {
             drop(self.processes[0].engine.resume(Name::new(queue)));
         }
@@ -545,7 +580,11 @@ impl World {
         checker.finish();
         for (number, handle) in &self.handles {
             let lives = self.processes.iter().any(|process| process.number == *number);
-            if lives && checker.verdict().is_none() && Some(handle.state()) != checker.state(handle.id()) {
+            if lives
+                && checker.verdict().is_none()
+                && self.disk.has(handle.id())
+                && Some(handle.state()) != checker.state(handle.id())
+            {
                 checker.disagree(handle.id(), handle.state());
             }
         }
@@ -555,6 +594,7 @@ impl World {
             acknowledged: self.acknowledged,
             attempts: checker.attempts,
             refused: checker.fenced,
+            fired: checker.fired(),
             wrong: checker
                 .verdict()
                 .map(|wrong| format!("{wrong}\nthe last that happened:\n{}", checker.trace.tail())),

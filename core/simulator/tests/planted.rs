@@ -34,5 +34,7 @@ finds! {
     an_early_start EarlyStart "before"
     a_unique_key_that_is_ignored IgnoredKey "the unique key"
     a_dead_owner_that_is_forgotten ForgottenOwner "for ever"
+    a_tick_that_fires_twice DoubleFiring "fired twice"
+    a_limit_that_is_exceeded ExceededLimit "run at once, and the limit is 2"
     a_failure_that_does_not_count UncountedFailure "failures are on its row"
 }

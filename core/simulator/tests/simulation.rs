@@ -11,15 +11,17 @@ fn variable(name: &str, usual: u64) -> u64 {
 #[test]
 fn nothing_goes_wrong_on_any_day() {
     let first = variable("TASKLOOM_FIRST_SEED", 0);
-    let (mut attempts, mut refused) = (0, 0);
+    let (mut attempts, mut refused, mut fired) = (0, 0, 0);
     for seed in first..first + variable("TASKLOOM_SEEDS", 2) {
         let report = simulate(&Plan::of(seed));
         report.expect_right();
         assert!(report.acknowledged > 500, "seed {seed}: {} tasks were accepted", report.acknowledged);
         attempts += report.attempts;
         refused += report.refused;
+        fired += report.fired;
     }
-    println!("{attempts} attempts, {refused} late reports refused");
+    println!("{attempts} attempts, {fired} firings, {refused} late reports refused");
+    assert!(fired > 100, "schedules did not fire: {fired}");
     assert!(refused > 0, "no report ever came late: the simulation is not what it should be");
 }
 

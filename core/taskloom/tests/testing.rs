@@ -74,7 +74,7 @@ fn what_has_not_run_is_dropped_with_it() {
     let testing = testing();
     testing
         .app()
-        .task("hold", move |_: (), _: &Context| -> Result<(), TaskError> { Ok(drop(Arc::clone(&own))) })
+        .task("hold", move |_: (), _: &Context| -> Result<usize, TaskError> { Ok(Arc::strong_count(&own)) })
         .register()
         .unwrap();
     let ran = testing.app().submit("hold", &()).unwrap();

@@ -13,6 +13,7 @@
 use std::time::Duration;
 
 use super::ticks::{CatchUp, Overlap, Rule, Ticks};
+use crate::planted::{self, Bug};
 use crate::{Admission, Code, Error, Options, Result, State, TaskId, Timestamp, When, check_name};
 
 /// How many ticks may wait for the task of an earlier one; those that come then are left out.
@@ -512,7 +513,9 @@ fn fire(
         return Ok(());
     }
     let ticks = row.ticks()?;
-    row.go_on_at(due.following, &ticks, chance);
+    if !(planted::is(Bug::DoubleFiring) && chance < 0.5) {
+        row.go_on_at(due.following, &ticks, chance);
+    }
     let How::Fire { made_up } = due.how else {
         effects.skipped = Some(Skipped::Missed);
         return Ok(());
