@@ -776,6 +776,7 @@ class App(_App):
     def testing(self, *, inline: bool = False, start: datetime | None = None, seed: int = 0) -> Testing:
         """Puts the app on a clock that a test turns, for the time of a ``with`` block; ``docs/testing-your-tasks.md``.
 
+        >>> app = App()
         >>> @app.task
         ... def subtract(a: int, b: int) -> int:
         ...     return a - b

@@ -220,7 +220,7 @@ class TestFiring:
         def work() -> None:
             ran.put(1)
 
-        with app, app.events("schedule.fired") as events:
+        with app.events("schedule.fired") as events, app:
             assert ran.get(timeout=LONG) == 1
             assert events.next(timeout=LONG).data["schedule"] == "once"
             app.at(when, name="once")(work)
@@ -426,3 +426,66 @@ class TestOnAFile:
         with closing(sqlite3.connect(path)) as connection:
             keys = [key for (key,) in connection.execute("SELECT rare ->> '$.unique.key' FROM tasks")]
         assert len(keys) == len(set(keys)) == runs()
+
+
+class TestVirtualClock:
+    def test_nights_over_the_change_of_the_clock(self, memory):
+        ticks: list[datetime] = []
+
+        @memory.cron("30 2 * * *", name="nightly", tz="Europe/Rome")
+        def clean(ctx: Context) -> None:
+            assert ctx.task.tick is not None
+            ticks.append(ctx.task.tick)
+
+        with memory.testing(start=datetime(2026, 3, 28, tzinfo=UTC)) as t:
+            t.advance(days=3)
+            assert memory.schedules.get("nightly").runs == 3
+        assert ticks == taskloom.next_firings(
+            "30 2 * * *", tz="Europe/Rome", start=datetime(2026, 3, 28, tzinfo=UTC), count=3
+        )
+
+    def test_every_minute_of_a_day(self, memory):
+        ran: list[datetime | None] = []
+
+        @memory.every(60, name="often")
+        def work(ctx: Context) -> None:
+            ran.append(ctx.task.tick)
+
+        with memory.testing() as t:
+            start = t.now
+            t.advance(days=1)
+        assert ran == [start + timedelta(minutes=minute) for minute in range(1, 1441)]
+
+    def test_a_waiting_firing_runs_when_the_last_one_has_ended(self, memory):
+        ran: list[datetime | None] = []
+
+        @memory.task(retries=1, retry=taskloom.Retry(base=150, cap=150))
+        def work(ctx: Context) -> None:
+            ran.append(ctx.task.tick)
+            if len(ran) == 1:
+                raise taskloom.RetryAfter(150)
+
+        memory.every(60, name="often", overlap="queue")(work)
+        with memory.testing() as t:
+            start = t.now
+            t.advance(seconds=60 + 149)
+            found = memory.schedules.get("often")
+            assert (found.runs, found.waiting, len(ran)) == (1, 2, 1)
+            t.advance(seconds=1)
+            assert ran == [start + timedelta(minutes=minute) for minute in (1, 1, 2, 3)]
+            assert memory.schedules.get("often").waiting == 0
+
+    def test_a_clock_that_is_set_back_fires_no_tick_twice(self, memory):
+        ran: list[datetime | None] = []
+
+        @memory.cron("*/10 * * * *", name="often")
+        def work(ctx: Context) -> None:
+            ran.append(ctx.task.tick)
+
+        with memory.testing(start=datetime(2026, 1, 1, tzinfo=UTC)) as t:
+            t.advance(hours=1)
+            t.set_time(datetime(2026, 1, 1, tzinfo=UTC))
+            t.advance(hours=1)
+            assert len(ran) == 6
+            t.advance(minutes=10)
+            assert len(ran) == len(set(ran)) == 7
