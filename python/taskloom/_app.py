@@ -65,6 +65,8 @@ if TYPE_CHECKING:
     from taskloom._native import Plan
     from taskloom._typing import (
         CatchUp,
+        DeadState,
+        EndState,
         HandlerOptions,
         Overlap,
         P,
@@ -689,9 +691,10 @@ class App(_App):
         their outcome. Without an argument, all dead letters are replayed.
 
         One that has succeeded, was skipped or has not ended raises ``IllegalTransition`` by its id, and is left out
-        otherwise; so does, and is, one whose unique key another task has (``Duplicate``). Raises ``UnknownTask`` for an
-        id that nobody knows, ``InvalidOptions`` for a state that is not a dead letter's, and ``NotSupported`` with
-        ``payloads="reference"``, since arguments are let go of when a task ends.
+        otherwise; so is one whose unique key another task has now (``Duplicate``). Raises ``Misuse`` (``TL1602``) for an id
+        that nobody knows, ``InvalidOptions`` for a state that is not a dead letter's, ``ShutDown`` once the app has
+        stopped, and ``StoreError`` (``TL1505``) with ``payloads="reference"``, which lets go of the arguments of a task
+        when it ends.
         """
         self._one_or_by("replay", id, state, queue, tag, name)
         return _replay(self, id, state=state, queue=queue, name=name, tag=tag)
@@ -713,7 +716,8 @@ class App(_App):
         keeps its unique key (``unique_for``). Handles that are held keep their outcome. Without an argument, all dead
         letters are discarded.
 
-        Raises ``UnknownTask`` for an id that nobody knows, ``InvalidOptions`` for a state in which no task has ended.
+        Raises ``Misuse`` (``TL1602``) for an id that nobody knows, ``InvalidOptions`` for a state in which no task has
+        ended.
         """
         self._one_or_by("discard", id, state, queue, tag, name)
         return _discard(self, id, state=state, queue=queue, name=name, tag=tag)
