@@ -152,7 +152,8 @@ pub(crate) fn replay(
 ) -> PyResult<usize> {
     if app.get().by_reference() {
         let message = "payloads=\"reference\": the arguments of a task are let go of when it ends, so it cannot be replayed";
-        let error = Error::new(Code::NotSupported, message).hint("submit another one, or leave payloads as JSON");
+        let error =
+            Error::new(Code::NotSupported, message).hint("submit another one, or leave payloads as JSON");
         return Err(to_python(py, &error));
     }
     match parsed(py, id)? {

@@ -72,7 +72,8 @@ impl Engine {
             return Err(not_dead(&task, "discarded"));
         }
         if core.store.discard(&[id], State::ALL, core.clock.now())? == 0 {
-            let message = format!("task {id} has ended, and may still be asked for: it cannot be discarded yet");
+            let message =
+                format!("task {id} has ended, and may still be asked for: it cannot be discarded yet");
             return Err(Error::new(Code::IllegalTransition, message)
                 .hint("a task is kept until its parent has ended, and for as long as unique_for says"));
         }
@@ -155,7 +156,8 @@ impl Core {
 }
 
 fn unknown(id: TaskId) -> Error {
-    Error::new(Code::UnknownTask, format!("no task {id}")).hint("a task that ended is forgotten after a while")
+    Error::new(Code::UnknownTask, format!("no task {id}"))
+        .hint("a task that ended is forgotten after a while")
 }
 
 fn not_dead(task: &Task, done: &str) -> Error {
@@ -172,7 +174,9 @@ fn not_dead(task: &Task, done: &str) -> Error {
 fn no_dead_state(state: State, done: &str) -> Error {
     let hint = match done {
         "replayed" => "state is one of failed, timed_out, cancelled, expired; without one, all of them",
-        _ => "state is one of failed, timed_out, cancelled, expired, succeeded, skipped; without one, the first four",
+        _ => {
+            "state is one of failed, timed_out, cancelled, expired, succeeded, skipped; without one, the first four"
+        }
     };
     Error::new(Code::InvalidOption, format!("state is {state}, and no {state} task can be {done}")).hint(hint)
 }

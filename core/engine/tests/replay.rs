@@ -81,7 +81,10 @@ fn what_did_not_end_badly_is_not_replayed() {
         assert_eq!(code, Code::UnknownTask);
         for state in [State::Succeeded, State::Running, State::Skipped] {
             let error = timed.engine.replay_all(&Filter { state: Some(state), ..all() }).unwrap_err();
-            assert!(error.code() == Code::InvalidOption && error.message().contains(state.as_str()), "{error}");
+            assert!(
+                error.code() == Code::InvalidOption && error.message().contains(state.as_str()),
+                "{error}"
+            );
         }
         assert_eq!(timed.engine.replay_all(&all()).unwrap(), 0, "none of these is dead");
         slow.gate.open();

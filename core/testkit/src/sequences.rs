@@ -16,7 +16,8 @@ use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestError, TestRng, TestRunner};
 use taskloom_model::{
     Admission, Failure, Fence, Limit, LimitFor, LimitRow, LogLine, Name, OnConflict, Operation, Options,
-    OwnerId, Parent, Priority, Progress, Rate, SetBy, State, TaskId, Timestamp, WaitingFor, When, admit, next_due,
+    OwnerId, Parent, Priority, Progress, Rate, SetBy, State, TaskId, Timestamp, WaitingFor, When, admit,
+    next_due,
 };
 use taskloom_store::{Claim, MemoryOptions, MemoryStore, Nobody, Store, Task};
 
