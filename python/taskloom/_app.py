@@ -32,6 +32,7 @@ from taskloom._native import (
     _App,
     _await_told,
     _cancel_all,
+    _discard,
     _encode_any,
     _handlers,
     _health,
@@ -44,6 +45,7 @@ from taskloom._native import (
     _Listener,
     _publish,
     _purge,
+    _replay,
     _run_now,
     _set_paused,
     _stats,
@@ -63,6 +65,8 @@ if TYPE_CHECKING:
     from taskloom._native import Plan
     from taskloom._typing import (
         CatchUp,
+        DeadState,
+        EndState,
         HandlerOptions,
         Overlap,
         P,
@@ -669,6 +673,63 @@ class App(_App):
     def limits(self) -> builtins.list[Limit]:
         """The limits that are set: what handlers declare, and what :meth:`limit` has set."""
         return [Limit(*each) for each in _limits(self)]
+
+    def replay(
+        self,
+        id: str | None = None,
+        *,
+        state: DeadState | None = None,
+        queue: str | None = None,
+        tag: str | None = None,
+        name: str | None = None,
+    ) -> int:
+        """Starts dead letters over: one by its id, or all that fit what is given; how many (of an id, 1).
+
+        A dead letter is a task that ``failed``, ``timed_out``, was ``cancelled`` or ``expired``: all of these, unless
+        ``state`` says which. It becomes a new generation with the same id: its failures, its crashes and an expiry that has
+        passed are forgotten, its errors and its checkpoint kept. ``app.get(id)`` gives a handle of it; older handles keep
+        their outcome. Without an argument, all dead letters are replayed.
+
+        One that has succeeded, was skipped or has not ended raises ``IllegalTransition`` by its id, and is left out
+        otherwise; so is one whose unique key another task has now (``Duplicate``). Raises ``Misuse`` (``TL1602``) for an id
+        that nobody knows, ``InvalidOptions`` for a state that is not a dead letter's, ``ShutDown`` once the app has
+        stopped, and ``StoreError`` (``TL1505``) with ``payloads="reference"``, which lets go of the arguments of a task
+        when it ends.
+        """
+        self._one_or_by("replay", id, state, queue, tag, name)
+        return _replay(self, id, state=state, queue=queue, name=name, tag=tag)
+
+    def discard(
+        self,
+        id: str | None = None,
+        *,
+        state: EndState | None = None,
+        queue: str | None = None,
+        tag: str | None = None,
+        name: str | None = None,
+    ) -> int:
+        """Forgets tasks that have ended, now: one by its id, or the dead letters that fit what is given; how many.
+
+        Without ``state`` these are tasks that ``failed``, ``timed_out``, were ``cancelled`` or ``expired``; it may also be
+        ``succeeded`` or ``skipped``. By id it is any task that has ended. Nothing unfinished is ever discarded
+        (``IllegalTransition`` by id), nor what may still be asked for: a child whose parent has not ended, and a task that
+        keeps its unique key (``unique_for``). Handles that are held keep their outcome. Without an argument, all dead
+        letters are discarded.
+
+        Raises ``Misuse`` (``TL1602``) for an id that nobody knows, ``InvalidOptions`` for a state in which no task has
+        ended.
+        """
+        self._one_or_by("discard", id, state, queue, tag, name)
+        return _discard(self, id, state=state, queue=queue, name=name, tag=tag)
+
+    @staticmethod
+    def _one_or_by(what: str, id: str | None, *by: str | None) -> None:
+        if id is not None and any(each is not None for each in by):
+            raise InvalidOptions(
+                f"app.{what} takes an id, or what to choose tasks by, and not both",
+                code="TL1001",
+                hint=f'app.{what}(handle.id), or app.{what}(state="failed", tag="img")',
+            )
 
     def sweep(self, older_than: float | timedelta) -> int:
         """Forgets tasks that ended longer ago than this (seconds or a ``timedelta``); how many."""

@@ -34,6 +34,7 @@ __all__ = [
     "_check_event_name",
     "_current_attempt",
     "_decode_any",
+    "_discard",
     "_encode_any",
     "_encode_for",
     "_event_catalog",
@@ -51,6 +52,7 @@ __all__ = [
     "_purge",
     "_put_schedule",
     "_remove_schedule",
+    "_replay",
     "_run_now",
     "_schedule",
     "_schedule_firings",
@@ -692,6 +694,16 @@ def _limits(app: _App) -> list[tuple[str | None, str | None, str | None, int | N
 
 def _purge(app: _App, queue: str) -> int:
     """Cancels what waits in a queue."""
+
+def _replay(
+    app: _App, id: str | None, *, state: str | None, queue: str | None, name: str | None, tag: str | None
+) -> int:
+    """Replays one task, or dead letters by filter."""
+
+def _discard(
+    app: _App, id: str | None, *, state: str | None, queue: str | None, name: str | None, tag: str | None
+) -> int:
+    """Forgets one task that has ended, or dead letters by filter."""
 
 def _sweep(app: _App, older_than: float) -> int:
     """Forgets what ended long ago."""

@@ -32,6 +32,12 @@ State = Literal[
 ]
 """Where a task is in its life; ``docs/states.md`` has the moves between them."""
 
+DeadState = Literal["failed", "timed_out", "cancelled", "expired"]
+"""How a task can have ended that may be replayed."""
+
+EndState = Literal["succeeded", "failed", "timed_out", "cancelled", "expired", "skipped"]
+"""How a task can have ended."""
+
 
 class Settings(TypedDict, total=False):
     """What ``App(url, …)`` takes by keyword. None is as if it were not given."""

@@ -64,7 +64,8 @@ mod _native {
     use crate::lane::{AsyncLane, Job};
     #[pymodule_export]
     use crate::operating::{
-        cancel_all, handlers, health, limit, limits, list, purge, run_now, set_paused, stats, sweep,
+        cancel_all, discard, handlers, health, limit, limits, list, purge, replay, run_now, set_paused,
+        stats, sweep,
     };
     #[pymodule_export]
     use crate::plan::Plan;

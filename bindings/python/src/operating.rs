@@ -6,7 +6,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use taskloom_engine::Engine;
-use taskloom_model::{LimitFor, LimitRow, Name, Result, SetBy, TaskId, Timestamp};
+use taskloom_model::{Code, Error, LimitFor, LimitRow, Name, Result, SetBy, TaskId, Timestamp};
 use taskloom_store::Filter;
 
 use crate::app::{NativeApp, read_options};
@@ -53,6 +53,7 @@ pub(crate) fn list(
         name: name.map(Name::new),
         tag,
         unfinished,
+        dead: false,
         after: parsed(py, after)?,
         limit,
     };
@@ -135,6 +136,65 @@ pub(crate) fn limits<'py>(py: Python<'py>, app: &Bound<'py, NativeApp>) -> PyRes
 #[pyfunction(name = "_purge")]
 pub(crate) fn purge(py: Python<'_>, app: &Bound<'_, NativeApp>, queue: &str) -> PyResult<usize> {
     ask(app.get(), py, |engine| engine.purge(Name::new(queue)))
+}
+
+/// Replays one task, or dead letters by filter; how many.
+#[pyfunction(name = "_replay")]
+#[pyo3(signature = (app, id, *, state, queue, name, tag))]
+pub(crate) fn replay(
+    py: Python<'_>,
+    app: &Bound<'_, NativeApp>,
+    id: Option<&str>,
+    state: Option<&str>,
+    queue: Option<&str>,
+    name: Option<&str>,
+    tag: Option<String>,
+) -> PyResult<usize> {
+    if app.get().by_reference() {
+        let message = "payloads=\"reference\": the arguments of a task are let go of when it ends, so it cannot be replayed";
+        let error =
+            Error::new(Code::NotSupported, message).hint("submit another one, or leave payloads as JSON");
+        return Err(to_python(py, &error));
+    }
+    match parsed(py, id)? {
+        Some(id) => ask(app.get(), py, |engine| engine.replay(id).map(|_| 1)),
+        None => {
+            let filter = dead_letters(py, state, queue, name, tag)?;
+            ask(app.get(), py, |engine| engine.replay_all(&filter))
+        }
+    }
+}
+
+/// Forgets one task that has ended, or dead letters by filter; how many.
+#[pyfunction(name = "_discard")]
+#[pyo3(signature = (app, id, *, state, queue, name, tag))]
+pub(crate) fn discard(
+    py: Python<'_>,
+    app: &Bound<'_, NativeApp>,
+    id: Option<&str>,
+    state: Option<&str>,
+    queue: Option<&str>,
+    name: Option<&str>,
+    tag: Option<String>,
+) -> PyResult<usize> {
+    match parsed(py, id)? {
+        Some(id) => ask(app.get(), py, |engine| engine.discard(id).map(|()| 1)),
+        None => {
+            let filter = dead_letters(py, state, queue, name, tag)?;
+            ask(app.get(), py, |engine| engine.discard_all(&filter))
+        }
+    }
+}
+
+fn dead_letters(
+    py: Python<'_>,
+    state: Option<&str>,
+    queue: Option<&str>,
+    name: Option<&str>,
+    tag: Option<String>,
+) -> PyResult<Filter> {
+    let (queue, name) = (queue.map(Name::new), name.map(Name::new));
+    Ok(Filter { state: parsed(py, state)?, queue, name, tag, ..Filter::default() })
 }
 
 /// Forgets tasks that ended longer ago than so many seconds; how many.

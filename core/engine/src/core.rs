@@ -461,6 +461,8 @@ impl Core {
     pub(crate) fn find(&self, id: TaskId) -> Result<Option<Arc<Task>>> {
         if !self.capability.resident
             && let Some(task) = self.live.resident(id)
+            // One that has ended may have been started over since, or forgotten.
+            && (!task.is_final() || self.is_stopped())
         {
             return Ok(Some(task));
         }

@@ -44,6 +44,7 @@ mod chance;
 mod claims;
 mod committer;
 mod core;
+mod dead_letters;
 mod driver;
 mod edge;
 mod engine;

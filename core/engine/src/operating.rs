@@ -16,7 +16,7 @@ use crate::handler::Handler;
 use crate::{Engine, Handle, edge, worker};
 
 /// How many tasks of a durable store are handled at once.
-const PAGE: usize = 500;
+pub(crate) const PAGE: usize = 500;
 
 impl Engine {
     /// Tasks by filter, in the order of their ids, which is that of their submission.

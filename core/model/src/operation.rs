@@ -227,6 +227,12 @@ impl Effects {
         self.moved() && self.to == State::Queued
     }
 
+    /// What a replay did to the task that had ended: nothing. It is its new generation that moved.
+    #[must_use]
+    pub fn as_replayed(self) -> Self {
+        Self { to: self.from.unwrap_or(self.to), left: None, due: None, ..self }
+    }
+
     /// Whether the task has just ended.
     pub fn finished(&self) -> bool {
         self.moved() && self.to.is_terminal()

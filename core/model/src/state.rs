@@ -100,6 +100,11 @@ impl State {
             | Self::Skipped => true,
         }
     }
+
+    /// Whether it is a dead letter's: the task has ended, and not as it should have. Those can be replayed.
+    pub const fn is_dead(self) -> bool {
+        matches!(self, Self::Failed | Self::TimedOut | Self::Cancelled | Self::Expired)
+    }
 }
 
 words! {

@@ -40,6 +40,14 @@ pub struct Spec {
 }
 
 impl Spec {
+    /// Why nothing is submitted together with a replay: if both have the same unique key, it would be open who gets it.
+    pub fn replay_with_others(&self) -> Error {
+        Error::new(
+            Code::NotSupported,
+            format!("task {} cannot be replayed and spawn others at once", self.id),
+        )
+    }
+
     /// How long an attempt may take.
     pub fn timeout(&self) -> Option<Duration> {
         self.timeout_micros.map(|micros| Duration::from_micros(micros.get()))
@@ -202,17 +210,6 @@ impl Unique {
     /// Why a task that has ended is not started over.
     pub fn replay_refusal(&self, state: State, holder: TaskId) -> Error {
         self.is_taken(state, holder).hint("cancel that one first, or wait until it has ended")
-    }
-
-    /// Why nothing is submitted together with a replay of a task that has a key: it would be open who gets it.
-    pub fn replay_with_others(&self, task: TaskId) -> Error {
-        Error::new(
-            Code::NotSupported,
-            format!(
-                "task {task} has the unique key {:?}, and cannot be replayed and spawn others at once",
-                self.key
-            ),
-        )
     }
 
     fn is_taken(&self, state: State, holder: TaskId) -> Error {

@@ -473,6 +473,10 @@ impl Store for Opened {
         self.0.disk.memory.sweep(before, limit)
     }
 
+    fn discard(&self, ids: &[TaskId], states: &[State], now: Timestamp) -> Result<usize, Error> {
+        self.0.disk.memory.discard(ids, states, now)
+    }
+
     fn join(&self, name: &str, now: Timestamp) -> Result<OwnerId, Error> {
         self.0.check(now)?;
         let owner = self.0.disk.memory.join(name, now)?;

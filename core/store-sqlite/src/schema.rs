@@ -42,6 +42,16 @@ const _: () = assert!(State::Queued.number() == 1 && State::Running.number() == 
 /// Those of limits name the reason for which a task waits.
 const _: () = assert!(State::Pending.number() == 0 && WaitingFor::Key.number() == 5);
 
+/// Those that list dead letters name the first and the last of their states.
+const _: () = {
+    let mut place = 0;
+    while place < State::ALL.len() {
+        let number = State::ALL[place].number();
+        assert!(State::ALL[place].is_dead() == (number >= 5 && number <= 8));
+        place += 1;
+    }
+};
+
 /// And they take the first four for those that have not ended.
 const _: () = {
     let mut place = 0;
@@ -310,7 +320,7 @@ pub(crate) const LIST: &str = concat!(
     spec!(),
     ", id FROM tasks INDEXED BY task_id WHERE id > ?1 AND (?2 IS NULL OR state = ?2) \
      AND (?3 IS NULL OR queue = ?3) AND (?4 IS NULL OR name = ?4) AND (NOT ?5 OR state < 4) \
-     AND (NOT ?6 OR rare IS NOT NULL) ORDER BY id"
+     AND (NOT ?6 OR rare IS NOT NULL) AND (NOT ?7 OR state BETWEEN 5 AND 8) ORDER BY id"
 );
 
 /// Counts need the queue and the state of every row; the order is the caller's concern.
@@ -320,7 +330,14 @@ pub(crate) const COUNTS: &str = "SELECT queue, state, count(*) FROM tasks GROUP 
 /// unique key, and no attempt of its parent can ask for it again.
 macro_rules! forgettable {
     () => {
-        "finished < ?1 AND (unique_until IS NULL OR unique_until <= ?1) AND (parent IS NULL OR NOT EXISTS \
+        concat!("finished < ?1 AND ", unneeded!())
+    };
+}
+
+/// Whether nobody can come upon a task that has ended by then.
+macro_rules! unneeded {
+    () => {
+        "(unique_until IS NULL OR unique_until <= ?1) AND (parent IS NULL OR NOT EXISTS \
          (SELECT 1 FROM tasks AS above WHERE above.id = tasks.parent AND above.state < 4))"
     };
 }
@@ -331,6 +348,9 @@ pub(crate) const ENDED: &str = concat!(
     forgettable!(),
     " ORDER BY seq LIMIT ?2"
 );
+/// `?3` has a bit for the number of each state.
+pub(crate) const DISCARD: &str =
+    concat!("DELETE FROM tasks WHERE id = ?2 AND (?3 >> state) & 1 AND ", unneeded!());
 pub(crate) const FORGET: &str = concat!("DELETE FROM tasks WHERE seq = ?2 AND ", forgettable!());
 
 /// Which limits there are changes with this number. Those that were taken away leave their rows, for that.
@@ -449,6 +469,11 @@ mod tests {
             (
                 FORGET,
                 "SEARCH tasks USING INTEGER PRIMARY KEY (rowid=?); CORRELATED SCALAR SUBQUERY 1; \
+                 SEARCH above USING INDEX task_id (id=?)",
+            ),
+            (
+                DISCARD,
+                "SEARCH tasks USING INDEX task_id (id=?); CORRELATED SCALAR SUBQUERY 1; \
                  SEARCH above USING INDEX task_id (id=?)",
             ),
             (GIVE_KEY, by_seq),

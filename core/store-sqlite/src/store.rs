@@ -202,7 +202,7 @@ impl SqliteStore {
                     if held.with_row(|shown| *shown == row) {
                         return Ok(Ok(Arc::clone(&held)));
                     }
-                    if !held.is_settled() {
+                    if !held.is_final() {
                         held.replace_row(row);
                         return Ok(Ok(Arc::clone(&held)));
                     }
@@ -289,6 +289,7 @@ impl Store for SqliteStore {
                 filter.name.map(|name| name.as_str()),
                 filter.unfinished,
                 filter.tag.is_some(),
+                filter.dead,
             ])?;
             while found.len() < filter.limit
                 && let Some(stored) = stored.next()?
@@ -409,6 +410,21 @@ impl Store for SqliteStore {
             for seq in old {
                 // Compared again: an operator may have started it, or its parent, over since.
                 count += forget.execute([before.micros(), seq])?;
+            }
+            Ok(count)
+        })?;
+        Ok(count)
+    }
+
+    fn discard(&self, ids: &[TaskId], states: &[State], now: Timestamp) -> Result<usize, Error> {
+        let wanted = states.iter().filter(|state| state.is_terminal());
+        let wanted = wanted.fold(0_i64, |wanted, state| wanted | 1 << state.number());
+        let conn = self.writer.lock();
+        let (count, _) = self.transact(&conn, || {
+            let mut discard = conn.prepare_cached(schema::DISCARD)?;
+            let mut count = 0;
+            for id in ids {
+                count += discard.execute(params![now.micros(), id.as_bytes().as_slice(), wanted])?;
             }
             Ok(count)
         })?;

@@ -15,7 +15,8 @@
 //! * How an insert goes is decided before anything of it is written, and keys change hands when nothing can refuse it
 //!   any more. What follows from a change (the cancels of who was replaced, and of children) comes after it.
 //! * A task that has settled in memory is never written to again (see `Task`): a copy that is out of date for good
-//!   stays so, and whoever asks for the task gets a new one.
+//!   stays so, and whoever asks for the task gets a new one. Nor is one that was started over: a replay gives the
+//!   new generation a place of its own in `touched`.
 //!
 //! # Failure
 //! A refusal is a verdict, and leaves no trace in the transaction. So does a commit on a row that makes no sense: it
@@ -58,9 +59,15 @@ struct Touched {
     home: Home,
     /// Other tasks in memory with the same id.
     twins: Vec<Arc<Task>>,
+    /// There is a new generation of it, in another place.
+    superseded: bool,
 }
 
 impl Touched {
+    fn new(seq: Option<i64>, row: Row, home: Home) -> Self {
+        Self { seq, row, home, twins: Vec::new(), superseded: false }
+    }
+
     fn id(&self) -> TaskId {
         self.home.spec().id
     }
@@ -270,10 +277,7 @@ impl<'c> Writing<'c> {
     /// Makes one change, and inserts what it spawns.
     fn commit(&mut self, commit: &Commit) -> Result<Result<Effects, Error>, Fault> {
         let task = &commit.task;
-        let replayed = match commit.operation {
-            Operation::Replay => task.spec().unique(),
-            _ => None,
-        };
+        let replayed = matches!(commit.operation, Operation::Replay);
         let place = match self.known(task.id()) {
             Some(place) => place,
             None => {
@@ -295,10 +299,15 @@ impl<'c> Writing<'c> {
             }
         };
         self.touched[place].show_to(task);
-        if let (Some(unique), false) = (replayed, commit.spawn.is_empty()) {
-            return Ok(Err(unique.replay_with_others(task.id())));
+        if replayed && !commit.spawn.is_empty() {
+            return Ok(Err(task.spec().replay_with_others()));
         }
         let mut row = self.touched[place].row.clone();
+        if matches!(commit.operation, Operation::Claim { .. })
+            && task.with_row(|shown| shown.generation) != row.generation
+        {
+            return Ok(Err(task.is_older()));
+        }
         let mut effects = match apply(commit.operation.clone(), task.spec(), &mut row, self.now) {
             Ok(effects) => effects,
             Err(refusal) => return Ok(Err(refusal)),
@@ -328,11 +337,13 @@ impl<'c> Writing<'c> {
             Ok(inserted) => inserted,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        if let Some(unique) = replayed
+        if replayed
+            && let Some(unique) = task.spec().unique()
             && let Err(refusal) = self.regain_key(place, unique)?
         {
             return Ok(Err(refusal));
         }
+        let place = if replayed { self.new_generation(place) } else { place };
         if matches!(commit.operation, Operation::Hasten) {
             self.store_as_is(place, row, history)?;
         } else {
@@ -340,6 +351,10 @@ impl<'c> Writing<'c> {
         }
         let row = &self.touched[place].row;
         (effects.to, effects.due) = (row.state, next_due(task.spec(), row));
+        if replayed {
+            self.told.push((Told::Place(place), effects));
+            return Ok(Ok(effects.as_replayed()));
+        }
         if let Operation::Postpone { key, until, .. } = &commit.operation {
             self.shut_key(key, *until)?;
         }
@@ -355,6 +370,22 @@ impl<'c> Writing<'c> {
             self.cancel_children(place)?;
         }
         Ok(Ok(effects))
+    }
+
+    /// A task is about to be started over: those in memory will show what became of it, and a new one the rest; its
+    /// place.
+    fn new_generation(&mut self, ended: usize) -> usize {
+        let touched = &mut self.touched[ended];
+        touched.superseded = true;
+        let home = Home::Read(Box::new(touched.home.spec().clone()));
+        let (seq, row, id) = (touched.seq, touched.row.clone(), touched.id());
+        let new = self.touched.len();
+        self.touched.push(Touched::new(seq, row, home));
+        let touched = &self.touched;
+        if let Some(place) = self.by_id.find_mut(id.table_hash(), |place| touched[*place].id() == id) {
+            *place = new;
+        }
+        new
     }
 
     /// The short way for the end of an attempt: believes the caller's copy, and compares and sets. `None` if the
@@ -381,7 +412,7 @@ impl<'c> Writing<'c> {
             return Ok(None);
         }
         self.tell_schedule(spec, &before, &row)?;
-        self.remember(Touched { seq: None, row, home: Home::Held(Arc::clone(task)), twins: Vec::new() });
+        self.remember(Touched::new(None, row, Home::Held(Arc::clone(task))));
         Ok(Some(effects))
     }
 
@@ -398,7 +429,7 @@ impl<'c> Writing<'c> {
         let Some((row, seq)) = found else { return Ok(None) };
         let row = row.map_err(|error| Fault::Task(id, error))?;
         let home = Home::Held(Arc::clone(task));
-        Ok(Some(self.remember(Touched { seq: Some(seq), row, home, twins: Vec::new() })))
+        Ok(Some(self.remember(Touched::new(Some(seq), row, home))))
     }
 
     /// Where a task is that a commit of this batch has touched.

@@ -24,6 +24,11 @@
 //!   the child exists: its id follows from its parent's ([`taskloom_model::TaskId::child`]). When a task becomes
 //!   cancelled, so do its children that have not ended and are not detached, and theirs, as consequences of the same
 //!   commit. A finished child is not swept while its parent has not ended.
+//! * **Replays.** A commit of [`Operation::Replay`] leaves its task with the outcome that it has; its verdict says that
+//!   nothing moved there. The new generation is another [`Task`] with the same id, and a consequence of the commit:
+//!   whoever asks for the id from then on finds that one, and what is asked for through the old one is done to it; but
+//!   not a claim, which hands out the very task that it names (`IllegalTransition`). A replay brings no other tasks
+//!   along (`NotSupported`).
 //! * **Paused queues** are left out of claims.
 //! * **Limits** ([`taskloom_model::Limits`]) hold for all processes. A claim takes slots and tokens; slots come back in the
 //!   transaction in which a task leaves `running`. A claim of one task whose key is closed succeeds as a change to
@@ -243,6 +248,8 @@ pub struct Filter {
     pub tag: Option<String>,
     /// Only those that have not ended.
     pub unfinished: bool,
+    /// Only dead letters: those that ended, and neither succeeded nor were skipped ([`State::is_dead`]).
+    pub dead: bool,
     /// Only ids after this one.
     pub after: Option<TaskId>,
     /// At most so many.
@@ -251,14 +258,30 @@ pub struct Filter {
 
 impl Default for Filter {
     fn default() -> Self {
-        Self { state: None, queue: None, name: None, tag: None, unfinished: false, after: None, limit: 100 }
+        Self {
+            state: None,
+            queue: None,
+            name: None,
+            tag: None,
+            unfinished: false,
+            dead: false,
+            after: None,
+            limit: 100,
+        }
     }
 }
 
 impl Filter {
     /// Whether it lists tasks in this state.
     pub fn fits(&self, state: State) -> bool {
-        self.state.is_none_or(|wanted| wanted == state) && !(self.unfinished && state.is_terminal())
+        self.state.is_none_or(|wanted| wanted == state)
+            && !(self.unfinished && state.is_terminal())
+            && (!self.dead || state.is_dead())
+    }
+
+    /// Whether the state does not matter.
+    pub fn takes_any_state(&self) -> bool {
+        self.state.is_none() && !self.unfinished && !self.dead
     }
 }
 
@@ -408,6 +431,10 @@ pub trait Store: Send + Sync {
 
     /// Forgets at most `limit` tasks that ended before `before`; how many it forgot.
     fn sweep(&self, before: Timestamp, limit: usize) -> Result<usize, Error>;
+
+    /// Forgets those of these tasks that have ended in one of these states; how many it forgot. As with a sweep, one is
+    /// kept that may still be asked for: a child whose parent has not ended, and a task that keeps its unique key.
+    fn discard(&self, ids: &[TaskId], states: &[State], now: Timestamp) -> Result<usize, Error>;
 
     /// Notes that an owner has handlers of these names; and that it runs their tasks, if it `serves`. What it serves is
     /// forgotten with it, the names are not.

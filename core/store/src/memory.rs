@@ -203,10 +203,8 @@ impl MemoryStore {
                 ended.kept_len.fetch_add(1, Ordering::Relaxed);
                 continue;
             }
-            // One that was started over lives; it gets a new place when it ends again.
-            if task.state().is_terminal() {
-                self.tasks.remove(&task);
-            }
+            // One that was started over is not found: its new generation gets a place when it ends.
+            self.tasks.remove(&task);
         }
         true
     }
@@ -260,13 +258,8 @@ impl MemoryStore {
         {
             self.alarms.set(due, task);
         }
-        match (effects.from.is_some_and(State::is_terminal), effects.to.is_terminal()) {
-            (false, true) => self.retire(task, now),
-            // An operator starts it over. Its place in the line of finished tasks stays behind.
-            (true, false) => {
-                self.submitters.0.count.fetch_add(1, Ordering::Relaxed);
-            }
-            (false, false) | (true, true) => {}
+        if !effects.from.is_some_and(State::is_terminal) && effects.to.is_terminal() {
+            self.retire(task, now);
         }
         Ok(effects)
     }
@@ -279,12 +272,15 @@ impl MemoryStore {
         consequences: &mut Vec<Change>,
         now: Timestamp,
     ) -> Result<Effects, Error> {
-        let replayed = if matches!(operation, Operation::Replay) { task.spec().unique() } else { None };
-        let effects = match (replayed, spawn.is_empty()) {
-            (None, true) => self.apply(task, operation, consequences, now)?,
-            (None, false) => self.apply_and_spawn(task, operation, spawn, consequences, now)?,
-            (Some(unique), true) => self.replay(task, unique, consequences, now)?,
-            (Some(unique), false) => return Err(unique.replay_with_others(task.id())),
+        // The caller's may be of an older generation. A worker that comes upon one must not claim another.
+        let claims = matches!(operation, Operation::Claim { .. });
+        let newest = if task.is_superseded() && !claims { self.tasks.get(task.id()) } else { None };
+        let task = newest.as_ref().unwrap_or(task);
+        let effects = match (matches!(operation, Operation::Replay), spawn.is_empty()) {
+            (false, true) => self.apply(task, operation, consequences, now)?,
+            (false, false) => self.apply_and_spawn(task, operation, spawn, consequences, now)?,
+            (true, true) => self.replay(task, consequences, now)?,
+            (true, false) => return Err(task.spec().replay_with_others()),
         };
         if effects.moved() && effects.to == State::Cancelled {
             self.cancel_children(task, consequences, now);
@@ -317,24 +313,39 @@ impl MemoryStore {
         Ok(effects)
     }
 
-    /// A task that is started over needs its unique key again.
+    /// Starts a task over: a new one takes its place, which needs its unique key again.
     fn replay(
         &self,
         task: &Arc<Task>,
-        unique: &Unique,
         consequences: &mut Vec<Change>,
         now: Timestamp,
     ) -> Result<Effects, Error> {
-        apply(Operation::Replay, task.spec(), &mut task.with_row(Row::clone), now)?;
-        let mut keys = self.keys.lock();
-        if let Some(holder) = keys.holder(task.spec().name, &unique.key, now)
-            && !Arc::ptr_eq(&holder, task)
+        let (id, spec) = (task.id(), task.spec());
+        let tried = apply(Operation::Replay, spec, &mut task.with_row(Row::clone), now)?;
+        let mut keys = spec.unique().map(|unique| (unique, self.keys.lock()));
+        if let Some((unique, keys)) = &keys
+            && let Some(holder) = keys.holder(spec.name, &unique.key, now)
+            && holder.id() != id
         {
             return Err(unique.replay_refusal(holder.state(), holder.id()));
         }
-        let effects = self.apply(task, Operation::Replay, consequences, now)?;
-        keys.give(task, now);
-        Ok(effects)
+        let replaced = self.tasks.replace(id, |ended| ended.start_over(now));
+        let (new, mut effects) = replaced.ok_or_else(|| {
+            Error::new(Code::UnknownTask, format!("no task has the id {id}"))
+                .hint("a task that ended is forgotten after a while")
+        })??;
+        if let Some((_, keys)) = &mut keys {
+            keys.give(&new, now);
+        }
+        drop(keys);
+        // Its place in the line of finished tasks stays behind.
+        self.submitters.0.count.fetch_add(1, Ordering::Relaxed);
+        if let Some(due) = effects.due {
+            self.alarms.set(due, &new);
+        }
+        self.enter_as(&new, &mut effects, now);
+        consequences.push(Change { task: new, effects });
+        Ok(tried.as_replayed())
     }
 
     fn claim(
@@ -499,7 +510,7 @@ impl Store for MemoryStore {
                 && filter.name.is_none_or(|name| name == spec.name)
                 && filter.after.is_none_or(|after| spec.id > after)
                 && filter.tag.as_ref().is_none_or(|tag| spec.tags().contains(tag))
-                && (filter.state.is_none() && !filter.unfinished || filter.fits(task.state()))
+                && (filter.takes_any_state() || filter.fits(task.state()))
             {
                 found.push(Arc::clone(task));
             }
@@ -554,6 +565,14 @@ impl Store for MemoryStore {
         });
         // Their places in the line of ended tasks come up later and find nothing left to forget.
         Ok(old.iter().filter(|task| self.tasks.remove(task)).count())
+    }
+
+    fn discard(&self, ids: &[TaskId], states: &[State], now: Timestamp) -> Result<usize, Error> {
+        let dead = ids.iter().filter_map(|id| self.tasks.get(*id)).filter(|task| {
+            let state = task.state();
+            state.is_terminal() && states.contains(&state) && !self.is_needed(task, now)
+        });
+        Ok(dead.filter(|task| self.tasks.remove(task)).count())
     }
 
     fn join(&self, name: &str, _: Timestamp) -> Result<OwnerId, Error> {

@@ -12,7 +12,7 @@ use std::sync::{Arc, Weak};
 
 use hashbrown::{HashMap, HashTable};
 use parking_lot::Mutex;
-use taskloom_model::TaskId;
+use taskloom_model::{Error, TaskId};
 
 use crate::{Residents, Task};
 
@@ -59,6 +59,24 @@ impl Registry {
     pub fn get(&self, id: TaskId) -> Option<Arc<Task>> {
         let hash = id.table_hash();
         self.0[shard_of(hash)].0.lock().find(hash, |task| task.id() == id).cloned()
+    }
+
+    /// Puts another task with the same id in the place of one: what `make` makes of the one that is there. Nobody finds
+    /// either of them meanwhile. None if there is none with this id.
+    pub fn replace<T>(
+        &self,
+        id: TaskId,
+        make: impl FnOnce(&Arc<Task>) -> Result<(Arc<Task>, T), Error>,
+    ) -> Option<Result<(Arc<Task>, T), Error>> {
+        let hash = id.table_hash();
+        let mut shard = self.0[shard_of(hash)].0.lock();
+        let place = shard.find_mut(hash, |task| task.id() == id)?;
+        let made = make(place);
+        let old = made.as_ref().ok().map(|(new, _)| std::mem::replace(place, Arc::clone(new)));
+        // Not under the lock: it takes its host's data with it.
+        drop(shard);
+        drop(old);
+        Some(made)
     }
 
     /// Takes a task out: exactly this one, not a later one with its id.
@@ -140,7 +158,7 @@ impl Live {
         let (held, keep) = {
             let mut shard = self.0[shard_of(task.id().table_hash())].0.lock();
             let held = shard.tasks.get(&task.id()).and_then(Weak::upgrade);
-            let keep = held.as_ref().is_some_and(|held| !held.is_settled());
+            let keep = held.as_ref().is_some_and(|held| !held.is_final());
             if !keep {
                 shard.insert(&task);
             }

@@ -15,16 +15,20 @@
 //! * `settle` is called after the commit that ended the task, so whoever sees the latch set finds the outcome.
 //! * An observer is called exactly once: `settled` changes under the same lock under which observers are added. If it
 //!   panics, only it ends.
-//! * A replay never touches a settled task: it makes a new one with the same id, so older handles keep their outcome.
+//! * A replay never touches the task that ended: it makes a new one with the same id, so older handles keep their outcome.
+//!   The old one is *superseded* from then on: its row stays as it is, settled or not.
 
 use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use parking_lot::{Mutex, MutexGuard};
-use taskloom_model::{Effects, Error, Fence, Operation, OwnerId, Row, Spec, State, TaskId, Timestamp, apply};
+use taskloom_model::{
+    Code, Effects, Error, Fence, Operation, OwnerId, Row, Spec, State, TaskId, Timestamp, apply,
+};
 use taskloom_sync::Latch;
 
 /// What a host language keeps with a task until it runs.
@@ -44,6 +48,8 @@ pub struct Task {
     spec: Spec,
     cell: Mutex<Cell>,
     latch: Latch,
+    /// Written under the cell's lock.
+    superseded: AtomicBool,
     host: Option<HostData>,
 }
 
@@ -75,6 +81,7 @@ impl Task {
             spec,
             cell: Mutex::new(Cell { row, observers: None, begun: 0, children: 0, settled: ended }),
             latch: Latch::new(),
+            superseded: AtomicBool::new(false),
             host,
         };
         if ended {
@@ -158,13 +165,62 @@ impl Task {
 
     /// For stores whose rows live here: applies an operation to the row itself.
     pub fn apply(&self, operation: Operation, now: Timestamp) -> Result<Effects, Error> {
-        apply(operation, &self.spec, &mut self.cell.lock().row, now)
+        let mut cell = self.cell.lock();
+        self.check_newest()?;
+        apply(operation, &self.spec, &mut cell.row, now)
     }
 
-    /// For stores whose rows live elsewhere: takes over the row that was committed there.
+    /// For stores whose rows live here: the task that a replay of this one makes, and what that did. This one is
+    /// superseded from then on.
+    pub fn start_over(&self, now: Timestamp) -> Result<(Arc<Self>, Effects), Error> {
+        let cell = self.cell.lock();
+        self.check_newest()?;
+        let mut row = cell.row.clone();
+        let effects = apply(Operation::Replay, &self.spec, &mut row, now)?;
+        self.superseded.store(true, Ordering::Release);
+        drop(cell);
+        // What its submitter left for the handler has been told of the end, and is gone.
+        Ok((Self::new(self.spec.clone(), row, None), effects))
+    }
+
+    fn check_newest(&self) -> Result<(), Error> {
+        if self.is_superseded() { Err(self.is_older()) } else { Ok(()) }
+    }
+
+    /// Why something is not done to this one: there is a later generation of the task.
+    pub fn is_older(&self) -> Error {
+        let message = format!("task {} was started over since, and has another generation", self.spec.id);
+        Error::new(Code::IllegalTransition, message).hint("ask for the task by its id to get the newest")
+    }
+
+    /// For stores whose rows live elsewhere: takes over the row that was committed there, unless this one's stays as it
+    /// is ([`Task::is_final`]).
     pub fn replace_row(&self, row: Row) {
-        let old = std::mem::replace(&mut self.cell.lock().row, row);
-        drop(old);
+        let mut cell = self.cell.lock();
+        if !self.is_superseded() {
+            let old = std::mem::replace(&mut cell.row, row);
+            drop(cell);
+            drop(old);
+        }
+    }
+
+    /// For stores whose rows live elsewhere: the task was started over, and the last row of its generation was this. (If
+    /// it has settled, it shows that already, or what its handles were told.)
+    pub fn supersede(&self, last: Row) {
+        let mut cell = self.cell.lock();
+        if !self.superseded.swap(true, Ordering::AcqRel) && !cell.settled {
+            cell.row = last;
+        }
+    }
+
+    /// Whether there is a later generation of the task, which is another [`Task`] with this id.
+    pub fn is_superseded(&self) -> bool {
+        self.superseded.load(Ordering::Acquire)
+    }
+
+    /// Whether its row stays as it is, whatever becomes of the id: it has settled, or was started over.
+    pub fn is_final(&self) -> bool {
+        self.is_superseded() || self.is_settled()
     }
 
     /// Lets everybody know that nothing more will happen to the task here. The first call counts.

@@ -1,4 +1,5 @@
-//! What an operator does: look at tasks, cancel many, pause queues, sweep, run one by hand, look at figures.
+//! What an operator does: look at tasks, cancel many, pause queues, replay and discard dead letters, sweep, run one by
+//! hand, look at figures.
 
 use std::time::{Duration, SystemTime};
 
@@ -65,13 +66,19 @@ impl Filter {
         self
     }
 
+    /// Only dead letters: those that failed, timed out, were cancelled or expired.
+    pub fn dead(mut self) -> Self {
+        self.0.dead = true;
+        self
+    }
+
     /// Only those after this one: the last of a page, to list the next.
     pub fn after(mut self, id: TaskId) -> Self {
         self.0.after = Some(id);
         self
     }
 
-    /// At most so many; 100. [`App::cancel_all`] has no limit.
+    /// At most so many; 100. [`App::cancel_all`], [`App::replay_all`] and [`App::discard_all`] have no limit.
     pub fn limit(mut self, limit: usize) -> Self {
         self.0.limit = limit;
         self
@@ -191,6 +198,78 @@ impl App {
     pub fn purge(&self, queue: &str) -> Result<usize> {
         let queue = queue_named(queue)?;
         self.writing(|| self.shared.engine.purge(queue))
+    }
+
+    /// Starts a dead letter over (a task that failed, timed out, was cancelled or expired): a new generation with the same
+    /// id, without failures and crashes, and without an expiry or a deadline that has passed. Its errors, its log and its
+    /// checkpoint are kept, and the children that it has submitted are found again as they are. The handle is the new
+    /// generation's; older ones keep their outcome.
+    ///
+    /// ```
+    /// use std::sync::atomic::{AtomicBool, Ordering};
+    /// use std::time::Duration;
+    /// use taskloom::{App, Context, Filter, TaskError};
+    ///
+    /// static MENDED: AtomicBool = AtomicBool::new(false);
+    /// let app = App::open("memory:")?;
+    /// app.task("fetch", |page: u32, _: &Context| -> Result<u32, TaskError> {
+    ///     if MENDED.load(Ordering::SeqCst) { Ok(page) } else { Err(TaskError::new("the server is down")) }
+    /// })
+    /// .register()?;
+    /// let running = app.start()?;
+    /// let fetch = app.submit("fetch", &7)?;
+    /// assert!(fetch.wait_for::<u32>(Duration::from_secs(5)).is_err());
+    /// assert_eq!(app.list(&Filter::new().dead())?.len(), 1);
+    ///
+    /// MENDED.store(true, Ordering::SeqCst);
+    /// let again = app.replay(fetch.id())?;
+    /// assert_eq!(again.wait_for::<u32>(Duration::from_secs(5))?, 7);
+    /// assert!(fetch.result::<u32>().is_err(), "what came of it first");
+    /// running.stop();
+    /// # Ok::<(), taskloom::Error>(())
+    /// ```
+    ///
+    /// Errors: `UnknownTask`; `IllegalTransition` if it has not ended, has succeeded or was skipped; `DuplicateKey` if
+    /// another task has its unique key now; `ShutDown`; `StoreFailed`.
+    pub fn replay(&self, id: TaskId) -> Result<Handle> {
+        let handle = self.writing(|| self.shared.engine.replay(id))?;
+        Ok(self.own(handle))
+    }
+
+    /// Starts over every dead letter that a filter fits; how many. One whose unique key another task has now stays as it
+    /// is.
+    ///
+    /// Errors: `InvalidOption` for a filter by a state in which no dead letter is; `ShutDown`; `StoreFailed`.
+    pub fn replay_all(&self, filter: &Filter) -> Result<usize> {
+        self.writing(|| self.shared.engine.replay_all(&filter.0))
+    }
+
+    /// Forgets a task that has ended, however it did, now. Handles that are held keep its outcome.
+    ///
+    /// Errors: `UnknownTask`; `IllegalTransition` if it has not ended, or may still be asked for: its parent has not
+    /// ended, or it keeps its unique key (`unique_for`); `StoreFailed`.
+    pub fn discard(&self, id: TaskId) -> Result<()> {
+        self.writing(|| self.shared.engine.discard(id))
+    }
+
+    /// Forgets every dead letter that a filter fits, or all that ended in the filter's state, which may be any; how many.
+    /// What may still be asked for stays: children whose parent has not ended, and tasks that keep their unique key.
+    ///
+    /// ```
+    /// use taskloom::{App, Context, Filter, TaskError};
+    /// let app = App::open("memory:")?;
+    /// app.task("noop", |_: (), _: &Context| -> Result<(), TaskError> { Ok(()) }).register()?;
+    /// let handle = app.submit("noop", &())?;
+    /// assert_eq!(app.discard_all(&Filter::new())?, 0, "it has not ended");
+    /// handle.cancel(None)?;
+    /// assert_eq!(app.discard_all(&Filter::new())?, 1);
+    /// assert!(app.get(handle.id())?.is_none());
+    /// # Ok::<(), taskloom::Error>(())
+    /// ```
+    ///
+    /// Errors: `InvalidOption` for a filter by a state in which no task has ended; `StoreFailed`.
+    pub fn discard_all(&self, filter: &Filter) -> Result<usize> {
+        self.writing(|| self.shared.engine.discard_all(&filter.0))
     }
 
     /// Forgets tasks that ended longer ago than this; how many.

@@ -110,6 +110,10 @@ macro_rules! conformance {
                 a_closed_key_sends_a_task_back
                 an_operator_may_skip_and_resolve
                 a_replay_is_a_new_generation
+                only_dead_letters_are_replayed
+                a_replay_leaves_the_ended_task_alone
+                a_replay_in_a_batch
+                a_replayed_task_waits_for_its_key
                 a_move_that_does_not_exist_is_refused
                 effects_say_what_happened
             }
@@ -228,6 +232,9 @@ macro_rules! conformance {
                 counts_are_by_queue
                 sweeping_forgets_what_ended_before
                 no_more_than_the_limit_is_swept
+                dead_letters_are_listed
+                what_has_ended_so_is_discarded
+                what_is_needed_is_not_discarded
             }
             residents {
                 a_claim_finds_the_task_in_memory

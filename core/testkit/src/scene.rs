@@ -148,6 +148,19 @@ impl Scene {
         self.store.commit(commit(task, operation), &mut Vec::new(), self.now())
     }
 
+    /// Starts a task over: its new generation.
+    pub(crate) fn replay(&self, task: &Arc<Task>) -> Result<Arc<Task>, Error> {
+        let mut consequences = Vec::new();
+        let replay = commit(task, Operation::Replay);
+        let effects = self.store.commit(replay, &mut consequences, self.now())?;
+        assert!(!effects.moved() && effects.to.is_terminal(), "{effects:?}");
+        let new = |change: &Change| change.task.id() == task.id() && change.effects.from == Some(effects.to);
+        let new: Vec<_> = consequences.iter().filter(|change| new(change)).collect();
+        assert_eq!(new.len(), 1, "the new generation is told once: {consequences:?}");
+        assert!(new[0].effects.moved() && !Arc::ptr_eq(&new[0].task, task));
+        Ok(Arc::clone(&new[0].task))
+    }
+
     /// Writes a batch with nobody holding a task.
     pub(crate) fn write(&self, mut batch: Batch) -> Batch {
         self.store.write(&mut batch, &Nobody, self.now()).unwrap();

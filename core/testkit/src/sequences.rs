@@ -3,7 +3,7 @@
 //! The memory store keeps its rows in the tasks and runs the rules of the model on them; it is simple enough to be
 //! believed. [`compare`] gives a store under test and a memory store the same random commands (batches with groups,
 //! changes, spawned tasks, children, unique keys and claims; times that come; queues that are paused; processes that
-//! join and die; sweeps) and compares everything that can be seen after each: answers, rows, counts, lists, owners.
+//! join and die; sweeps, discards) and compares everything that can be seen after each: answers, rows, counts, lists, owners.
 //!
 //! The commands are the same in every run unless `PROPTEST_RNG_SEED` says otherwise; `PROPTEST_CASES` says how many
 //! sequences there are. A failure is shrunk to few commands and printed.
@@ -16,7 +16,8 @@ use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestError, TestRng, TestRunner};
 use taskloom_model::{
     Admission, Failure, Fence, Limit, LimitFor, LimitRow, LogLine, Name, OnConflict, Operation, Options,
-    OwnerId, Parent, Priority, Progress, Rate, SetBy, TaskId, Timestamp, WaitingFor, When, admit, next_due,
+    OwnerId, Parent, Priority, Progress, Rate, SetBy, State, TaskId, Timestamp, WaitingFor, When, admit,
+    next_due,
 };
 use taskloom_store::{Claim, MemoryOptions, MemoryStore, Nobody, Store, Task};
 
@@ -75,6 +76,7 @@ enum Step {
     Beat(prop::sample::Index),
     Bury(prop::sample::Index),
     Sweep(u32, usize),
+    Discard(prop::sample::Index, usize, u8),
     Pause(u8, bool),
     Limit(u8, Option<u8>, u8),
 }
@@ -133,6 +135,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<prop::sample::Index>().prop_map(Step::Beat),
         1 => any::<prop::sample::Index>().prop_map(Step::Bury),
         1 => (0..20u32, 0..5usize).prop_map(|(ago, limit)| Step::Sweep(ago, limit)),
+        1 => (any::<prop::sample::Index>(), 0..9usize, 0..4u8)
+            .prop_map(|(first, count, states)| Step::Discard(first, count, states)),
         1 => (0..3u8, any::<bool>()).prop_map(|(queue, paused)| Step::Pause(queue, paused)),
         1 => (0..3u8, prop::option::weighted(0.3, 0..2u8), 0..4u8)
             .prop_map(|(key, name, number)| Step::Limit(key, name, number)),
@@ -254,6 +258,19 @@ impl Pair {
                 });
                 prop_assert_eq!(&told[0], &told[1]);
             }
+            Step::Discard(first, count, states) => {
+                let ids: Vec<_> = self.known.tasks().iter().map(|task| task.id()).collect();
+                let first = if ids.is_empty() { 0 } else { first.index(ids.len()) };
+                let ids: Vec<_> = ids.into_iter().skip(first).take(*count).collect();
+                let states = match states {
+                    0 => &[State::Failed, State::Queued][..],
+                    1 => &[State::Cancelled, State::Expired, State::TimedOut],
+                    2 => &[],
+                    _ => State::ALL,
+                };
+                let gone = both.map(|store| store.discard(&ids, states, now).unwrap());
+                prop_assert_eq!(gone[0], gone[1]);
+            }
             Step::Sweep(ago, limit) => {
                 let before = Timestamp::from_micros(now.micros() - i64::from(*ago) * 1_000_000);
                 // Which ones are forgotten is up to the store unless it forgets them all.
@@ -289,6 +306,8 @@ impl Pair {
                 let operation = self.operation(wish, task);
                 let spawn = match operation {
                     Operation::Spawn { .. } => vec![self.admit_child(&wish.child, task.id())],
+                    // One that meets a closed gate is another change; nobody brings tasks along with a claim.
+                    Operation::Claim { .. } => Vec::new(),
                     _ => spawn,
                 };
                 commits.push(Planned { id: task.id(), fresh: wish.fresh, operation, spawn });

@@ -43,6 +43,7 @@ fn a_replayed_task_is_kept_while_it_lives() {
     let replayed = make(0);
     change(&replayed, Operation::Cancel { reason: None });
     change(&replayed, Operation::Replay);
+    assert_eq!(replayed.state(), State::Cancelled);
     for number in 1..20 {
         change(&make(number), Operation::Cancel { reason: None });
     }

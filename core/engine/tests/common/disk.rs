@@ -208,7 +208,7 @@ impl Writing<'_> {
         for task in self.shown {
             if let Some((_, row)) = self.rows.tasks.get(&task.id()) {
                 for copy in [self.residents.resident(task.id()), Some(task)].into_iter().flatten() {
-                    if !copy.is_settled() {
+                    if !copy.is_final() {
                         copy.replace_row(row.clone());
                     }
                 }
@@ -316,6 +316,10 @@ impl Store for OnDisk {
     }
 
     fn sweep(&self, _: Timestamp, _: usize) -> Result<usize, Error> {
+        Ok(0)
+    }
+
+    fn discard(&self, _: &[TaskId], _: &[State], _: Timestamp) -> Result<usize, Error> {
         Ok(0)
     }
 

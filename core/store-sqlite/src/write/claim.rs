@@ -251,7 +251,7 @@ impl Writing<'_> {
                     Home::Read(Box::new(spec))
                 }
             };
-            self.touched.push(Touched { seq: Some(seq), row, home, twins: Vec::new() });
+            self.touched.push(Touched::new(Some(seq), row, home));
             places.push((seq, place));
         }
         for place in without_payload {

@@ -66,7 +66,7 @@ impl Writing<'_> {
         }
         for (task, seq, row) in waiting {
             let home = Home::Held(Arc::clone(task));
-            self.remember(Touched { seq: Some(seq), row, home, twins: Vec::new() });
+            self.remember(Touched::new(Some(seq), row, home));
         }
         self.hand_over(keys, tasks, &inserted).map(Ok)
     }

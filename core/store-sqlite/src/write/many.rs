@@ -137,7 +137,7 @@ impl Writing<'_> {
         })?;
         let row = row.map_err(|error| Fault::Task(id, error))?;
         let home = home.map_err(|error| Fault::Task(id, error))?;
-        self.touched.push(Touched { seq: Some(seq), row, home, twins: Vec::new() });
+        self.touched.push(Touched::new(Some(seq), row, home));
         Ok(self.touched.len() - 1)
     }
 
@@ -157,6 +157,6 @@ impl Writing<'_> {
     /// The task in memory that shows this id, unless nothing more may happen to it there.
     pub(super) fn held(&self, id: TaskId) -> Option<Arc<Task>> {
         let fresh = self.fresh.as_ref().and_then(|fresh| fresh.get(&id)).cloned();
-        fresh.or_else(|| self.residents.resident(id)).filter(|task| !task.is_settled())
+        fresh.or_else(|| self.residents.resident(id)).filter(|task| !task.is_final())
     }
 }

@@ -36,16 +36,20 @@ impl Writing<'_> {
     /// Replaces the rows in memory; the tasks, in their places.
     fn show(self) -> Vec<Arc<Task>> {
         let show = |touched: super::Touched| {
+            let superseded = touched.superseded;
             for twin in touched.twins {
-                replace(&twin, touched.row.clone());
+                replace(&twin, touched.row.clone(), superseded);
             }
             match touched.home {
                 // Nothing more happens to it there.
-                Home::Held(task) if task.is_settled() && task.with_row(|row| *row != touched.row) => {
+                Home::Held(task) if task.is_final() && task.with_row(|row| *row != touched.row) => {
+                    if superseded {
+                        task.supersede(touched.row.clone());
+                    }
                     Task::new(task.spec().clone(), touched.row, None)
                 }
                 Home::Held(task) => {
-                    replace(&task, touched.row);
+                    replace(&task, touched.row, superseded);
                     task
                 }
                 Home::Read(spec) => Task::new(*spec, touched.row, None),
@@ -69,9 +73,11 @@ fn tell(told: Vec<(Told, Effects)>, tasks: &[Arc<Task>], changes: &mut Vec<Chang
     changes.extend(told.into_iter().map(change));
 }
 
-/// A task that has settled keeps the outcome that its handles were told.
-fn replace(task: &Task, row: Row) {
-    if !task.is_settled() {
+/// A task that has settled, or was started over, keeps the outcome that its handles are told.
+fn replace(task: &Task, row: Row, superseded: bool) {
+    if superseded {
+        task.supersede(row);
+    } else if !task.is_final() {
         task.replace_row(row);
     }
 }

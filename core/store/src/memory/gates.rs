@@ -194,11 +194,15 @@ impl MemoryStore {
 
     /// Sees to a task with a key that was inserted.
     pub(super) fn enter_new(&self, task: &Arc<Task>, now: Timestamp) {
+        let mut effects = Effects { from: None, to: State::Queued, left: None, due: None };
+        self.enter_as(task, &mut effects, now);
+    }
+
+    /// Sees to a task that nobody has known before; what it comes to is put into `effects`.
+    pub(super) fn enter_as(&self, task: &Arc<Task>, effects: &mut Effects, now: Timestamp) {
         let Some(mut inner) = self.gates.of(task.spec()) else { return };
         if task.state() == State::Queued {
-            let due = None;
-            let mut effects = Effects { from: None, to: State::Queued, left: None, due };
-            self.enter(&mut inner, task, false, &mut effects, now);
+            self.enter(&mut inner, task, false, effects, now);
         }
     }
 

@@ -7,8 +7,10 @@ use taskloom_model::{
     WaitingFor,
 };
 
+use taskloom_store::{Batch, Commit};
+
 use super::Harness;
-use crate::scene::Scene;
+use crate::scene::{JOB, Scene, commit, ids, moves};
 
 /// The result of a success is kept with the task, and what was noted beside it.
 pub fn success_keeps_the_result(harness: &dyn Harness) {
@@ -274,7 +276,7 @@ pub fn a_replay_is_a_new_generation(harness: &dyn Harness) {
     let task = scene.run(Options { expires: crate::scene::seconds(5), ..Options::default() });
     scene.commit(&task, scene.fail(1)).unwrap();
     scene.pass(10);
-    assert!(scene.commit(&task, Operation::Replay).unwrap().ready());
+    scene.replay(&task).unwrap();
     let row = scene.row(&task);
     assert_eq!((row.state, row.generation, row.failures, row.crashes), (State::Queued, 1, 0, 0));
     assert_eq!((row.attempt, row.finished, row.errors().len()), (1, None, 1));
@@ -284,6 +286,104 @@ pub fn a_replay_is_a_new_generation(harness: &dyn Harness) {
     assert_eq!(scene.row(&task).result.as_deref(), Some(&b"42"[..]));
     let error = scene.commit(&task, Operation::Replay).unwrap_err();
     assert_eq!(error.code(), Code::IllegalTransition);
+}
+
+/// Only what has ended, and not as it should have, is started over; a refused replay changes nothing.
+pub fn only_dead_letters_are_replayed(harness: &dyn Harness) {
+    let scene = Scene::new(harness);
+    for state in State::ALL {
+        let task = scene.in_state(*state);
+        let before = scene.row(&task);
+        if state.is_dead() {
+            let new = scene.replay(&task).unwrap();
+            assert_eq!((new.state(), scene.row(&task).generation), (State::Queued, 1), "{state}");
+            assert_eq!(task.with_row(Clone::clone), before, "the one that ended keeps its outcome");
+        } else {
+            let error = scene.commit(&task, Operation::Replay).unwrap_err();
+            assert_eq!((error.code(), scene.row(&task)), (Code::IllegalTransition, before), "{state}");
+        }
+    }
+}
+
+/// The task that ended keeps its outcome, settled or not; the new generation is another one, which is found, and to
+/// which is done what is asked for through the old one.
+pub fn a_replay_leaves_the_ended_task_alone(harness: &dyn Harness) {
+    let scene = Scene::new(harness);
+    for settled in [false, true] {
+        let task = scene.in_state(State::Failed);
+        if settled {
+            task.settle();
+        }
+        let outcome = task.with_row(Clone::clone);
+        let first = scene.replay(&task).unwrap();
+        assert!(!first.is_settled());
+        assert_eq!((first.spec(), first.with_row(Clone::clone)), (task.spec(), scene.row(&task)));
+        let error = scene.commit(&task, Operation::Replay).unwrap_err();
+        assert_eq!(error.code(), Code::IllegalTransition, "its new generation is queued");
+        let claim = || Operation::Claim { owner: scene.me };
+        assert_eq!(scene.commit(&task, claim()).unwrap_err().code(), Code::IllegalTransition, "it is over");
+        scene.commit(&first, claim()).unwrap();
+        assert_eq!((scene.state(&task), scene.row(&task).attempt), (State::Running, 2));
+        assert_eq!(scene.commit(&task, scene.succeed(1)).unwrap_err().code(), Code::LeaseLost);
+        scene.commit(&scene.copy(task.id()), scene.fail(2)).unwrap();
+        let second = scene.replay(&scene.copy(task.id())).unwrap();
+        assert_eq!(second.with_row(|row| (row.generation, row.errors().len())), (2, 2));
+        assert!(scene.commit(&task, Operation::Cancel { reason: None }).unwrap().finished());
+        assert_eq!(scene.state(&second), State::Cancelled);
+        assert_eq!(task.with_row(Clone::clone), outcome);
+    }
+    assert_eq!(scene.store.counts().unwrap().get(State::Cancelled), 2, "each is counted once");
+}
+
+/// A replay is seen by the rest of its batch, and tells of the new generation beside what was told before.
+pub fn a_replay_in_a_batch(harness: &dyn Harness) {
+    let scene = Scene::new(harness);
+    let (task, other) = (scene.in_state(State::Failed), scene.run(Options::default()));
+    let batch = scene.write(Batch {
+        commits: vec![
+            commit(&task, Operation::Replay),
+            commit(&task, Operation::Replay),
+            commit(&other, scene.fail(1)),
+            commit(&other, Operation::Replay),
+            commit(&other, Operation::Cancel { reason: None }),
+            commit(&other, Operation::Replay),
+        ],
+        claim: Some(scene.wish(&["default"], &[JOB], 9)),
+        ..Batch::default()
+    });
+    let made: Vec<_> = batch.verdicts.iter().map(Result::is_ok).collect();
+    assert_eq!(made, [true, false, true, true, true, true]);
+    let replayed = |id, from| (id, Some(from), State::Queued);
+    assert_eq!(
+        moves(&batch.consequences),
+        [
+            replayed(task.id(), State::Failed),
+            replayed(other.id(), State::Failed),
+            replayed(other.id(), State::Cancelled),
+        ]
+    );
+    assert_eq!(ids(&batch.claimed), [task.id(), other.id()]);
+    assert!(batch.claimed.iter().all(|task| task.state() == State::Running));
+    assert_eq!((task.state(), other.state()), (State::Failed, State::Failed));
+    assert_eq!(scene.row(&other).generation, 2);
+    let refused = Commit { spawn: vec![scene.task(Options::default())], ..commit(&other, Operation::Replay) };
+    let error = scene.store.commit(refused, &mut Vec::new(), scene.now()).unwrap_err();
+    assert_eq!(error.code(), Code::NotSupported, "it brings nothing along");
+}
+
+/// A task that is started over waits its turn under its key as any that becomes eligible.
+pub fn a_replayed_task_waits_for_its_key(harness: &dyn Harness) {
+    let scene = Scene::new(harness);
+    let keyed = || Options { key: Some("k".into()), concurrency: Some(1), ..Options::default() };
+    let dead = scene.run(keyed());
+    scene.commit(&dead, scene.fail(1)).unwrap();
+    let running = scene.run(keyed());
+    let new = scene.replay(&dead).unwrap();
+    let waits = new.with_row(|row| (row.state, row.waiting_for));
+    assert_eq!(waits, (State::Pending, WaitingFor::Key));
+    assert!(scene.claim(9).is_empty());
+    scene.commit(&running, scene.succeed(1)).unwrap();
+    assert_eq!(ids(&scene.claim(9)), [dead.id()]);
 }
 
 /// A move that the table of states does not have is refused, names both states, and changes nothing.

@@ -79,7 +79,7 @@ pub fn a_replay_needs_its_key_again(harness: &dyn Harness) {
     scene.commit(&other, Operation::Cancel { reason: None }).unwrap();
     refused();
     scene.pass(50);
-    assert!(scene.commit(&task, Operation::Replay).unwrap().ready());
+    scene.replay(&task).unwrap();
     let copy = scene.copy(task.id());
     returned(&scene, once("k", OnConflict::Return), &copy);
     let error = scene.commit(&other, Operation::Replay).unwrap_err();
@@ -89,7 +89,7 @@ pub fn a_replay_needs_its_key_again(harness: &dyn Harness) {
     for number in 0..200 {
         put(&scene, once(&format!("key {number}"), OnConflict::Return));
     }
-    scene.commit(&copy, Operation::Replay).unwrap();
+    scene.replay(&copy).unwrap();
     assert!(scene.submit(&[&scene.task(once("k", OnConflict::Reject))]).is_err());
 }
 

@@ -1,8 +1,9 @@
 //! Looking at tasks, and forgetting them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use taskloom_model::{Name, Operation, Options, State, TaskId};
+use taskloom_model::{Code, Name, Operation, Options, State, TaskId};
 use taskloom_store::{Filter, Nobody, Task};
 
 use super::Harness;
@@ -203,4 +204,69 @@ pub fn no_more_than_the_limit_is_swept(harness: &dyn Harness) {
         assert_eq!(scene.store.sweep(now, limit).unwrap(), forgot);
     }
     assert_eq!(scene.store.counts().unwrap().get(State::Cancelled), 0);
+}
+
+/// Dead letters are what ended, and not as it should have.
+pub fn dead_letters_are_listed(harness: &dyn Harness) {
+    let scene = Scene::new(harness);
+    let all: Vec<_> = State::ALL.iter().map(|state| scene.in_state(*state)).collect();
+    let found = list(&scene, &Filter { dead: true, ..Filter::default() });
+    let dead = all.iter().filter(|task| task.state().is_dead());
+    assert_eq!(found, dead.map(|task| task.id()).collect::<Vec<_>>());
+    assert_eq!(found.len(), 4);
+    let one = Filter { dead: true, state: Some(State::Expired), ..Filter::default() };
+    assert_eq!(list(&scene, &one).len(), 1);
+    let none = Filter { dead: true, state: Some(State::Succeeded), ..Filter::default() };
+    assert!(list(&scene, &none).is_empty());
+}
+
+/// Of the tasks that are named those are forgotten that have ended in one of the states that are; nothing unfinished
+/// ever is.
+pub fn what_has_ended_so_is_discarded(harness: &dyn Harness) {
+    let scene = Scene::new(harness);
+    let all: Vec<_> = State::ALL.iter().map(|state| scene.in_state(*state)).collect();
+    let spared = scene.in_state(State::Failed);
+    let mut ids: Vec<_> = all.iter().map(|task| task.id()).collect();
+    ids.push(scene.id());
+    let discard = |states: &[State]| scene.store.discard(&ids, states, scene.now()).unwrap();
+    assert_eq!(discard(&[]), 0);
+    assert_eq!(discard(&[State::Failed, State::Expired, State::Queued]), 2);
+    for task in &all {
+        let gone = matches!(task.state(), State::Failed | State::Expired);
+        assert_eq!(scene.knows(task), !gone, "{:?}", task.state());
+    }
+    assert_eq!(discard(State::ALL), 4);
+    assert_eq!(discard(State::ALL), 0);
+    assert!(scene.knows(&spared));
+    assert_eq!(scene.store.counts().unwrap().unfinished(), 4);
+    // Whoever still holds one has its outcome; the task is not there to be started over.
+    let error = scene.commit(&all[usize::from(State::Failed.number())], Operation::Replay).unwrap_err();
+    assert_eq!(error.code(), Code::UnknownTask);
+}
+
+/// A child is not discarded while its parent may ask for it, nor a task that keeps its unique key.
+pub fn what_is_needed_is_not_discarded(harness: &dyn Harness) {
+    let scene = Scene::new(harness);
+    let parent = scene.run(Options::default());
+    let child = scene.run_child(&parent, 0, false);
+    scene.commit(&child, scene.fail(1)).unwrap();
+    let unique = |seconds: u64| Options {
+        unique_key: Some("k".into()),
+        unique_for: Some(Duration::from_secs(seconds)),
+        ..Options::default()
+    };
+    let keeper = scene.task(unique(50));
+    scene.submit(&[&keeper]).unwrap();
+    scene.commit(&keeper, Operation::Cancel { reason: None }).unwrap();
+    let ids = [child.id(), keeper.id()];
+    let discard = || scene.store.discard(&ids, State::ALL, scene.now()).unwrap();
+    assert_eq!(discard(), 0);
+    scene.commit(&parent, scene.succeed(1)).unwrap();
+    assert_eq!(discard(), 1);
+    assert!(!scene.knows(&child) && scene.knows(&keeper));
+    scene.pass(50);
+    assert_eq!(discard(), 1);
+    // Its key went with it.
+    let next = scene.task(unique(50));
+    assert!(Arc::ptr_eq(&scene.submit(&[&next]).unwrap().0[0], &next));
 }

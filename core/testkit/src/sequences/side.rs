@@ -56,13 +56,14 @@ impl Side {
                 Err(error) => inserts.push(Err(text(error))),
             }
         }
-        // One that has settled keeps the outcome that its handles were told.
-        let shown = changed.iter().filter(|task| !task.is_settled());
+        // One that has settled, or was started over, keeps the outcome that its handles are told.
+        let shown = changed.iter().filter(|task| !task.is_final());
+        told.retain(|task| !task.is_superseded());
         for task in shown.chain(told.iter().copied()).chain(&batch.claimed) {
             let stored = self.get(task.id())?.with_row(Row::clone);
             prop_assert_eq!(task.with_row(Row::clone), stored, "the caller's task shows what was committed");
         }
-        for task in told.into_iter().chain(&changed).chain(&batch.claimed) {
+        for task in changed.iter().chain(told).chain(&batch.claimed) {
             self.held.insert(task.id(), Arc::clone(task));
         }
         Ok(Answer {
