@@ -1,0 +1,366 @@
+//! One environment of JavaScript: what is on its way there, what it runs, and what it waits for.
+//!
+//! # What it owns
+//! * **News**: what JavaScript is to hear at its next crossing, in the order in which it came.
+//! * **Jobs**: attempts whose handlers run in this environment, each with its one-shot completion.
+//! * **Slots**: tasks whose outcome somebody in this environment waits for. JavaScript numbers them: it has an object in
+//!   the same place. A slot is given back by the message that tells the outcome, and only by that.
+//! * **Seats**: the apps of this environment.
+//!
+//! # Waking
+//! Whoever leaves news raises `woken`, and calls the environment if it was down. A crossing raises it too, so that
+//! nobody calls while JavaScript is here anyway; when all is written it lowers it, and then looks once more. So either
+//! the crossing finds what came last, or whoever brought it finds the flag down and calls.
+//!
+//! # The end
+//! The environment goes before the process does when it is a worker thread's, and the handlers that ran there never
+//! return. [`Port::close`] calls them off: on a file their tasks go to whoever is left, in memory to another environment
+//! that has the handler. News for a closed port are dropped, and nobody calls it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use serde_json::Value;
+use taskloom_engine::{Attempt, Completion, Handle, Moment, Subscription};
+use taskloom_model::{Error, Fence, Result, TaskId};
+
+use crate::lane::Route;
+use crate::seat::Seat;
+use crate::slab::Slab;
+use crate::watchdog::Pulse;
+
+/// A thing to hear.
+pub(crate) enum News {
+    /// Tasks were accepted, by slot.
+    Accepted(Vec<(u32, TaskId)>),
+    /// A submit was refused.
+    Refused(u32, Error),
+    /// A handler is to run.
+    Start(u32),
+    /// A task has an outcome here.
+    Settled(u32),
+    /// An attempt no longer counts.
+    CallOff(u32, &'static str),
+    /// What came of a request.
+    Answer(u32, Result<Value>),
+    /// Events for a subscription.
+    Events(u32),
+    /// An attempt of a handler with hooks has ended.
+    Hook(Told),
+}
+
+/// What a hook is told.
+pub(crate) struct Told {
+    pub(crate) app: u32,
+    pub(crate) moment: Moment,
+    pub(crate) id: TaskId,
+    pub(crate) name: &'static str,
+}
+
+/// An attempt whose handler runs here.
+pub(crate) struct Job {
+    pub(crate) attempt: Attempt,
+    completion: Completion,
+    pub(crate) route: Route,
+    called_off: bool,
+}
+
+/// A task that is waited for.
+pub(crate) enum Slot {
+    /// Nobody waits in this place.
+    Free,
+    /// Its outcome is on its way.
+    Waits(Handle),
+}
+
+/// An environment. See the module's essay.
+pub(crate) struct Port {
+    news: Mutex<VecDeque<News>>,
+    woken: AtomicBool,
+    /// An engine has tasks for an event loop.
+    tasks_wait: AtomicBool,
+    call: Box<dyn Fn() + Send + Sync>,
+    jobs: Mutex<Slab<Job>>,
+    in_flight: AtomicUsize,
+    slots: Mutex<Vec<Slot>>,
+    seats: Mutex<Slab<Arc<Seat>>>,
+    subscriptions: Mutex<Slab<Arc<Subscription>>>,
+    closed: AtomicBool,
+    pub(crate) pulse: Pulse,
+    /// How often JavaScript came, how often it was called, how many tasks it was handed.
+    pub(crate) crossings: AtomicU64,
+    pub(crate) calls: AtomicU64,
+    pub(crate) started: AtomicU64,
+}
+
+impl Port {
+    /// `call` has JavaScript cross soon. It is called on any thread and must not wait.
+    pub(crate) fn new(call: Box<dyn Fn() + Send + Sync>) -> Arc<Self> {
+        Arc::new(Self {
+            news: Mutex::default(),
+            woken: AtomicBool::new(false),
+            tasks_wait: AtomicBool::new(false),
+            call,
+            jobs: Mutex::default(),
+            in_flight: AtomicUsize::new(0),
+            slots: Mutex::default(),
+            seats: Mutex::default(),
+            subscriptions: Mutex::default(),
+            closed: AtomicBool::new(false),
+            pulse: Pulse::default(),
+            crossings: AtomicU64::new(0),
+            calls: AtomicU64::new(0),
+            started: AtomicU64::new(0),
+        })
+    }
+
+    // ── news ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    /// Leaves something to hear.
+    pub(crate) fn tell(&self, news: News) {
+        if self.is_closed() {
+            return;
+        }
+        self.news.lock().push_back(news);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if !self.woken.swap(true, Ordering::SeqCst) && !self.is_closed() {
+            self.calls.fetch_add(1, Ordering::Relaxed);
+            (self.call)();
+        }
+    }
+
+    /// An engine has tasks that this environment may take.
+    pub(crate) fn offer(&self) {
+        self.tasks_wait.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+
+    /// JavaScript is here: nobody need call it.
+    pub(crate) fn enter(&self) {
+        self.crossings.fetch_add(1, Ordering::Relaxed);
+        self.woken.store(true, Ordering::SeqCst);
+    }
+
+    /// JavaScript is about to leave; whether there is something to come back for at once.
+    pub(crate) fn leave(&self) -> bool {
+        self.woken.store(false, Ordering::SeqCst);
+        let more = !self.news.lock().is_empty() || self.tasks_wait.load(Ordering::SeqCst);
+        if more {
+            // It comes back without being called.
+            self.woken.store(true, Ordering::SeqCst);
+        }
+        more
+    }
+
+    /// Whether an engine has offered tasks since the last time.
+    pub(crate) fn take_offer(&self) -> bool {
+        self.tasks_wait.swap(false, Ordering::SeqCst)
+    }
+
+    /// Hands out the oldest news, for as long as `write` has room; one that it returns is kept for the next time.
+    pub(crate) fn hear(&self, mut write: impl FnMut(News) -> Option<News>) {
+        loop {
+            let Some(news) = self.news.lock().pop_front() else { return };
+            if let Some(left) = write(news) {
+                self.news.lock().push_front(left);
+                return;
+            }
+        }
+    }
+
+    // ── slots ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    /// Tasks were accepted: their outcomes go to these slots.
+    pub(crate) fn accepted(self: &Arc<Self>, slots: &[u32], handles: Vec<Handle>) {
+        let ids = slots.iter().zip(&handles).map(|(slot, handle)| (*slot, handle.id())).collect();
+        // First this, so that nothing is heard of a task before it is accepted.
+        self.tell(News::Accepted(ids));
+        for (slot, handle) in slots.iter().zip(handles) {
+            self.expect(*slot, handle);
+        }
+    }
+
+    /// Has the outcome of a task told to a slot.
+    pub(crate) fn expect(self: &Arc<Self>, slot: u32, handle: Handle) {
+        {
+            let mut slots = self.slots.lock();
+            let place = slot as usize;
+            if place >= slots.len() {
+                slots.resize_with(place + 1, || Slot::Free);
+            }
+            slots[place] = Slot::Waits(handle.clone());
+        }
+        let port = Arc::downgrade(self);
+        handle.observe(move |_| {
+            if let Some(port) = port.upgrade() {
+                port.tell(News::Settled(slot));
+            }
+        });
+    }
+
+    /// The task of a slot; `None` if nobody waits there.
+    pub(crate) fn slot(&self, slot: u32) -> Option<Handle> {
+        match self.slots.lock().get(slot as usize)? {
+            Slot::Free => None,
+            Slot::Waits(handle) => Some(handle.clone()),
+        }
+    }
+
+    /// Gives back a slot, with the task that it was for.
+    pub(crate) fn free_slot(&self, slot: u32) -> Option<Handle> {
+        match std::mem::replace(self.slots.lock().get_mut(slot as usize)?, Slot::Free) {
+            Slot::Free => None,
+            Slot::Waits(handle) => Some(handle),
+        }
+    }
+
+    // ── jobs ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    /// Has a handler run here.
+    pub(crate) fn begin(&self, attempt: Attempt, completion: Completion, route: Route) {
+        let job = Job { attempt, completion, route, called_off: false };
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        let number = self.jobs.lock().insert(job);
+        if self.is_closed() {
+            // It closed meanwhile, and nobody else will look.
+            return drop(self.end(number));
+        }
+        self.started.fetch_add(1, Ordering::Relaxed);
+        self.tell(News::Start(number));
+    }
+
+    /// Looks at a job.
+    pub(crate) fn with_job<T>(&self, job: u32, look: impl FnOnce(&Job) -> T) -> Option<T> {
+        self.jobs.lock().get(job).map(look)
+    }
+
+    /// The attempt of a job that runs.
+    pub(crate) fn attempt(&self, job: u32) -> Option<Attempt> {
+        self.with_job(job, |job| job.attempt.clone())
+    }
+
+    /// A job's handler has ended: where its outcome goes.
+    pub(crate) fn end(&self, job: u32) -> Option<Completion> {
+        let job = self.jobs.lock().remove(job)?;
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        Some(job.completion)
+    }
+
+    /// How many handlers run here.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Tells JavaScript, once, that an attempt no longer counts; whether it runs here.
+    pub(crate) fn call_off(&self, id: TaskId, fence: Fence, why: &'static str) -> bool {
+        let found = {
+            let mut jobs = self.jobs.lock();
+            let own = |job: &&mut Job| job.attempt.task().id() == id && job.attempt.fence() == fence;
+            let Some((number, job)) =
+                jobs.iter_mut().map(|(number, job)| (number, job)).find(|(_, job)| own(&job))
+            else {
+                return false;
+            };
+            (!std::mem::replace(&mut job.called_off, true)).then_some(number)
+        };
+        if let Some(number) = found {
+            self.tell(News::CallOff(number, why));
+        }
+        true
+    }
+
+    /// Names of the handlers that run here, each once.
+    pub(crate) fn handlers_in_flight(&self) -> Vec<(&'static str, TaskId)> {
+        let mut names: Vec<(&'static str, TaskId)> = Vec::new();
+        for (_, job) in self.jobs.lock().iter() {
+            let task = job.attempt.task();
+            if names.iter().all(|(name, _)| *name != task.spec().name.as_str()) {
+                names.push((task.spec().name.as_str(), task.id()));
+            }
+        }
+        names
+    }
+
+    // ── seats and subscriptions ─────────────────────────────────────────────────────────────────────────────────
+
+    /// Takes in an app; its number.
+    pub(crate) fn seat(&self, make: impl FnOnce(u32) -> Arc<Seat>) -> u32 {
+        let mut seats = self.seats.lock();
+        // The seat wants to know its number, so its place is found first.
+        let number = seats.next();
+        seats.insert(make(number))
+    }
+
+    /// An app of this environment.
+    pub(crate) fn app(&self, app: u32) -> Option<Arc<Seat>> {
+        self.seats.lock().get(app).cloned()
+    }
+
+    /// All apps of this environment.
+    pub(crate) fn apps(&self) -> Vec<Arc<Seat>> {
+        self.seats.lock().iter().map(|(_, seat)| Arc::clone(seat)).collect()
+    }
+
+    /// An app has gone.
+    pub(crate) fn leave_seat(&self, app: u32) -> Option<Arc<Seat>> {
+        self.seats.lock().remove(app)
+    }
+
+    /// Takes in a subscription; its number.
+    pub(crate) fn subscribe(self: &Arc<Self>, subscription: Subscription) -> u32 {
+        let subscription = Arc::new(subscription);
+        let number = self.subscriptions.lock().insert(Arc::clone(&subscription));
+        let port = Arc::downgrade(self);
+        subscription.set_waker(Some(Arc::new(move || {
+            if let Some(port) = port.upgrade() {
+                port.tell(News::Events(number));
+            }
+        })));
+        number
+    }
+
+    /// A subscription of this environment.
+    pub(crate) fn subscription(&self, number: u32) -> Option<Arc<Subscription>> {
+        self.subscriptions.lock().get(number).cloned()
+    }
+
+    /// Ends a subscription.
+    pub(crate) fn unsubscribe(&self, number: u32) {
+        let gone = self.subscriptions.lock().remove(number);
+        if let Some(gone) = gone {
+            gone.set_waker(None);
+            gone.close();
+        }
+    }
+
+    // ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    /// The environment ends: nothing is told any more, its apps leave their engines, and what ran here is over.
+    pub(crate) fn close(&self) {
+        if self.closed.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let seats = self.seats.lock().take_all();
+        for seat in &seats {
+            seat.leave();
+        }
+        // Dropped without the locks: settling what they hold may come back here.
+        let subscriptions = self.subscriptions.lock().take_all();
+        drop(subscriptions);
+        let jobs = self.jobs.lock().take_all();
+        drop(jobs);
+        let slots = std::mem::take(&mut *self.slots.lock());
+        drop(slots);
+        let news = std::mem::take(&mut *self.news.lock());
+        drop(news);
+    }
+}

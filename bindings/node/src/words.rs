@@ -1,0 +1,30 @@
+//! The one place where the crate touches JavaScript's memory: it writes into the typed array that a crossing lends it,
+//! and makes strings of bytes.
+#![allow(
+    unsafe_code,
+    reason = "napi hands out typed arrays read-only, and has no string of Latin-1 without a copy"
+)]
+
+use napi::bindgen_prelude::{FromNapiValue, Uint32ArraySlice};
+use napi::{Env, JsString, sys};
+
+/// Lends the words of a typed array.
+pub(crate) fn with<T>(mut words: Uint32ArraySlice<'_>, write: impl FnOnce(&mut [u32]) -> T) -> T {
+    // SAFETY: JavaScript made the array for this crossing to write to, passes no other view of it, and is not running:
+    // this is its thread, and `write` calls nothing of it.
+    write(unsafe { words.as_mut() })
+}
+
+/// A string of ASCII, which JavaScript keeps with one byte for each character, and need not decode.
+pub(crate) fn ascii<'env>(env: &'env Env, text: &[u8]) -> napi::Result<JsString<'env>> {
+    let mut value = std::ptr::null_mut();
+    // SAFETY: the environment is the one of the call that we are in, and the bytes are read before this returns.
+    let status = unsafe {
+        sys::napi_create_string_latin1(env.raw(), text.as_ptr().cast(), text.len() as isize, &mut value)
+    };
+    if status != sys::Status::napi_ok {
+        return Err(napi::Error::from_status(status.into()));
+    }
+    // SAFETY: the value was just made in this environment, and is a string.
+    unsafe { JsString::from_napi_value(env.raw(), value) }
+}
