@@ -4,7 +4,7 @@ import { type Context, detachedContext, storage } from './context.js';
 import { type Duration, millis, shown } from './durations.js';
 import { InvalidOptions, InvalidPayload, QueueFull, ShutDown, TaskloomError, native } from './errors.js';
 import { type EventOptions, EventStream, subscribe, type TaskEvent, type Unsubscribe } from './events.js';
-import { TaskHandle, type Submitting, type TaskState } from './handle.js';
+import { TaskHandle, type TaskState, type Together } from './handle.js';
 import { type HandlerInfo, type Health, type Stats, type TaskInfo, infoFrom, statsFrom } from './info.js';
 import { type ChildOptions, type SubmitOptions, handlerOptions, nearest, snake, submitLine, unknown } from './options.js';
 import { encode } from './payload.js';
@@ -34,6 +34,12 @@ export interface AppOptions {
   name?: string;
   /** Whether a started app keeps the process alive while it has nothing to do; false. */
   keepAlive?: boolean;
+  /**
+   * Whether handlers run in the async context of their submit: in every `AsyncLocalStorage` they find what the
+   * submitter had there (if it was this thread), and `currentContext()` works after an `await`, too. It makes every
+   * promise of the process dearer before Node 24, so it is off unless asked for.
+   */
+  asyncContext?: boolean;
 }
 
 /** Which tasks. */
@@ -75,7 +81,11 @@ const SETTINGS = [
   'requireMetadata',
   'name',
   'keepAlive',
+  'asyncContext',
 ];
+
+/** Settings that the engine knows nothing of. */
+const OURS = ['store', 'keepAlive', 'asyncContext'];
 
 const SETTINGS_LATER = ['lease', 'payloads'];
 
@@ -109,6 +119,7 @@ interface Parked {
  */
 export class App {
   /** @internal */ readonly _number: number;
+  /** @internal */ readonly _asyncContext: boolean;
   /** @internal */ _pending = 0;
   /** @internal */ _isStarted = false;
   private readonly handlers: Handler[] = [];
@@ -121,6 +132,7 @@ export class App {
   private isStopped = false;
   private readonly parked: Parked[] = [];
   private retry: NodeJS.Timeout | undefined;
+  private look: NodeJS.Timeout | undefined;
 
   constructor(options: AppOptions = {}) {
     if (typeof options !== 'object' || options === null) {
@@ -136,12 +148,16 @@ export class App {
         });
       }
       if (!SETTINGS.includes(name)) throw unknown('setting', name, SETTINGS, SETTINGS_LATER);
-      if (value === undefined || name === 'store' || name === 'keepAlive') continue;
+      if (value === undefined || OURS.includes(name)) continue;
       settings[snake(name)] = name === 'retention' ? millis(name, value) / 1000 : value;
     }
-    const { store = 'memory:', keepAlive = false, onFull } = options;
+    const { store = 'memory:', keepAlive = false, asyncContext = false, onFull } = options;
     if (typeof store !== 'string') throw new InvalidOptions(`store is ${shown(store)}; it must be a text`);
     if (typeof keepAlive !== 'boolean') throw new InvalidOptions(`keepAlive is ${shown(keepAlive)}; it must be true or false`);
+    if (typeof asyncContext !== 'boolean') {
+      throw new InvalidOptions(`asyncContext is ${shown(asyncContext)}; it must be true or false`);
+    }
+    this._asyncContext = asyncContext;
     this.url = store;
     this.keepAlive = keepAlive;
     this.waits = onFull === 'wait';
@@ -230,7 +246,19 @@ export class App {
     port().count(this, true);
     rooted.add(this);
     this.settleKeepAlive();
+    if (port().native.isDurable(this._number)) await this.lookForTasks();
     return this;
+  }
+
+  /** A file may hold tasks from before: while there are any that this app has a handler for, the process stays. */
+  private async lookForTasks(): Promise<void> {
+    if (this.look !== undefined || !this._isStarted) return;
+    const isLeft = await port().request<boolean>(this, 'unfinished', { names: [...this.byName.keys()] });
+    if (!isLeft || !this._isStarted) return;
+    this.look = setTimeout(() => {
+      this.look = undefined;
+      this.lookForTasks().catch(() => {});
+    }, 500);
   }
 
   /**
@@ -244,6 +272,8 @@ export class App {
     await port().request(this, 'stop', { timeout });
     this.isStopped = true;
     port().count(this, false);
+    clearTimeout(this.look);
+    this.look = undefined;
     rooted.delete(this);
     this.settleKeepAlive();
   }
@@ -278,19 +308,34 @@ export class App {
   private submitTo(handler: Handler | undefined, name: string | undefined, input: unknown, options: SubmitOptions | undefined): Promise<TaskHandle> {
     return new Promise((resolve, reject) => {
       this.check();
-      const line = submitLine(options);
+      const line = options === undefined ? undefined : submitLine(options);
       const payload = encode(input, 'input');
-      const validated = handler?.schema === undefined ? undefined : validate(handler.schema, handler.name, JSON.parse(payload));
-      const send = (): void => {
-        const submitting: Submitting = { resolve: resolve as Submitting['resolve'], reject, left: 1, value: undefined };
-        const handle = new TaskHandle(this, name ?? handler!.name, submitting, '');
-        submitting.value = handle;
-        if (this.waits) submitting.reject = (error) => this.parkIfFull(error, send, reject);
-        port().submit(this, handle, handler?.number ?? 0, name, line, payload);
-      };
-      if (validated instanceof Promise) validated.then(send, reject);
-      else send();
+      if (handler?.schema !== undefined || this.waits) {
+        this.submitLater(handler, name, line, payload, resolve, reject);
+      } else {
+        const handle = new TaskHandle(this, name ?? handler!.name, undefined, resolve, reject);
+        port().submit(this, handle, handler === undefined ? 0 : handler.number, name, line, payload);
+      }
     });
+  }
+
+  /** A submit that waits for a schema's verdict, or for room. */
+  private submitLater(
+    handler: Handler | undefined,
+    name: string | undefined,
+    line: string | undefined,
+    payload: string,
+    resolve: (handle: TaskHandle) => void,
+    reject: (error: unknown) => void,
+  ): void {
+    const send = (): void => {
+      const refused = this.waits ? (error: unknown): void => this.parkIfFull(error, send, reject) : reject;
+      const handle = new TaskHandle(this, name ?? handler!.name, undefined, resolve, refused);
+      port().submit(this, handle, handler?.number ?? 0, name, line, payload);
+    };
+    const verdict = handler?.schema === undefined ? undefined : validate(handler.schema, handler.name, JSON.parse(payload));
+    if (verdict instanceof Promise) verdict.then(send, reject);
+    else send();
   }
 
   private async submitManyTo(handler: Handler, inputs: Iterable<unknown>, options: SubmitOptions | undefined): Promise<TaskHandle[]> {
@@ -308,17 +353,16 @@ export class App {
     if (payloads.length === 0) return [];
     return await new Promise((resolve, reject) => {
       const send = (): void => {
-        const submitting: Submitting = { resolve: resolve as Submitting['resolve'], reject, left: payloads.length, value: undefined };
-        const handles = payloads.map(() => new TaskHandle(this, handler.name, submitting, ''));
-        submitting.value = handles;
         let isRefused = false;
-        submitting.reject = (error) => {
+        const refused = (error: unknown): void => {
           if (isRefused) return;
           isRefused = true;
           if (this.waits) this.parkIfFull(error, send, reject);
           else reject(error);
         };
-        port().submitMany(this, handles, handler.number, line, payloads);
+        const together: Together = { handles: [], left: payloads.length, resolve, reject: refused };
+        together.handles = payloads.map(() => new TaskHandle(this, handler.name, undefined)._with(together));
+        port().submitMany(this, together.handles, handler.number, line, payloads);
       };
       send();
     });
@@ -340,9 +384,7 @@ export class App {
       const payload = encode(input, 'input');
       const validated = handler?.schema === undefined ? undefined : validate(handler.schema, handler.name, JSON.parse(payload));
       const send = (): void => {
-        const submitting: Submitting = { resolve: resolve as Submitting['resolve'], reject, left: 1, value: undefined };
-        const handle = new TaskHandle(this, name ?? handler!.name, submitting, '');
-        submitting.value = handle;
+        const handle = new TaskHandle(this, name ?? handler!.name, undefined, resolve, reject);
         const byName = handler === undefined ? name : undefined;
         port().submitChild(job, this, handle, handler?.number ?? 0, byName, line, payload);
       };
@@ -352,7 +394,8 @@ export class App {
   }
 
   private check(): void {
-    if (this.isStopped || (this.isStopping && port().current === undefined && storage.getStore() === undefined)) {
+    // Handlers may go on submitting while the app stops; after an await, whoever submits may be one of them.
+    if (this.isStopped || (this.isStopping && !port().hasJobs(this))) {
       throw new ShutDown('the app has been stopped', {
         hint: 'start it again before submitting, or submit before stopping it',
       });
@@ -501,18 +544,13 @@ export class App {
   // ── for the other modules ─────────────────────────────────────────────────────────────────────────────────────
 
   /** @internal */
-  _subscribe(pattern: string, options: EventOptions): Promise<number> {
-    return port().request<number>(this, 'subscribe', { pattern, capacity: options.capacity });
-  }
-
-  /** @internal */
   _handler(number: number): Handler | undefined {
     return this.handlers[number];
   }
 
   /** @internal */
   _handleOf(found: Record<string, unknown>): TaskHandle {
-    const handle = new TaskHandle(this, found.name as string, undefined, found.id as string);
+    const handle = new TaskHandle(this, found.name as string, found.id as string);
     return handle._found(found.state as TaskState);
   }
 
@@ -520,7 +558,7 @@ export class App {
   _hooked(moment: number, id: string, name: string): void {
     const hook = this.byName.get(name)?.hooks[moment];
     if (hook === undefined) return;
-    const handle = new TaskHandle(this, name, undefined, id);
+    const handle = new TaskHandle(this, name, id);
     queueMicrotask(() => hook(handle));
   }
 }

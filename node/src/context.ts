@@ -4,7 +4,7 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 
 import type { App } from './app.js';
 import { shown } from './durations.js';
-import { InvalidOptions, LeaseLost, TaskCancelled, TaskTimedOut, native } from './errors.js';
+import { InvalidOptions, LeaseLost, Misuse, TaskCancelled, TaskTimedOut, native } from './errors.js';
 import type { TaskHandle } from './handle.js';
 import { infoFrom, type TaskInfo } from './info.js';
 import type { ChildOptions } from './options.js';
@@ -292,7 +292,9 @@ export function endedContext(context: Context): void {
 export const storage = new AsyncLocalStorage<Context>();
 
 /**
- * The context of the handler that this code runs in, however deep, also after an `await`; `undefined` elsewhere.
+ * The context of the handler that this code runs in, however deep; `undefined` elsewhere.
+ *
+ * After an `await` it is known only for apps with `asyncContext: true`. Where it cannot be told, `Misuse` is thrown.
  *
  * ```js
  * function helper() {
@@ -301,5 +303,12 @@ export const storage = new AsyncLocalStorage<Context>();
  * ```
  */
 export function currentContext(): Context | undefined {
-  return storage.getStore();
+  const found = storage.getStore() ?? port().current;
+  if (found === undefined && port().hasUntoldContexts()) {
+    throw new Misuse('handlers are in flight, and it cannot be told whether this code belongs to one of them', {
+      code: 'TL1602',
+      hint: 'make the app with asyncContext: true, or pass the context on',
+    });
+  }
+  return found;
 }

@@ -1,7 +1,8 @@
 /** Facts about tasks, queues and the engine, told to whoever subscribes. `docs/events.md` lists them. */
 
 import type { App } from './app.js';
-import { Misuse } from './errors.js';
+import { shown } from './durations.js';
+import { InvalidOptions, Misuse } from './errors.js';
 import { type Listener, port } from './port.js';
 
 /** A fact. */
@@ -40,6 +41,13 @@ export interface EventOptions {
   capacity?: number;
 }
 
+function subscribed(app: App, pattern: string, options: EventOptions, listener: Listener): Promise<number> {
+  if (typeof pattern !== 'string') {
+    return Promise.reject(new InvalidOptions(`a pattern is ${shown(pattern)}; it must be a text, such as 'task.*'`));
+  }
+  return port().subscribe(app, pattern, options.capacity, listener);
+}
+
 /** Subscribes a function. @internal */
 export function subscribe(app: App, pattern: string, listener: (event: TaskEvent) => void, options: EventOptions): Unsubscribe {
   if (typeof listener !== 'function') {
@@ -61,11 +69,10 @@ export function subscribe(app: App, pattern: string, listener: (event: TaskEvent
   };
   let number: number | undefined;
   let isEnded = false;
-  app._subscribe(pattern, options).then(
+  subscribed(app, pattern, options, hears).then(
     (subscription) => {
       number = subscription;
       if (isEnded) port().unlisten(subscription);
-      else port().listen(subscription, hears);
     },
     (error) => {
       queueMicrotask(() => {
@@ -88,24 +95,19 @@ export class EventStream implements AsyncIterableIterator<TaskEvent> {
   private isEnded = false;
 
   constructor(app: App, pattern: string, options: EventOptions) {
-    this.subscribed = app._subscribe(pattern, options);
-    this.subscribed.then(
-      (number) => {
-        if (this.isEnded) return port().unlisten(number);
-        port().listen(number, {
-          hear: (events, ended) => {
-            for (const event of events) {
-              const reader = this.readers.shift();
-              const value = eventFrom(event);
-              if (reader === undefined) this.waiting.push(value);
-              else reader({ value, done: false });
-            }
-            if (ended) this.end();
-          },
-        });
+    this.subscribed = subscribed(app, pattern, options, {
+      hear: (events, ended) => {
+        for (const event of events) {
+          const reader = this.readers.shift();
+          const value = eventFrom(event);
+          if (reader === undefined) this.waiting.push(value);
+          else reader({ value, done: false });
+        }
+        if (ended) this.end();
       },
-      () => this.end(),
-    );
+    });
+    // Whoever reads is told why; nobody need read.
+    this.subscribed.catch(() => this.end());
   }
 
   private end(): void {

@@ -28,24 +28,32 @@ export interface WaitOptions {
   signal?: AbortSignal;
 }
 
+type Settle = (value: any) => void;
+
 interface Waiter {
-  resolve(value: unknown): void;
-  reject(error: unknown): void;
+  resolve: Settle;
+  reject: Settle;
 }
 
-/** @internal */
-export interface Submitting {
-  resolve(handle: unknown): void;
-  reject(error: unknown): void;
-  /** Handles that are still to be accepted, of a submit of many. */
+/** A submit of many, while it is under way. @internal */
+export interface Together {
+  handles: TaskHandle[];
+  /** How many are still to be accepted. */
   left: number;
-  /** What it resolves with. */
-  value: unknown;
+  resolve: Settle;
+  reject: Settle;
 }
 
+/** What is known of a task's outcome. */
 const enum Stage {
+  /** The submit is under way. */
+  Submitting,
   Pending,
-  Succeeded,
+  /** It succeeded, and nobody has asked for the value yet: the outcome is its text. */
+  Text,
+  /** It succeeded: the outcome is the value. */
+  Value,
+  /** The outcome is the error. */
   Ended,
 }
 
@@ -67,25 +75,31 @@ const STATES: Record<string, TaskState> = {
  * ```
  */
 export class TaskHandle<Result = unknown> {
-  /** @internal */ _app: App;
-  /** @internal */ _slot = -1;
+  // Few fields: there may be a million of these, and what survives the collector's first rounds is what it costs.
+  /** @internal */ readonly _app: App;
   /** The handler's name. */
   readonly name: string;
+  /** @internal */ _slot = -1;
+  /** The id as text, or where it stands in words. */
   private ids: Uint32Array | string;
   private at = 0;
-  private stage: Stage = Stage.Pending;
-  /** The result's text until it is asked for, then its value; or the error. */
+  private stage: Stage;
+  /** See the stages; while it is pending, the state that a store has told. */
   private outcome: unknown = undefined;
-  private isText = false;
-  private waiters: Waiter[] | undefined = undefined;
-  private submitting: Submitting | undefined;
+  /** Whoever waits: for the submit first, then for the outcome. */
+  private resolve: Settle | undefined;
+  private reject: Settle | undefined;
+  /** Others who wait; or the submit of many that it is part of. */
+  private more: Waiter[] | Together | undefined = undefined;
 
   /** @internal */
-  constructor(app: App, name: string, submitting: Submitting | undefined, id: string) {
+  constructor(app: App, name: string, id: string | undefined, resolve?: Settle, reject?: Settle) {
     this._app = app;
     this.name = name;
-    this.submitting = submitting;
-    this.ids = id;
+    this.ids = id ?? '';
+    this.stage = id === undefined ? Stage.Submitting : Stage.Pending;
+    this.resolve = resolve;
+    this.reject = reject;
   }
 
   /** The task's id. */
@@ -98,20 +112,19 @@ export class TaskHandle<Result = unknown> {
    * the store.
    */
   get state(): TaskState {
-    if (this.stage === Stage.Succeeded) return 'succeeded';
-    if (this.stage === Stage.Ended) {
+    if (this.stage >= Stage.Text) {
+      if (this.stage < Stage.Ended) return 'succeeded';
       const known = STATES[(this.outcome as Error).name];
       if (known !== undefined) return known;
     }
     const heard = this._slot < 0 ? null : port().native.state(this._slot);
-    return (heard as TaskState | null) ?? this.lastState ?? 'pending';
+    if (heard !== null) return heard as TaskState;
+    return this.stage === Stage.Pending && this.outcome !== undefined ? (this.outcome as TaskState) : 'pending';
   }
-
-  private lastState: TaskState | undefined;
 
   /** Whether there is an outcome. */
   done(): boolean {
-    return this.stage !== Stage.Pending;
+    return this.stage >= Stage.Text;
   }
 
   /**
@@ -121,16 +134,10 @@ export class TaskHandle<Result = unknown> {
    * `WaitTimeout` if `timeout` passes; what `signal` says if it is aborted.
    */
   result(options?: WaitOptions): Promise<Result> {
-    if (this.stage === Stage.Succeeded) {
-      return new Promise((resolve) => resolve(this.value() as Result));
-    }
     if (this.stage === Stage.Ended) return Promise.reject(this.outcome);
-    if (options === undefined) {
-      return new Promise<Result>((resolve, reject) => {
-        this.wait({ resolve: resolve as Waiter['resolve'], reject });
-      });
-    }
-    return this.resultWithin(options);
+    if (this.stage >= Stage.Text) return new Promise((resolve) => resolve(this.value() as Result));
+    if (options !== undefined) return this.resultWithin(options);
+    return new Promise<Result>((resolve, reject) => this.wait(resolve, reject));
   }
 
   private async resultWithin({ timeout, signal }: WaitOptions): Promise<Result> {
@@ -153,8 +160,9 @@ export class TaskHandle<Result = unknown> {
         },
       };
       const giveUp = (error: unknown): void => {
-        const place = this.waiters?.indexOf(waiter) ?? -1;
-        if (place >= 0) this.waiters!.splice(place, 1);
+        const others = this.more as Waiter[] | undefined;
+        const place = others?.indexOf(waiter) ?? -1;
+        if (place >= 0) others!.splice(place, 1);
         waiter.reject(error);
       };
       const aborted = (): void => giveUp(signal!.reason);
@@ -164,14 +172,25 @@ export class TaskHandle<Result = unknown> {
         }, span);
       }
       signal?.addEventListener('abort', aborted, { once: true });
-      this.wait(waiter);
+      // Not in the first place, which cannot be given up.
+      this.listen();
+      ((this.more ??= []) as Waiter[]).push(waiter);
     });
   }
 
-  private wait(waiter: Waiter): void {
-    (this.waiters ??= []).push(waiter);
-    if (this._slot >= 0 || this.submitting !== undefined) return;
-    // A handle that was had from an id: until somebody waits, nothing is heard of its task.
+  private wait(resolve: Settle, reject: Settle): void {
+    this.listen();
+    if (this.resolve === undefined) {
+      this.resolve = resolve;
+      this.reject = reject;
+    } else {
+      ((this.more ??= []) as Waiter[]).push({ resolve, reject });
+    }
+  }
+
+  /** For a handle that was had from an id: until somebody waits, nothing is heard of its task. */
+  private listen(): void {
+    if (this._slot >= 0) return;
     port()
       .watch(this._app, this)
       .then(
@@ -189,13 +208,13 @@ export class TaskHandle<Result = unknown> {
       // What it throws is its own, and is seen as any uncaught error.
       queueMicrotask(() => listener(this));
     };
-    if (this.stage !== Stage.Pending) told();
-    else this.wait({ resolve: told, reject: told });
+    if (this.done()) told();
+    else this.wait(told, told);
   }
 
   /** Cancels the task: true if it was or will be cancelled, false if it had ended. */
   async cancel(options: { reason?: string } = {}): Promise<boolean> {
-    if (this.stage !== Stage.Pending) return false;
+    if (this.done()) return false;
     return await this._app._cancelOne(this.id, options.reason);
   }
 
@@ -203,7 +222,7 @@ export class TaskHandle<Result = unknown> {
   async info(): Promise<TaskInfo> {
     const found = await port().request<Record<string, unknown> | null>(this._app, 'get', { id: this.id });
     if (found === null) throw unknownTask(this.id);
-    this.lastState = found.state as TaskState;
+    if (this.stage === Stage.Pending) this.outcome = found.state;
     return infoFrom(found);
   }
 
@@ -230,7 +249,7 @@ export class TaskHandle<Result = unknown> {
 
   /** For `console.log`. */
   [Symbol.for('nodejs.util.inspect.custom')](): string {
-    return `TaskHandle { ${this.name} ${this.submitting === undefined ? this.id : '(not yet accepted)'} ${this.state} }`;
+    return `TaskHandle { ${this.name} ${this.stage === Stage.Submitting ? '(not yet accepted)' : this.id} ${this.state} }`;
   }
 
   /** The task's id. */
@@ -244,9 +263,9 @@ export class TaskHandle<Result = unknown> {
   }
 
   private value(): unknown {
-    if (this.isText) {
+    if (this.stage === Stage.Text) {
       this.outcome = JSON.parse(this.outcome as string);
-      this.isText = false;
+      this.stage = Stage.Value;
     }
     return this.outcome;
   }
@@ -257,35 +276,42 @@ export class TaskHandle<Result = unknown> {
   _accepted(ids: Uint32Array, at: number): void {
     this.ids = ids;
     this.at = at;
-    const { submitting } = this;
-    if (submitting !== undefined && --submitting.left === 0) submitting.resolve(submitting.value);
-    this.submitting = undefined;
+    this.stage = Stage.Pending;
+    const { resolve } = this;
+    if (resolve !== undefined) {
+      this.resolve = this.reject = undefined;
+      resolve(this);
+      return;
+    }
+    const together = this.more as Together;
+    this.more = undefined;
+    if (--together.left === 0) together.resolve(together.handles);
   }
 
   /** @internal */
   _refused(error: TaskloomError): void {
-    const { submitting } = this;
+    const { reject, more } = this;
     this._slot = -1;
-    this.submitting = undefined;
-    submitting?.reject(error);
+    this.resolve = this.reject = this.more = undefined;
+    if (reject !== undefined) reject(error);
+    else (more as Together).reject(error);
   }
 
   /** @internal */
   _succeeded(text: string): void {
-    this.stage = Stage.Succeeded;
+    this.stage = Stage.Text;
     this.outcome = text;
-    this.isText = true;
     this._app._ended();
-    const { waiters } = this;
-    if (waiters === undefined) return;
-    this.waiters = undefined;
-    for (const waiter of waiters) {
-      try {
-        waiter.resolve(this.value());
-      } catch (error) {
-        waiter.reject(error);
-      }
+    const { resolve } = this;
+    if (resolve === undefined && this.more === undefined) return;
+    let value: unknown;
+    try {
+      value = this.value();
+    } catch (error) {
+      this.settle(undefined, error);
+      return;
     }
+    this.settle(value, undefined);
   }
 
   /** @internal */
@@ -293,14 +319,31 @@ export class TaskHandle<Result = unknown> {
     this.stage = Stage.Ended;
     this.outcome = error;
     this._app._ended();
-    const { waiters } = this;
-    this.waiters = undefined;
-    for (const waiter of waiters ?? []) waiter.reject(error);
+    this.settle(undefined, error);
+  }
+
+  private settle(value: unknown, error: unknown): void {
+    const { resolve, reject } = this;
+    const others = this.more as Waiter[] | undefined;
+    this.resolve = this.reject = this.more = undefined;
+    if (error === undefined) {
+      resolve?.(value);
+      if (others !== undefined) for (const other of others) other.resolve(value);
+    } else {
+      reject?.(error);
+      if (others !== undefined) for (const other of others) other.reject(error);
+    }
+  }
+
+  /** It is part of a submit of many. @internal */
+  _with(together: Together): this {
+    this.more = together as unknown as Together;
+    return this;
   }
 
   /** What the store said of a task that was found there. @internal */
   _found(state: TaskState): this {
-    this.lastState = state;
+    this.outcome = state;
     return this;
   }
 }

@@ -12,6 +12,8 @@
  * @internal
  */
 
+import { AsyncResource } from 'node:async_hooks';
+
 import type { App } from './app.js';
 import { type Context, endedContext, makeContext, storage } from './context.js';
 import { type Described, errorFrom } from './errors.js';
@@ -25,6 +27,9 @@ import { Command, Flag, News, idAt } from './wire.js';
 
 /** How long we may keep the event loop in one turn, in milliseconds. */
 const TURN = 8;
+
+/** So many lines are handed over before the turn is over. */
+const PASSING = 1_024;
 
 /** So much text goes into one crossing at most; a single line may be longer. */
 const MAX_TEXT = 16 << 20;
@@ -74,7 +79,8 @@ export class Port {
   readonly native: NativePort;
   private asked = new Uint32Array(1 << 12);
   private used = 0;
-  private text = '';
+  private chars = 0;
+  private lines: string[] = [];
   private readonly room = new Uint32Array(ROOM);
   private isScheduled = false;
   private turn = 0;
@@ -84,6 +90,9 @@ export class Port {
   private readonly listeners = new Map<number, Listener>();
   readonly apps = new Map<number, WeakRef<App>>();
   private readonly thrown = new Map<string, unknown>();
+  /** What surrounded the submits of tasks whose apps want that around their handlers, too. */
+  private readonly submitted: Array<AsyncResource | undefined> = [];
+  private readonly scopes = new Map<string, AsyncResource>();
   /** The handler whose synchronous part runs. */
   current: Context | undefined;
   private readonly keeper = setInterval(() => {}, 0x7fffffff).unref();
@@ -107,13 +116,18 @@ export class Port {
     if (!this.isScheduled) {
       this.isScheduled = true;
       queueMicrotask(this.pump);
-    } else if (this.text.length > MAX_TEXT) {
-      // More than one string should hold: at once, unless a crossing is being read, whose end brings the next.
-      if (!this.isReading) this.pump();
+    } else if (!this.isReading && (this.lines.length >= PASSING || this.chars > MAX_TEXT)) {
+      // So much in one turn is handed over at once: what was accepted then need not outlive the turn.
+      this.cross(true);
     }
   }
 
   private isReading = false;
+
+  private line(line: string): void {
+    this.lines.push(line);
+    this.chars += line.length + 1;
+  }
 
   /** Submits one task: its outcome goes to the handle. */
   submit(app: App, handle: TaskHandle, handler: number, name: string | undefined, options: string | undefined, payload: string): void {
@@ -121,6 +135,7 @@ export class Port {
     const slot = this.slots.add(handle);
     handle._slot = slot;
     this.busy += 1;
+    if (app._asyncContext) this.submitted[slot] = new AsyncResource('TASKLOOM', { requireManualDestroy: true });
     const asked = this.asked;
     let at = this.used;
     asked[at++] = Command.submit;
@@ -129,9 +144,9 @@ export class Port {
     asked[at++] = handler;
     asked[at++] = (options === undefined ? 0 : Flag.options) | (name === undefined ? 0 : Flag.byName);
     this.used = at;
-    if (name !== undefined) this.text += `${name}\n`;
-    if (options !== undefined) this.text += `${options}\n`;
-    this.text += payload + '\n';
+    if (name !== undefined) this.line(name);
+    if (options !== undefined) this.line(options);
+    this.line(payload);
   }
 
   /** Submits many tasks, all or none. */
@@ -143,8 +158,8 @@ export class Port {
       this.asked[this.used++] = handle._slot;
     }
     this.busy += handles.length;
-    if (options !== undefined) this.text += `${options}\n`;
-    this.text += `${payloads.join('\n')}\n`;
+    if (options !== undefined) this.line(options);
+    for (const payload of payloads) this.line(payload);
   }
 
   /** Submits a child of the task that a handler runs. */
@@ -154,9 +169,9 @@ export class Port {
     this.busy += 1;
     const flags = (options === undefined ? 0 : Flag.options) | (name === undefined ? 0 : Flag.byName);
     this.say(Command.submitChild, job, handle._slot, app._number, handler, flags);
-    if (name !== undefined) this.text += `${name}\n`;
-    if (options !== undefined) this.text += `${options}\n`;
-    this.text += `${payload}\n`;
+    if (name !== undefined) this.line(name);
+    if (options !== undefined) this.line(options);
+    this.line(payload);
   }
 
   private say(...words: number[]): void {
@@ -166,12 +181,15 @@ export class Port {
   /** Asks the engine of an app for something. */
   request<T>(app: App, what: string, details: Record<string, unknown> = {}): Promise<T> {
     return new Promise<T>((resolve, reject) => {
-      this.reserve(3);
-      this.busy += 1;
-      const number = this.requests.add({ resolve: resolve as Asking['resolve'], reject });
-      this.say(Command.request, app._number, number);
-      this.text += `${JSON.stringify({ do: what, ...details })}\n`;
+      this.ask(app, what, details, { resolve: resolve as Asking['resolve'], reject });
     });
+  }
+
+  private ask(app: App, what: string, details: Record<string, unknown>, asking: Asking): void {
+    this.reserve(3);
+    this.busy += 1;
+    this.say(Command.request, app._number, this.requests.add(asking));
+    this.line(JSON.stringify({ do: what, ...details }));
   }
 
   /** Has the outcome of a task that somebody else submitted told to a handle. */
@@ -191,6 +209,7 @@ export class Port {
   private freeSlot(slot: number): TaskHandle | undefined {
     const handle = this.slots.take(slot);
     if (handle !== undefined) {
+      if (handle._app._asyncContext) this.scopes.delete(handle.id);
       handle._slot = -1;
       this.keep(handle._app, -1);
     }
@@ -207,7 +226,7 @@ export class Port {
       setImmediate(this.turned);
     }
     this.isScheduled = true;
-    const more = this.cross();
+    const more = this.cross(false);
     this.isScheduled = false;
     if (more || this.used > 0) {
       this.isScheduled = true;
@@ -221,11 +240,12 @@ export class Port {
     this.turn = 0;
   };
 
-  private cross(): boolean {
-    const { asked, used, text, room } = this;
-    this.used = 0;
-    this.text = '';
-    const said = this.native.exchange(asked, used, text, room);
+  private cross(inPassing: boolean): boolean {
+    const { asked, used, room } = this;
+    const text = this.chars === 0 ? '' : `${this.lines.join('\n')}\n`;
+    this.used = this.chars = 0;
+    this.lines = [];
+    const said = this.native.exchange(asked, used, text, room, inPassing);
     const end = room[0] + 2;
     const more = room[1] !== 0;
     if (end > 2) {
@@ -253,6 +273,11 @@ export class Port {
             if (handle === undefined) continue;
             this.busy -= 1;
             this.keep(handle._app, 1);
+            const scope = this.submitted[words[at]];
+            if (scope !== undefined) {
+              this.submitted[words[at]] = undefined;
+              this.scopes.set(idAt(words, at + 1), scope);
+            }
             handle._accepted(words, at + 1);
           }
           break;
@@ -260,6 +285,7 @@ export class Port {
         case News.refused: {
           const error = errorFrom(JSON.parse(lines[line++]) as Described);
           this.busy -= 1;
+          this.submitted[words[at + 1]] = undefined;
           this.slots.take(words[at + 1])?._refused(error);
           at += 2;
           break;
@@ -353,7 +379,10 @@ export class Port {
   }
 
   private call(handler: Handler, input: unknown, context: Context): unknown {
-    return storage.run(context, handler.run, input, context);
+    if (!context._app._asyncContext) return handler.run(input, context);
+    const submitted = this.scopes.get(context.task.id);
+    if (submitted === undefined) return storage.run(context, handler.run, input, context);
+    return submitted.runInAsyncScope(() => storage.run(context, handler.run, input, context));
   }
 
   private validated(handler: Handler, input: unknown, context: Context): unknown {
@@ -374,7 +403,7 @@ export class Port {
     const job = this.release(context);
     this.reserve(2);
     this.say(Command.succeeded, job);
-    this.text += line + '\n';
+    this.line(line);
   }
 
   private threw(context: Context, error: unknown): void {
@@ -390,7 +419,7 @@ export class Port {
   private failed(job: number, error: unknown): void {
     this.reserve(2);
     this.say(Command.failed, job);
-    this.text += `${describe(error)}\n`;
+    this.line(describe(error));
   }
 
   /** A handler has ended; its job's number. */
@@ -409,8 +438,26 @@ export class Port {
     context._callOff(why);
   }
 
-  listen(subscription: number, listener: Listener): void {
-    this.listeners.set(subscription, listener);
+  /** Whether a handler of an app is in flight. */
+  hasJobs(app: App): boolean {
+    return this.contexts.some((context) => context !== undefined && context._app === app);
+  }
+
+  /** Whether a handler is in flight whose continuations cannot be told from other code. */
+  hasUntoldContexts(): boolean {
+    return this.contexts.some((context) => context !== undefined && !context._app._asyncContext);
+  }
+
+  /** Subscribes a listener: what happens after this call is heard. */
+  subscribe(app: App, pattern: string, capacity: number | undefined, listener: Listener): Promise<number> {
+    return new Promise((resolve, reject) => {
+      const subscribed = (number: unknown): void => {
+        // At once: the first events may stand in the same crossing.
+        this.listeners.set(number as number, listener);
+        resolve(number as number);
+      };
+      this.ask(app, 'subscribe', { pattern, capacity }, { resolve: subscribed, reject });
+    });
   }
 
   unlisten(subscription: number): void {

@@ -1,5 +1,6 @@
 // What handlers see, and what their throwing means.
 import assert from 'node:assert/strict';
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { test } from 'node:test';
 
 import {
@@ -196,15 +197,43 @@ for (const [kind, url] of STORES) {
   });
 }
 
-test('the context is found deep inside, after an await too', async (t) => {
+test('with asyncContext the context is found deep inside, after an await too', async (t) => {
   async function helper() {
     await null;
-    return currentContext()?.task.id;
+    return currentContext().task.id;
   }
-  const [, job] = await started(t, {}, (app) => app.task('job', async () => [currentContext()?.task.id, await helper()]));
+  const [, job] = await started(t, { asyncContext: true }, (app) =>
+    app.task('job', async () => [currentContext().task.id, await helper()]),
+  );
   const handle = await job.submit();
   assert.deepEqual(await handle.result(), [handle.id, handle.id]);
   assert.equal(currentContext(), undefined);
+});
+
+test('with asyncContext a handler finds what its submitter had', async (t) => {
+  const request = new AsyncLocalStorage();
+  const [, job] = await started(t, { asyncContext: true }, (app) =>
+    app.task('job', { retries: 1, retry: { base: 1 } }, async (_, ctx) => {
+      await null;
+      if (ctx.task.attempt === 1) throw new Error('once more');
+      return request.getStore();
+    }),
+  );
+  const handles = await Promise.all(['a', 'b'].map((name) => request.run(name, () => job.submit())));
+  assert.deepEqual(await Promise.all(handles.map((handle) => handle.result())), ['a', 'b']);
+  assert.equal(await (await job.submit()).result(), null);
+});
+
+test('without it the context is known before the first await, and no other is given after it', async (t) => {
+  const [, job] = await started(t, {}, (app) =>
+    app.task('job', async () => {
+      const { id } = currentContext().task;
+      await null;
+      return [id, await thrown(() => currentContext()).then((error) => error.name)];
+    }),
+  );
+  const handle = await job.submit();
+  assert.deepEqual(await handle.result(), [handle.id, 'Misuse']);
 });
 
 test('what is told after the end is refused', async (t) => {

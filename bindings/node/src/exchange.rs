@@ -49,6 +49,8 @@ impl Port {
 
     /// A crossing: `count` words and the lines of JavaScript's messages, and room for those of the answer. The first
     /// word of the answer is how many follow; the second whether JavaScript should come again at once.
+    ///
+    /// In the midst of a turn, `in_passing`, only what was accepted is told: nothing that runs code of a user's.
     #[napi]
     pub fn exchange<'env>(
         &mut self,
@@ -57,6 +59,7 @@ impl Port {
         count: u32,
         text: String,
         room: Uint32ArraySlice<'env>,
+        in_passing: bool,
     ) -> napi::Result<JsString<'env>> {
         let port = &self.inner;
         port.enter();
@@ -64,7 +67,7 @@ impl Port {
         let asked = asked.as_ref().get(..count as usize).unwrap_or_default();
         listen(port, &mut Reader::new(asked, &text));
         drop(text);
-        if port.take_offer() {
+        if !in_passing && port.take_offer() {
             for seat in port.apps() {
                 if let Some(engine) = seat.running() {
                     Dispatcher::take(&engine, &mut self.started);
@@ -74,7 +77,11 @@ impl Port {
         let (answer, is_ascii) = words::with(room, |room| {
             let (head, body) = room.split_at_mut(2);
             let mut writer = Writer::new(body);
-            port.hear(|news| write(port, &mut writer, news));
+            port.hear(|news| match news {
+                News::Accepted(_) => write(port, &mut writer, news),
+                news if in_passing => Some(news),
+                news => write(port, &mut writer, news),
+            });
             let (used, text, is_ascii) = writer.finish();
             head[0] = used as u32;
             head[1] = u32::from(port.leave());

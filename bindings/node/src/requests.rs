@@ -24,7 +24,8 @@ pub(crate) fn request(port: &Arc<Port>, seat: &Arc<Seat>, request: u32, line: &s
     };
     let name = asked["do"].as_str().unwrap_or_default().to_owned();
     let (own, place) = (Arc::clone(port), Arc::clone(seat));
-    let stops = name == "stop";
+    // What happens after a subscription must be heard, and submits are handed in at once.
+    let (stops, is_at_once) = (name == "stop", name == "subscribe");
     let answer = move || {
         let answer = answer(&own, &place, &name, &asked);
         own.tell(News::Answer(request, answer));
@@ -36,7 +37,7 @@ pub(crate) fn request(port: &Arc<Port>, seat: &Arc<Seat>, request: u32, line: &s
                 Error::new(Code::StoreFailed, "there is no thread to stop the app on").caused_by(error);
             port.tell(News::Answer(request, Err(error)));
         }
-    } else if seat.may_wait() {
+    } else if seat.may_wait() && !is_at_once {
         seat.send(answer);
     } else {
         answer();
@@ -87,7 +88,14 @@ fn answer(port: &Arc<Port>, seat: &Arc<Seat>, name: &str, asked: &Value) -> Resu
         "sweep" => engine.sweep(asked["olderThan"].as_f64().and_then(millis).unwrap_or_default())?.into(),
         "runNow" => describe::task(engine.run_now(id(asked)?)?.task()),
         "stats" => describe::stats(&engine.stats()?),
-        "unfinished" => engine.counts()?.unfinished().into(),
+        "unfinished" => {
+            let is_left = |name: &Value| {
+                let name = name.as_str().map(Name::new);
+                Ok::<_, Error>(!engine.list(&Filter { name, unfinished: true, limit: 1, ..Filter::default() })?.is_empty())
+            };
+            let names = asked["names"].as_array().into_iter().flatten();
+            names.map(is_left).find(|left| !matches!(left, Ok(false))).unwrap_or(Ok(false))?.into()
+        }
         "handlers" => describe::handlers(&engine),
         "publish" => {
             let name = text(asked, "name").unwrap_or_default();
