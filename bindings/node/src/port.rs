@@ -228,7 +228,7 @@ impl Port {
         let number = self.jobs.lock().insert(job);
         if self.is_closed() {
             // It closed meanwhile, and nobody else will look.
-            return drop(self.end(number));
+            return self.end(number).into_iter().for_each(Completion::give_back);
         }
         self.started.fetch_add(1, Ordering::Relaxed);
         self.tell(News::Start(number));
@@ -357,7 +357,7 @@ impl Port {
         let subscriptions = self.subscriptions.lock().take_all();
         drop(subscriptions);
         let jobs = self.jobs.lock().take_all();
-        drop(jobs);
+        jobs.into_iter().for_each(|job| job.completion.give_back());
         let slots = std::mem::take(&mut *self.slots.lock());
         drop(slots);
         let news = std::mem::take(&mut *self.news.lock());
