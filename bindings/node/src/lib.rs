@@ -21,9 +21,6 @@
 //! | `words` | JavaScript's memory |
 //! | `slab` | a table whose numbers are used again |
 
-#[cfg(not(target_env = "msvc"))]
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 mod describe;
 mod exchange;
