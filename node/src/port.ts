@@ -90,6 +90,8 @@ export class Port {
   private readonly listeners = new Map<number, Listener>();
   readonly apps = new Map<number, WeakRef<App>>();
   private readonly thrown = new Map<string, unknown>();
+  /** For the watchdog: the job whose synchronous part runs, plus one. */
+  private readonly running = new Uint32Array(1);
   /** What surrounded the submits of tasks whose apps want that around their handlers, too. */
   private readonly submitted: Array<AsyncResource | undefined> = [];
   private readonly scopes = new Map<string, AsyncResource>();
@@ -103,6 +105,7 @@ export class Port {
   constructor() {
     const { Port: Native } = load();
     this.native = new Native(() => this.pump());
+    this.native.lend(this.running);
   }
 
   // ── saying ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -331,6 +334,10 @@ export class Port {
           this.apps.get(words[at + 1])?.deref()?._hooked(words[at + 2], idAt(words, at + 3), lines[line++]);
           at += 7;
           break;
+        case News.blocked:
+          warn(JSON.parse(lines[line++]) as { handlers: string[]; millis: number });
+          at += 1;
+          break;
         default:
           throw new Error(`taskloom: the native half said ${words[at]}, which is none of its words`);
       }
@@ -360,6 +367,7 @@ export class Port {
     this.contexts[job] = context;
     this.busy += 1;
     this.current = context;
+    this.running[0] = job + 1;
     try {
       const input: unknown = JSON.parse(payload);
       const output = handler.schema === undefined ? this.call(handler, input, context) : this.validated(handler, input, context);
@@ -375,6 +383,7 @@ export class Port {
       this.threw(context, error);
     } finally {
       this.current = undefined;
+      this.running[0] = 0;
     }
   }
 
@@ -497,6 +506,19 @@ export class Port {
     if (wanted) this.keeper.ref();
     else this.keeper.unref();
   }
+}
+
+/** The loop was blocked, and turns again. */
+function warn({ handlers, millis }: { handlers: string[]; millis: number }): void {
+  const names = handlers.map((name) => JSON.stringify(name)).join(' or ');
+  process.emitWarning(
+    `handler ${names} blocked the event loop for ${Math.round(millis)} ms and more: nothing else ran on this thread`,
+    {
+      type: 'TaskloomWarning',
+      code: 'TASKLOOM_LOOP_BLOCKED',
+      detail: 'let it await now and then, or run what computes in a worker thread with an app on the same store',
+    },
+  );
 }
 
 function isThenable(value: unknown): value is PromiseLike<unknown> {

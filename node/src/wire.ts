@@ -31,6 +31,7 @@ export const News = {
   refusal: 8,
   events: 9,
   hook: 10,
+  blocked: 11,
 } as const;
 
 const hex: string[] = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'));

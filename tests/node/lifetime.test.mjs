@@ -156,3 +156,34 @@ test('the addon of a platform that has none says what to install', async () => {
     (error) => error.name === 'TaskloomError' && /npm install @taskloom\/native-/.test(error.hint) && /native binding/.test(error.cause.message),
   );
 });
+
+test('the watchdog names the handler that blocks the loop', async () => {
+  const { stdout } = await script(`${START}
+    const app = new App();
+    // Until somebody else has seen that it blocks: the event is published by the watchdog's own thread.
+    const spin = (until) => { while (!until()) ; };
+    const busy = app.task('busy', () => { const end = performance.now() + 600; spin(() => performance.now() > end); });
+    const later = app.task('later', async () => { await null; const end = performance.now() + 600; spin(() => performance.now() > end); });
+    await app.start();
+    const events = app.events('loop.blocked');
+    const warned = [];
+    process.on('warning', (warning) => warned.push([warning.code, warning.message]));
+    for (const job of [busy, later]) {
+      const next = events.next();
+      const handle = await job.submit();
+      const { value } = await next;
+      console.log(value.name, value.data.handler, value.taskId === handle.id);
+      await handle.result();
+    }
+    await events.return();
+    await new Promise((resolve) => setImmediate(resolve));
+    for (const [code, message] of warned) console.log(code, /handler "(busy|later)" blocked/.exec(message)[1]);
+  `);
+  assert.equal(stdout, [
+    'loop.blocked busy true',
+    'loop.blocked later true',
+    'TASKLOOM_LOOP_BLOCKED busy',
+    'TASKLOOM_LOOP_BLOCKED later',
+    '',
+  ].join('\n'));
+});

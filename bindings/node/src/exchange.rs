@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use napi::bindgen_prelude::{Function, JsObjectValue, Object, Uint32ArraySlice};
+use napi::bindgen_prelude::{Function, JsObjectValue, Object, Uint32Array, Uint32ArraySlice};
 use napi::threadsafe_function::ThreadsafeFunctionCallMode;
 use napi::{Env, JsString};
 use napi_derive::napi;
@@ -91,6 +91,14 @@ impl Port {
             words::ascii(env, &answer)
         } else {
             env.create_string_from_std(String::from_utf8(answer).unwrap_or_default())
+        }
+    }
+
+    /// Lends the word in which JavaScript says which job's synchronous part runs (its number plus one).
+    #[napi]
+    pub fn lend(&self, word: Uint32Array) {
+        if let Some(word) = words::Lent::new(word) {
+            self.inner.pulse.lend(word);
         }
     }
 
@@ -372,6 +380,11 @@ fn write(port: &Inner, writer: &mut Writer<'_>, news: News) -> Option<News> {
                 text.push(b']');
             });
             return more.then_some(News::Events(number));
+        }
+        News::Blocked(blocked) => {
+            writer.word(news::BLOCKED);
+            let told = json!({"handlers": blocked.handlers, "millis": blocked.span.as_secs_f64() * 1e3});
+            line(writer, &told);
         }
         News::Hook(told) => {
             let moment = match told.moment {

@@ -21,7 +21,6 @@
 //! | `words` | JavaScript's memory |
 //! | `slab` | a table whose numbers are used again |
 
-
 mod describe;
 mod exchange;
 mod failures;

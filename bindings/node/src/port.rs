@@ -18,7 +18,7 @@
 //! that has the handler. News for a closed port are dropped, and nobody calls it.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
@@ -29,7 +29,7 @@ use taskloom_model::{Error, Fence, Result, TaskId};
 use crate::lane::Route;
 use crate::seat::Seat;
 use crate::slab::Slab;
-use crate::watchdog::Pulse;
+use crate::watchdog::{Blocked, Pulse};
 
 /// A thing to hear.
 pub(crate) enum News {
@@ -49,6 +49,8 @@ pub(crate) enum News {
     Events(u32),
     /// An attempt of a handler with hooks has ended.
     Hook(Told),
+    /// A handler blocked the loop.
+    Blocked(Blocked),
 }
 
 /// What a hook is told.
@@ -88,7 +90,8 @@ pub(crate) struct Port {
     seats: Mutex<Slab<Arc<Seat>>>,
     subscriptions: Mutex<Slab<Arc<Subscription>>>,
     closed: AtomicBool,
-    pub(crate) pulse: Pulse,
+    pub(crate) pulse: Arc<Pulse>,
+    own: Weak<Self>,
     /// How often JavaScript came, how often it was called, how many tasks it was handed.
     pub(crate) crossings: AtomicU64,
     pub(crate) calls: AtomicU64,
@@ -98,7 +101,7 @@ pub(crate) struct Port {
 impl Port {
     /// `call` has JavaScript cross soon. It is called on any thread and must not wait.
     pub(crate) fn new(call: Box<dyn Fn() + Send + Sync>) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new_cyclic(|own| Self {
             news: Mutex::default(),
             woken: AtomicBool::new(false),
             tasks_wait: AtomicBool::new(false),
@@ -109,7 +112,8 @@ impl Port {
             seats: Mutex::default(),
             subscriptions: Mutex::default(),
             closed: AtomicBool::new(false),
-            pulse: Pulse::default(),
+            pulse: Arc::default(),
+            own: own.clone(),
             crossings: AtomicU64::new(0),
             calls: AtomicU64::new(0),
             started: AtomicU64::new(0),
@@ -132,6 +136,11 @@ impl Port {
             self.calls.fetch_add(1, Ordering::Relaxed);
             (self.call)();
         }
+    }
+
+    /// Has the environment come, though there is nothing to hear: to see whether it can.
+    pub(crate) fn ping(&self) {
+        self.wake();
     }
 
     /// An engine has tasks that this environment may take.
@@ -231,6 +240,7 @@ impl Port {
             return self.end(number).into_iter().for_each(Completion::give_back);
         }
         self.started.fetch_add(1, Ordering::Relaxed);
+        self.pulse.begin(&self.own, &self.pulse);
         self.tell(News::Start(number));
     }
 
@@ -274,16 +284,16 @@ impl Port {
         true
     }
 
-    /// Names of the handlers that run here, each once.
-    pub(crate) fn handlers_in_flight(&self) -> Vec<(&'static str, TaskId)> {
-        let mut names: Vec<(&'static str, TaskId)> = Vec::new();
+    /// The handlers that run here, each once, with one of its tasks and its app.
+    pub(crate) fn in_flight_by_handler(&self) -> Vec<(&'static str, TaskId, u32)> {
+        let mut all: Vec<(&'static str, TaskId, u32)> = Vec::new();
         for (_, job) in self.jobs.lock().iter() {
             let task = job.attempt.task();
-            if names.iter().all(|(name, _)| *name != task.spec().name.as_str()) {
-                names.push((task.spec().name.as_str(), task.id()));
+            if all.iter().all(|(name, ..)| *name != task.spec().name.as_str()) {
+                all.push((task.spec().name.as_str(), task.id(), job.route.app));
             }
         }
-        names
+        all
     }
 
     // ── seats and subscriptions ─────────────────────────────────────────────────────────────────────────────────
@@ -349,6 +359,7 @@ impl Port {
         if self.closed.swap(true, Ordering::SeqCst) {
             return;
         }
+        self.pulse.end();
         let seats = self.seats.lock().take_all();
         for seat in &seats {
             seat.leave();

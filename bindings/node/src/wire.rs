@@ -53,6 +53,8 @@ pub(crate) mod news {
     pub(crate) const EVENTS: u32 = 9;
     /// `app, moment, id (four words)`; line: the handler's name.
     pub(crate) const HOOK: u32 = 10;
+    /// Nothing; line: the handlers that blocked the loop, and for how long.
+    pub(crate) const BLOCKED: u32 = 11;
 }
 
 /// Reads what JavaScript wrote. What does not fit the form is a mistake of ours, and ends the reading.

@@ -1,11 +1,13 @@
 //! The one place where the crate touches JavaScript's memory: it writes into the typed array that a crossing lends it,
-//! and makes strings of bytes.
+//! makes strings of bytes, and looks at the word in which JavaScript says what runs.
 #![allow(
     unsafe_code,
     reason = "napi hands out typed arrays read-only, and has no string of Latin-1 without a copy"
 )]
 
-use napi::bindgen_prelude::{FromNapiValue, Uint32ArraySlice};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use napi::bindgen_prelude::{FromNapiValue, Uint32Array, Uint32ArraySlice};
 use napi::{Env, JsString, sys};
 
 /// Lends the words of a typed array.
@@ -27,4 +29,25 @@ pub(crate) fn ascii<'env>(env: &'env Env, text: &[u8]) -> napi::Result<JsString<
     }
     // SAFETY: the value was just made in this environment, and is a string.
     unsafe { JsString::from_napi_value(env.raw(), value) }
+}
+
+/// A word of JavaScript's that other threads look at.
+pub(crate) struct Lent {
+    /// Keeps the memory where it is.
+    array: Uint32Array,
+}
+
+impl Lent {
+    /// JavaScript must keep writing to this very array, and must not detach its buffer.
+    pub(crate) fn new(array: Uint32Array) -> Option<Self> {
+        (!array.is_empty()).then_some(Self { array })
+    }
+
+    /// What stands there.
+    pub(crate) fn read(&self) -> u32 {
+        let word: *mut u32 = self.array.as_ptr().cast_mut();
+        // SAFETY: the reference that the array holds keeps its memory, which is aligned and at least a word long, for
+        // as long as this lives; JavaScript writes it a word at a time, and nothing here writes it.
+        unsafe { AtomicU32::from_ptr(word) }.load(Ordering::Relaxed)
+    }
 }
