@@ -239,6 +239,7 @@ CLIPPY = Stage(
     [*cargo("clippy", "--workspace", "--all-targets", "--features", "taskloom/tracing"), "--", "-D", "warnings"],
 )
 STRUCTURE = Stage("structure", [sys.executable, "tools/check_structure.py"])
+BEHAVIOURS = Stage("behaviours", [sys.executable, "tools/check_behaviours.py"])
 VENV = Stage("venv", ["make", "--no-print-directory", "venv"])
 WHEEL = Stage("wheel", ["make", "--no-print-directory", "wheel"], needs=("venv",))
 LINT = Stage("python lint", [PYTHON, "-m", "ruff", "check", "--quiet", "."], needs=("venv",))
@@ -260,11 +261,11 @@ STUBS = Stage(
 
 
 def fast() -> Iterator[Stage]:
-    yield from (FORMAT, STRUCTURE, VENV, LAYOUT, LINT, TYPES, CLIPPY)
+    yield from (FORMAT, STRUCTURE, BEHAVIOURS, VENV, LAYOUT, LINT, TYPES, CLIPPY)
 
 
 def everything() -> Iterator[Stage]:
-    yield from (FORMAT, STRUCTURE, VENV, LAYOUT, LINT, TYPES, CLIPPY)
+    yield from (FORMAT, STRUCTURE, BEHAVIOURS, VENV, LAYOUT, LINT, TYPES, CLIPPY)
     command, count = cargo_tests()
     yield Stage("rust", command, count)
     yield Stage("rust docs", [*cargo("test", "--workspace", "--exclude", "taskloom-python", "--exclude", "taskloom-node"), "--doc"], by_cargo)
