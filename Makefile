@@ -19,7 +19,7 @@ WHEEL_SOURCES := Cargo.toml pyproject.toml $(wildcard Cargo.lock) \
 	$(shell find core bindings -type f \( -name '*.rs' -o -name '*.sql' -o -name 'Cargo.toml' \) 2>/dev/null) \
 	$(shell find python -type f -not -path '*/__pycache__/*' 2>/dev/null)
 
-.PHONY: wheel venv node node-packed node-test demo test lint bench soak clean help
+.PHONY: wheel venv node node-packed node-test demo test lint bench bench-node soak clean help
 
 wheel: $(WHEEL_STAMP)  ## builds the wheel and installs it into .venv (the default)
 
@@ -48,11 +48,15 @@ bench: wheel  ## measures, and writes docs/benchmarks.md
 	$(PYTHON) tools/bench_rust.py
 	$(BIN)/python benches/python/run.py $(ARGS)
 
+bench-node: node  ## the npm package beside its peers, and whether it reaches its floors
+	cd benches/node && npm ci --no-audit --ignore-scripts --loglevel=error
+	cd benches/node && npm run --silent bench -- $(ARGS)
+
 clean:  ## removes all that was built
 	rm -rf target target-* dist .venv .venvs node/dist node/npm node/node_modules tests/node/node_modules
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/  make \1\t\2/p' Makefile | expand -t 15
+	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1\t\2/p' Makefile | expand -t 15
 
 $(VENV_STAMP): requirements-dev.txt requirements-test.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -181,13 +181,9 @@ def cargo(*arguments: str) -> list[str]:
 
 
 def cargo_tests(*more: str) -> tuple[list[str], Callable[[str], Counts]]:
-<<<<<<< HEAD
-    """The workspace's tests. The Python extension has none in Rust, and as a test it would want libpython."""
-    which = ["--workspace", "--exclude", "taskloom-python", "--features", "taskloom/tracing"]
-=======
     """The workspace's tests. The extensions have none in Rust: as tests they would want Python's and Node's symbols."""
     which = ["--workspace", "--exclude", "taskloom-python", "--exclude", "taskloom-node"]
->>>>>>> 51fa07d (The engine from Node: an addon whose every crossing carries a batch, and the npm package over it; packed and tested)
+    which += ["--features", "taskloom/tracing"]
     if shutil.which("cargo-nextest"):
         return [*cargo("nextest", "run"), *which, "--no-fail-fast", *more], by_nextest
     return [*cargo("test"), *which, "--no-fail-fast", "--lib", "--bins", "--tests"], by_cargo

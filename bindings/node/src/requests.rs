@@ -91,7 +91,11 @@ fn answer(port: &Arc<Port>, seat: &Arc<Seat>, name: &str, asked: &Value) -> Resu
         "unfinished" => {
             let is_left = |name: &Value| {
                 let name = name.as_str().map(Name::new);
-                Ok::<_, Error>(!engine.list(&Filter { name, unfinished: true, limit: 1, ..Filter::default() })?.is_empty())
+                Ok::<_, Error>(
+                    !engine
+                        .list(&Filter { name, unfinished: true, limit: 1, ..Filter::default() })?
+                        .is_empty(),
+                )
             };
             let names = asked["names"].as_array().into_iter().flatten();
             names.map(is_left).find(|left| !matches!(left, Ok(false))).unwrap_or(Ok(false))?.into()

@@ -141,7 +141,9 @@ fn watch(port: &Weak<Port>, pulse: &Pulse) {
 
 fn blame(port: &Port, job: Option<u32>, span: Duration) {
     let running = job.and_then(|job| {
-        port.with_job(job, |job| (job.attempt.task().spec().name.as_str(), job.attempt.task().id(), job.route.app))
+        port.with_job(job, |job| {
+            (job.attempt.task().spec().name.as_str(), job.attempt.task().id(), job.route.app)
+        })
     });
     let blamed = running.map_or_else(|| port.in_flight_by_handler(), |one| vec![one]);
     for (handler, task, app) in &blamed {
