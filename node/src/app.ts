@@ -7,7 +7,7 @@ import { type EventOptions, EventStream, subscribe, type TaskEvent, type Unsubsc
 import { TaskHandle, type TaskState, type Together } from './handle.js';
 import { type HandlerInfo, type Health, type Stats, type TaskInfo, infoFrom, statsFrom } from './info.js';
 import { type ChildOptions, type SubmitOptions, handlerOptions, nearest, snake, submitLine, unknown } from './options.js';
-import { encode } from './payload.js';
+import { copied, encode } from './payload.js';
 import { port } from './port.js';
 import { type InputOf, type OutputOf, type StandardSchema, isSchema, validate } from './schema.js';
 import type { Handler, HandlerFunction, Task, TaskOptions } from './task.js';
@@ -120,6 +120,7 @@ interface Parked {
 export class App {
   /** @internal */ readonly _number: number;
   /** @internal */ readonly _asyncContext: boolean;
+  /** Whether its tasks live in this process only. @internal */ readonly _isLocal: boolean;
   /** @internal */ _pending = 0;
   /** @internal */ _isStarted = false;
   private readonly handlers: Handler[] = [];
@@ -158,6 +159,7 @@ export class App {
       throw new InvalidOptions(`asyncContext is ${shown(asyncContext)}; it must be true or false`);
     }
     this._asyncContext = asyncContext;
+    this._isLocal = store.startsWith('memory:');
     this.url = store;
     this.keepAlive = keepAlive;
     this.waits = onFull === 'wait';
@@ -314,7 +316,7 @@ export class App {
         this.submitLater(handler, name, line, payload, resolve, reject);
       } else {
         const handle = new TaskHandle(this, name ?? handler!.name, undefined, resolve, reject);
-        port().submit(this, handle, handler === undefined ? 0 : handler.number, name, line, payload);
+        port().submit(this, handle, handler === undefined ? 0 : handler.number, name, line, payload, copied);
       }
     });
   }
@@ -328,10 +330,11 @@ export class App {
     resolve: (handle: TaskHandle) => void,
     reject: (error: unknown) => void,
   ): void {
+    const given = copied;
     const send = (): void => {
       const refused = this.waits ? (error: unknown): void => this.parkIfFull(error, send, reject) : reject;
       const handle = new TaskHandle(this, name ?? handler!.name, undefined, resolve, refused);
-      port().submit(this, handle, handler?.number ?? 0, name, line, payload);
+      port().submit(this, handle, handler?.number ?? 0, name, line, payload, given);
     };
     const verdict = handler?.schema === undefined ? undefined : validate(handler.schema, handler.name, JSON.parse(payload));
     if (verdict instanceof Promise) verdict.then(send, reject);
@@ -345,8 +348,10 @@ export class App {
       throw new InvalidPayload(`submitMany was given ${shown(inputs)}; it takes an array of inputs`);
     }
     const payloads: string[] = [];
+    const given: unknown[] = [];
     for (const input of inputs) {
       const payload = encode(input, `inputs[${payloads.length}]`);
+      given.push(copied);
       if (handler.schema !== undefined) await validate(handler.schema, handler.name, JSON.parse(payload));
       payloads.push(payload);
     }
@@ -362,7 +367,7 @@ export class App {
         };
         const together: Together = { handles: [], left: payloads.length, resolve, reject: refused };
         together.handles = payloads.map(() => new TaskHandle(this, handler.name, undefined)._with(together));
-        port().submitMany(this, together.handles, handler.number, line, payloads);
+        port().submitMany(this, together.handles, handler.number, line, payloads, given);
       };
       send();
     });

@@ -102,6 +102,8 @@ class NoTask implements ContextTask {
 export class Context {
   /** @internal */ _isCalledOff = false;
   /** @internal */ _isOver = false;
+  /** The handle of its task, if that was submitted here and its input was kept. @internal */
+  _handle: TaskHandle | undefined = undefined;
   private controller: AbortController | undefined;
   private why: unknown;
   private view: ContextTask | undefined;

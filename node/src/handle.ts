@@ -314,6 +314,14 @@ export class TaskHandle<Result = unknown> {
     this.settle(value, undefined);
   }
 
+  /** It succeeded here, and this is its value. @internal */
+  _returned(value: unknown): void {
+    this.stage = Stage.Value;
+    this.outcome = value;
+    this._app._ended();
+    if (this.resolve !== undefined || this.more !== undefined) this.settle(value, undefined);
+  }
+
   /** @internal */
   _ended(error: TaskloomError): void {
     this.stage = Stage.Ended;

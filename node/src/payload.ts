@@ -16,33 +16,46 @@ export const RESULT = 'the result of ';
 /** How deep objects are walked before cycles are looked for. */
 const DEEP = 64;
 
-/** Whether it is what `JSON.stringify` says as it is. False asks for a closer look. */
-function isPlain(value: unknown, depth: number): boolean {
+/** Stands for what asks for a closer look. */
+const UNCLEAR = Symbol('unclear');
+
+/** A copy of what `JSON.stringify` says as it is: what `JSON.parse` would make of that, and cheaper. */
+function copy(value: unknown, depth: number): unknown {
   switch (typeof value) {
     case 'string':
     case 'boolean':
-      return true;
+      return value;
     case 'number':
-      return Number.isFinite(value);
+      // JSON knows no -0.
+      return Number.isFinite(value) ? value + 0 : UNCLEAR;
     case 'object':
       break;
     default:
-      return false;
+      return UNCLEAR;
   }
-  if (value === null) return true;
-  if (depth > DEEP) return false;
+  if (value === null) return null;
+  if (depth > DEEP) return UNCLEAR;
   if (Array.isArray(value)) {
-    for (let place = 0; place < value.length; place++) if (!isPlain(value[place], depth + 1)) return false;
-    return true;
+    const items: unknown[] = [];
+    for (let place = 0; place < value.length; place++) {
+      const own = copy(value[place], depth + 1);
+      if (own === UNCLEAR) return UNCLEAR;
+      items.push(own);
+    }
+    return items;
   }
   const prototype = Object.getPrototypeOf(value);
-  if (prototype !== Object.prototype && prototype !== null) return false;
-  for (const key in value) {
+  if (prototype !== Object.prototype && prototype !== null) return UNCLEAR;
+  const fields: Record<string, unknown> = {};
+  for (const key of Object.keys(value)) {
     const own = (value as Record<string, unknown>)[key];
-    if (own !== undefined && !isPlain(own, depth + 1)) return false;
-    if (key === 'toJSON') return false;
+    if (own === undefined) continue;
+    if (key === 'toJSON' || key === '__proto__') return UNCLEAR;
+    const copied = copy(own, depth + 1);
+    if (copied === UNCLEAR) return UNCLEAR;
+    fields[key] = copied;
   }
-  return true;
+  return fields;
 }
 
 /** What a value lacks a form for, and what to do instead. */
@@ -114,21 +127,30 @@ function typed(path: string, object: object): void {
   for (const [is, hint] of HINTS) if (is(object)) refuse(path, shown(object), hint);
 }
 
+/** What the last call of {@link encode} has encoded, as whoever decodes it finds it. @internal */
+export let copied: unknown;
+
 /** Encodes; `path` is what the value is called in messages. @internal */
 export function encode(value: unknown, path: string): string {
-  if (value === undefined) return 'null';
-  if (!isPlain(value, 0)) {
-    try {
-      check(value, path, []);
-    } catch (error) {
-      if (error instanceof RangeError) refuse(path, 'nested too deeply', 'flatten it');
-      throw error;
-    }
+  if (value === undefined) {
+    copied = null;
+    return 'null';
   }
+  copied = copy(value, 0);
+  if (copied !== UNCLEAR) return JSON.stringify(copied);
   try {
-    return JSON.stringify(value) ?? 'null';
+    check(value, path, []);
+  } catch (error) {
+    if (error instanceof RangeError) refuse(path, 'nested too deeply', 'flatten it');
+    throw error;
+  }
+  let text: string;
+  try {
+    text = JSON.stringify(value) ?? 'null';
   } catch (error) {
     if (error instanceof RangeError) refuse(path, 'nested too deeply, or too long', 'pass less at once');
     throw unsayable(path, `cannot be encoded: ${error instanceof Error ? error.message : shown(error)}`, { cause: error });
   }
+  copied = JSON.parse(text);
+  return text;
 }

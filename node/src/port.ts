@@ -20,7 +20,7 @@ import { type Described, errorFrom } from './errors.js';
 import { describe } from './failures.js';
 import type { TaskHandle } from './handle.js';
 import { load, type NativePort } from './addon.js';
-import { RESULT, encode } from './payload.js';
+import { RESULT, copied, encode } from './payload.js';
 import { validate } from './schema.js';
 import type { Handler } from './task.js';
 import { Command, Flag, News, idAt } from './wire.js';
@@ -85,13 +85,15 @@ export class Port {
   private isScheduled = false;
   private turn = 0;
   private readonly slots = new Table<TaskHandle>();
+  /** Of slots whose task came from here and runs here: the input until it starts, then the result. */
+  private readonly values: unknown[] = [];
   private readonly requests = new Table<Asking>();
   private readonly contexts: Array<Context | undefined> = [];
   private readonly listeners = new Map<number, Listener>();
   readonly apps = new Map<number, WeakRef<App>>();
   private readonly thrown = new Map<string, unknown>();
-  /** For the watchdog: the job whose synchronous part runs, plus one. */
-  private readonly running = new Uint32Array(1);
+  /** For the watchdog: the job whose synchronous part runs, plus one; and how many handlers are awaited. */
+  private readonly running = new Uint32Array(2);
   /** What surrounded the submits of tasks whose apps want that around their handlers, too. */
   private readonly submitted: Array<AsyncResource | undefined> = [];
   private readonly scopes = new Map<string, AsyncResource>();
@@ -133,9 +135,10 @@ export class Port {
   }
 
   /** Submits one task: its outcome goes to the handle. */
-  submit(app: App, handle: TaskHandle, handler: number, name: string | undefined, options: string | undefined, payload: string): void {
+  submit(app: App, handle: TaskHandle, handler: number, name: string | undefined, options: string | undefined, payload: string, input: unknown): void {
     this.reserve(5);
     const slot = this.slots.add(handle);
+    if (app._isLocal) this.values[slot] = input;
     handle._slot = slot;
     this.busy += 1;
     if (app._asyncContext) this.submitted[slot] = new AsyncResource('TASKLOOM', { requireManualDestroy: true });
@@ -153,12 +156,14 @@ export class Port {
   }
 
   /** Submits many tasks, all or none. */
-  submitMany(app: App, handles: TaskHandle[], handler: number, options: string | undefined, payloads: string[]): void {
+  submitMany(app: App, handles: TaskHandle[], handler: number, options: string | undefined, payloads: string[], inputs: unknown[]): void {
     this.reserve(5 + handles.length);
     this.say(Command.submitMany, app._number, handler, options === undefined ? 0 : Flag.options, handles.length);
-    for (const handle of handles) {
-      handle._slot = this.slots.add(handle);
-      this.asked[this.used++] = handle._slot;
+    for (let place = 0; place < handles.length; place++) {
+      const slot = this.slots.add(handles[place]);
+      handles[place]._slot = slot;
+      this.asked[this.used++] = slot;
+      if (app._isLocal) this.values[slot] = inputs[place];
     }
     this.busy += handles.length;
     if (options !== undefined) this.line(options);
@@ -211,6 +216,7 @@ export class Port {
 
   private freeSlot(slot: number): TaskHandle | undefined {
     const handle = this.slots.take(slot);
+    this.values[slot] = undefined;
     if (handle !== undefined) {
       if (handle._app._asyncContext) this.scopes.delete(handle.id);
       handle._slot = -1;
@@ -288,15 +294,27 @@ export class Port {
         case News.refused: {
           const error = errorFrom(JSON.parse(lines[line++]) as Described);
           this.busy -= 1;
-          this.submitted[words[at + 1]] = undefined;
+          this.submitted[words[at + 1]] = this.values[words[at + 1]] = undefined;
           this.slots.take(words[at + 1])?._refused(error);
           at += 2;
           break;
         }
         case News.start:
-          this.start(words, at, lines[line++]);
+          this.start(words, at, lines[line++], -1);
           at += 9;
           break;
+        case News.startOwn:
+          this.start(words, at, undefined, words[at + 9]);
+          at += 10;
+          break;
+        case News.succeededOwn: {
+          const slot = words[at + 1];
+          const value = this.values[slot];
+          this.values[slot] = undefined;
+          this.freeSlot(slot)?._returned(value);
+          at += 2;
+          break;
+        }
         case News.succeeded:
           this.freeSlot(words[at + 1])?._succeeded(lines[line++]);
           at += 2;
@@ -335,7 +353,7 @@ export class Port {
           at += 7;
           break;
         case News.blocked:
-          warn(JSON.parse(lines[line++]) as { handlers: string[]; millis: number });
+          warn(JSON.parse(lines[line++]) as Parameters<typeof warn>[0]);
           at += 1;
           break;
         default:
@@ -355,7 +373,7 @@ export class Port {
     handle._ended(errorFrom(described, described.kind === 'TaskFailed' ? cause : undefined));
   }
 
-  private start(words: Uint32Array, at: number, payload: string): void {
+  private start(words: Uint32Array, at: number, payload: string | undefined, slot: number): void {
     const app = this.apps.get(words[at + 1])?.deref();
     const job = words[at + 3];
     const handler = app?._handler(words[at + 2]);
@@ -369,12 +387,26 @@ export class Port {
     this.current = context;
     this.running[0] = job + 1;
     try {
-      const input: unknown = JSON.parse(payload);
+      let input: unknown;
+      if (payload === undefined) {
+        input = this.values[slot];
+        this.values[slot] = undefined;
+        context._handle = this.slots.rows[slot];
+      } else {
+        input = JSON.parse(payload);
+      }
       const output = handler.schema === undefined ? this.call(handler, input, context) : this.validated(handler, input, context);
       if (isThenable(output)) {
+        this.running[1] += 1;
         output.then(
-          (value) => this.succeeded(context, value),
-          (error) => this.threw(context, error),
+          (value) => {
+            this.running[1] -= 1;
+            this.succeeded(context, value);
+          },
+          (error) => {
+            this.running[1] -= 1;
+            this.threw(context, error);
+          },
         );
       } else {
         this.succeeded(context, output);
@@ -408,6 +440,11 @@ export class Port {
     } catch (error) {
       this.threw(context, error);
       return;
+    }
+    const handle = context._handle;
+    // The slot may be another task's by now, if this one was cancelled.
+    if (handle !== undefined && handle._slot >= 0 && this.slots.rows[handle._slot] === handle) {
+      this.values[handle._slot] = copied;
     }
     const job = this.release(context);
     this.reserve(2);
@@ -509,10 +546,11 @@ export class Port {
 }
 
 /** The loop was blocked, and turns again. */
-function warn({ handlers, millis }: { handlers: string[]; millis: number }): void {
+function warn({ handlers, millis, isSure }: { handlers: string[]; millis: number; isSure: boolean }): void {
   const names = handlers.map((name) => JSON.stringify(name)).join(' or ');
+  const span = `the event loop for ${Math.round(millis)} ms and more: nothing else ran on this thread`;
   process.emitWarning(
-    `handler ${names} blocked the event loop for ${Math.round(millis)} ms and more: nothing else ran on this thread`,
+    isSure ? `handler ${names} blocked ${span}` : `handler ${names}, or code beside it, blocked ${span}`,
     {
       type: 'TaskloomWarning',
       code: 'TASKLOOM_LOOP_BLOCKED',

@@ -32,6 +32,8 @@ export const News = {
   events: 9,
   hook: 10,
   blocked: 11,
+  startOwn: 12,
+  succeededOwn: 13,
 } as const;
 
 const hex: string[] = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'));

@@ -212,3 +212,16 @@ test('a full store refuses, or has the submit wait', async (t) => {
   const results = await Promise.all(handles.map((handle) => handle.result()));
   assert.deepEqual(results, Array.from({ length: 50 }, (_, n) => n));
 });
+
+test('slots that are used again mix up nothing', async (t) => {
+  const [app, job] = await started(t, {}, (app) => app.task('job', (n) => ({ n })));
+  const first = await job.submit(1, { uniqueKey: 'a', uniqueFor: '1h' });
+  assert.deepEqual(await first.result(), { n: 1 });
+  for (let round = 2; round < 6; round++) {
+    const again = await job.submit(round, { uniqueKey: 'a', uniqueFor: '1h' });
+    assert.equal(again.id, first.id);
+    assert.deepEqual(await again.result(), { n: 1 });
+    assert.deepEqual(await (await app.get(first.id)).result(), { n: 1 });
+    assert.deepEqual(await (await job.submit(round)).result(), { n: round });
+  }
+});

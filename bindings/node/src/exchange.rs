@@ -94,7 +94,8 @@ impl Port {
         }
     }
 
-    /// Lends the word in which JavaScript says which job's synchronous part runs (its number plus one).
+    /// Lends the words in which JavaScript says which job's synchronous part runs (its number plus one), and how many
+    /// handlers are awaited.
     #[napi]
     pub fn lend(&self, word: Uint32Array) {
         if let Some(word) = words::Lent::new(word) {
@@ -258,7 +259,7 @@ fn hear_one(port: &Arc<Inner>, reader: &mut Reader<'_>, kind: u32) -> Option<()>
         }
         command::SUCCEEDED => {
             let (job, line) = (reader.word()?, reader.line()?);
-            if let Some(completion) = port.end(job) {
+            if let Some(completion) = port.succeeded(job) {
                 completion.complete(Outcome::success(line.as_bytes()));
             }
         }
@@ -302,7 +303,7 @@ fn submit(port: &Arc<Inner>, reader: &mut Reader<'_>) -> Option<()> {
 }
 
 /// How many words the longest message of a fixed length has.
-const LONGEST: usize = 9;
+const LONGEST: usize = 10;
 
 /// How many events go into one message.
 const EVENTS: usize = 256;
@@ -328,21 +329,24 @@ fn write(port: &Inner, writer: &mut Writer<'_>, news: News) -> Option<News> {
             line(writer, &error_json(&error));
         }
         News::Start(job) => {
-            port.with_job(job, |job_itself| {
-                let (task, route) = (job_itself.attempt.task(), job_itself.route);
-                writer.words(&[
-                    news::START,
-                    route.app,
-                    route.handler,
-                    job,
-                    job_itself.attempt.fence().attempt,
-                ]);
+            let own = port.own_input(job);
+            let kind = if own.is_some() { news::START_OWN } else { news::START };
+            port.with_job(job, |found| {
+                let (task, route) = (found.attempt.task(), found.route);
+                writer.words(&[kind, route.app, route.handler, job, found.attempt.fence().attempt]);
                 writer.id(task.id());
-                writer.line(&task.spec().payload);
+                match own {
+                    Some(slot) => writer.word(slot),
+                    None => writer.line(&task.spec().payload),
+                }
             });
         }
         News::Settled(slot) => {
-            let Some(handle) = port.free_slot(slot) else { return None };
+            let (handle, is_own) = port.free_slot(slot)?;
+            if is_own && port.has_result(&handle) {
+                writer.words(&[news::SUCCEEDED_OWN, slot]);
+                return None;
+            }
             let start = writer.mark();
             writer.words(&[news::SUCCEEDED, slot]);
             let outcome = writer.line_with(|text| handle.read_outcome(text));
@@ -383,7 +387,7 @@ fn write(port: &Inner, writer: &mut Writer<'_>, news: News) -> Option<News> {
         }
         News::Blocked(blocked) => {
             writer.word(news::BLOCKED);
-            let told = json!({"handlers": blocked.handlers, "millis": blocked.span.as_secs_f64() * 1e3});
+            let told = json!({"handlers": blocked.handlers, "millis": blocked.span.as_secs_f64() * 1e3, "isSure": blocked.is_sure});
             line(writer, &told);
         }
         News::Hook(told) => {

@@ -18,13 +18,14 @@
 //! that has the handler. News for a closed port are dropped, and nobody calls it.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use serde_json::Value;
 use taskloom_engine::{Attempt, Completion, Handle, Moment, Subscription};
-use taskloom_model::{Error, Fence, Result, TaskId};
+use taskloom_model::{Error, Fence, Result, State, TaskId};
+use taskloom_store::{Host, HostData};
 
 use crate::lane::Route;
 use crate::seat::Seat;
@@ -67,14 +68,44 @@ pub(crate) struct Job {
     completion: Completion,
     pub(crate) route: Route,
     called_off: bool,
+    /// Whether JavaScript runs it with the input that it kept, and will keep its result.
+    has_own: bool,
 }
 
 /// A task that is waited for.
 pub(crate) enum Slot {
     /// Nobody waits in this place.
     Free,
-    /// Its outcome is on its way.
-    Waits(Handle),
+    /// Its outcome is on its way. With it, whether it was submitted for this slot: JavaScript may have kept input and
+    /// result there.
+    Waits(Handle, bool),
+}
+
+/// Somebody here expects the outcome.
+const EXPECTED: u8 = 1;
+/// There is one.
+const SETTLED: u8 = 2;
+/// JavaScript has kept the result of the first attempt.
+const KEPT: u8 = 4;
+
+/// What goes with a task of a memory store: which environment submitted it, and for which slot. It spares an observer,
+/// and lets JavaScript keep input and result at home if the handler runs there, too.
+///
+/// The outcome is told by whoever comes second: the end of the task, or the one who expects it.
+struct Submitted {
+    port: Weak<Port>,
+    slot: u32,
+    marks: AtomicU8,
+}
+
+impl Host for Submitted {
+    fn settled(&self) {
+        if self.marks.fetch_or(SETTLED, Ordering::SeqCst) & EXPECTED != 0
+            && let Some(port) = self.port.upgrade()
+        {
+            port.tell(News::Settled(self.slot));
+        }
+    }
 }
 
 /// An environment. See the module's essay.
@@ -196,13 +227,21 @@ impl Port {
 
     /// Has the outcome of a task told to a slot.
     pub(crate) fn expect(self: &Arc<Self>, slot: u32, handle: Handle) {
-        {
-            let mut slots = self.slots.lock();
-            let place = slot as usize;
-            if place >= slots.len() {
-                slots.resize_with(place + 1, || Slot::Free);
+        // Who is done before the mark either told its host before, or was never alive.
+        let done = handle.is_done();
+        // The first who expects it is the one who submitted it; whoever comes later may have the slot's number by chance.
+        let marks = handle
+            .task()
+            .host::<Submitted>()
+            .filter(|own| own.slot == slot && own.port.as_ptr() == self.own.as_ptr())
+            .map(|own| own.marks.fetch_or(EXPECTED, Ordering::SeqCst))
+            .filter(|marks| marks & EXPECTED == 0);
+        self.fill(slot, handle.clone(), marks.is_some());
+        if let Some(marks) = marks {
+            if marks & SETTLED != 0 || done {
+                self.tell(News::Settled(slot));
             }
-            slots[place] = Slot::Waits(handle.clone());
+            return;
         }
         let port = Arc::downgrade(self);
         handle.observe(move |_| {
@@ -212,19 +251,35 @@ impl Port {
         });
     }
 
+    fn fill(&self, slot: u32, handle: Handle, is_own: bool) {
+        {
+            let mut slots = self.slots.lock();
+            let place = slot as usize;
+            if place >= slots.len() {
+                slots.resize_with(place + 1, || Slot::Free);
+            }
+            slots[place] = Slot::Waits(handle, is_own);
+        }
+    }
+
+    /// What a task that is submitted from here to a memory store has with it.
+    pub(crate) fn host_for(&self, slot: u32) -> HostData {
+        Box::new(Submitted { port: self.own.clone(), slot, marks: AtomicU8::new(0) })
+    }
+
     /// The task of a slot; `None` if nobody waits there.
     pub(crate) fn slot(&self, slot: u32) -> Option<Handle> {
         match self.slots.lock().get(slot as usize)? {
             Slot::Free => None,
-            Slot::Waits(handle) => Some(handle.clone()),
+            Slot::Waits(handle, _) => Some(handle.clone()),
         }
     }
 
-    /// Gives back a slot, with the task that it was for.
-    pub(crate) fn free_slot(&self, slot: u32) -> Option<Handle> {
+    /// Gives back a slot: the task that it was for, and whether that was submitted for it.
+    pub(crate) fn free_slot(&self, slot: u32) -> Option<(Handle, bool)> {
         match std::mem::replace(self.slots.lock().get_mut(slot as usize)?, Slot::Free) {
             Slot::Free => None,
-            Slot::Waits(handle) => Some(handle),
+            Slot::Waits(handle, is_own) => Some((handle, is_own)),
         }
     }
 
@@ -232,7 +287,7 @@ impl Port {
 
     /// Has a handler run here.
     pub(crate) fn begin(&self, attempt: Attempt, completion: Completion, route: Route) {
-        let job = Job { attempt, completion, route, called_off: false };
+        let job = Job { attempt, completion, route, called_off: false, has_own: false };
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         let number = self.jobs.lock().insert(job);
         if self.is_closed() {
@@ -254,6 +309,39 @@ impl Port {
         self.with_job(job, |job| job.attempt.clone())
     }
 
+    /// If the task of a job was submitted here, for a slot that is still its own, and this is its first attempt: the
+    /// slot, where JavaScript has kept the input.
+    pub(crate) fn own_input(&self, job: u32) -> Option<u32> {
+        let mut jobs = self.jobs.lock();
+        let job = jobs.get_mut(job).filter(|job| job.attempt.fence().attempt == 1)?;
+        let slot =
+            job.attempt.task().host::<Submitted>().filter(|own| own.port.as_ptr() == self.own.as_ptr())?.slot;
+        match self.slots.lock().get(slot as usize)? {
+            Slot::Waits(handle, true) if Arc::ptr_eq(handle.task(), job.attempt.task()) => {}
+            _ => return None,
+        }
+        job.has_own = true;
+        Some(slot)
+    }
+
+    /// A job's handler has returned; JavaScript has kept what, if it had kept the input.
+    pub(crate) fn succeeded(&self, job: u32) -> Option<Completion> {
+        self.with_job(job, |job| {
+            if let Some(own) = job.attempt.task().host::<Submitted>().filter(|_| job.has_own) {
+                own.marks.fetch_or(KEPT, Ordering::SeqCst);
+            }
+        });
+        self.end(job)
+    }
+
+    /// Whether JavaScript has kept the result of a task that has succeeded.
+    pub(crate) fn has_result(&self, handle: &Handle) -> bool {
+        let task = handle.task();
+        task.host::<Submitted>().is_some_and(|own| {
+            own.marks.load(Ordering::SeqCst) & KEPT != 0 && own.port.as_ptr() == self.own.as_ptr()
+        }) && task.with_row(|row| row.state == State::Succeeded && row.attempt == 1)
+    }
+
     /// A job's handler has ended: where its outcome goes.
     pub(crate) fn end(&self, job: u32) -> Option<Completion> {
         let job = self.jobs.lock().remove(job)?;
@@ -270,12 +358,8 @@ impl Port {
     pub(crate) fn call_off(&self, id: TaskId, fence: Fence, why: &'static str) -> bool {
         let found = {
             let mut jobs = self.jobs.lock();
-            let own = |job: &&mut Job| job.attempt.task().id() == id && job.attempt.fence() == fence;
-            let Some((number, job)) =
-                jobs.iter_mut().map(|(number, job)| (number, job)).find(|(_, job)| own(&job))
-            else {
-                return false;
-            };
+            let own = |job: &Job| job.attempt.task().id() == id && job.attempt.fence() == fence;
+            let Some((number, job)) = jobs.iter_mut().find(|(_, job)| own(job)) else { return false };
             (!std::mem::replace(&mut job.called_off, true)).then_some(number)
         };
         if let Some(number) = found {

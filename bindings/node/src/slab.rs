@@ -32,6 +32,10 @@ impl<T> Slab<T> {
         self.rows.get(number as usize)?.as_ref()
     }
 
+    pub(crate) fn get_mut(&mut self, number: u32) -> Option<&mut T> {
+        self.rows.get_mut(number as usize)?.as_mut()
+    }
+
     pub(crate) fn remove(&mut self, number: u32) -> Option<T> {
         let value = self.rows.get_mut(number as usize)?.take()?;
         self.free.push(number);

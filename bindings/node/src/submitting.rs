@@ -132,17 +132,19 @@ impl<'a> Submit<'a> {
 
 /// One call of the engine. An error says that nothing was submitted, and that nothing has been told.
 fn submit(port: &Arc<Port>, engine: &Engine, bound: &Bound, slots: &[u32], payloads: &[&str]) -> Result<()> {
-    let inputs = payloads.iter().map(|payload| (Box::from(payload.as_bytes()), None));
-    let (own, slots) = (Arc::clone(port), slots.to_vec());
     if engine.is_durable() {
+        let inputs = payloads.iter().map(|payload| (Box::from(payload.as_bytes()), None));
+        let (own, slots) = (Arc::clone(port), slots.to_vec());
         let reply = Box::new(move |verdict: Result<Vec<Handle>>| match verdict {
             Ok(handles) => own.accepted(&slots, handles),
             Err(error) => refuse(&own, &slots, &error),
         });
         return engine.submit_then(&bound.entry, bound.admission(), inputs, true, reply);
     }
+    let input = |(payload, slot): (&&str, &u32)| (Box::from(payload.as_bytes()), Some(port.host_for(*slot)));
+    let inputs = payloads.iter().zip(slots).map(input);
     // In memory all has happened when it returns.
-    own.accepted(&slots, engine.submit_many(&bound.entry, bound.admission(), inputs, true)?);
+    port.accepted(slots, engine.submit_many(&bound.entry, bound.admission(), inputs, true)?);
     Ok(())
 }
 

@@ -2,15 +2,15 @@
 //!
 //! An environment that does not turn runs no other handler and hears no result: from outside all of them look slow. So
 //! each environment has a thread that asks it, every [`TICK`] while handlers run there, to come; it has not come for
-//! [`LIMIT`] if a handler blocks it. JavaScript writes into a word of its own, lent to us, which job's synchronous part
-//! runs at each moment: that handler is to blame. If none is written there, it is a continuation of one of those in
-//! flight, and all of those are named.
+//! [`LIMIT`] if a handler blocks it. JavaScript writes into words of its own, lent to us, which job's synchronous part
+//! runs at each moment: that handler is to blame. If none is written there, but handlers are awaited, it may be a
+//! continuation of one of those in flight, or code beside them, and that is what is said.
 //!
 //! # Invariants
 //! * The thread is started by the first job, and sleeps where none has run for [`PATIENCE`] looks. Whoever begins a job
 //!   looks at one flag.
 //! * It is counted in looks as well as in turns, so that a process which was stopped blames nobody.
-//! * The lent word is looked at under a lock, under which it is given back before the environment goes.
+//! * The lent words are looked at under a lock, under which they are given back before the environment goes.
 //! * The thread holds nothing of the environment while it waits, and ends with it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -37,7 +37,7 @@ const PATIENCE: u32 = 40;
 pub(crate) struct Pulse {
     /// Moved by each turn.
     turns: AtomicU64,
-    /// The job whose synchronous part runs, plus one.
+    /// The job whose synchronous part runs, plus one; and how many handlers are awaited.
     running: Mutex<Option<Lent>>,
     watched: AtomicBool,
     asleep: AtomicBool,
@@ -50,12 +50,14 @@ pub(crate) struct Pulse {
 pub(crate) struct Blocked {
     /// The handler; those that may be to blame, if it cannot be told.
     pub(crate) handlers: Vec<&'static str>,
+    /// Whether it is that one.
+    pub(crate) is_sure: bool,
     /// For how long so far.
     pub(crate) span: Duration,
 }
 
 impl Pulse {
-    /// JavaScript lends the word in which it says which job runs.
+    /// JavaScript lends the words in which it says what runs.
     pub(crate) fn lend(&self, word: Lent) {
         *self.running.lock() = Some(word);
     }
@@ -100,9 +102,10 @@ impl Pulse {
         }
     }
 
-    /// The job whose synchronous part runs.
-    fn job(&self) -> Option<u32> {
-        self.running.lock().as_ref()?.read().checked_sub(1)
+    /// The job whose synchronous part runs, and how many handlers are awaited.
+    fn running(&self) -> (Option<u32>, u32) {
+        let [job, awaited] = self.running.lock().as_ref().map_or([0, 0], Lent::read);
+        (job.checked_sub(1), awaited)
     }
 }
 
@@ -130,7 +133,7 @@ fn watch(port: &Weak<Port>, pulse: &Pulse) {
         }
         if looks >= LIMIT && !told {
             told = true;
-            blame(&now, pulse.job(), TICK * looks);
+            blame(&now, pulse.running(), TICK * looks);
         }
         // Whoever turns is heard by the next look.
         now.ping();
@@ -139,12 +142,17 @@ fn watch(port: &Weak<Port>, pulse: &Pulse) {
     }
 }
 
-fn blame(port: &Port, job: Option<u32>, span: Duration) {
+fn blame(port: &Port, (job, awaited): (Option<u32>, u32), span: Duration) {
+    if job.is_none() && awaited == 0 {
+        // Code that is none of ours.
+        return;
+    }
     let running = job.and_then(|job| {
         port.with_job(job, |job| {
             (job.attempt.task().spec().name.as_str(), job.attempt.task().id(), job.route.app)
         })
     });
+    let is_sure = running.is_some();
     let blamed = running.map_or_else(|| port.in_flight_by_handler(), |one| vec![one]);
     for (handler, task, app) in &blamed {
         if let Some(engine) = port.app(*app).and_then(|seat| seat.running()) {
@@ -152,5 +160,5 @@ fn blame(port: &Port, job: Option<u32>, span: Duration) {
         }
     }
     let handlers = blamed.into_iter().map(|(handler, ..)| handler).collect();
-    port.tell(News::Blocked(Blocked { handlers, span }));
+    port.tell(News::Blocked(Blocked { handlers, span, is_sure }));
 }

@@ -55,6 +55,10 @@ pub(crate) mod news {
     pub(crate) const HOOK: u32 = 10;
     /// Nothing; line: the handlers that blocked the loop, and for how long.
     pub(crate) const BLOCKED: u32 = 11;
+    /// As `START`, with the slot in the place of the line: JavaScript has kept the input there.
+    pub(crate) const START_OWN: u32 = 12;
+    /// `slot`: JavaScript has kept the result there.
+    pub(crate) const SUCCEEDED_OWN: u32 = 13;
 }
 
 /// Reads what JavaScript wrote. What does not fit the form is a mistake of ours, and ends the reading.

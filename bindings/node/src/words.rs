@@ -1,5 +1,5 @@
 //! The one place where the crate touches JavaScript's memory: it writes into the typed array that a crossing lends it,
-//! makes strings of bytes, and looks at the word in which JavaScript says what runs.
+//! makes strings of bytes, and looks at the words in which JavaScript says what runs.
 #![allow(
     unsafe_code,
     reason = "napi hands out typed arrays read-only, and has no string of Latin-1 without a copy"
@@ -31,7 +31,7 @@ pub(crate) fn ascii<'env>(env: &'env Env, text: &[u8]) -> napi::Result<JsString<
     unsafe { JsString::from_napi_value(env.raw(), value) }
 }
 
-/// A word of JavaScript's that other threads look at.
+/// Words of JavaScript's that other threads look at.
 pub(crate) struct Lent {
     /// Keeps the memory where it is.
     array: Uint32Array,
@@ -40,14 +40,16 @@ pub(crate) struct Lent {
 impl Lent {
     /// JavaScript must keep writing to this very array, and must not detach its buffer.
     pub(crate) fn new(array: Uint32Array) -> Option<Self> {
-        (!array.is_empty()).then_some(Self { array })
+        (array.len() == 2).then_some(Self { array })
     }
 
     /// What stands there.
-    pub(crate) fn read(&self) -> u32 {
-        let word: *mut u32 = self.array.as_ptr().cast_mut();
-        // SAFETY: the reference that the array holds keeps its memory, which is aligned and at least a word long, for
-        // as long as this lives; JavaScript writes it a word at a time, and nothing here writes it.
-        unsafe { AtomicU32::from_ptr(word) }.load(Ordering::Relaxed)
+    pub(crate) fn read(&self) -> [u32; 2] {
+        let words: *mut u32 = self.array.as_ptr().cast_mut();
+        [0, 1].map(|place| {
+            // SAFETY: the reference that the array holds keeps its memory, which is aligned and two words long, for as
+            // long as this lives; JavaScript writes it a word at a time, and nothing here writes it.
+            unsafe { AtomicU32::from_ptr(words.add(place)) }.load(Ordering::Relaxed)
+        })
     }
 }
