@@ -15,6 +15,7 @@ export const {
   PermanentError,
   QueueFull,
   RetryAfter,
+  Schedules,
   ShutDown,
   StoreError,
   TaskCancelled,
@@ -26,4 +27,5 @@ export const {
   UnknownHandler,
   WaitTimeout,
   currentContext,
+  nextFirings,
 } = taskloom;

@@ -9,6 +9,8 @@ export interface NativePort {
   open(url: string, settings: string): number;
   close(app: number): void;
   register(app: number, registration: string): void;
+  schedule(app: number, schedule: string): void;
+  firings(expression: string, tz: string, start: number, count: number): number[];
   state(slot: number): string | null;
   isDurable(app: number): boolean;
   job(job: number): string | null;

@@ -10,6 +10,7 @@ import { type ChildOptions, type SubmitOptions, handlerOptions, nearest, snake, 
 import { copied, encode } from './payload.js';
 import { port } from './port.js';
 import { type InputOf, type OutputOf, type StandardSchema, isSchema, validate } from './schema.js';
+import { type ScheduleChanges, type ScheduleOptions, Schedules, scheduleValues } from './schedules.js';
 import type { Handler, HandlerFunction, Task, TaskOptions } from './task.js';
 
 /** What an app is made with. */
@@ -128,6 +129,8 @@ export class App {
   private readonly url: string;
   private readonly waits: boolean;
   private readonly keepAlive: boolean;
+  /** Schedules that the program has said: like a timer, they keep the process. */
+  private readonly said = new Set<string>();
   private isHeld = false;
   private isStopping = false;
   private isStopped = false;
@@ -286,7 +289,7 @@ export class App {
   }
 
   private settleKeepAlive(): void {
-    const holds = this._isStarted && this.keepAlive;
+    const holds = this._isStarted && (this.keepAlive || this.said.size > 0);
     if (holds === this.isHeld) return;
     this.isHeld = holds;
     port().hold(holds ? 1 : -1);
@@ -436,6 +439,51 @@ export class App {
     if (this.parked.length > 0) this.unpark(1);
   }
 
+  // ── schedules ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** The schedules of its store. */
+  readonly schedules = new Schedules(this);
+
+  /**
+   * Submits a task at the times of a cron expression: of a task that there is, or of a function, which is registered
+   * under the schedule's name.
+   *
+   * ```js
+   * app.cron('0 3 * * *', { name: 'nightly', tz: 'Europe/Rome', overlap: 'skip' }, async () => cleanUp());
+   * ```
+   */
+  cron<Input, Result>(expression: string, options: ScheduleOptions, task: Task<Input, Result> | HandlerFunction<Input, Result>): Task<Input, Awaited<Result>> {
+    if (typeof expression !== 'string') throw new InvalidOptions(`cron is ${shown(expression)}; it must be a text, such as '0 3 * * *'`);
+    return this.scheduled({ ...options, cron: expression }, task as HandlerFunction<any, any>);
+  }
+
+  /** Submits a task at a fixed interval, as `cron` does. */
+  every<Input, Result>(interval: Duration, options: ScheduleOptions, task: Task<Input, Result> | HandlerFunction<Input, Result>): Task<Input, Awaited<Result>> {
+    return this.scheduled({ ...options, every: interval }, task as HandlerFunction<any, any>);
+  }
+
+  /** Submits a task once, at a time, as `cron` does. */
+  at<Input, Result>(when: Date | string, options: ScheduleOptions, task: Task<Input, Result> | HandlerFunction<Input, Result>): Task<Input, Awaited<Result>> {
+    return this.scheduled({ ...options, at: when }, task as HandlerFunction<any, any>);
+  }
+
+  private scheduled({ name, ...options }: ScheduleOptions & ScheduleChanges, given: HandlerFunction<any, any>): Task<any, any> {
+    const known = own.get(given);
+    if (typeof given !== 'function') throw new InvalidOptions(`a schedule's task is ${shown(given)}; it must be a task, or a function`);
+    const called = name ?? known?.name ?? given.name;
+    if (typeof called !== 'string' || called === '') {
+      throw new InvalidOptions(`a schedule's name is ${shown(called)}; it must be a text`, { hint: "give it one: { name: 'nightly' }" });
+    }
+    const values = scheduleValues(options);
+    const payload = encode(options.input, 'input');
+    const task = known === undefined ? this.task(called, given) : (given as unknown as Task<any, any>);
+    const schedule = { name: called, handler: known?.name ?? called, payload, values };
+    native(() => port().native.schedule(this._number, JSON.stringify(schedule)));
+    this.said.add(called);
+    this.settleKeepAlive();
+    return task;
+  }
+
   // ── finding and operating ─────────────────────────────────────────────────────────────────────────────────────
 
   /** A handle for a task, from its id; nothing if there is no such task. */
@@ -547,6 +595,12 @@ export class App {
   }
 
   // ── for the other modules ─────────────────────────────────────────────────────────────────────────────────────
+
+  /** The program no longer says this schedule. @internal */
+  _unsaid(name: string): void {
+    this.said.delete(name);
+    this.settleKeepAlive();
+  }
 
   /** @internal */
   _handler(number: number): Handler | undefined {

@@ -44,6 +44,7 @@ export type {
   TaskInfo,
 } from './info.js';
 export type { ChildOptions, CommonOptions, Priority, RetryPolicy, SubmitOptions } from './options.js';
+export { type CatchUp, nextFirings, type Overlap, type Schedule, type ScheduleChanges, type ScheduleOptions, Schedules } from './schedules.js';
 export type { InputOf, OutputOf, StandardSchema } from './schema.js';
 export type { HandlerFunction, Task, TaskOptions } from './task.js';
 export { PermanentError, RetryAfter } from './verdicts.js';

@@ -244,3 +244,11 @@ export function submitLine(options: SubmitOptions | ChildOptions | undefined): s
 export function handlerOptions(options: object, skip: readonly string[]): Record<string, unknown> {
   return read(object('a handler', options), HANDLER, skip) ?? {};
 }
+
+/** Options of submits, and others, for the core. @internal */
+export function plainOptions(what: string, options: object, others: Record<string, string>): Record<string, unknown> {
+  const forms: Record<string, Form> = { ...SUBMIT, ...(others as Record<string, Form>) };
+  // What belongs to one task cannot be said of all that a schedule submits.
+  for (const name of ['id', 'delay', 'eta', 'uniqueKey', 'uniqueFor', 'onConflict', 'detached']) delete forms[name];
+  return read(object(what, options), forms, []) ?? {};
+}

@@ -10,7 +10,8 @@ use taskloom_store::{Counts, Task};
 
 use crate::failures::failures_json;
 
-fn millis(time: Timestamp) -> f64 {
+/// A time as JavaScript counts it.
+pub(crate) fn millis(time: Timestamp) -> f64 {
     time.micros() as f64 / 1e3
 }
 

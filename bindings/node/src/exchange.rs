@@ -23,7 +23,7 @@ use crate::requests::request;
 use crate::seat::{Seat, Shared};
 use crate::submitting::Submit;
 use crate::wire::{Reader, Writer, command, news};
-use crate::{describe, words};
+use crate::{describe, schedules, words};
 
 /// One environment's way to the engines of this process.
 #[napi]
@@ -133,6 +133,22 @@ impl Port {
             seat.register(&self.inner, name, options, flag("replace"), flag("hooks"))
         };
         register().map_err(thrown)
+    }
+
+    /// Adds a schedule: `name`, `handler`, `payload`, `values`.
+    #[napi]
+    pub fn schedule(&self, app: u32, line: String) -> napi::Result<()> {
+        let schedule = || {
+            let spec = schedules::made(&parsed(&line)?)?;
+            self.inner.app(app).ok_or_else(no_app)?.schedule(spec)
+        };
+        schedule().map_err(thrown)
+    }
+
+    /// The next times of a cron expression, in milliseconds since the epoch.
+    #[napi]
+    pub fn firings(&self, expression: String, tz: String, start: f64, count: u32) -> napi::Result<Vec<f64>> {
+        schedules::firings(&expression, &tz, start, count).map_err(thrown)
     }
 
     /// The state of the task in a slot, as last heard here; `null` if nobody waits there.

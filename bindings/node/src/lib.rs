@@ -14,6 +14,7 @@
 //! | `seat` | an `App` of one environment |
 //! | `submitting` | tasks on their way in |
 //! | `requests` | everything else that an app may be asked |
+//! | `schedules` | schedules as JSON, both ways |
 //! | `describe` | tasks, figures and events as JSON |
 //! | `options` | options and settings from JSON |
 //! | `failures` | errors as JSON, both ways |
@@ -28,6 +29,7 @@ mod lane;
 mod options;
 mod port;
 mod requests;
+mod schedules;
 mod seat;
 mod slab;
 mod submitting;

@@ -35,7 +35,8 @@ pub(crate) fn settings(url: &str, json: &Json) -> Result<Settings> {
     Ok(settings)
 }
 
-fn value_of(json: &Json) -> Value {
+/// A value of an option.
+pub(crate) fn value_of(json: &Json) -> Value {
     match json {
         Json::Null => Value::None,
         Json::Bool(value) => Value::Bool(*value),

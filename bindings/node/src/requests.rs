@@ -11,10 +11,10 @@ use taskloom_engine::{Engine, Handle, Stop, SubscriptionOptions, spawn_thread};
 use taskloom_model::{Code, Error, Name, Result, TaskId};
 use taskloom_store::Filter;
 
-use crate::describe;
 use crate::failures::{millis, parsed};
 use crate::port::{News, Port};
 use crate::seat::Seat;
+use crate::{describe, schedules};
 
 /// Has a request answered, now or later.
 pub(crate) fn request(port: &Arc<Port>, seat: &Arc<Seat>, request: u32, line: &str) {
@@ -64,6 +64,12 @@ fn answer(port: &Arc<Port>, seat: &Arc<Seat>, name: &str, asked: &Value) -> Resu
         _ => {}
     }
     let engine = seat.engine()?;
+    if let Some(answer) = schedules::answer(&engine, name, asked) {
+        if name == "removeSchedule" && answer.is_ok() {
+            seat.forget_schedule(text(asked, "name").unwrap_or_default());
+        }
+        return answer;
+    }
     Ok(match name {
         "get" => found(&engine, asked)?.map_or(Value::Null, |handle| describe::task(handle.task())),
         "watch" => {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use taskloom_bridge::{App, Registration, Settings};
 use taskloom_engine::{Engine, LoopHost, Runtime, Stop, spawn_thread};
-use taskloom_model::{Code, Error, Options, Result, Version};
+use taskloom_model::{Code, Error, Options, Result, ScheduleSpec, Version};
 
 use crate::lane::{Dispatcher, NodeHandler, Route};
 use crate::port::Port;
@@ -198,6 +198,16 @@ impl Seat {
         handler.add(port, route);
         own.push(Registered { handler, version: given });
         Ok(())
+    }
+
+    /// Adds a schedule.
+    pub(crate) fn schedule(&self, spec: ScheduleSpec) -> Result<()> {
+        self.shared.app.schedule(spec)
+    }
+
+    /// The program no longer says this schedule.
+    pub(crate) fn forget_schedule(&self, name: &str) {
+        self.shared.app.forget_schedule(name);
     }
 
     /// Starts, again if it was stopped.
