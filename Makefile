@@ -11,15 +11,26 @@ BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
 VENV_STAMP := $(STAMPS)/venv
 WHEEL_STAMP := $(STAMPS)/wheel
+NODE_STAMP := node/dist/.built
+NODE_SOURCES := Cargo.toml $(wildcard Cargo.lock) node/package.json node/tsconfig.json \
+	$(shell find core bindings/bridge bindings/node -type f \( -name '*.rs' -o -name '*.sql' -o -name 'Cargo.toml' \) 2>/dev/null) \
+	$(shell find node/src -type f 2>/dev/null)
 WHEEL_SOURCES := Cargo.toml pyproject.toml $(wildcard Cargo.lock) \
 	$(shell find core bindings -type f \( -name '*.rs' -o -name '*.sql' -o -name 'Cargo.toml' \) 2>/dev/null) \
 	$(shell find python -type f -not -path '*/__pycache__/*' 2>/dev/null)
 
-.PHONY: wheel venv demo test lint bench soak clean help
+.PHONY: wheel venv node node-packed node-test demo test lint bench bench-node soak clean help
 
 wheel: $(WHEEL_STAMP)  ## builds the wheel and installs it into .venv (the default)
 
 venv: $(VENV_STAMP)  ## makes .venv, with what builds and tests need
+
+node: $(NODE_STAMP)  ## builds the npm package in node/, which can then be required or linked as it is
+
+node-packed: node tests/node/node_modules/.installed  ## packs it as it is published, and installs that for the tests
+
+node-test: node-packed  ## the tests of the npm package
+	cd tests/node && npm test --silent
 
 demo: wheel  ## a census of Python's standard library by two processes, one of which is killed; ARGS="--store memory: --processes 0"
 	$(BIN)/python examples/census.py --processes 2 $(ARGS)
@@ -37,11 +48,15 @@ bench: wheel  ## measures, and writes docs/benchmarks.md
 	$(PYTHON) tools/bench_rust.py
 	$(BIN)/python benches/python/run.py $(ARGS)
 
+bench-node: node  ## the npm package beside its peers, and whether it reaches its floors
+	cd benches/node && npm ci --no-audit --ignore-scripts --loglevel=error
+	cd benches/node && npm run --silent bench -- $(ARGS)
+
 clean:  ## removes all that was built
-	rm -rf target target-* dist .venv .venvs
+	rm -rf target target-* dist .venv .venvs node/dist node/npm node/node_modules tests/node/node_modules
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/  make \1\t\2/p' Makefile | expand -t 15
+	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1\t\2/p' Makefile | expand -t 15
 
 $(VENV_STAMP): requirements-dev.txt requirements-test.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -56,4 +71,19 @@ $(WHEEL_STAMP): $(VENV_STAMP) $(WHEEL_SOURCES)
 	rm -f dist/taskloom-*.whl
 	mv dist/new/taskloom-*.whl dist/
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps dist/taskloom-*.whl
+	touch $@
+
+node/node_modules/.installed: node/package.json node/package-lock.json
+	cd node && npm ci --no-audit --ignore-scripts --loglevel=error
+	touch $@
+
+$(NODE_STAMP): node/node_modules/.installed $(NODE_SOURCES)
+	cd node && npm run --silent build
+	touch $@
+
+# npm leaves a package alone that has the version of the one it finds, so the old one goes first.
+tests/node/node_modules/.installed: tests/node/package.json tests/node/package-lock.json $(NODE_STAMP) node/index.mjs node/index.d.mts node/README.md tools/pack_node.py
+	$(PYTHON) tools/pack_node.py
+	cd tests/node && npm ci --no-audit --ignore-scripts --loglevel=error
+	cd tests/node && npm install --no-save --offline --no-audit --ignore-scripts --loglevel=error ../../dist/npm/*.tgz
 	touch $@

@@ -28,6 +28,7 @@ MAY_USE: dict[str, set[str]] = {
     "taskloom": {"taskloom-engine", "taskloom-model", "taskloom-store", "taskloom-store-sqlite"},
     "taskloom-bridge": {"taskloom", "taskloom-engine", "taskloom-model", "taskloom-store"},
     "taskloom-python": {"taskloom-bridge", "taskloom-engine", "taskloom-model", "taskloom-store"},
+    "taskloom-node": {"taskloom-bridge", "taskloom-engine", "taskloom-model", "taskloom-store"},
     "taskloom-testkit": {"taskloom-engine", "taskloom-model", "taskloom-store"},
     "taskloom-simulator": {"taskloom-engine", "taskloom-model", "taskloom-store"},
     "taskloom-crash": {"taskloom", "taskloom-engine"},
@@ -61,12 +62,18 @@ UNSAFE = {
     "bindings/python/src/variables.rs": "copies, enters and leaves contexts by CPython's own functions",
     "bindings/python/src/place.rs": "counts references to what tasks carry",
     "bindings/python/src/current.rs": "borrows the attempt that a thread runs",
+    "bindings/node/src/words.rs": "writes into the typed array that JavaScript lends, looks at its word, makes strings of ASCII",
     "benches/rust/benches/memory.rs": "counts allocations, as a global allocator",
 }
 """The modules that may contain `unsafe`, and what for. Each explains itself at its top."""
 
 CRATES_IO = "registry+https://github.com/rust-lang/crates.io-index"
 """How Cargo writes its default registry, wherever it downloads from."""
+
+
+def npm_packages() -> list[Path]:
+    """The `package.json` files that are ours."""
+    return sorted(path for path in ROOT.glob("*/package.json")) + sorted(ROOT.glob("*/node/package.json"))
 
 
 def metadata() -> Any:
@@ -132,6 +139,9 @@ def documented(facts: Any) -> Iterator[str]:
     }
     for requirements in sorted(ROOT.glob("requirements-*.txt")):
         used |= set(re.findall(r"^([A-Za-z0-9._-]+)==", requirements.read_text(encoding="utf-8"), re.MULTILINE))
+    for package in npm_packages():
+        about = json.loads(package.read_text(encoding="utf-8"))
+        used |= {*about.get("dependencies", {}), *about.get("devDependencies", {})}
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     for array in re.findall(r"^dependencies = \[(.*?)\]", project, re.MULTILINE | re.DOTALL):
         used |= set(re.findall(r'"([A-Za-z0-9._-]+)', array))
@@ -196,6 +206,17 @@ def addresses() -> Iterator[str]:
         for line in requirements.read_text(encoding="utf-8").splitlines():
             if not re.fullmatch(r"#.*|-r requirements-\w+\.txt|[A-Za-z0-9._-]+==[0-9][0-9A-Za-z.]*|", line):
                 yield f"{requirements.name}: {line!r} is neither an exact version nor a comment"
+    for package in npm_packages():
+        name = package.relative_to(ROOT).as_posix()
+        lock = package.with_name("package-lock.json")
+        if not lock.exists():
+            yield f"{name}: has no package-lock.json beside it"
+        elif '"resolved"' in lock.read_text(encoding="utf-8"):
+            yield f"{lock.relative_to(ROOT).as_posix()}: says where packages come from (omit-lockfile-registry-resolved)"
+        about = json.loads(package.read_text(encoding="utf-8"))
+        for dependency, version in {**about.get("dependencies", {}), **about.get("devDependencies", {})}.items():
+            if not re.fullmatch(r"[0-9][0-9A-Za-z.-]*", version):
+                yield f"{name}: {dependency} is {version}, which is no exact version"
     for name in (".cargo/config.toml", ".cargo/config", "pip.conf"):
         if (ROOT / name).exists():
             yield f"{name}: belongs to a machine, not to the project"

@@ -86,6 +86,18 @@ def by_pytest(line: str) -> Counts:
     return numbers(line, passed="passed|xfailed", failed="failed|errors?|xpassed", skipped="skipped")
 
 
+def by_node(line: str) -> Counts:
+    found = re.match(r"\S+ (pass|fail|cancelled|skipped) (\d+)$", line.strip())
+    if not found:
+        return Counts()
+    word, number = found[1], int(found[2])
+    return Counts(
+        passed=number if word == "pass" else 0,
+        failed=number if word in ("fail", "cancelled") else 0,
+        skipped=number if word == "skipped" else 0,
+    )
+
+
 def by_itself(line: str) -> Counts:
     """Of a command that has no counts: one, by its exit code."""
     return Counts()
@@ -169,8 +181,9 @@ def cargo(*arguments: str) -> list[str]:
 
 
 def cargo_tests(*more: str) -> tuple[list[str], Callable[[str], Counts]]:
-    """The workspace's tests. The Python extension has none in Rust, and as a test it would want libpython."""
-    which = ["--workspace", "--exclude", "taskloom-python", "--features", "taskloom/tracing"]
+    """The workspace's tests. The extensions have none in Rust: as tests they would want Python's and Node's symbols."""
+    which = ["--workspace", "--exclude", "taskloom-python", "--exclude", "taskloom-node"]
+    which += ["--features", "taskloom/tracing"]
     if shutil.which("cargo-nextest"):
         return [*cargo("nextest", "run"), *which, "--no-fail-fast", *more], by_nextest
     return [*cargo("test"), *which, "--no-fail-fast", "--lib", "--bins", "--tests"], by_cargo
@@ -222,11 +235,20 @@ CLIPPY = Stage(
     [*cargo("clippy", "--workspace", "--all-targets", "--features", "taskloom/tracing"), "--", "-D", "warnings"],
 )
 STRUCTURE = Stage("structure", [sys.executable, "tools/check_structure.py"])
+BEHAVIOURS = Stage("behaviours", [sys.executable, "tools/check_behaviours.py"])
 VENV = Stage("venv", ["make", "--no-print-directory", "venv"])
 WHEEL = Stage("wheel", ["make", "--no-print-directory", "wheel"], needs=("venv",))
 LINT = Stage("python lint", [PYTHON, "-m", "ruff", "check", "--quiet", "."], needs=("venv",))
 LAYOUT = Stage("python format", [PYTHON, "-m", "ruff", "format", "--check", "--quiet", "."], needs=("venv",))
 TYPES = Stage("types", [PYTHON, "-m", "mypy", *TYPED], needs=("venv",))
+NODE = Stage("npm package", ["make", "--no-print-directory", "node-packed"])
+NODE_TESTS = Stage(
+    "node",
+    ["npm", "--prefix", "tests/node", "run", "--silent", "test"],
+    by_node,
+    needs=("npm package",),
+)
+NODE_TYPES = Stage("node types", ["npm", "--prefix", "tests/node", "run", "--silent", "types"], needs=("npm package",))
 STUBS = Stage(
     "stubs",
     [PYTHON, "-m", "mypy.stubtest", "--mypy-config-file", "pyproject.toml", "taskloom._native"],
@@ -235,14 +257,14 @@ STUBS = Stage(
 
 
 def fast() -> Iterator[Stage]:
-    yield from (FORMAT, STRUCTURE, VENV, LAYOUT, LINT, TYPES, CLIPPY)
+    yield from (FORMAT, STRUCTURE, BEHAVIOURS, VENV, LAYOUT, LINT, TYPES, CLIPPY)
 
 
 def everything() -> Iterator[Stage]:
-    yield from (FORMAT, STRUCTURE, VENV, LAYOUT, LINT, TYPES, CLIPPY)
+    yield from (FORMAT, STRUCTURE, BEHAVIOURS, VENV, LAYOUT, LINT, TYPES, CLIPPY)
     command, count = cargo_tests()
     yield Stage("rust", command, count)
-    yield Stage("rust docs", [*cargo("test", "--workspace", "--exclude", "taskloom-python"), "--doc"], by_cargo)
+    yield Stage("rust docs", [*cargo("test", "--workspace", "--exclude", "taskloom-python", "--exclude", "taskloom-node"), "--doc"], by_cargo)
     yield loom("loom")
     yield simulation("simulation, 50 days", 50)
     yield WHEEL
@@ -250,6 +272,7 @@ def everything() -> Iterator[Stage]:
     yield pytest("python", PYTHON, "tests/python")
     # Some of a file's tests look at what the others have found.
     yield pytest("docs", PYTHON, "tests/docs", dist="loadfile")
+    yield from (NODE, NODE_TYPES, NODE_TESTS)
     yield from other_pythons()
 
 
@@ -261,7 +284,11 @@ def soak() -> Iterator[Stage]:
     print(f"random tests are seeded with PROPTEST_RNG_SEED={seed}")
     yield Stage(
         "properties",
-        [*cargo("test", "--workspace", "--exclude", "taskloom-python"), "--lib", "--tests"],
+        [
+            *cargo("test", "--workspace", "--exclude", "taskloom-python", "--exclude", "taskloom-node"),
+            "--lib",
+            "--tests",
+        ],
         by_cargo,
         environment={"PROPTEST_CASES": "50000", "PROPTEST_RNG_SEED": seed},
         limit=120 * MINUTE,

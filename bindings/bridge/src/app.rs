@@ -24,7 +24,7 @@ use taskloom_model::{Code, Error, Options, Result, ScheduleSpec, Timestamp, Vers
 use taskloom_store::Store;
 
 /// What an application is made with.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
     /// The store.
     pub url: String,

@@ -322,6 +322,18 @@ impl Completion {
         core.loops.release(core);
     }
 
+    /// For a host that ends while the attempt runs: there will be no outcome, and that is not the handler's fault. The
+    /// task is given back at no cost, for whoever else can run it.
+    pub fn give_back(mut self) {
+        let Some(task) = self.task.take() else { return };
+        let core = &self.home.core;
+        core.running.end_on_loop(task.id(), self.fence);
+        drop(core.notes.take(task.id(), self.fence));
+        self.count(&task, None, core.clock.now());
+        core.give_back_attempt(task, self.fence);
+        core.loops.release(core);
+    }
+
     fn end(&mut self, outcome: Outcome) {
         let Some(task) = self.task.take() else { return };
         let core = &self.home.core;

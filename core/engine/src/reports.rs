@@ -80,6 +80,13 @@ impl Core {
         }
     }
 
+    /// Gives back this very attempt, whose handler runs no longer; if it was called off before, nothing happens.
+    pub(crate) fn give_back_attempt(self: &Arc<Self>, task: Arc<Task>, fence: Fence) {
+        drop(self.hooks.take(&task, fence));
+        // It goes on, and so is not returned.
+        let _ = self.committer.report(self, task, [Operation::Release { fence }], self.clock.now());
+    }
+
     /// The same for one that has begun, but whose handler did not.
     pub(crate) fn give_back_begun(self: &Arc<Self>, task: Arc<Task>, fence: Fence) {
         drop(self.hooks.take(&task, fence));

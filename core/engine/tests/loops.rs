@@ -269,3 +269,38 @@ fn an_attempt_that_was_called_off_can_be_abandoned_and_is_not_late() {
         timed.engine.set_loop(None);
     });
 }
+
+#[test]
+fn what_ran_on_a_loop_that_ends_is_given_back_at_no_cost() {
+    on_both(|place| {
+        let timed = place.timed(1).started();
+        timed.engine.set_loop(Some(Arc::new(Host::default())));
+        let entry = register_async(&timed.engine, "task", Options::default());
+        let take_one = || {
+            let taken = std::cell::RefCell::new(Vec::new());
+            eventually("the loop has it", || {
+                taken.borrow_mut().extend(take(&timed.engine));
+                !taken.borrow().is_empty()
+            });
+            taken.into_inner().remove(0)
+        };
+        let handle = submit(&timed.engine, &entry, "1");
+        let first = take_one();
+        assert_eq!(first.attempt.fence().attempt, 1);
+        first.completion.give_back();
+        let again = take_one();
+        assert_eq!(again.attempt.fence().attempt, 2);
+        assert_eq!(again.attempt.task().with_row(|row| (row.failures, row.crashes)), (0, 0));
+        again.completion.complete(done("2"));
+        assert_eq!(result(&handle), "2");
+
+        // One that was called off is nobody's to give back.
+        let cancelled = submit(&timed.engine, &entry, "3");
+        let late = take_one();
+        assert!(cancelled.cancel(None).unwrap());
+        late.completion.give_back();
+        assert_eq!(failure(&cancelled), Code::TaskCancelled);
+        assert_eq!(timed.engine.stats().unwrap().in_flight, 0);
+        timed.engine.set_loop(None);
+    });
+}

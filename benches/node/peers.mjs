@@ -1,0 +1,53 @@
+// Those who are measured: each does the same work, a no-op or an echo, behind the same form. A contender has
+// `run(kind, input)`, which resolves with the result, and `close()`.
+import { fileURLToPath } from 'node:url';
+
+import fastq from 'fastq';
+import PQueue from 'p-queue';
+import { Piscina } from 'piscina';
+
+import { App } from '../../node/index.mjs';
+
+/** How many each may have in flight. */
+const IN_FLIGHT = 64;
+
+const HANDLERS = { noop: () => null, echo: (input) => input };
+
+export const CONTENDERS = {
+  async taskloom() {
+    const app = new App();
+    const tasks = Object.fromEntries(Object.entries(HANDLERS).map(([kind, run]) => [kind, app.task(kind, run)]));
+    await app.start();
+    return {
+      run: async (kind, input) => (await tasks[kind].submit(input)).result(),
+      close: () => app.stop(),
+    };
+  },
+
+  async piscina() {
+    const filename = fileURLToPath(new URL('piscina_worker.mjs', import.meta.url));
+    const pool = new Piscina({ filename, minThreads: 1, maxThreads: 1, concurrentTasksPerWorker: IN_FLIGHT });
+    return { run: (kind, input) => pool.run(input, { name: kind }), close: () => pool.destroy() };
+  },
+
+  async 'fastq.promise'() {
+    const queue = fastq.promise(async ([kind, input]) => HANDLERS[kind](input), IN_FLIGHT);
+    return { run: (kind, input) => queue.push([kind, input]), close: async () => {} };
+  },
+
+  async 'p-queue'() {
+    const queue = new PQueue({ concurrency: IN_FLIGHT });
+    return { run: (kind, input) => queue.add(async () => HANDLERS[kind](input)), close: async () => {} };
+  },
+
+  async 'Promise.all'() {
+    return { run: async (kind, input) => HANDLERS[kind](input), close: async () => {} };
+  },
+
+  async setImmediate() {
+    return {
+      run: (kind, input) => new Promise((resolve) => setImmediate(() => resolve(HANDLERS[kind](input)))),
+      close: async () => {},
+    };
+  },
+};

@@ -1,0 +1,198 @@
+//! Tasks and figures as JSON. Times and spans are in milliseconds, names in camel case: JavaScript takes them as they
+//! are.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+use taskloom_engine::{Count, Engine, Figures, Handler, Health, Snapshot, Stats};
+use taskloom_model::{State, Timestamp};
+use taskloom_store::{Counts, Task};
+
+use crate::failures::failures_json;
+
+/// A time as JavaScript counts it.
+pub(crate) fn millis(time: Timestamp) -> f64 {
+    time.micros() as f64 / 1e3
+}
+
+fn span(span: Option<Duration>) -> Option<f64> {
+    span.map(|span| span.as_secs_f64() * 1e3)
+}
+
+/// JSON that somebody stored, as JSON.
+pub(crate) fn raw(bytes: &[u8]) -> Value {
+    serde_json::from_slice(bytes).unwrap_or(Value::Null)
+}
+
+/// Every field of a task.
+pub(crate) fn task(task: &Task) -> Value {
+    let spec = task.spec();
+    let row = task.with_row(Clone::clone);
+    let rare = spec.rare.as_deref();
+    let history = row.history.as_deref();
+    let metadata: Map<String, Value> = rare
+        .into_iter()
+        .flat_map(|rare| &rare.metadata)
+        .map(|(key, value)| (key.clone(), value.as_str().into()))
+        .collect();
+    let progress: Vec<Value> = history
+        .into_iter()
+        .flat_map(|history| &history.progress)
+        .map(|told| json!({"value": told.value, "message": told.message, "at": millis(told.at)}))
+        .collect();
+    let log: Vec<Value> = history
+        .into_iter()
+        .flat_map(|history| &history.log)
+        .map(|line| {
+            json!({"at": millis(line.at), "level": line.level, "message": line.message, "attempt": line.attempt})
+        })
+        .collect();
+    json!({
+        "id": spec.id.to_string(),
+        "name": spec.name.as_str(),
+        "queue": spec.queue.as_str(),
+        "priority": spec.priority.as_str(),
+        "state": row.state.as_str(),
+        "waitingFor": (row.state == State::Pending).then(|| row.waiting_for.as_str()),
+        "version": spec.version(),
+        "attempt": row.attempt,
+        "failures": row.failures,
+        "crashes": row.crashes,
+        "generation": row.generation,
+        "retries": spec.retries,
+        "maxCrashes": spec.max_crashes,
+        "timeout": span(spec.timeout()),
+        "tags": spec.tags(),
+        "metadata": metadata,
+        "uniqueKey": spec.unique().map(|unique| unique.key.as_str()),
+        "correlationId": rare.and_then(|rare| rare.correlation_id.as_deref()),
+        "traceparent": rare.and_then(|rare| rare.traceparent.as_deref()),
+        "parent": spec.parent().map(|parent| parent.id.to_string()),
+        "children": history.map_or(0, |history| history.children),
+        "reason": history.and_then(|history| history.reason.as_deref()),
+        "created": millis(spec.created),
+        "updated": millis(row.updated),
+        "eligible": (row.eligible != Timestamp::MAX).then(|| millis(row.eligible)),
+        "started": row.started.map(millis),
+        "finished": row.finished.map(millis),
+        "eta": spec.eta().map(millis),
+        "expires": spec.expires().map(millis),
+        "deadline": spec.deadline().map(millis),
+        "errors": failures_json(row.errors()),
+        "progress": progress,
+        "log": log,
+        "resultMetadata": history
+            .and_then(|history| history.result_metadata.as_deref())
+            .map_or_else(|| json!({}), raw),
+    })
+}
+
+fn counts(counts: &Counts) -> Value {
+    let one = |state: &State| (state.as_str().to_owned(), json!(counts.get(*state)));
+    State::ALL.iter().map(one).collect::<Map<_, _>>().into()
+}
+
+fn latency(snapshot: &Snapshot) -> Value {
+    let at = |quantile| span(snapshot.quantile(quantile));
+    json!({
+        "count": snapshot.count(),
+        "mean": span(snapshot.mean()),
+        "min": span(snapshot.min()),
+        "max": span(snapshot.max()),
+        "p50": at(0.5),
+        "p90": at(0.9),
+        "p95": at(0.95),
+        "p99": at(0.99),
+    })
+}
+
+fn figures(figures: &Figures) -> Value {
+    let [second, ten, sixty] = figures.per_second();
+    json!({
+        "started": figures.started(),
+        "succeeded": figures.of(Count::Succeeded),
+        "failed": figures.of(Count::Failed),
+        "retried": figures.of(Count::Retried),
+        "timedOut": figures.of(Count::TimedOut),
+        "cancelled": figures.of(Count::Cancelled),
+        "expired": figures.of(Count::Expired),
+        "released": figures.of(Count::Released),
+        "late": figures.of(Count::Late),
+        "throughput": {"second": second, "tenSeconds": ten, "minute": sixty},
+        "wait": latency(&figures.wait),
+        "run": latency(&figures.run),
+    })
+}
+
+/// An engine in figures.
+pub(crate) fn stats(stats: &Stats) -> Value {
+    let queues: Map<String, Value> = stats
+        .queues
+        .iter()
+        .map(|queue| {
+            let one = json!({
+                "tasks": counts(&queue.tasks),
+                "paused": queue.paused,
+                "figures": figures(&queue.figures),
+            });
+            (queue.name.as_str().to_owned(), one)
+        })
+        .collect();
+    let handlers: Map<String, Value> = stats
+        .handlers
+        .iter()
+        .map(|handler| (handler.name.as_str().to_owned(), figures(&handler.figures)))
+        .collect();
+    let running: Vec<Value> = stats
+        .running
+        .iter()
+        .map(|attempt| {
+            json!({
+                "id": attempt.task.to_string(),
+                "name": attempt.name.as_str(),
+                "attempt": attempt.attempt,
+                "runningFor": attempt.running_for.as_secs_f64() * 1e3,
+            })
+        })
+        .collect();
+    json!({
+        "at": millis(stats.at),
+        "tasks": counts(&stats.tasks),
+        "total": figures(&stats.total),
+        "queues": queues,
+        "handlers": handlers,
+        "running": running,
+        "inFlight": stats.in_flight,
+        "lateReports": stats.late_reports,
+        "subscribers": stats.subscribers,
+        "registry": {
+            "names": stats.registry.names,
+            "handlers": stats.registry.handlers,
+            "namespaces": stats.registry.namespaces,
+            "lastRegistration": stats.registry.last_registration.map(millis),
+        },
+    })
+}
+
+/// Whether all is well.
+pub(crate) fn health(health: &Health) -> Value {
+    json!({"ok": health.ok, "ready": health.ready, "problems": health.problems})
+}
+
+/// What is registered.
+pub(crate) fn handlers(engine: &Engine) -> Value {
+    let one = |entry: &std::sync::Arc<taskloom_engine::HandlerEntry>| {
+        json!({
+            "name": entry.name().as_str(),
+            "version": entry.version().to_string(),
+            "kind": match entry.handler() {
+                Handler::Blocking(_) => "blocking",
+                Handler::Asynchronous(_) => "async",
+            },
+            "queue": entry.admission().queue().as_str(),
+            "retries": entry.options().retries.unwrap_or(0),
+            "registered": millis(entry.registered()),
+        })
+    };
+    engine.handlers().iter().map(one).collect()
+}

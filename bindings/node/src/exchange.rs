@@ -1,0 +1,425 @@
+//! One crossing, and what JavaScript sees of this crate: the class `Port`.
+//!
+//! A crossing first lets happen what JavaScript asks, in its order; then it takes the tasks that this environment may
+//! run; then it writes down the news. What an engine does at once on a memory store (accept a task, start it, end it) is
+//! therefore heard in the crossing that caused it, without a call between threads.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use napi::bindgen_prelude::{Function, JsObjectValue, Object, Uint32Array, Uint32ArraySlice};
+use napi::threadsafe_function::ThreadsafeFunctionCallMode;
+use napi::{Env, JsString};
+use napi_derive::napi;
+use serde_json::{Value, json};
+use taskloom_engine::{Moment, Outcome};
+use taskloom_model::{Code, Error, Result};
+
+use crate::failures::{error_json, failed, outcome_json, parsed};
+use crate::lane::Dispatcher;
+use crate::options::{options_of, settings};
+use crate::port::{News, Port as Inner};
+use crate::requests::request;
+use crate::seat::{Seat, Shared};
+use crate::submitting::Submit;
+use crate::wire::{Reader, Writer, command, news};
+use crate::{describe, schedules, words};
+
+/// One environment's way to the engines of this process.
+#[napi]
+pub struct Port {
+    inner: Arc<Inner>,
+    started: Vec<taskloom_engine::Started>,
+}
+
+#[napi]
+impl Port {
+    /// `wake` is called, on JavaScript's own thread, when there is something to hear.
+    #[napi(constructor)]
+    pub fn new(env: &Env, wake: Function<'_, (), ()>) -> napi::Result<Self> {
+        let call = wake.build_threadsafe_function::<()>().callee_handled::<false>().weak::<true>().build()?;
+        let inner = Inner::new(Box::new(move || {
+            // A call that cannot be delivered is one to an environment that ends.
+            let _ = call.call((), ThreadsafeFunctionCallMode::NonBlocking);
+        }));
+        let own = Arc::clone(&inner);
+        env.add_env_cleanup_hook((), move |()| own.close())?;
+        Ok(Self { inner, started: Vec::new() })
+    }
+
+    /// A crossing: `count` words and the lines of JavaScript's messages, and room for those of the answer. The first
+    /// word of the answer is how many follow; the second whether JavaScript should come again at once.
+    ///
+    /// In the midst of a turn, `in_passing`, only what was accepted is told: nothing that runs code of a user's.
+    #[napi]
+    pub fn exchange<'env>(
+        &mut self,
+        env: &'env Env,
+        asked: Uint32ArraySlice<'env>,
+        count: u32,
+        text: String,
+        room: Uint32ArraySlice<'env>,
+        in_passing: bool,
+    ) -> napi::Result<JsString<'env>> {
+        let port = &self.inner;
+        port.enter();
+        port.pulse.beat();
+        let asked = asked.as_ref().get(..count as usize).unwrap_or_default();
+        listen(port, &mut Reader::new(asked, &text));
+        drop(text);
+        if !in_passing && port.take_offer() {
+            for seat in port.apps() {
+                if let Some(engine) = seat.running() {
+                    Dispatcher::take(&engine, &mut self.started);
+                }
+            }
+        }
+        let (answer, is_ascii) = words::with(room, |room| {
+            let (head, body) = room.split_at_mut(2);
+            let mut writer = Writer::new(body);
+            port.hear(|news| match news {
+                News::Accepted(_) => write(port, &mut writer, news),
+                news if in_passing => Some(news),
+                news => write(port, &mut writer, news),
+            });
+            let (used, text, is_ascii) = writer.finish();
+            head[0] = used as u32;
+            head[1] = u32::from(port.leave());
+            (text, is_ascii)
+        });
+        if is_ascii {
+            words::ascii(env, &answer)
+        } else {
+            env.create_string_from_std(String::from_utf8(answer).unwrap_or_default())
+        }
+    }
+
+    /// Lends the words in which JavaScript says which job's synchronous part runs (its number plus one), and how many
+    /// handlers are awaited.
+    #[napi]
+    pub fn lend(&self, word: Uint32Array) {
+        if let Some(word) = words::Lent::new(word) {
+            self.inner.pulse.lend(word);
+        }
+    }
+
+    /// Opens an app; its number. What is wrong with its settings is thrown, as JSON in the message.
+    #[napi]
+    pub fn open(&self, url: String, line: String) -> napi::Result<u32> {
+        let open = || {
+            let shared = Shared::open(settings(&url, &parsed(&line)?)?)?;
+            Ok(self.inner.seat(|number| Seat::new(number, &self.inner, shared)))
+        };
+        open().map_err(thrown)
+    }
+
+    /// Closes an app that nobody can use any more.
+    #[napi]
+    pub fn close(&self, app: u32) {
+        if let Some(seat) = self.inner.leave_seat(app) {
+            seat.leave();
+        }
+    }
+
+    /// Registers an app's next handler: `name`, `options`, `replace`, `hooks`.
+    #[napi]
+    pub fn register(&self, app: u32, line: String) -> napi::Result<()> {
+        let register = || {
+            let asked = parsed(&line)?;
+            let seat = self.inner.app(app).ok_or_else(no_app)?;
+            let name = asked["name"].as_str().unwrap_or_default();
+            let (options, _) = options_of(&asked["options"])?;
+            let flag = |name: &str| asked[name].as_bool().unwrap_or(false);
+            seat.register(&self.inner, name, options, flag("replace"), flag("hooks"))
+        };
+        register().map_err(thrown)
+    }
+
+    /// Adds a schedule: `name`, `handler`, `payload`, `values`.
+    #[napi]
+    pub fn schedule(&self, app: u32, line: String) -> napi::Result<()> {
+        let schedule = || {
+            let spec = schedules::made(&parsed(&line)?)?;
+            self.inner.app(app).ok_or_else(no_app)?.schedule(spec)
+        };
+        schedule().map_err(thrown)
+    }
+
+    /// The next times of a cron expression, in milliseconds since the epoch.
+    #[napi]
+    pub fn firings(&self, expression: String, tz: String, start: f64, count: u32) -> napi::Result<Vec<f64>> {
+        schedules::firings(&expression, &tz, start, count).map_err(thrown)
+    }
+
+    /// The state of the task in a slot, as last heard here; `null` if nobody waits there.
+    #[napi]
+    pub fn state(&self, slot: u32) -> Option<&'static str> {
+        Some(self.inner.slot(slot)?.state().as_str())
+    }
+
+    /// Whether a submit may be waiting for a disk.
+    #[napi]
+    pub fn is_durable(&self, app: u32) -> bool {
+        self.inner.app(app).is_some_and(|seat| seat.may_wait())
+    }
+
+    /// What a job's context shows, as JSON; `null` if it is over.
+    #[napi]
+    pub fn job(&self, job: u32) -> Option<String> {
+        let attempt = self.inner.attempt(job)?;
+        let mut all = describe::task(attempt.task());
+        all["timeLeft"] = attempt.time_left().map(|left| left.as_secs_f64() * 1e3).into();
+        Some(all.to_string())
+    }
+
+    /// What an earlier attempt saved, as JSON.
+    #[napi]
+    pub fn checkpoint(&self, job: u32) -> Option<String> {
+        let saved = self.inner.attempt(job)?.checkpoint()?;
+        String::from_utf8(saved.into()).ok()
+    }
+
+    /// A handler tells how far it is.
+    #[napi]
+    pub fn progress(&self, job: u32, value: f64, message: Option<String>) -> napi::Result<()> {
+        self.tell(job, |attempt| attempt.progress(value, message))
+    }
+
+    /// A handler logs a line.
+    #[napi]
+    pub fn log(&self, job: u32, level: String, message: String) -> napi::Result<()> {
+        self.tell(job, |attempt| attempt.log(&level, message))
+    }
+
+    /// A handler notes something beside its result.
+    #[napi]
+    pub fn note(&self, job: u32, key: String, line: String) -> napi::Result<()> {
+        self.tell(job, |attempt| attempt.note_result(&key, &line))
+    }
+
+    /// A handler publishes an event of its own.
+    #[napi]
+    pub fn publish(&self, job: u32, name: String, data: String) -> napi::Result<()> {
+        self.tell(job, |attempt| attempt.publish(&name, &data))
+    }
+
+    /// Ends a subscription.
+    #[napi]
+    pub fn unsubscribe(&self, subscription: u32) {
+        self.inner.unsubscribe(subscription);
+    }
+
+    /// How often JavaScript came, how often it was called, and how many tasks it was handed: for tests.
+    #[napi]
+    pub fn traffic(&self, env: &Env) -> napi::Result<Object<'_>> {
+        let mut all = Object::new(env)?;
+        let port = &self.inner;
+        for (name, count) in
+            [("crossings", &port.crossings), ("calls", &port.calls), ("started", &port.started)]
+        {
+            all.set_named_property(name, count.load(Ordering::Relaxed) as f64)?;
+        }
+        Ok(all)
+    }
+}
+
+impl Port {
+    fn tell(&self, job: u32, tell: impl FnOnce(&taskloom_engine::Attempt) -> Result<()>) -> napi::Result<()> {
+        let attempt = self.inner.attempt(job).ok_or_else(|| {
+            Error::new(Code::LeaseLost, "this attempt is over: what it tells now is not taken")
+        });
+        attempt.and_then(|attempt| tell(&attempt)).map_err(thrown)
+    }
+}
+
+/// An error of ours as one that JavaScript makes a class of.
+fn thrown(error: Error) -> napi::Error {
+    napi::Error::from_reason(error_json(&error).to_string())
+}
+
+fn no_app() -> Error {
+    Error::new(Code::ShutDown, "this app is gone")
+}
+
+/// Lets happen what JavaScript asks.
+fn listen(port: &Arc<Inner>, reader: &mut Reader<'_>) {
+    while let Some(kind) = reader.word() {
+        if hear_one(port, reader, kind).is_none() {
+            // A form that only a mistake of ours can have: there is no telling where the next message begins.
+            return;
+        }
+    }
+}
+
+fn hear_one(port: &Arc<Inner>, reader: &mut Reader<'_>, kind: u32) -> Option<()> {
+    match kind {
+        command::SUBMIT => submit(port, reader)?,
+        command::SUBMIT_MANY => {
+            let [app, handler, flags, count] = reader.words()?;
+            let slots = reader.slice(count)?;
+            let submit = Submit::read(reader, handler, flags)?;
+            let payloads: Vec<&str> = (0..count).map(|_| reader.line()).collect::<Option<_>>()?;
+            match port.app(app) {
+                Some(seat) => submit.together(port, &seat, slots, &payloads),
+                None => slots.iter().for_each(|slot| port.tell(News::Refused(*slot, no_app()))),
+            }
+        }
+        command::SUBMIT_CHILD => {
+            let [job, slot, app, handler, flags] = reader.words()?;
+            let submit = Submit::read(reader, handler, flags)?;
+            let payload = reader.line()?;
+            match port.app(app) {
+                Some(seat) => submit.child(port, &seat, job, slot, payload),
+                None => port.tell(News::Refused(slot, no_app())),
+            }
+        }
+        command::SUCCEEDED => {
+            let (job, line) = (reader.word()?, reader.line()?);
+            if let Some(completion) = port.succeeded(job) {
+                completion.complete(Outcome::success(line.as_bytes()));
+            }
+        }
+        command::FAILED => {
+            let (job, line) = (reader.word()?, reader.line()?);
+            if let Some(completion) = port.end(job) {
+                completion.complete(failed(line));
+            }
+        }
+        command::REQUEST => {
+            let ([app, number], line) = (reader.words()?, reader.line()?);
+            match port.app(app) {
+                Some(seat) => request(port, &seat, number, line),
+                None => port.tell(News::Answer(number, Err(no_app()))),
+            }
+        }
+        command::FORGET => drop(port.free_slot(reader.word()?)),
+        _ => return None,
+    }
+    Some(())
+}
+
+/// A submit, and those that follow it and are of the same kind.
+fn submit(port: &Arc<Inner>, reader: &mut Reader<'_>) -> Option<()> {
+    let [app, slot, handler, flags] = reader.words()?;
+    let submit = Submit::read(reader, handler, flags)?;
+    let (mut slots, mut payloads) = (vec![slot], vec![reader.line()?]);
+    while flags == 0
+        && let Some([command::SUBMIT, next_app, slot, next, 0]) = reader.peek()
+        && (next_app, next) == (app, handler)
+    {
+        reader.words::<5>()?;
+        slots.push(slot);
+        payloads.push(reader.line()?);
+    }
+    match port.app(app) {
+        Some(seat) => submit.each(port, &seat, &slots, &payloads),
+        None => slots.iter().for_each(|slot| port.tell(News::Refused(*slot, no_app()))),
+    }
+    Some(())
+}
+
+/// How many words the longest message of a fixed length has.
+const LONGEST: usize = 10;
+
+/// How many events go into one message.
+const EVENTS: usize = 256;
+
+/// Writes one thing down; what there is no room for is returned.
+fn write(port: &Inner, writer: &mut Writer<'_>, news: News) -> Option<News> {
+    if !writer.has_room(LONGEST) {
+        return Some(news);
+    }
+    match news {
+        News::Accepted(mut ids) => {
+            let fits = ((writer.room() - 2) / 5).min(ids.len());
+            let rest = ids.split_off(fits);
+            writer.words(&[news::ACCEPTED, fits as u32]);
+            for (slot, id) in ids {
+                writer.word(slot);
+                writer.id(id);
+            }
+            return (!rest.is_empty()).then_some(News::Accepted(rest));
+        }
+        News::Refused(slot, error) => {
+            writer.words(&[news::REFUSED, slot]);
+            line(writer, &error_json(&error));
+        }
+        News::Start(job) => {
+            let own = port.own_input(job);
+            let kind = if own.is_some() { news::START_OWN } else { news::START };
+            port.with_job(job, |found| {
+                let (task, route) = (found.attempt.task(), found.route);
+                writer.words(&[kind, route.app, route.handler, job, found.attempt.fence().attempt]);
+                writer.id(task.id());
+                match own {
+                    Some(slot) => writer.word(slot),
+                    None => writer.line(&task.spec().payload),
+                }
+            });
+        }
+        News::Settled(slot) => {
+            let (handle, is_own) = port.free_slot(slot)?;
+            if is_own && port.has_result(&handle) {
+                writer.words(&[news::SUCCEEDED_OWN, slot]);
+                return None;
+            }
+            let start = writer.mark();
+            writer.words(&[news::SUCCEEDED, slot]);
+            let outcome = writer.line_with(|text| handle.read_outcome(text));
+            if let Err(error) = outcome {
+                writer.take_back(start);
+                writer.words(&[news::ENDED, slot]);
+                line(writer, &outcome_json(&handle, &error));
+            }
+        }
+        News::CallOff(job, why) => {
+            writer.words(&[news::CALL_OFF, job]);
+            writer.line(why.as_bytes());
+        }
+        News::Answer(request, Ok(answer)) => {
+            writer.words(&[news::ANSWER, request]);
+            line(writer, &answer);
+        }
+        News::Answer(request, Err(error)) => {
+            writer.words(&[news::REFUSAL, request]);
+            line(writer, &error_json(&error));
+        }
+        News::Events(number) => {
+            let subscription = port.subscription(number)?;
+            let mut events = Vec::new();
+            let more = subscription.drain(&mut events, EVENTS) == EVENTS;
+            writer.words(&[news::EVENTS, number, u32::from(subscription.is_ended())]);
+            writer.line_with(|text| {
+                text.push(b'[');
+                for (place, event) in events.iter().enumerate() {
+                    if place > 0 {
+                        text.push(b',');
+                    }
+                    text.extend_from_slice(event.to_json().as_bytes());
+                }
+                text.push(b']');
+            });
+            return more.then_some(News::Events(number));
+        }
+        News::Blocked(blocked) => {
+            writer.word(news::BLOCKED);
+            let told = json!({"handlers": blocked.handlers, "millis": blocked.span.as_secs_f64() * 1e3, "isSure": blocked.is_sure});
+            line(writer, &told);
+        }
+        News::Hook(told) => {
+            let moment = match told.moment {
+                Moment::Success => 0,
+                Moment::Retry => 1,
+                Moment::Failure => 2,
+            };
+            writer.words(&[news::HOOK, told.app, moment]);
+            writer.id(told.id);
+            writer.line(told.name.as_bytes());
+        }
+    }
+    None
+}
+
+fn line(writer: &mut Writer<'_>, value: &Value) {
+    writer.line_with(|text| serde_json::to_writer(text, &json!(value)).unwrap_or_default());
+}

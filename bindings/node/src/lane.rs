@@ -1,0 +1,141 @@
+//! Tasks on their way to the environments that run them.
+//!
+//! An engine has one host for its asynchronous handlers; several environments of JavaScript may share an engine. So the
+//! host, [`Dispatcher`], wakes all of them, and whoever comes first takes what there is and deals it out: each task goes
+//! to the environment that has its handler and the fewest in flight.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+
+use parking_lot::{Mutex, RwLock};
+use taskloom_engine::{Engine, Handler, Hook, LoopHost, Moment, Runtime, Started};
+use taskloom_model::{Fence, Options, State, Version};
+use taskloom_store::Task;
+
+use crate::port::{News, Port, Told};
+
+/// Where a handler runs: the app in an environment, and the handler's number there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Route {
+    pub(crate) app: u32,
+    pub(crate) handler: u32,
+}
+
+/// A function of JavaScript as a handler, wherever it was registered.
+pub(crate) struct NodeHandler {
+    pub(crate) name: String,
+    pub(crate) version: Version,
+    pub(crate) options: Options,
+    places: RwLock<Vec<(Weak<Port>, Route)>>,
+    /// Whether somebody wants to be told how its attempts end.
+    has_hooks: AtomicBool,
+}
+
+impl NodeHandler {
+    pub(crate) fn new(name: String, version: Version, options: Options, has_hooks: bool) -> Self {
+        let has_hooks = AtomicBool::new(has_hooks);
+        Self { name, version, options, places: RwLock::default(), has_hooks }
+    }
+
+    /// It runs in this environment, too.
+    pub(crate) fn add(&self, port: &Arc<Port>, route: Route) {
+        self.places.write().push((Arc::downgrade(port), route));
+    }
+
+    /// It runs in this app no longer.
+    pub(crate) fn remove(&self, port: &Port, app: u32) {
+        let is_it =
+            |(other, route): &(Weak<Port>, Route)| std::ptr::eq(other.as_ptr(), port) && route.app == app;
+        self.places.write().retain(|place| !is_it(place) && place.0.strong_count() > 0);
+    }
+
+    /// Whether it runs in this app already.
+    pub(crate) fn runs_in(&self, port: &Arc<Port>, app: u32) -> bool {
+        let places = self.places.read();
+        places
+            .iter()
+            .any(|(other, route)| std::ptr::eq(other.as_ptr(), Arc::as_ptr(port)) && route.app == app)
+    }
+
+    /// The environment that is to run the next task.
+    fn place(&self) -> Option<(Arc<Port>, Route)> {
+        let places = self.places.read();
+        let open = places.iter().filter_map(|(port, route)| {
+            let port = port.upgrade()?;
+            (!port.is_closed()).then_some((port, *route))
+        });
+        open.min_by_key(|(port, _)| port.in_flight())
+    }
+
+    /// As the engine keeps it.
+    pub(crate) fn for_engine(self: &Arc<Self>) -> Handler {
+        Handler::Asynchronous(Arc::clone(self) as _)
+    }
+}
+
+impl Hook for NodeHandler {
+    fn tell(&self, handle: &taskloom_engine::Handle, moment: Moment) {
+        if !self.has_hooks.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Some((port, route)) = self.place() {
+            let name = handle.task().spec().name.as_str();
+            port.tell(News::Hook(Told { app: route.app, moment, id: handle.id(), name }));
+        }
+    }
+}
+
+/// The engine's way to its environments.
+#[derive(Default)]
+pub(crate) struct Dispatcher {
+    ports: Mutex<Vec<Weak<Port>>>,
+}
+
+impl Dispatcher {
+    /// An environment joins.
+    pub(crate) fn join(&self, port: &Arc<Port>) {
+        let mut ports = self.ports.lock();
+        ports.retain(|other| other.strong_count() > 0);
+        if ports.iter().all(|other| !std::ptr::eq(other.as_ptr(), Arc::as_ptr(port))) {
+            ports.push(Arc::downgrade(port));
+        }
+    }
+
+    fn ports(&self) -> Vec<Arc<Port>> {
+        self.ports.lock().iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Takes what there is, and deals it out.
+    pub(crate) fn take(engine: &Engine, started: &mut Vec<Started>) {
+        engine.take(started);
+        for Started { entry, attempt, completion } in started.drain(..) {
+            let Handler::Asynchronous(handler) = entry.handler() else { continue };
+            match handler.downcast_ref::<NodeHandler>().and_then(NodeHandler::place) {
+                Some((port, route)) => port.begin(attempt, completion, route),
+                // The last environment that had it has just gone.
+                None => drop(completion),
+            }
+        }
+    }
+}
+
+impl LoopHost for Dispatcher {
+    fn wake(&self) {
+        self.ports().iter().for_each(|port| port.offer());
+    }
+}
+
+impl Runtime for Dispatcher {
+    fn interrupt(&self, task: &Arc<Task>, fence: Fence) {
+        let why = match task.state() {
+            State::Cancelled => "cancelled",
+            State::TimedOut | State::Retrying => "timed out",
+            _ => "released",
+        };
+        for port in self.ports() {
+            if port.call_off(task.id(), fence, why) {
+                return;
+            }
+        }
+    }
+}

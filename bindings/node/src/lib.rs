@@ -1,0 +1,38 @@
+//! The native half of the npm package.
+//!
+//! JavaScript sees one class, `Port`, and makes one of it in each of its environments (the main thread, and each worker
+//! thread). All traffic goes through `Port.exchange`: JavaScript hands over what it has to say (submits, outcomes of
+//! handlers, requests), and is told what there is to hear (tasks to start, results, answers), many of each at once. So a
+//! crossing costs once for a batch, and never once for a task. `docs/architecture.md` has the whole picture.
+//!
+//! | module | owns |
+//! | --- | --- |
+//! | `port` | what is on its way to one environment, and what it runs and waits for |
+//! | `exchange` | one crossing: reads the commands, lets them happen, writes the news |
+//! | `wire` | how commands and news are written down |
+//! | `lane` | tasks on their way to the environments that run them |
+//! | `seat` | an `App` of one environment |
+//! | `submitting` | tasks on their way in |
+//! | `requests` | everything else that an app may be asked |
+//! | `schedules` | schedules as JSON, both ways |
+//! | `describe` | tasks, figures and events as JSON |
+//! | `options` | options and settings from JSON |
+//! | `failures` | errors as JSON, both ways |
+//! | `watchdog` | who blocks an environment |
+//! | `words` | JavaScript's memory |
+//! | `slab` | a table whose numbers are used again |
+
+mod describe;
+mod exchange;
+mod failures;
+mod lane;
+mod options;
+mod port;
+mod requests;
+mod schedules;
+mod seat;
+mod slab;
+mod submitting;
+mod watchdog;
+mod wire;
+mod words;

@@ -1,0 +1,71 @@
+//! Options and settings from JSON. `node/src/options.ts` has given each its plain form: durations are seconds, times are
+//! `{"at": microseconds}`, names are in snake case.
+
+use serde_json::Value as Json;
+use taskloom_bridge::{Settings, Value, set_option, settings_from};
+use taskloom_model::{Options, Result};
+
+use crate::failures::parsed;
+
+/// Options of a submit; and, for a child, whether it is detached.
+pub(crate) fn options_from(line: &str) -> Result<(Options, bool)> {
+    options_of(&parsed(line)?)
+}
+
+/// The same, from JSON that was read already.
+pub(crate) fn options_of(json: &Json) -> Result<(Options, bool)> {
+    let mut options = Options::default();
+    let mut detached = false;
+    for (name, value) in json.as_object().into_iter().flatten() {
+        match (name.as_str(), value) {
+            ("detached", Json::Bool(given)) => detached = *given,
+            _ => set_option(&mut options, name, &value_of(value))?,
+        }
+    }
+    Ok((options, detached))
+}
+
+/// Settings of an application.
+pub(crate) fn settings(url: &str, json: &Json) -> Result<Settings> {
+    let values: Vec<_> =
+        json.as_object().into_iter().flatten().map(|(name, value)| (name.clone(), value_of(value))).collect();
+    let mut settings = settings_from(url, &values)?;
+    // Handlers of JavaScript run in its own environments: one thread is left for what the engine does for itself.
+    settings.workers = Some(1);
+    Ok(settings)
+}
+
+/// A value of an option.
+pub(crate) fn value_of(json: &Json) -> Value {
+    match json {
+        Json::Null => Value::None,
+        Json::Bool(value) => Value::Bool(*value),
+        Json::Number(number) => match number.as_i64() {
+            Some(whole) => Value::Int(whole),
+            None => Value::Float(number.as_f64().unwrap_or(f64::NAN)),
+        },
+        Json::String(text) => Value::Text(text.clone()),
+        Json::Array(items) => {
+            let texts: Option<Vec<_>> = items.iter().map(|item| item.as_str().map(str::to_owned)).collect();
+            texts.map_or_else(|| Value::Other("array".into()), Value::Texts)
+        }
+        Json::Object(fields) => {
+            if let Some(at) = fields.get("at").and_then(Json::as_i64) {
+                return Value::At(at);
+            }
+            let number = |name: &str| fields.get(name).and_then(Json::as_f64);
+            if let (Some(base), Some(factor), Some(cap)) = (number("base"), number("factor"), number("cap")) {
+                return Value::Retry { base, factor, cap };
+            }
+            let weights: Option<Vec<_>> =
+                fields.iter().map(|(name, value)| Some((name.clone(), value.as_i64()?))).collect();
+            let pairs: Option<Vec<_>> =
+                fields.iter().map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect();
+            match (weights, pairs) {
+                (_, Some(pairs)) => Value::Pairs(pairs),
+                (Some(weights), None) => Value::Weights(weights),
+                (None, None) => Value::Other("object".into()),
+            }
+        }
+    }
+}

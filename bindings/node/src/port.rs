@@ -1,0 +1,461 @@
+//! One environment of JavaScript: what is on its way there, what it runs, and what it waits for.
+//!
+//! # What it owns
+//! * **News**: what JavaScript is to hear at its next crossing, in the order in which it came.
+//! * **Jobs**: attempts whose handlers run in this environment, each with its one-shot completion.
+//! * **Slots**: tasks whose outcome somebody in this environment waits for. JavaScript numbers them: it has an object in
+//!   the same place. A slot is given back by the message that tells the outcome, and only by that.
+//! * **Seats**: the apps of this environment.
+//!
+//! # Waking
+//! Whoever leaves news raises `woken`, and calls the environment if it was down. A crossing raises it too, so that
+//! nobody calls while JavaScript is here anyway; when all is written it lowers it, and then looks once more. So either
+//! the crossing finds what came last, or whoever brought it finds the flag down and calls.
+//!
+//! # The end
+//! The environment goes before the process does when it is a worker thread's, and the handlers that ran there never
+//! return. [`Port::close`] calls them off: on a file their tasks go to whoever is left, in memory to another environment
+//! that has the handler. News for a closed port are dropped, and nobody calls it.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use serde_json::Value;
+use taskloom_engine::{Attempt, Completion, Handle, Moment, Subscription};
+use taskloom_model::{Error, Fence, Result, State, TaskId};
+use taskloom_store::{Host, HostData};
+
+use crate::lane::Route;
+use crate::seat::Seat;
+use crate::slab::Slab;
+use crate::watchdog::{Blocked, Pulse};
+
+/// A thing to hear.
+pub(crate) enum News {
+    /// Tasks were accepted, by slot.
+    Accepted(Vec<(u32, TaskId)>),
+    /// A submit was refused.
+    Refused(u32, Error),
+    /// A handler is to run.
+    Start(u32),
+    /// A task has an outcome here.
+    Settled(u32),
+    /// An attempt no longer counts.
+    CallOff(u32, &'static str),
+    /// What came of a request.
+    Answer(u32, Result<Value>),
+    /// Events for a subscription.
+    Events(u32),
+    /// An attempt of a handler with hooks has ended.
+    Hook(Told),
+    /// A handler blocked the loop.
+    Blocked(Blocked),
+}
+
+/// What a hook is told.
+pub(crate) struct Told {
+    pub(crate) app: u32,
+    pub(crate) moment: Moment,
+    pub(crate) id: TaskId,
+    pub(crate) name: &'static str,
+}
+
+/// An attempt whose handler runs here.
+pub(crate) struct Job {
+    pub(crate) attempt: Attempt,
+    completion: Completion,
+    pub(crate) route: Route,
+    called_off: bool,
+    /// Whether JavaScript runs it with the input that it kept, and will keep its result.
+    has_own: bool,
+}
+
+/// A task that is waited for.
+pub(crate) enum Slot {
+    /// Nobody waits in this place.
+    Free,
+    /// Its outcome is on its way. With it, whether it was submitted for this slot: JavaScript may have kept input and
+    /// result there.
+    Waits(Handle, bool),
+}
+
+/// Somebody here expects the outcome.
+const EXPECTED: u8 = 1;
+/// There is one.
+const SETTLED: u8 = 2;
+/// JavaScript has kept the result of the first attempt.
+const KEPT: u8 = 4;
+
+/// What goes with a task of a memory store: which environment submitted it, and for which slot. It spares an observer,
+/// and lets JavaScript keep input and result at home if the handler runs there, too.
+///
+/// The outcome is told by whoever comes second: the end of the task, or the one who expects it.
+struct Submitted {
+    port: Weak<Port>,
+    slot: u32,
+    marks: AtomicU8,
+}
+
+impl Host for Submitted {
+    fn settled(&self) {
+        if self.marks.fetch_or(SETTLED, Ordering::SeqCst) & EXPECTED != 0
+            && let Some(port) = self.port.upgrade()
+        {
+            port.tell(News::Settled(self.slot));
+        }
+    }
+}
+
+/// An environment. See the module's essay.
+pub(crate) struct Port {
+    news: Mutex<VecDeque<News>>,
+    woken: AtomicBool,
+    /// An engine has tasks for an event loop.
+    tasks_wait: AtomicBool,
+    call: Box<dyn Fn() + Send + Sync>,
+    jobs: Mutex<Slab<Job>>,
+    in_flight: AtomicUsize,
+    slots: Mutex<Vec<Slot>>,
+    seats: Mutex<Slab<Arc<Seat>>>,
+    subscriptions: Mutex<Slab<Arc<Subscription>>>,
+    closed: AtomicBool,
+    pub(crate) pulse: Arc<Pulse>,
+    own: Weak<Self>,
+    /// How often JavaScript came, how often it was called, how many tasks it was handed.
+    pub(crate) crossings: AtomicU64,
+    pub(crate) calls: AtomicU64,
+    pub(crate) started: AtomicU64,
+}
+
+impl Port {
+    /// `call` has JavaScript cross soon. It is called on any thread and must not wait.
+    pub(crate) fn new(call: Box<dyn Fn() + Send + Sync>) -> Arc<Self> {
+        Arc::new_cyclic(|own| Self {
+            news: Mutex::default(),
+            woken: AtomicBool::new(false),
+            tasks_wait: AtomicBool::new(false),
+            call,
+            jobs: Mutex::default(),
+            in_flight: AtomicUsize::new(0),
+            slots: Mutex::default(),
+            seats: Mutex::default(),
+            subscriptions: Mutex::default(),
+            closed: AtomicBool::new(false),
+            pulse: Arc::default(),
+            own: own.clone(),
+            crossings: AtomicU64::new(0),
+            calls: AtomicU64::new(0),
+            started: AtomicU64::new(0),
+        })
+    }
+
+    // ── news ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    /// Leaves something to hear.
+    pub(crate) fn tell(&self, news: News) {
+        if self.is_closed() {
+            return;
+        }
+        self.news.lock().push_back(news);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if !self.woken.swap(true, Ordering::SeqCst) && !self.is_closed() {
+            self.calls.fetch_add(1, Ordering::Relaxed);
+            (self.call)();
+        }
+    }
+
+    /// Has the environment come, though there is nothing to hear: to see whether it can.
+    pub(crate) fn ping(&self) {
+        self.wake();
+    }
+
+    /// An engine has tasks that this environment may take.
+    pub(crate) fn offer(&self) {
+        self.tasks_wait.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+
+    /// JavaScript is here: nobody need call it.
+    pub(crate) fn enter(&self) {
+        self.crossings.fetch_add(1, Ordering::Relaxed);
+        self.woken.store(true, Ordering::SeqCst);
+    }
+
+    /// JavaScript is about to leave; whether there is something to come back for at once.
+    pub(crate) fn leave(&self) -> bool {
+        self.woken.store(false, Ordering::SeqCst);
+        let more = !self.news.lock().is_empty() || self.tasks_wait.load(Ordering::SeqCst);
+        if more {
+            // It comes back without being called.
+            self.woken.store(true, Ordering::SeqCst);
+        }
+        more
+    }
+
+    /// Whether an engine has offered tasks since the last time.
+    pub(crate) fn take_offer(&self) -> bool {
+        self.tasks_wait.swap(false, Ordering::SeqCst)
+    }
+
+    /// Hands out the oldest news, for as long as `write` has room; one that it returns is kept for the next time.
+    pub(crate) fn hear(&self, mut write: impl FnMut(News) -> Option<News>) {
+        loop {
+            let Some(news) = self.news.lock().pop_front() else { return };
+            if let Some(left) = write(news) {
+                self.news.lock().push_front(left);
+                return;
+            }
+        }
+    }
+
+    // ── slots ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    /// Tasks were accepted: their outcomes go to these slots.
+    pub(crate) fn accepted(self: &Arc<Self>, slots: &[u32], handles: Vec<Handle>) {
+        let ids = slots.iter().zip(&handles).map(|(slot, handle)| (*slot, handle.id())).collect();
+        // First this, so that nothing is heard of a task before it is accepted.
+        self.tell(News::Accepted(ids));
+        for (slot, handle) in slots.iter().zip(handles) {
+            self.expect(*slot, handle);
+        }
+    }
+
+    /// Has the outcome of a task told to a slot.
+    pub(crate) fn expect(self: &Arc<Self>, slot: u32, handle: Handle) {
+        // Who is done before the mark either told its host before, or was never alive.
+        let done = handle.is_done();
+        // The first who expects it is the one who submitted it; whoever comes later may have the slot's number by chance.
+        let marks = handle
+            .task()
+            .host::<Submitted>()
+            .filter(|own| own.slot == slot && own.port.as_ptr() == self.own.as_ptr())
+            .map(|own| own.marks.fetch_or(EXPECTED, Ordering::SeqCst))
+            .filter(|marks| marks & EXPECTED == 0);
+        self.fill(slot, handle.clone(), marks.is_some());
+        if let Some(marks) = marks {
+            if marks & SETTLED != 0 || done {
+                self.tell(News::Settled(slot));
+            }
+            return;
+        }
+        let port = Arc::downgrade(self);
+        handle.observe(move |_| {
+            if let Some(port) = port.upgrade() {
+                port.tell(News::Settled(slot));
+            }
+        });
+    }
+
+    fn fill(&self, slot: u32, handle: Handle, is_own: bool) {
+        {
+            let mut slots = self.slots.lock();
+            let place = slot as usize;
+            if place >= slots.len() {
+                slots.resize_with(place + 1, || Slot::Free);
+            }
+            slots[place] = Slot::Waits(handle, is_own);
+        }
+    }
+
+    /// What a task that is submitted from here to a memory store has with it.
+    pub(crate) fn host_for(&self, slot: u32) -> HostData {
+        Box::new(Submitted { port: self.own.clone(), slot, marks: AtomicU8::new(0) })
+    }
+
+    /// The task of a slot; `None` if nobody waits there.
+    pub(crate) fn slot(&self, slot: u32) -> Option<Handle> {
+        match self.slots.lock().get(slot as usize)? {
+            Slot::Free => None,
+            Slot::Waits(handle, _) => Some(handle.clone()),
+        }
+    }
+
+    /// Gives back a slot: the task that it was for, and whether that was submitted for it.
+    pub(crate) fn free_slot(&self, slot: u32) -> Option<(Handle, bool)> {
+        match std::mem::replace(self.slots.lock().get_mut(slot as usize)?, Slot::Free) {
+            Slot::Free => None,
+            Slot::Waits(handle, is_own) => Some((handle, is_own)),
+        }
+    }
+
+    // ── jobs ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    /// Has a handler run here.
+    pub(crate) fn begin(&self, attempt: Attempt, completion: Completion, route: Route) {
+        let job = Job { attempt, completion, route, called_off: false, has_own: false };
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        let number = self.jobs.lock().insert(job);
+        if self.is_closed() {
+            // It closed meanwhile, and nobody else will look.
+            return self.end(number).into_iter().for_each(Completion::give_back);
+        }
+        self.started.fetch_add(1, Ordering::Relaxed);
+        self.pulse.begin(&self.own, &self.pulse);
+        self.tell(News::Start(number));
+    }
+
+    /// Looks at a job.
+    pub(crate) fn with_job<T>(&self, job: u32, look: impl FnOnce(&Job) -> T) -> Option<T> {
+        self.jobs.lock().get(job).map(look)
+    }
+
+    /// The attempt of a job that runs.
+    pub(crate) fn attempt(&self, job: u32) -> Option<Attempt> {
+        self.with_job(job, |job| job.attempt.clone())
+    }
+
+    /// If the task of a job was submitted here, for a slot that is still its own, and this is its first attempt: the
+    /// slot, where JavaScript has kept the input.
+    pub(crate) fn own_input(&self, job: u32) -> Option<u32> {
+        let mut jobs = self.jobs.lock();
+        let job = jobs.get_mut(job).filter(|job| job.attempt.fence().attempt == 1)?;
+        let slot =
+            job.attempt.task().host::<Submitted>().filter(|own| own.port.as_ptr() == self.own.as_ptr())?.slot;
+        match self.slots.lock().get(slot as usize)? {
+            Slot::Waits(handle, true) if Arc::ptr_eq(handle.task(), job.attempt.task()) => {}
+            _ => return None,
+        }
+        job.has_own = true;
+        Some(slot)
+    }
+
+    /// A job's handler has returned; JavaScript has kept what, if it had kept the input.
+    pub(crate) fn succeeded(&self, job: u32) -> Option<Completion> {
+        self.with_job(job, |job| {
+            if let Some(own) = job.attempt.task().host::<Submitted>().filter(|_| job.has_own) {
+                own.marks.fetch_or(KEPT, Ordering::SeqCst);
+            }
+        });
+        self.end(job)
+    }
+
+    /// Whether JavaScript has kept the result of a task that has succeeded.
+    pub(crate) fn has_result(&self, handle: &Handle) -> bool {
+        let task = handle.task();
+        task.host::<Submitted>().is_some_and(|own| {
+            own.marks.load(Ordering::SeqCst) & KEPT != 0 && own.port.as_ptr() == self.own.as_ptr()
+        }) && task.with_row(|row| row.state == State::Succeeded && row.attempt == 1)
+    }
+
+    /// A job's handler has ended: where its outcome goes.
+    pub(crate) fn end(&self, job: u32) -> Option<Completion> {
+        let job = self.jobs.lock().remove(job)?;
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        Some(job.completion)
+    }
+
+    /// How many handlers run here.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Tells JavaScript, once, that an attempt no longer counts; whether it runs here.
+    pub(crate) fn call_off(&self, id: TaskId, fence: Fence, why: &'static str) -> bool {
+        let found = {
+            let mut jobs = self.jobs.lock();
+            let own = |job: &Job| job.attempt.task().id() == id && job.attempt.fence() == fence;
+            let Some((number, job)) = jobs.iter_mut().find(|(_, job)| own(job)) else { return false };
+            (!std::mem::replace(&mut job.called_off, true)).then_some(number)
+        };
+        if let Some(number) = found {
+            self.tell(News::CallOff(number, why));
+        }
+        true
+    }
+
+    /// The handlers that run here, each once, with one of its tasks and its app.
+    pub(crate) fn in_flight_by_handler(&self) -> Vec<(&'static str, TaskId, u32)> {
+        let mut all: Vec<(&'static str, TaskId, u32)> = Vec::new();
+        for (_, job) in self.jobs.lock().iter() {
+            let task = job.attempt.task();
+            if all.iter().all(|(name, ..)| *name != task.spec().name.as_str()) {
+                all.push((task.spec().name.as_str(), task.id(), job.route.app));
+            }
+        }
+        all
+    }
+
+    // ── seats and subscriptions ─────────────────────────────────────────────────────────────────────────────────
+
+    /// Takes in an app; its number.
+    pub(crate) fn seat(&self, make: impl FnOnce(u32) -> Arc<Seat>) -> u32 {
+        let mut seats = self.seats.lock();
+        // The seat wants to know its number, so its place is found first.
+        let number = seats.next();
+        seats.insert(make(number))
+    }
+
+    /// An app of this environment.
+    pub(crate) fn app(&self, app: u32) -> Option<Arc<Seat>> {
+        self.seats.lock().get(app).cloned()
+    }
+
+    /// All apps of this environment.
+    pub(crate) fn apps(&self) -> Vec<Arc<Seat>> {
+        self.seats.lock().iter().map(|(_, seat)| Arc::clone(seat)).collect()
+    }
+
+    /// An app has gone.
+    pub(crate) fn leave_seat(&self, app: u32) -> Option<Arc<Seat>> {
+        self.seats.lock().remove(app)
+    }
+
+    /// Takes in a subscription; its number.
+    pub(crate) fn subscribe(self: &Arc<Self>, subscription: Subscription) -> u32 {
+        let subscription = Arc::new(subscription);
+        let number = self.subscriptions.lock().insert(Arc::clone(&subscription));
+        let port = Arc::downgrade(self);
+        subscription.set_waker(Some(Arc::new(move || {
+            if let Some(port) = port.upgrade() {
+                port.tell(News::Events(number));
+            }
+        })));
+        number
+    }
+
+    /// A subscription of this environment.
+    pub(crate) fn subscription(&self, number: u32) -> Option<Arc<Subscription>> {
+        self.subscriptions.lock().get(number).cloned()
+    }
+
+    /// Ends a subscription.
+    pub(crate) fn unsubscribe(&self, number: u32) {
+        let gone = self.subscriptions.lock().remove(number);
+        if let Some(gone) = gone {
+            gone.set_waker(None);
+            gone.close();
+        }
+    }
+
+    // ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    /// The environment ends: nothing is told any more, its apps leave their engines, and what ran here is over.
+    pub(crate) fn close(&self) {
+        if self.closed.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        self.pulse.end();
+        let seats = self.seats.lock().take_all();
+        for seat in &seats {
+            seat.leave();
+        }
+        // Dropped without the locks: settling what they hold may come back here.
+        let subscriptions = self.subscriptions.lock().take_all();
+        drop(subscriptions);
+        let jobs = self.jobs.lock().take_all();
+        jobs.into_iter().for_each(|job| job.completion.give_back());
+        let slots = std::mem::take(&mut *self.slots.lock());
+        drop(slots);
+        let news = std::mem::take(&mut *self.news.lock());
+        drop(news);
+    }
+}

@@ -1,0 +1,262 @@
+//! An `App` of one environment, and what it shares with others.
+//!
+//! # Sharing
+//! There is one engine for a store's URL in a process, whichever threads open it: [`Shared`]. Only `memory:` without a
+//! name is private to its app. Each `App` of JavaScript takes a [`Seat`] at it. Settings must agree; a handler that
+//! several environments register must have the same options in each, and its tasks go to whichever of them is free.
+//! The engine starts with the first seat that starts, and stops when the last one that had started stops or goes away.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak, mpsc};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use taskloom_bridge::{App, Registration, Settings};
+use taskloom_engine::{Engine, LoopHost, Runtime, Stop, spawn_thread};
+use taskloom_model::{Code, Error, Options, Result, ScheduleSpec, Version};
+
+use crate::lane::{Dispatcher, NodeHandler, Route};
+use crate::port::Port;
+
+type Errand = Box<dyn FnOnce() + Send>;
+
+/// An application, as all of its environments have it.
+pub(crate) struct Shared {
+    app: App,
+    settings: Settings,
+    dispatcher: Arc<Dispatcher>,
+    handlers: Mutex<Vec<Arc<NodeHandler>>>,
+    /// How many seats have started and not stopped.
+    started: Mutex<usize>,
+    /// Whether the engine runs tasks: from its start until it has stopped.
+    runs: AtomicBool,
+    /// To the thread that asks what may take long: made when the first one asks.
+    errands: Mutex<Option<mpsc::Sender<Errand>>>,
+}
+
+/// The applications that others may find, by their store.
+static OPEN: Mutex<Vec<(String, Weak<Shared>)>> = Mutex::new(Vec::new());
+
+impl Shared {
+    /// The application over a store: the one that there is, or a new one.
+    pub(crate) fn open(settings: Settings) -> Result<Arc<Self>> {
+        let Some(key) = key_of(&settings.url) else { return Ok(Self::new(settings)) };
+        let mut open = OPEN.lock();
+        open.retain(|(_, shared)| shared.strong_count() > 0);
+        let known = open.iter().find(|(other, _)| *other == key).and_then(|(_, shared)| shared.upgrade());
+        if let Some(shared) = known {
+            if shared.settings != settings {
+                return Err(Error::new(
+                    Code::InvalidOption,
+                    format!("{:?} is open in this process already, with other settings", settings.url),
+                )
+                .hint("the apps of one process on one store share an engine: give all of them the same settings"));
+            }
+            return Ok(shared);
+        }
+        let shared = Self::new(settings);
+        open.push((key, Arc::downgrade(&shared)));
+        Ok(shared)
+    }
+
+    fn new(settings: Settings) -> Arc<Self> {
+        let dispatcher = Arc::new(Dispatcher::default());
+        // To the store, a shared memory is one as any other: who shares it is our own business.
+        let url = if settings.url.starts_with("memory:") { "memory:".into() } else { settings.url.clone() };
+        let app = App::new(Settings { url, ..settings.clone() }, Arc::clone(&dispatcher) as Arc<dyn Runtime>);
+        Arc::new(Self {
+            app,
+            settings,
+            dispatcher,
+            handlers: Mutex::default(),
+            started: Mutex::new(0),
+            runs: AtomicBool::new(false),
+            errands: Mutex::default(),
+        })
+    }
+
+    /// Has a thread of this application do something that may take long, one thing after the other.
+    fn send(&self, errand: Errand) {
+        let mut errands = self.errands.lock();
+        let errand = match errands.as_ref() {
+            Some(thread) => match thread.send(errand) {
+                Ok(()) => return,
+                Err(mpsc::SendError(errand)) => errand,
+            },
+            None => errand,
+        };
+        let (sender, receiver) = mpsc::channel::<Errand>();
+        let run = move || receiver.into_iter().for_each(|errand| errand());
+        if spawn_thread("taskloom-requests", run).is_ok() && sender.send(errand).is_ok() {
+            *errands = Some(sender);
+        }
+    }
+}
+
+/// By what an application is found by others: nothing if it is private.
+fn key_of(url: &str) -> Option<String> {
+    let (scheme, rest) = url.split_once(':')?;
+    match scheme {
+        "memory" => (!rest.is_empty()).then(|| url.to_owned()),
+        "sqlite" => {
+            let path = PathBuf::from(rest.strip_prefix("///").unwrap_or(rest));
+            let real = path.canonicalize().or_else(|_| std::path::absolute(&path)).unwrap_or(path);
+            Some(format!("sqlite:{}", real.display()))
+        }
+        _ => Some(url.to_owned()),
+    }
+}
+
+/// An application in one environment.
+pub(crate) struct Seat {
+    pub(crate) number: u32,
+    port: Weak<Port>,
+    shared: Arc<Shared>,
+    /// By the numbers that JavaScript gave them.
+    handlers: Mutex<Vec<Registered>>,
+    started: AtomicBool,
+}
+
+/// A handler of this seat.
+#[derive(Clone)]
+pub(crate) struct Registered {
+    pub(crate) handler: Arc<NodeHandler>,
+    /// The version that its tasks ask for: only if it was given one.
+    pub(crate) version: Option<Version>,
+}
+
+impl Seat {
+    pub(crate) fn new(number: u32, port: &Arc<Port>, shared: Arc<Shared>) -> Arc<Self> {
+        shared.dispatcher.join(port);
+        let port = Arc::downgrade(port);
+        Arc::new(Self { number, port, shared, handlers: Mutex::default(), started: AtomicBool::new(false) })
+    }
+
+    /// The engine, opened if need be.
+    pub(crate) fn engine(&self) -> Result<Arc<Engine>> {
+        self.shared.app.engine()
+    }
+
+    /// The engine, if it runs tasks.
+    pub(crate) fn running(&self) -> Option<Arc<Engine>> {
+        if self.shared.runs.load(Ordering::SeqCst) { self.current() } else { None }
+    }
+
+    /// The engine, if there is one.
+    pub(crate) fn current(&self) -> Option<Arc<Engine>> {
+        self.shared.app.current()
+    }
+
+    /// Whether what it is asked may have to wait for a disk.
+    pub(crate) fn may_wait(&self) -> bool {
+        !self.shared.settings.url.starts_with("memory:")
+    }
+
+    /// A handler by the number that JavaScript gave it.
+    pub(crate) fn registered(&self, handler: u32) -> Option<Registered> {
+        self.handlers.lock().get(handler as usize).cloned()
+    }
+
+    /// Registers the next handler.
+    pub(crate) fn register(
+        &self,
+        port: &Arc<Port>,
+        name: &str,
+        mut options: Options,
+        replace: bool,
+        has_hooks: bool,
+    ) -> Result<()> {
+        // A handler's version is its own; a submit that says nothing takes the newest.
+        let given = options.version.take();
+        let version = given.unwrap_or_default();
+        let mut all = self.shared.handlers.lock();
+        let mut own = self.handlers.lock();
+        let route = Route { app: self.number, handler: own.len() as u32 };
+        let known = all.iter().find(|known| known.name == name && known.version == version);
+        let handler = match known {
+            Some(known) if !replace && known.options == options && !known.runs_in(port, self.number) => {
+                Arc::clone(known)
+            }
+            _ => {
+                let handler =
+                    Arc::new(NodeHandler::new(name.to_owned(), version, options.clone(), has_hooks));
+                let same = Arc::clone(&handler);
+                self.shared.app.register(Registration {
+                    name: name.to_owned(),
+                    version,
+                    replace,
+                    options,
+                    make: Box::new(move || same.for_engine()),
+                    hook: has_hooks.then(|| Arc::clone(&handler) as _),
+                })?;
+                all.retain(|other| other.name != name || other.version != version);
+                all.push(Arc::clone(&handler));
+                handler
+            }
+        };
+        handler.add(port, route);
+        own.push(Registered { handler, version: given });
+        Ok(())
+    }
+
+    /// Adds a schedule.
+    pub(crate) fn schedule(&self, spec: ScheduleSpec) -> Result<()> {
+        self.shared.app.schedule(spec)
+    }
+
+    /// The program no longer says this schedule.
+    pub(crate) fn forget_schedule(&self, name: &str) {
+        self.shared.app.forget_schedule(name);
+    }
+
+    /// Starts, again if it was stopped.
+    pub(crate) fn start(&self) -> Result<()> {
+        let mut started = self.shared.started.lock();
+        let engine = self.shared.app.start()?;
+        self.shared.runs.store(true, Ordering::SeqCst);
+        // Not before: what has no host is not run.
+        engine.set_loop(Some(Arc::clone(&self.shared.dispatcher) as Arc<dyn LoopHost>));
+        if !self.started.swap(true, Ordering::SeqCst) {
+            *started += 1;
+        }
+        Ok(())
+    }
+
+    /// Stops, unless another environment still uses the engine. Returns when it has.
+    pub(crate) fn stop(&self, how: Stop) {
+        let is_last = {
+            let mut started = self.shared.started.lock();
+            if self.started.swap(false, Ordering::SeqCst) {
+                *started -= 1;
+            }
+            *started == 0
+        };
+        if is_last {
+            self.shared.app.stop(how);
+            let started = self.shared.started.lock();
+            // Unless somebody has started it again meanwhile.
+            if *started == 0 {
+                self.shared.runs.store(false, Ordering::SeqCst);
+            }
+        }
+    }
+
+    /// It goes away with its environment, or with the last reference to its `App`.
+    pub(crate) fn leave(&self) {
+        let handlers = std::mem::take(&mut *self.handlers.lock());
+        let Some(port) = self.port.upgrade() else { return };
+        for registered in &handlers {
+            registered.handler.remove(&port, self.number);
+        }
+        let others = Arc::strong_count(&self.shared) > 1;
+        if self.started.load(Ordering::SeqCst) || !others {
+            self.stop(Stop::Within(Duration::ZERO));
+        }
+    }
+
+    /// Has a thread do something that may take long.
+    pub(crate) fn send(&self, errand: impl FnOnce() + Send + 'static) {
+        self.shared.send(Box::new(errand));
+    }
+}

@@ -1,0 +1,157 @@
+//! Tasks on their way in.
+//!
+//! On a memory store submits of one handler that follow each other are one call of the engine; if that is refused, each
+//! is tried by itself, since each was asked for by itself. On a file each goes to the committer, which makes one
+//! transaction of what it has.
+//!
+//! A submit never waits for room here: the handlers that would make room run on this very thread. `onFull: "wait"` is
+//! JavaScript's to do.
+
+use std::sync::Arc;
+
+use taskloom_engine::{Engine, Handle, HandlerEntry};
+use taskloom_model::{Admission, Code, Error, Options, Result};
+
+use crate::options::options_from;
+use crate::port::{News, Port};
+use crate::seat::Seat;
+use crate::wire::{Reader, flag};
+
+/// What to submit, as it stands in the message.
+pub(crate) struct Submit<'a> {
+    handler: u32,
+    name: Option<&'a str>,
+    options: Option<&'a str>,
+}
+
+/// What is needed to submit it.
+struct Bound {
+    entry: Arc<HandlerEntry>,
+    /// Other than the handler's own.
+    admission: Option<Admission>,
+    detached: bool,
+}
+
+impl Bound {
+    fn admission(&self) -> &Admission {
+        self.admission.as_ref().unwrap_or_else(|| self.entry.admission())
+    }
+}
+
+impl<'a> Submit<'a> {
+    /// Reads the lines that the flags speak of.
+    pub(crate) fn read(reader: &mut Reader<'a>, handler: u32, flags: u32) -> Option<Self> {
+        let name = if flags & flag::BY_NAME == 0 { None } else { Some(reader.line()?) };
+        let options = if flags & flag::OPTIONS == 0 { None } else { Some(reader.line()?) };
+        Some(Self { handler, name, options })
+    }
+
+    fn bind(&self, seat: &Seat, engine: &Engine, as_child: bool) -> Result<Bound> {
+        let (mut options, detached) = match self.options {
+            Some(line) => options_from(line)?,
+            None => (Options::default(), false),
+        };
+        if detached && !as_child {
+            return Err(Error::new(
+                Code::InvalidOption,
+                "detached is for children, and this task has no parent",
+            )
+            .hint("submit it with ctx.submit(…), or leave detached out"));
+        }
+        let (entry, plain) = match self.name {
+            Some(name) => {
+                let entry = match options.version {
+                    Some(version) => engine.handler_version(name, version)?,
+                    None => engine.handler(name)?,
+                };
+                (entry, self.options.is_none())
+            }
+            None => {
+                let registered = seat.registered(self.handler).ok_or_else(gone)?;
+                options.version = options.version.or(registered.version);
+                let name = &registered.handler.name;
+                let entry = match options.version {
+                    Some(version) => engine.handler_version(name, version)?,
+                    None => engine.handler(name)?,
+                };
+                (entry, self.options.is_none() && options.version.is_none())
+            }
+        };
+        // What an app demands of every task's metadata is looked at with the admission.
+        let admission = if plain { None } else { Some(engine.admission(&options.over(entry.options()))?) };
+        Ok(Bound { entry, admission, detached })
+    }
+
+    /// Submits tasks that were asked for one by one; each has its slot.
+    pub(crate) fn each(&self, port: &Arc<Port>, seat: &Seat, slots: &[u32], payloads: &[&str]) {
+        let bound = seat.engine().and_then(|engine| Ok((self.bind(seat, &engine, false)?, engine)));
+        let (bound, engine) = match bound {
+            Ok(bound) => bound,
+            Err(error) => return refuse(port, slots, &error),
+        };
+        if !engine.is_durable() && slots.len() > 1 && submit(port, &engine, &bound, slots, payloads).is_ok() {
+            return;
+        }
+        for (slot, payload) in slots.iter().zip(payloads) {
+            let (slot, payload) = (std::slice::from_ref(slot), std::slice::from_ref(payload));
+            if let Err(error) = submit(port, &engine, &bound, slot, payload) {
+                refuse(port, slot, &error);
+            }
+        }
+    }
+
+    /// Submits tasks that were asked for together: all or none.
+    pub(crate) fn together(&self, port: &Arc<Port>, seat: &Seat, slots: &[u32], payloads: &[&str]) {
+        let verdict = seat
+            .engine()
+            .and_then(|engine| submit(port, &engine, &self.bind(seat, &engine, false)?, slots, payloads));
+        if let Err(error) = verdict {
+            refuse(port, slots, &error);
+        }
+    }
+
+    /// Submits a child of the task that a job runs. On a file the answer comes when it is on disk.
+    pub(crate) fn child(&self, port: &Arc<Port>, seat: &Arc<Seat>, job: u32, slot: u32, payload: &str) {
+        let bound = seat.engine().and_then(|engine| self.bind(seat, &engine, true));
+        let attempt = port
+            .attempt(job)
+            .ok_or_else(|| Error::new(Code::LeaseLost, "this attempt is over, and can submit no children"));
+        let (bound, attempt) = match bound.and_then(|bound| Ok((bound, attempt?))) {
+            Ok(ready) => ready,
+            Err(error) => return refuse(port, &[slot], &error),
+        };
+        let (own, payload) = (Arc::clone(port), Box::from(payload.as_bytes()));
+        let submit =
+            move || match attempt.submit(&bound.entry, bound.admission(), payload, None, bound.detached) {
+                Ok(child) => own.accepted(&[slot], vec![child]),
+                Err(error) => refuse(&own, &[slot], &error),
+            };
+        if seat.may_wait() { seat.send(submit) } else { submit() }
+    }
+}
+
+/// One call of the engine. An error says that nothing was submitted, and that nothing has been told.
+fn submit(port: &Arc<Port>, engine: &Engine, bound: &Bound, slots: &[u32], payloads: &[&str]) -> Result<()> {
+    if engine.is_durable() {
+        let inputs = payloads.iter().map(|payload| (Box::from(payload.as_bytes()), None));
+        let (own, slots) = (Arc::clone(port), slots.to_vec());
+        let reply = Box::new(move |verdict: Result<Vec<Handle>>| match verdict {
+            Ok(handles) => own.accepted(&slots, handles),
+            Err(error) => refuse(&own, &slots, &error),
+        });
+        return engine.submit_then(&bound.entry, bound.admission(), inputs, true, reply);
+    }
+    let input = |(payload, slot): (&&str, &u32)| (Box::from(payload.as_bytes()), Some(port.host_for(*slot)));
+    let inputs = payloads.iter().zip(slots).map(input);
+    // In memory all has happened when it returns.
+    port.accepted(slots, engine.submit_many(&bound.entry, bound.admission(), inputs, true)?);
+    Ok(())
+}
+
+fn refuse(port: &Port, slots: &[u32], error: &Error) {
+    slots.iter().for_each(|slot| port.tell(News::Refused(*slot, error.duplicate())));
+}
+
+fn gone() -> Error {
+    Error::new(Code::UnknownHandler, "the app that this handler belongs to is gone")
+}

@@ -1,0 +1,55 @@
+/** The native half. */
+
+import { TaskloomError } from './errors.js';
+
+/** The class `Port` of `bindings/node/src/exchange.rs`. @internal */
+export interface NativePort {
+  exchange(asked: Uint32Array, count: number, text: string, room: Uint32Array, inPassing: boolean): string;
+  lend(word: Uint32Array): void;
+  open(url: string, settings: string): number;
+  close(app: number): void;
+  register(app: number, registration: string): void;
+  schedule(app: number, schedule: string): void;
+  firings(expression: string, tz: string, start: number, count: number): number[];
+  state(slot: number): string | null;
+  isDurable(app: number): boolean;
+  job(job: number): string | null;
+  checkpoint(job: number): string | null;
+  progress(job: number, value: number, message?: string | null): void;
+  log(job: number, level: string, message: string): void;
+  note(job: number, key: string, value: string): void;
+  publish(job: number, name: string, data: string): void;
+  unsubscribe(subscription: number): void;
+  traffic(): { crossings: number; calls: number; started: number };
+}
+
+interface Binding {
+  Port: new (wake: () => void) => NativePort;
+}
+
+/** Where the addon of a platform comes from. */
+function packageFor(): string {
+  const libc = process.platform === 'linux' && !isGlibc() ? '-musl' : process.platform === 'linux' ? '-gnu' : '';
+  const abi = process.platform === 'win32' ? '-msvc' : '';
+  return `@taskloom/native-${process.platform}-${process.arch}${libc}${abi}`;
+}
+
+function isGlibc(): boolean {
+  const report = process.report?.getReport() as { header?: { glibcVersionRuntime?: string } } | undefined;
+  return report?.header?.glibcVersionRuntime !== undefined;
+}
+
+/** Loads the addon for this platform. @internal */
+export function load(find: (path: string) => unknown = require): Binding {
+  try {
+    return find('./native.js') as Binding;
+  } catch (cause) {
+    throw new TaskloomError(`the native half of taskloom cannot be loaded on ${process.platform} ${process.arch}`, {
+      code: 'TL1505',
+      hint:
+        `install it with: npm install ${packageFor()} (an install that leaves out optional dependencies leaves it out, ` +
+        'too); from a checkout, run: make node',
+      cause,
+    });
+  }
+}

@@ -1,0 +1,316 @@
+/** What a handler may ask and tell while it works. */
+
+import { AsyncLocalStorage } from 'node:async_hooks';
+
+import type { App } from './app.js';
+import { shown } from './durations.js';
+import { InvalidOptions, LeaseLost, Misuse, TaskCancelled, TaskTimedOut, native } from './errors.js';
+import type { TaskHandle } from './handle.js';
+import { infoFrom, type TaskInfo } from './info.js';
+import type { ChildOptions } from './options.js';
+import { encode } from './payload.js';
+import { port } from './port.js';
+import type { Handler, Task } from './task.js';
+import { idAt } from './wire.js';
+
+/** A handler's own log: kept with the task, within bounds. */
+export interface TaskLog {
+  debug(message: string): void;
+  info(message: string): void;
+  warn(message: string): void;
+  error(message: string): void;
+}
+
+/** What a handler sees of its task. */
+export interface ContextTask {
+  /** The task's id. */
+  readonly id: string;
+  /** The handler's name. */
+  readonly name: string;
+  /** Which attempt this is: 1 for the first. */
+  readonly attempt: number;
+  /** The queue that it came from. */
+  readonly queue: string;
+  /** How many attempts have failed before. */
+  readonly failures: number;
+  /** Words to find it by. */
+  readonly tags: readonly string[];
+  /** Free facts. */
+  readonly metadata: Readonly<Record<string, string>>;
+}
+
+class TaskView implements ContextTask {
+  readonly name: string;
+  readonly attempt: number;
+
+  constructor(
+    private readonly context: Context,
+    private readonly ids: Uint32Array,
+    private readonly at: number,
+    name: string,
+    attempt: number,
+  ) {
+    this.name = name;
+    this.attempt = attempt;
+  }
+
+  get id(): string {
+    return idAt(this.ids, this.at);
+  }
+
+  get queue(): string {
+    return this.context._info().queue;
+  }
+
+  get failures(): number {
+    return this.context._info().failures;
+  }
+
+  get tags(): readonly string[] {
+    return this.context._info().tags;
+  }
+
+  get metadata(): Readonly<Record<string, string>> {
+    return this.context._info().metadata;
+  }
+}
+
+/** The task of a plain call. */
+class NoTask implements ContextTask {
+  readonly id = '00000000-0000-0000-0000-000000000000';
+  readonly attempt = 1;
+  readonly queue = 'default';
+  readonly failures = 0;
+  readonly tags = [];
+  readonly metadata = {};
+
+  constructor(readonly name: string) {}
+}
+
+/**
+ * What a handler is given beside its input.
+ *
+ * ```js
+ * app.task('resize', async (input, ctx) => {
+ *   ctx.progress(0.5, 'half way');
+ *   await fetch(input.url, { signal: ctx.signal });
+ * });
+ * ```
+ *
+ * It may be kept beyond the attempt's end; what it tells then is refused with `LeaseLost`.
+ */
+export class Context {
+  /** @internal */ _isCalledOff = false;
+  /** @internal */ _isOver = false;
+  /** The handle of its task, if that was submitted here and its input was kept. @internal */
+  _handle: TaskHandle | undefined = undefined;
+  private controller: AbortController | undefined;
+  private why: unknown;
+  private view: ContextTask | undefined;
+  private details: (TaskInfo & { timeLeft?: number }) | undefined;
+  private detailsAt = 0;
+  private lines: TaskLog | undefined;
+  private saved: string | undefined;
+  private notes: Record<string, unknown> | undefined;
+
+  /** @internal */
+  constructor(
+    /** @internal */ readonly _app: App,
+    /** @internal */ readonly _handler: Handler,
+    /** @internal */ readonly _job: number,
+    private readonly attempt: number,
+    private readonly ids: Uint32Array | undefined,
+    private readonly at: number,
+  ) {}
+
+  /** The task. */
+  get task(): ContextTask {
+    return (this.view ??=
+      this.ids === undefined
+        ? new NoTask(this._handler.name)
+        : new TaskView(this, this.ids, this.at, this._handler.name, this.attempt));
+  }
+
+  /** Aborted when the attempt no longer counts: the task was cancelled, timed out, or the app stops. */
+  get signal(): AbortSignal {
+    if (this.controller === undefined) {
+      this.controller = new AbortController();
+      if (this._isCalledOff) this.controller.abort(this.why);
+    }
+    return this.controller.signal;
+  }
+
+  /** Whether the attempt no longer counts. */
+  get cancelled(): boolean {
+    return this._isCalledOff;
+  }
+
+  /** Throws what the signal was aborted with, if it was. */
+  raiseIfCancelled(): void {
+    if (this._isCalledOff) throw this.why;
+  }
+
+  /** When the attempt must have ended, if it has a timeout or a deadline. */
+  get deadline(): Date | undefined {
+    const { timeLeft } = this._info();
+    return timeLeft === undefined ? undefined : new Date(this.detailsAt + timeLeft);
+  }
+
+  /**
+   * Tells how far the task is.
+   *
+   * @param value from 0 to 1
+   * @param message what it does
+   */
+  progress(value: number, message?: string): void {
+    if (typeof value !== 'number' || Number.isNaN(value)) {
+      throw new InvalidOptions(`progress is ${shown(value)}; it must be a number from 0 to 1`);
+    }
+    this.tell((job) => port().native.progress(job, value, message ?? null));
+  }
+
+  /** The task's log. */
+  get log(): TaskLog {
+    if (this.lines === undefined) {
+      const at =
+        (level: string) =>
+        (message: string): void =>
+          this.tell((job) => port().native.log(job, level, String(message)));
+      this.lines = { debug: at('debug'), info: at('info'), warn: at('warning'), error: at('error') };
+    }
+    return this.lines;
+  }
+
+  /** Publishes an event of your own, about this task. Its name has a point in it, as in `'order.paid'`. */
+  publish(name: string, data: unknown = null): void {
+    const line = encode(data, 'data');
+    this.tell((job) => port().native.publish(job, name, line));
+  }
+
+  /** Notes beside the result, kept with the task if the attempt succeeds: `ctx.resultMetadata.rows = 7`. */
+  get resultMetadata(): Record<string, unknown> {
+    return (this.notes ??= new Proxy(
+      {},
+      {
+        set: (notes: Record<string, unknown>, key, value: unknown) => {
+          const line = encode(value, `resultMetadata.${String(key)}`);
+          this.tell((job) => port().native.note(job, String(key), line));
+          notes[String(key)] = value;
+          return true;
+        },
+      },
+    ));
+  }
+
+  /** Saves where the next attempt can go on from. When it resolves, it is as durable as the store. */
+  async saveCheckpoint(value: unknown): Promise<void> {
+    await this.checkpoint(encode(value, 'checkpoint'));
+  }
+
+  /** What this attempt or an earlier one saved last; `otherwise` if there is nothing. */
+  async loadCheckpoint<T = unknown>(otherwise?: T): Promise<T | undefined> {
+    const saved = this.ids === undefined ? this.saved : port().native.checkpoint(this.job());
+    return saved === undefined || saved === null ? otherwise : (JSON.parse(saved) as T);
+  }
+
+  /** Forgets the checkpoint. */
+  async clearCheckpoint(): Promise<void> {
+    await this.checkpoint(undefined);
+  }
+
+  private async checkpoint(value: string | undefined): Promise<void> {
+    if (this.ids === undefined) this.saved = value;
+    else await port().request(this._app, 'saveCheckpoint', { job: this.job(), value });
+  }
+
+  /**
+   * Submits a child of this task.
+   *
+   * Children are keyed by the order in which they are submitted: an attempt that submits again finds the ones of an
+   * earlier attempt. Cancelling the task cancels its children, unless they are `detached`.
+   *
+   * @param task the task, or the name of one
+   */
+  async submit<Input, Result>(task: Task<Input, Result>, input: Input, options?: ChildOptions): Promise<TaskHandle<Result>>;
+  async submit(task: string, input?: unknown, options?: ChildOptions): Promise<TaskHandle>;
+  async submit(task: Task<never, unknown> | string, input?: unknown, options?: ChildOptions): Promise<TaskHandle> {
+    return await this._app._submitChild(this.ids === undefined ? undefined : this.job(), task, input, options);
+  }
+
+  private job(): number {
+    if (this._isOver) {
+      throw new LeaseLost(`attempt ${this.attempt} of task ${this.task.id} is over`, { task: this.task.id });
+    }
+    return this._job;
+  }
+
+  private tell(tell: (job: number) => void): void {
+    if (this.ids === undefined) return;
+    const job = this.job();
+    native(() => tell(job));
+  }
+
+  /** @internal */
+  _info(): TaskInfo & { timeLeft?: number } {
+    if (this.details === undefined) {
+      const described = this.ids === undefined || this._isOver ? null : port().native.job(this._job);
+      this.detailsAt = Date.now();
+      this.details =
+        described === null
+          ? ({ queue: 'default', failures: 0, tags: [], metadata: {} } as unknown as TaskInfo)
+          : infoFrom(JSON.parse(described) as Record<string, unknown>);
+    }
+    return this.details;
+  }
+
+  /** @internal */
+  _callOff(why: string): void {
+    this._isCalledOff = true;
+    const { id, name } = this.task;
+    this.why =
+      why === 'timed out'
+        ? new TaskTimedOut(`${name} took too long`, { task: id })
+        : new TaskCancelled(`${name} was ${why === 'cancelled' ? 'cancelled' : 'called off: its app stops'}`, { task: id });
+    this.controller?.abort(this.why);
+  }
+}
+
+/** The context of an attempt. @internal */
+export function makeContext(app: App, handler: Handler, job: number, attempt: number, ids: Uint32Array, at: number): Context {
+  return new Context(app, handler, job, attempt, ids, at);
+}
+
+/** The context of a plain call, which has no task. @internal */
+export function detachedContext(app: App, handler: Handler): Context {
+  return new Context(app, handler, -1, 1, undefined, 0);
+}
+
+/** @internal */
+export function endedContext(context: Context): void {
+  context._isOver = true;
+}
+
+/** @internal */
+export const storage = new AsyncLocalStorage<Context>();
+
+/**
+ * The context of the handler that this code runs in, however deep; `undefined` elsewhere.
+ *
+ * After an `await` it is known only for apps with `asyncContext: true`. Where it cannot be told, `Misuse` is thrown.
+ *
+ * ```js
+ * function helper() {
+ *   currentContext()?.log.info('deep inside');
+ * }
+ * ```
+ */
+export function currentContext(): Context | undefined {
+  const found = storage.getStore() ?? port().current;
+  if (found === undefined && port().hasUntoldContexts()) {
+    throw new Misuse('handlers are in flight, and it cannot be told whether this code belongs to one of them', {
+      code: 'TL1602',
+      hint: 'make the app with asyncContext: true, or pass the context on',
+    });
+  }
+  return found;
+}

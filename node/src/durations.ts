@@ -1,0 +1,68 @@
+/** Spans of time as people write them. */
+
+import { InvalidOptions } from './errors.js';
+
+/** Milliseconds, or a text such as `'500ms'`, `'30s'`, `'1h 30m'` or `'3 days'`. */
+export type Duration = number | string;
+
+const UNITS: Record<string, number> = {};
+for (const [names, millis] of [
+  ['ms msec msecs millisecond milliseconds', 1],
+  ['s sec secs second seconds', 1_000],
+  ['m min mins minute minutes', 60_000],
+  ['h hr hrs hour hours', 3_600_000],
+  ['d day days', 86_400_000],
+  ['w week weeks', 604_800_000],
+] as const) {
+  for (const name of names.split(' ')) UNITS[name] = millis;
+}
+
+const FORM = "milliseconds, or a text such as '500ms', '30s', '1h 30m' or '3 days'";
+
+/** A span in milliseconds. `name` is the option that it was given for. @internal */
+export function millis(name: string, value: unknown): number {
+  const wrong = (what: string): InvalidOptions =>
+    new InvalidOptions(`${name} is ${shown(value)}; it must be ${what}`, { hint: `durations are ${FORM}` });
+  if (typeof value === 'number') {
+    if (!(value >= 0)) throw wrong('a duration of at least 0');
+    return value;
+  }
+  if (typeof value !== 'string') throw wrong('a duration');
+  const form = /(\d+(?:\.\d+)?)\s*([a-z]+)\s*/gy;
+  const text = value.trim().toLowerCase();
+  let total = 0;
+  let end = 0;
+  for (let part = form.exec(text); part !== null; part = form.exec(text)) {
+    const unit = UNITS[part[2]];
+    if (unit === undefined) throw wrong('a duration');
+    total += Number(part[1]) * unit;
+    end = form.lastIndex;
+  }
+  if (end === 0 || end !== text.length) throw wrong('a duration');
+  return total;
+}
+
+/** How long to wait for a span, or until a time. @internal */
+export function waitFor(when: number | string | Date): number {
+  if (!(when instanceof Date)) return millis('RetryAfter', when);
+  const time = when.getTime();
+  if (Number.isNaN(time)) throw new InvalidOptions('RetryAfter was given an invalid Date');
+  return Math.max(0, time - Date.now());
+}
+
+/** A value in a message: short, and never failing. @internal */
+export function shown(value: unknown): string {
+  let text: string;
+  try {
+    if (typeof value === 'string') text = JSON.stringify(value);
+    else if (typeof value === 'bigint') text = `${value}n`;
+    else if (typeof value === 'function') text = value.name ? `the function ${value.name}` : 'a function';
+    else if (typeof value === 'object' && value !== null) {
+      const name = Object.getPrototypeOf(value)?.constructor?.name;
+      text = typeof name === 'string' && name !== 'Object' && name !== 'Array' ? `a ${name}` : JSON.stringify(value);
+    } else text = String(value);
+  } catch {
+    text = `a value of type ${typeof value}`;
+  }
+  return text.length > 80 ? `${text.slice(0, 77)}…` : text;
+}

@@ -1,0 +1,137 @@
+/** Facts about tasks, queues and the engine, told to whoever subscribes. `docs/events.md` lists them. */
+
+import type { App } from './app.js';
+import { shown } from './durations.js';
+import { InvalidOptions, Misuse } from './errors.js';
+import { type Listener, port } from './port.js';
+
+/** A fact. */
+export interface TaskEvent {
+  /** What happened, such as `'task.succeeded'`. */
+  readonly name: string;
+  /** The event's own id. */
+  readonly id: string;
+  /** When. */
+  readonly time: Date;
+  /** The task that it is about. */
+  readonly taskId: string | undefined;
+  /** What else there is to say. */
+  readonly data: Readonly<Record<string, unknown>>;
+}
+
+interface Told {
+  name: string;
+  id: string;
+  time: string;
+  task_id?: string | null;
+  data: Record<string, unknown>;
+}
+
+function eventFrom(told: unknown): TaskEvent {
+  const { name, id, time, task_id: taskId, data } = told as Told;
+  return { name, id, time: new Date(time), taskId: taskId ?? undefined, data };
+}
+
+/** Ends a subscription. */
+export type Unsubscribe = () => void;
+
+/** How a subscription is made. */
+export interface EventOptions {
+  /** How many events are kept for a reader that is slow; older ones are dropped, and a gap is told. */
+  capacity?: number;
+}
+
+function subscribed(app: App, pattern: string, options: EventOptions, listener: Listener): Promise<number> {
+  if (typeof pattern !== 'string') {
+    return Promise.reject(new InvalidOptions(`a pattern is ${shown(pattern)}; it must be a text, such as 'task.*'`));
+  }
+  return port().subscribe(app, pattern, options.capacity, listener);
+}
+
+/** Subscribes a function. @internal */
+export function subscribe(app: App, pattern: string, listener: (event: TaskEvent) => void, options: EventOptions): Unsubscribe {
+  if (typeof listener !== 'function') {
+    throw new Misuse('a subscriber is a function of the event', { hint: "as in app.on('task.*', (event) => { … })" });
+  }
+  const hears: Listener = {
+    hear(events) {
+      for (const event of events) {
+        try {
+          listener(eventFrom(event));
+        } catch (error) {
+          // Its own affair, and seen as any uncaught error; the others are told all the same.
+          queueMicrotask(() => {
+            throw error;
+          });
+        }
+      }
+    },
+  };
+  let number: number | undefined;
+  let isEnded = false;
+  subscribed(app, pattern, options, hears).then(
+    (subscription) => {
+      number = subscription;
+      if (isEnded) port().unlisten(subscription);
+    },
+    (error) => {
+      queueMicrotask(() => {
+        throw error;
+      });
+    },
+  );
+  return () => {
+    if (isEnded) return;
+    isEnded = true;
+    if (number !== undefined) port().unlisten(number);
+  };
+}
+
+/** Events as they come, for `for await`. @internal */
+export class EventStream implements AsyncIterableIterator<TaskEvent> {
+  private readonly waiting: TaskEvent[] = [];
+  private readonly readers: Array<(next: IteratorResult<TaskEvent>) => void> = [];
+  private readonly subscribed: Promise<number>;
+  private isEnded = false;
+
+  constructor(app: App, pattern: string, options: EventOptions) {
+    this.subscribed = subscribed(app, pattern, options, {
+      hear: (events, ended) => {
+        for (const event of events) {
+          const reader = this.readers.shift();
+          const value = eventFrom(event);
+          if (reader === undefined) this.waiting.push(value);
+          else reader({ value, done: false });
+        }
+        if (ended) this.end();
+      },
+    });
+    // Whoever reads is told why; nobody need read.
+    this.subscribed.catch(() => this.end());
+  }
+
+  private end(): void {
+    this.isEnded = true;
+    for (const reader of this.readers.splice(0)) reader({ value: undefined, done: true });
+  }
+
+  async next(): Promise<IteratorResult<TaskEvent>> {
+    await this.subscribed;
+    const value = this.waiting.shift();
+    if (value !== undefined) return { value, done: false };
+    if (this.isEnded) return { value: undefined, done: true };
+    return await new Promise((resolve) => this.readers.push(resolve));
+  }
+
+  async return(): Promise<IteratorResult<TaskEvent>> {
+    if (!this.isEnded) {
+      this.end();
+      port().unlisten(await this.subscribed);
+    }
+    return { value: undefined, done: true };
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+}

@@ -1,0 +1,43 @@
+/** What handlers throw, as it is kept with the task. */
+
+import { shown } from './durations.js';
+import { PermanentError, RetryAfter } from './verdicts.js';
+import { InvalidPayload, PayloadTooLarge } from './errors.js';
+
+/** Asks an object of a user's for something, which may throw. */
+function ask(look: () => unknown): unknown {
+  try {
+    return look();
+  } catch {
+    return undefined;
+  }
+}
+
+/** How much of a stack is kept. */
+const MAX_STACK = 16_384;
+
+function textOf(value: unknown): string | undefined {
+  return typeof value === 'string' ? value : undefined;
+}
+
+/** A thrown value as the native half reads it. Anything can be thrown, and looking at it must not throw. @internal */
+export function describe(thrown: unknown): string {
+  const isError = ask(() => thrown instanceof Error) === true;
+  const object = thrown as { name?: unknown; message?: unknown; stack?: unknown; constructor?: { name?: unknown } };
+  let type = 'Error';
+  let message = '';
+  let stack = '';
+  if (isError) {
+    const own = textOf(ask(() => object.name));
+    const made = textOf(ask(() => object.constructor?.name));
+    type = (own === 'Error' || !own ? made : own) || 'Error';
+    message = textOf(ask(() => object.message)) ?? '(its message cannot be read)';
+    stack = textOf(ask(() => object.stack)) ?? '';
+  } else {
+    type = thrown === null ? 'null' : typeof thrown;
+    message = textOf(thrown) ?? shown(thrown);
+  }
+  const permanent = thrown instanceof PermanentError || thrown instanceof InvalidPayload || thrown instanceof PayloadTooLarge;
+  const retryAfter = thrown instanceof RetryAfter ? thrown.delay : undefined;
+  return JSON.stringify({ type, message, stack: stack.slice(0, MAX_STACK), permanent, retryAfter });
+}

@@ -1,0 +1,365 @@
+/** A submitted task, as its submitter sees it. */
+
+import type { App } from './app.js';
+import { type Duration, millis } from './durations.js';
+import { Misuse, TaskloomError, WaitTimeout, type AttemptError } from './errors.js';
+import { type LogLine, type Progress, type TaskInfo, infoFrom } from './info.js';
+import { port } from './port.js';
+import { idAt } from './wire.js';
+
+/** Where a task is in its life. `docs/states.md` has the moves. */
+export type TaskState =
+  | 'pending'
+  | 'queued'
+  | 'running'
+  | 'retrying'
+  | 'succeeded'
+  | 'failed'
+  | 'timed_out'
+  | 'cancelled'
+  | 'expired'
+  | 'skipped';
+
+/** How to wait for a result. */
+export interface WaitOptions {
+  /** How long to wait; then `WaitTimeout` is thrown, and the task goes on. */
+  timeout?: Duration;
+  /** Ends the wait, and leaves the task alone. */
+  signal?: AbortSignal;
+}
+
+type Settle = (value: any) => void;
+
+interface Waiter {
+  resolve: Settle;
+  reject: Settle;
+}
+
+/** A submit of many, while it is under way. @internal */
+export interface Together {
+  handles: TaskHandle[];
+  /** How many are still to be accepted. */
+  left: number;
+  resolve: Settle;
+  reject: Settle;
+}
+
+/** What is known of a task's outcome. */
+const enum Stage {
+  /** The submit is under way. */
+  Submitting,
+  Pending,
+  /** It succeeded, and nobody has asked for the value yet: the outcome is its text. */
+  Text,
+  /** It succeeded: the outcome is the value. */
+  Value,
+  /** The outcome is the error. */
+  Ended,
+}
+
+const STATES: Record<string, TaskState> = {
+  TaskFailed: 'failed',
+  TaskTimedOut: 'timed_out',
+  TaskCancelled: 'cancelled',
+  TaskExpired: 'expired',
+};
+
+/**
+ * A submitted task. Dropping it leaves the task alone; holding it keeps its outcome.
+ *
+ * A handle is no promise: `await handle` is the handle itself, and `await handle.result()` waits for the task.
+ *
+ * ```js
+ * const handle = await resize.submit({ path: 'a.png', width: 100 });
+ * const path = await handle.result({ timeout: '10s' });
+ * ```
+ */
+export class TaskHandle<Result = unknown> {
+  // Few fields: there may be a million of these, and what survives the collector's first rounds is what it costs.
+  /** @internal */ readonly _app: App;
+  /** The handler's name. */
+  readonly name: string;
+  /** @internal */ _slot = -1;
+  /** The id as text, or where it stands in words. */
+  private ids: Uint32Array | string;
+  private at = 0;
+  private stage: Stage;
+  /** See the stages; while it is pending, the state that a store has told. */
+  private outcome: unknown = undefined;
+  /** Whoever waits: for the submit first, then for the outcome. */
+  private resolve: Settle | undefined;
+  private reject: Settle | undefined;
+  /** Others who wait; or the submit of many that it is part of. */
+  private more: Waiter[] | Together | undefined = undefined;
+
+  /** @internal */
+  constructor(app: App, name: string, id: string | undefined, resolve?: Settle, reject?: Settle) {
+    this._app = app;
+    this.name = name;
+    this.ids = id ?? '';
+    this.stage = id === undefined ? Stage.Submitting : Stage.Pending;
+    this.resolve = resolve;
+    this.reject = reject;
+  }
+
+  /** The task's id. */
+  get id(): string {
+    return typeof this.ids === 'string' ? this.ids : idAt(this.ids, this.at);
+  }
+
+  /**
+   * Where the task is in its life, as last heard in this process. On a file that other processes share, `info()` asks
+   * the store.
+   */
+  get state(): TaskState {
+    if (this.stage >= Stage.Text) {
+      if (this.stage < Stage.Ended) return 'succeeded';
+      const known = STATES[(this.outcome as Error).name];
+      if (known !== undefined) return known;
+    }
+    const heard = this._slot < 0 ? null : port().native.state(this._slot);
+    if (heard !== null) return heard as TaskState;
+    return this.stage === Stage.Pending && this.outcome !== undefined ? (this.outcome as TaskState) : 'pending';
+  }
+
+  /** Whether there is an outcome. */
+  done(): boolean {
+    return this.stage >= Stage.Text;
+  }
+
+  /**
+   * Waits for the task, and returns what its handler returned.
+   *
+   * Throws `TaskFailed`, `TaskTimedOut`, `TaskCancelled`, `TaskExpired`, or `ShutDown` if the app stops first;
+   * `WaitTimeout` if `timeout` passes; what `signal` says if it is aborted.
+   */
+  result(options?: WaitOptions): Promise<Result> {
+    if (this.stage === Stage.Ended) return Promise.reject(this.outcome);
+    if (this.stage >= Stage.Text) return new Promise((resolve) => resolve(this.value() as Result));
+    if (options !== undefined) return this.resultWithin(options);
+    return new Promise<Result>((resolve, reject) => this.wait(resolve, reject));
+  }
+
+  private async resultWithin({ timeout, signal }: WaitOptions): Promise<Result> {
+    const span = timeout === undefined ? undefined : millis('timeout', timeout);
+    signal?.throwIfAborted();
+    return await new Promise<Result>((resolve, reject) => {
+      let timer: NodeJS.Timeout | undefined;
+      const end = (): void => {
+        if (timer !== undefined) clearTimeout(timer);
+        signal?.removeEventListener('abort', aborted);
+      };
+      const waiter: Waiter = {
+        resolve: (value) => {
+          end();
+          resolve(value as Result);
+        },
+        reject: (error) => {
+          end();
+          reject(error);
+        },
+      };
+      const giveUp = (error: unknown): void => {
+        const others = this.more as Waiter[] | undefined;
+        const place = others?.indexOf(waiter) ?? -1;
+        if (place >= 0) others!.splice(place, 1);
+        waiter.reject(error);
+      };
+      const aborted = (): void => giveUp(signal!.reason);
+      if (span !== undefined && span <= 0x7fffffff) {
+        timer = setTimeout(() => {
+          giveUp(new WaitTimeout(`${this.name} has not ended after ${span} ms: it is ${this.state}`, { task: this.id }));
+        }, span);
+      }
+      signal?.addEventListener('abort', aborted, { once: true });
+      // Not in the first place, which cannot be given up.
+      this.listen();
+      ((this.more ??= []) as Waiter[]).push(waiter);
+    });
+  }
+
+  private wait(resolve: Settle, reject: Settle): void {
+    this.listen();
+    if (this.resolve === undefined) {
+      this.resolve = resolve;
+      this.reject = reject;
+    } else {
+      ((this.more ??= []) as Waiter[]).push({ resolve, reject });
+    }
+  }
+
+  /** For a handle that was had from an id: until somebody waits, nothing is heard of its task. */
+  private listen(): void {
+    if (this._slot >= 0) return;
+    port()
+      .watch(this._app, this)
+      .then(
+        (known) => {
+          if (!known) this._ended(unknownTask(this.id));
+        },
+        (error) => this._ended(error as TaskloomError),
+      );
+  }
+
+  /** Calls `listener` with this handle once there is an outcome, at once if there is. */
+  onDone(listener: (handle: this) => void): void {
+    if (typeof listener !== 'function') throw new Misuse('onDone takes a function of the handle');
+    const told = (): void => {
+      // What it throws is its own, and is seen as any uncaught error.
+      queueMicrotask(() => listener(this));
+    };
+    if (this.done()) told();
+    else this.wait(told, told);
+  }
+
+  /** Cancels the task: true if it was or will be cancelled, false if it had ended. */
+  async cancel(options: { reason?: string } = {}): Promise<boolean> {
+    if (this.done()) return false;
+    return await this._app._cancelOne(this.id, options.reason);
+  }
+
+  /** Every field of the task, as the store has it now. */
+  async info(): Promise<TaskInfo> {
+    const found = await port().request<Record<string, unknown> | null>(this._app, 'get', { id: this.id });
+    if (found === null) throw unknownTask(this.id);
+    if (this.stage === Stage.Pending) this.outcome = found.state;
+    return infoFrom(found);
+  }
+
+  /** How far the task says it is; nothing if it has not said. */
+  async progress(): Promise<Progress | undefined> {
+    return (await this.info()).progress;
+  }
+
+  /** The errors of all attempts, oldest first. */
+  async errors(): Promise<readonly AttemptError[]> {
+    return (await this.info()).errors;
+  }
+
+  /** The lines that its handlers logged. */
+  async log(): Promise<readonly LogLine[]> {
+    return (await this.info()).log;
+  }
+
+  /** The tasks that it submitted, in their order. */
+  async children(): Promise<TaskHandle[]> {
+    const found = await port().request<Array<Record<string, unknown>>>(this._app, 'children', { id: this.id });
+    return found.map((child) => this._app._handleOf(child));
+  }
+
+  /** For `console.log`. */
+  [Symbol.for('nodejs.util.inspect.custom')](): string {
+    return `TaskHandle { ${this.name} ${this.stage === Stage.Submitting ? '(not yet accepted)' : this.id} ${this.state} }`;
+  }
+
+  /** The task's id. */
+  toString(): string {
+    return this.id;
+  }
+
+  /** The task's id: a handle in an input is an id there. */
+  toJSON(): string {
+    return this.id;
+  }
+
+  private value(): unknown {
+    if (this.stage === Stage.Text) {
+      this.outcome = JSON.parse(this.outcome as string);
+      this.stage = Stage.Value;
+    }
+    return this.outcome;
+  }
+
+  // ── what the port says ────────────────────────────────────────────────────────────────────────────────────────
+
+  /** @internal */
+  _accepted(ids: Uint32Array, at: number): void {
+    this.ids = ids;
+    this.at = at;
+    this.stage = Stage.Pending;
+    const { resolve } = this;
+    if (resolve !== undefined) {
+      this.resolve = this.reject = undefined;
+      resolve(this);
+      return;
+    }
+    const together = this.more as Together;
+    this.more = undefined;
+    if (--together.left === 0) together.resolve(together.handles);
+  }
+
+  /** @internal */
+  _refused(error: TaskloomError): void {
+    const { reject, more } = this;
+    this._slot = -1;
+    this.resolve = this.reject = this.more = undefined;
+    if (reject !== undefined) reject(error);
+    else (more as Together).reject(error);
+  }
+
+  /** @internal */
+  _succeeded(text: string): void {
+    this.stage = Stage.Text;
+    this.outcome = text;
+    this._app._ended();
+    const { resolve } = this;
+    if (resolve === undefined && this.more === undefined) return;
+    let value: unknown;
+    try {
+      value = this.value();
+    } catch (error) {
+      this.settle(undefined, error);
+      return;
+    }
+    this.settle(value, undefined);
+  }
+
+  /** It succeeded here, and this is its value. @internal */
+  _returned(value: unknown): void {
+    this.stage = Stage.Value;
+    this.outcome = value;
+    this._app._ended();
+    if (this.resolve !== undefined || this.more !== undefined) this.settle(value, undefined);
+  }
+
+  /** @internal */
+  _ended(error: TaskloomError): void {
+    this.stage = Stage.Ended;
+    this.outcome = error;
+    this._app._ended();
+    this.settle(undefined, error);
+  }
+
+  private settle(value: unknown, error: unknown): void {
+    const { resolve, reject } = this;
+    const others = this.more as Waiter[] | undefined;
+    this.resolve = this.reject = this.more = undefined;
+    if (error === undefined) {
+      resolve?.(value);
+      if (others !== undefined) for (const other of others) other.resolve(value);
+    } else {
+      reject?.(error);
+      if (others !== undefined) for (const other of others) other.reject(error);
+    }
+  }
+
+  /** It is part of a submit of many. @internal */
+  _with(together: Together): this {
+    this.more = together as unknown as Together;
+    return this;
+  }
+
+  /** What the store said of a task that was found there. @internal */
+  _found(state: TaskState): this {
+    this.outcome = state;
+    return this;
+  }
+}
+
+function unknownTask(id: string): Misuse {
+  return new Misuse(`there is no task ${id}`, {
+    code: 'TL1602',
+    task: id,
+    hint: 'the store keeps ended tasks for a while only; a held handle keeps its outcome',
+  });
+}

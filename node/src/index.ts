@@ -1,0 +1,50 @@
+/**
+ * A task engine that lives in your process.
+ *
+ * @packageDocumentation
+ */
+
+export { App, type AppOptions, type CancelFilter, type StopOptions, type TaskFilter } from './app.js';
+export { Context, currentContext, type ContextTask, type TaskLog } from './context.js';
+export type { Duration } from './durations.js';
+export {
+  type AttemptError,
+  Duplicate,
+  HandlerLost,
+  IllegalTransition,
+  InvalidOptions,
+  InvalidPayload,
+  type Issue,
+  LeaseLost,
+  Misuse,
+  PayloadTooLarge,
+  QueueFull,
+  ShutDown,
+  StoreError,
+  TaskCancelled,
+  TaskExpired,
+  TaskFailed,
+  TaskTimedOut,
+  TaskloomError,
+  UnknownHandler,
+  WaitTimeout,
+} from './errors.js';
+export type { EventOptions, TaskEvent, Unsubscribe } from './events.js';
+export { TaskHandle, type TaskState, type WaitOptions } from './handle.js';
+export type {
+  Counts,
+  Figures,
+  HandlerInfo,
+  Health,
+  Latency,
+  LogLine,
+  Progress,
+  ProgressStep,
+  Stats,
+  TaskInfo,
+} from './info.js';
+export type { ChildOptions, CommonOptions, Priority, RetryPolicy, SubmitOptions } from './options.js';
+export { type CatchUp, nextFirings, type Overlap, type Schedule, type ScheduleChanges, type ScheduleOptions, Schedules } from './schedules.js';
+export type { InputOf, OutputOf, StandardSchema } from './schema.js';
+export type { HandlerFunction, Task, TaskOptions } from './task.js';
+export { PermanentError, RetryAfter } from './verdicts.js';

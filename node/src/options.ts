@@ -1,0 +1,254 @@
+/** Options: from what JavaScript users write to the plain values that the core reads. */
+
+import { type Duration, millis, shown } from './durations.js';
+import { InvalidOptions } from './errors.js';
+
+/** How important a task is among those of its queue. */
+export type Priority = 'low' | 'normal' | 'high' | 'critical';
+
+/** The waits between attempts: after the *n*-th failure a random part of `base × factor ** (n - 1)`, at most `cap`. */
+export interface RetryPolicy {
+  /** The longest wait after the first failure; 1 s. */
+  base?: Duration;
+  /** By how much the wait grows with each failure, at least 1; 2. */
+  factor?: number;
+  /** The longest wait of all; 30 s. */
+  cap?: Duration;
+}
+
+/** What a submit may say, and a handler for all of its tasks. */
+export interface CommonOptions {
+  /** The queue; `'default'`. */
+  queue?: string;
+  /** The priority in its queue; `'normal'`. */
+  priority?: Priority;
+  /** A task that was not started by then has expired: so long after the submit, or at a time. */
+  expires?: Duration | Date;
+  /** How long one attempt may take. */
+  timeout?: Duration;
+  /** How long it may take in total, from the submit on; or until when. */
+  deadline?: Duration | Date;
+  /** How many failures are followed by another attempt; 0. */
+  retries?: number;
+  /** The waits between attempts. */
+  retry?: RetryPolicy;
+  /** How many lost workers make it fail; 3. */
+  maxCrashes?: number;
+  /** Words to find it by. */
+  tags?: readonly string[];
+  /** Free facts, such as `initiator`, `reason`, `sourceSystem`. */
+  metadata?: Readonly<Record<string, string>>;
+}
+
+/** What a submit may say. */
+export interface SubmitOptions extends CommonOptions {
+  /** The task's id, a UUID; made if not given. */
+  id?: string;
+  /** Not before so long from now. */
+  delay?: Duration;
+  /** Not before this time; a past one is now. Text must say its offset, as in `'2030-01-01T00:00:00Z'`. */
+  eta?: Date | string;
+  /** The version of the handler; the newest. */
+  version?: string;
+  /** At most one live task of the handler has this key. */
+  uniqueKey?: string;
+  /** How long the key stays taken, even when the task has ended. */
+  uniqueFor?: Duration;
+  /** What a submit does when the key is taken: return the task that has it, replace that, or throw `Duplicate`. */
+  onConflict?: 'return' | 'replace' | 'reject';
+  /** Ties tasks of one request together. */
+  correlationId?: string;
+  /** W3C trace context. */
+  traceparent?: string;
+}
+
+/** What a child's submit may say. */
+export interface ChildOptions extends Omit<SubmitOptions, 'id' | 'uniqueKey' | 'uniqueFor' | 'onConflict'> {
+  /** Whether it outlives a parent that is cancelled. */
+  detached?: boolean;
+}
+
+type Form = 'text' | 'texts' | 'pairs' | 'count' | 'span' | 'when' | 'time' | 'retry' | 'flag';
+
+const COMMON: Record<string, Form> = {
+  queue: 'text',
+  priority: 'text',
+  expires: 'when',
+  timeout: 'span',
+  deadline: 'when',
+  retries: 'count',
+  retry: 'retry',
+  maxCrashes: 'count',
+  tags: 'texts',
+  metadata: 'pairs',
+};
+
+const SUBMIT: Record<string, Form> = {
+  ...COMMON,
+  id: 'text',
+  delay: 'span',
+  eta: 'time',
+  version: 'text',
+  uniqueKey: 'text',
+  uniqueFor: 'span',
+  onConflict: 'text',
+  correlationId: 'text',
+  traceparent: 'text',
+  detached: 'flag',
+};
+
+const HANDLER: Record<string, Form> = { ...COMMON, version: 'text' };
+
+/** Options that this version knows of and refuses. */
+const LATER = ['key', 'concurrency', 'rate', 'dependsOn', 'requires', 'agent', 'tx', 'executor', 'allowUnknown', 'thread'];
+
+/** How many letters two names differ in, up to swaps. */
+function distance(a: string, b: string): number {
+  let before = Array.from({ length: b.length + 1 }, (_, place) => place);
+  for (let row = 1; row <= a.length; row++) {
+    const line = [row];
+    for (let place = 1; place <= b.length; place++) {
+      const same = a[row - 1].toLowerCase() === b[place - 1].toLowerCase() ? 0 : 1;
+      line.push(Math.min(before[place] + 1, line[place - 1] + 1, before[place - 1] + same));
+    }
+    before = line;
+  }
+  return before[b.length];
+}
+
+/** What somebody may have meant. @internal */
+export function nearest(name: string, names: readonly string[]): string | undefined {
+  let best: [number, string] | undefined;
+  for (const other of names) {
+    const away = distance(name, other);
+    if (away <= Math.max(2, Math.floor(name.length / 3)) && (best === undefined || away < best[0])) best = [away, other];
+  }
+  return best?.[1];
+}
+
+/** Refuses a name that is not known. @internal */
+export function unknown(what: string, name: string, names: readonly string[], later: readonly string[]): InvalidOptions {
+  if (later.includes(name)) {
+    return new InvalidOptions(`the ${what} ${name} is not available in this version`, {
+      code: 'TL1002',
+      hint: `leave it out; there are: ${names.join(', ')}`,
+    });
+  }
+  const near = nearest(name, names);
+  return new InvalidOptions(`there is no ${what} ${name}`, {
+    hint: near === undefined ? `there are: ${names.join(', ')}` : `did you mean ${near}?`,
+  });
+}
+
+function wrong(name: string, value: unknown, wanted: string, hint?: string): InvalidOptions {
+  return new InvalidOptions(`${name} is ${shown(value)}; it must be ${wanted}`, { hint });
+}
+
+/** A time, as the core takes it. */
+function at(name: string, date: Date): { at: number } {
+  const time = date.getTime();
+  if (Number.isNaN(time)) throw new InvalidOptions(`${name} is an invalid Date`);
+  return { at: Math.round(time * 1000) };
+}
+
+function plain(name: string, form: Form, value: unknown): unknown {
+  switch (form) {
+    case 'text':
+      if (typeof value !== 'string') throw wrong(name, value, 'a text');
+      return value;
+    case 'flag':
+      if (typeof value !== 'boolean') throw wrong(name, value, 'true or false');
+      return value;
+    case 'count':
+      if (!Number.isSafeInteger(value)) throw wrong(name, value, 'a whole number');
+      return value;
+    case 'texts':
+      if (!Array.isArray(value) || value.some((item) => typeof item !== 'string')) {
+        throw wrong(name, value, 'an array of texts', typeof value === 'string' ? `write ${name}: [${shown(value)}]` : undefined);
+      }
+      return value;
+    case 'pairs':
+      if (typeof value !== 'object' || value === null || Array.isArray(value)) throw wrong(name, value, 'an object of texts');
+      for (const [key, own] of Object.entries(value)) {
+        if (typeof own !== 'string') throw wrong(`${name}.${key}`, own, 'a text');
+      }
+      return value;
+    case 'span':
+      return millis(name, value) / 1000;
+    case 'when':
+      return value instanceof Date ? at(name, value) : millis(name, value) / 1000;
+    case 'time': {
+      if (value instanceof Date) return at(name, value);
+      const hint = 'for a time from now there is delay';
+      if (typeof value !== 'string') throw wrong(name, value, 'a Date, or a text such as "2030-01-01T00:00:00Z"', hint);
+      if (!/(?:Z|[+-]\d\d:?\d\d)$/i.test(value) || Number.isNaN(Date.parse(value))) {
+        throw wrong(name, value, 'a time with its offset, such as "2030-01-01T00:00:00Z"', hint);
+      }
+      return at(name, new Date(value));
+    }
+    case 'retry': {
+      if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+        throw wrong(name, value, 'an object { base, factor, cap }', 'how often it is tried again is retries');
+      }
+      const given = value as RetryPolicy;
+      const names = ['base', 'factor', 'cap'];
+      for (const key of Object.keys(given)) if (!names.includes(key)) throw unknown('option of retry', key, names, []);
+      const factor = given.factor ?? 2;
+      if (typeof factor !== 'number' || !(factor >= 1) || !Number.isFinite(factor)) {
+        throw wrong('retry.factor', factor, 'a number of at least 1');
+      }
+      return {
+        base: millis('retry.base', given.base ?? 1_000) / 1000,
+        factor,
+        cap: millis('retry.cap', given.cap ?? 30_000) / 1000,
+      };
+    }
+  }
+}
+
+/** An option's name in the core. @internal */
+export function snake(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+}
+
+function read(options: object, forms: Record<string, Form>, skip: readonly string[]): Record<string, unknown> | undefined {
+  let all: Record<string, unknown> | undefined;
+  for (const name of Object.keys(options)) {
+    if (skip.includes(name)) continue;
+    const form = forms[name];
+    if (form === undefined) throw unknown('option', name, [...Object.keys(forms), ...skip], LATER);
+    const value = (options as Record<string, unknown>)[name];
+    if (value === undefined || value === null) continue;
+    (all ??= {})[snake(name)] = plain(name, form, value);
+  }
+  return all;
+}
+
+function object(what: string, options: unknown): object {
+  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
+    throw new InvalidOptions(`the options of ${what} are ${shown(options)}; they must be an object`, {
+      hint: 'options come after the input: submit(input, { … })',
+    });
+  }
+  return options;
+}
+
+/** Options of a submit as a line for the core; nothing if there are none. @internal */
+export function submitLine(options: SubmitOptions | ChildOptions | undefined): string | undefined {
+  if (options === undefined) return undefined;
+  const all = read(object('a submit', options), SUBMIT, []);
+  return all === undefined ? undefined : JSON.stringify(all);
+}
+
+/** Options of a handler for the core. @internal */
+export function handlerOptions(options: object, skip: readonly string[]): Record<string, unknown> {
+  return read(object('a handler', options), HANDLER, skip) ?? {};
+}
+
+/** Options of submits, and others, for the core. @internal */
+export function plainOptions(what: string, options: object, others: Record<string, string>): Record<string, unknown> {
+  const forms: Record<string, Form> = { ...SUBMIT, ...(others as Record<string, Form>) };
+  // What belongs to one task cannot be said of all that a schedule submits.
+  for (const name of ['id', 'delay', 'eta', 'uniqueKey', 'uniqueFor', 'onConflict', 'detached']) delete forms[name];
+  return read(object(what, options), forms, []) ?? {};
+}

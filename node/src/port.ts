@@ -1,0 +1,575 @@
+/**
+ * This environment's way to the engines of the process.
+ *
+ * What is to be said (submits, outcomes of handlers, requests) is written down and handed over in one crossing at the
+ * end of the microtasks that are under way; the same crossing brings what there is to hear. A crossing that brings
+ * handlers to run is followed by another one for their outcomes, and so on, until there is nothing left or the turn of
+ * the event loop has lasted long enough: then timers and sockets have theirs first.
+ *
+ * The process stays alive while something is pending here: a submit, a task whose outcome somebody may want, a handler,
+ * a request. Otherwise nothing of this keeps it alive.
+ *
+ * @internal
+ */
+
+import { AsyncResource } from 'node:async_hooks';
+
+import type { App } from './app.js';
+import { type Context, endedContext, makeContext, storage } from './context.js';
+import { type Described, errorFrom } from './errors.js';
+import { describe } from './failures.js';
+import type { TaskHandle } from './handle.js';
+import { load, type NativePort } from './addon.js';
+import { RESULT, copied, encode } from './payload.js';
+import { validate } from './schema.js';
+import type { Handler } from './task.js';
+import { Command, Flag, News, idAt } from './wire.js';
+
+/** How long we may keep the event loop in one turn, in milliseconds. */
+const TURN = 8;
+
+/** So many lines are handed over before the turn is over. */
+const PASSING = 1_024;
+
+/** So much text goes into one crossing at most; a single line may be longer. */
+const MAX_TEXT = 16 << 20;
+
+/** So many words are read in one crossing. */
+const ROOM = 1 << 14;
+
+/** Somebody who waits for an answer. */
+interface Asking {
+  resolve(answer: unknown): void;
+  reject(error: unknown): void;
+}
+
+/** What belongs to a number that is used again. */
+class Table<T> {
+  readonly rows: Array<T | undefined> = [];
+  private readonly free: number[] = [];
+  size = 0;
+
+  add(row: T): number {
+    this.size += 1;
+    const number = this.free.pop() ?? this.rows.length;
+    this.rows[number] = row;
+    return number;
+  }
+
+  take(number: number): T | undefined {
+    const row = this.rows[number];
+    if (row !== undefined) {
+      this.rows[number] = undefined;
+      this.free.push(number);
+      this.size -= 1;
+    }
+    return row;
+  }
+}
+
+/** What hears the events of a subscription. */
+export interface Listener {
+  hear(events: unknown[], ended: boolean): void;
+}
+
+/** Errors that handlers threw here, for those who wait here: the newest. */
+const KEPT_ERRORS = 1_000;
+
+export class Port {
+  readonly native: NativePort;
+  private asked = new Uint32Array(1 << 12);
+  private used = 0;
+  private chars = 0;
+  private lines: string[] = [];
+  private readonly room = new Uint32Array(ROOM);
+  private isScheduled = false;
+  private turn = 0;
+  private readonly slots = new Table<TaskHandle>();
+  /** Of slots whose task came from here and runs here: the input until it starts, then the result. */
+  private readonly values: unknown[] = [];
+  private readonly requests = new Table<Asking>();
+  private readonly contexts: Array<Context | undefined> = [];
+  private readonly listeners = new Map<number, Listener>();
+  readonly apps = new Map<number, WeakRef<App>>();
+  private readonly thrown = new Map<string, unknown>();
+  /** For the watchdog: the job whose synchronous part runs, plus one; and how many handlers are awaited. */
+  private readonly running = new Uint32Array(2);
+  /** What surrounded the submits of tasks whose apps want that around their handlers, too. */
+  private readonly submitted: Array<AsyncResource | undefined> = [];
+  private readonly scopes = new Map<string, AsyncResource>();
+  /** The handler whose synchronous part runs. */
+  current: Context | undefined;
+  private readonly keeper = setInterval(() => {}, 0x7fffffff).unref();
+  private isKept = false;
+  /** Tasks, handlers and requests that keep the process alive. */
+  private busy = 0;
+
+  constructor() {
+    const { Port: Native } = load();
+    this.native = new Native(() => this.pump());
+    this.native.lend(this.running);
+  }
+
+  // ── saying ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  private reserve(words: number): void {
+    if (this.used + words > this.asked.length) {
+      const longer = new Uint32Array(Math.max(this.asked.length * 2, this.used + words));
+      longer.set(this.asked);
+      this.asked = longer;
+    }
+    if (!this.isScheduled) {
+      this.isScheduled = true;
+      queueMicrotask(this.pump);
+    } else if (!this.isReading && (this.lines.length >= PASSING || this.chars > MAX_TEXT)) {
+      // So much in one turn is handed over at once: what was accepted then need not outlive the turn.
+      this.cross(true);
+    }
+  }
+
+  private isReading = false;
+
+  private line(line: string): void {
+    this.lines.push(line);
+    this.chars += line.length + 1;
+  }
+
+  /** Submits one task: its outcome goes to the handle. */
+  submit(app: App, handle: TaskHandle, handler: number, name: string | undefined, options: string | undefined, payload: string, input: unknown): void {
+    this.reserve(5);
+    const slot = this.slots.add(handle);
+    if (app._isLocal) this.values[slot] = input;
+    handle._slot = slot;
+    this.busy += 1;
+    if (app._asyncContext) this.submitted[slot] = new AsyncResource('TASKLOOM', { requireManualDestroy: true });
+    const asked = this.asked;
+    let at = this.used;
+    asked[at++] = Command.submit;
+    asked[at++] = app._number;
+    asked[at++] = slot;
+    asked[at++] = handler;
+    asked[at++] = (options === undefined ? 0 : Flag.options) | (name === undefined ? 0 : Flag.byName);
+    this.used = at;
+    if (name !== undefined) this.line(name);
+    if (options !== undefined) this.line(options);
+    this.line(payload);
+  }
+
+  /** Submits many tasks, all or none. */
+  submitMany(app: App, handles: TaskHandle[], handler: number, options: string | undefined, payloads: string[], inputs: unknown[]): void {
+    this.reserve(5 + handles.length);
+    this.say(Command.submitMany, app._number, handler, options === undefined ? 0 : Flag.options, handles.length);
+    for (let place = 0; place < handles.length; place++) {
+      const slot = this.slots.add(handles[place]);
+      handles[place]._slot = slot;
+      this.asked[this.used++] = slot;
+      if (app._isLocal) this.values[slot] = inputs[place];
+    }
+    this.busy += handles.length;
+    if (options !== undefined) this.line(options);
+    for (const payload of payloads) this.line(payload);
+  }
+
+  /** Submits a child of the task that a handler runs. */
+  submitChild(job: number, app: App, handle: TaskHandle, handler: number, name: string | undefined, options: string | undefined, payload: string): void {
+    this.reserve(6);
+    handle._slot = this.slots.add(handle);
+    this.busy += 1;
+    const flags = (options === undefined ? 0 : Flag.options) | (name === undefined ? 0 : Flag.byName);
+    this.say(Command.submitChild, job, handle._slot, app._number, handler, flags);
+    if (name !== undefined) this.line(name);
+    if (options !== undefined) this.line(options);
+    this.line(payload);
+  }
+
+  private say(...words: number[]): void {
+    for (const word of words) this.asked[this.used++] = word;
+  }
+
+  /** Asks the engine of an app for something. */
+  request<T>(app: App, what: string, details: Record<string, unknown> = {}): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      this.ask(app, what, details, { resolve: resolve as Asking['resolve'], reject });
+    });
+  }
+
+  private ask(app: App, what: string, details: Record<string, unknown>, asking: Asking): void {
+    this.reserve(3);
+    this.busy += 1;
+    this.say(Command.request, app._number, this.requests.add(asking));
+    this.line(JSON.stringify({ do: what, ...details }));
+  }
+
+  /** Has the outcome of a task that somebody else submitted told to a handle. */
+  async watch(app: App, handle: TaskHandle): Promise<boolean> {
+    const slot = this.slots.add(handle);
+    handle._slot = slot;
+    this.keep(app, 1);
+    let known = false;
+    try {
+      known = await this.request<boolean>(app, 'watch', { id: handle.id, slot });
+    } finally {
+      if (!known) this.freeSlot(slot);
+    }
+    return known;
+  }
+
+  private freeSlot(slot: number): TaskHandle | undefined {
+    const handle = this.slots.take(slot);
+    this.values[slot] = undefined;
+    if (handle !== undefined) {
+      if (handle._app._asyncContext) this.scopes.delete(handle.id);
+      handle._slot = -1;
+      this.keep(handle._app, -1);
+    }
+    return handle;
+  }
+
+  // ── crossing ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Crosses, and again for what came of it, for as long as the turn lasts. */
+  private readonly pump = (): void => {
+    if (this.isReading) return;
+    if (this.turn === 0) {
+      this.turn = performance.now();
+      setImmediate(this.turned);
+    }
+    this.isScheduled = true;
+    const more = this.cross(false);
+    this.isScheduled = false;
+    if (more || this.used > 0) {
+      this.isScheduled = true;
+      if (performance.now() - this.turn < TURN) queueMicrotask(this.pump);
+      else setImmediate(this.pump);
+    }
+    this.settleKeeper();
+  };
+
+  private readonly turned = (): void => {
+    this.turn = 0;
+  };
+
+  private cross(inPassing: boolean): boolean {
+    const { asked, used, room } = this;
+    const text = this.chars === 0 ? '' : `${this.lines.join('\n')}\n`;
+    this.used = this.chars = 0;
+    this.lines = [];
+    const said = this.native.exchange(asked, used, text, room, inPassing);
+    const end = room[0] + 2;
+    const more = room[1] !== 0;
+    if (end > 2) {
+      this.isReading = true;
+      try {
+        this.read(said, end);
+      } finally {
+        this.isReading = false;
+      }
+    }
+    return more;
+  }
+
+  private read(said: string, end: number): void {
+    // Handles and contexts show ids from it when they are asked.
+    const words = this.room.slice(0, end);
+    const lines = said === '' ? [] : said.split('\n');
+    let line = 0;
+    for (let at = 2; at < end; ) {
+      switch (words[at]) {
+        case News.accepted: {
+          const last = at + 2 + 5 * words[at + 1];
+          for (at += 2; at < last; at += 5) {
+            const handle = this.slots.rows[words[at]];
+            if (handle === undefined) continue;
+            this.busy -= 1;
+            this.keep(handle._app, 1);
+            const scope = this.submitted[words[at]];
+            if (scope !== undefined) {
+              this.submitted[words[at]] = undefined;
+              this.scopes.set(idAt(words, at + 1), scope);
+            }
+            handle._accepted(words, at + 1);
+          }
+          break;
+        }
+        case News.refused: {
+          const error = errorFrom(JSON.parse(lines[line++]) as Described);
+          this.busy -= 1;
+          this.submitted[words[at + 1]] = this.values[words[at + 1]] = undefined;
+          this.slots.take(words[at + 1])?._refused(error);
+          at += 2;
+          break;
+        }
+        case News.start:
+          this.start(words, at, lines[line++], -1);
+          at += 9;
+          break;
+        case News.startOwn:
+          this.start(words, at, undefined, words[at + 9]);
+          at += 10;
+          break;
+        case News.succeededOwn: {
+          const slot = words[at + 1];
+          const value = this.values[slot];
+          this.values[slot] = undefined;
+          this.freeSlot(slot)?._returned(value);
+          at += 2;
+          break;
+        }
+        case News.succeeded:
+          this.freeSlot(words[at + 1])?._succeeded(lines[line++]);
+          at += 2;
+          break;
+        case News.ended:
+          this.ended(words[at + 1], JSON.parse(lines[line++]) as Described);
+          at += 2;
+          break;
+        case News.callOff: {
+          const context = this.contexts[words[at + 1]];
+          if (context !== undefined) this.calledOff(context, lines[line]);
+          line += 1;
+          at += 2;
+          break;
+        }
+        case News.answer:
+          this.busy -= 1;
+          this.requests.take(words[at + 1])?.resolve(JSON.parse(lines[line++]));
+          at += 2;
+          break;
+        case News.refusal:
+          this.busy -= 1;
+          this.requests.take(words[at + 1])?.reject(errorFrom(JSON.parse(lines[line++]) as Described));
+          at += 2;
+          break;
+        case News.events: {
+          const listener = this.listeners.get(words[at + 1]);
+          const ended = words[at + 2] !== 0;
+          if (ended) this.listeners.delete(words[at + 1]);
+          listener?.hear(JSON.parse(lines[line++]) as unknown[], ended);
+          at += 3;
+          break;
+        }
+        case News.hook:
+          this.apps.get(words[at + 1])?.deref()?._hooked(words[at + 2], idAt(words, at + 3), lines[line++]);
+          at += 7;
+          break;
+        case News.blocked:
+          warn(JSON.parse(lines[line++]) as Parameters<typeof warn>[0]);
+          at += 1;
+          break;
+        default:
+          throw new Error(`taskloom: the native half said ${words[at]}, which is none of its words`);
+      }
+    }
+  }
+
+  // ── hearing ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+  private ended(slot: number, described: Described): void {
+    const handle = this.freeSlot(slot);
+    if (handle === undefined) return;
+    const { id } = handle;
+    const cause = this.thrown.get(id);
+    if (described.kind === 'TaskFailed') this.thrown.delete(id);
+    handle._ended(errorFrom(described, described.kind === 'TaskFailed' ? cause : undefined));
+  }
+
+  private start(words: Uint32Array, at: number, payload: string | undefined, slot: number): void {
+    const app = this.apps.get(words[at + 1])?.deref();
+    const job = words[at + 3];
+    const handler = app?._handler(words[at + 2]);
+    if (app === undefined || handler === undefined) {
+      this.failed(job, new Error('the app that has this handler is gone'));
+      return;
+    }
+    const context = makeContext(app, handler, job, words[at + 4], words, at + 5);
+    this.contexts[job] = context;
+    this.busy += 1;
+    this.current = context;
+    this.running[0] = job + 1;
+    try {
+      let input: unknown;
+      if (payload === undefined) {
+        input = this.values[slot];
+        this.values[slot] = undefined;
+        context._handle = this.slots.rows[slot];
+      } else {
+        input = JSON.parse(payload);
+      }
+      const output = handler.schema === undefined ? this.call(handler, input, context) : this.validated(handler, input, context);
+      if (isThenable(output)) {
+        this.running[1] += 1;
+        output.then(
+          (value) => {
+            this.running[1] -= 1;
+            this.succeeded(context, value);
+          },
+          (error) => {
+            this.running[1] -= 1;
+            this.threw(context, error);
+          },
+        );
+      } else {
+        this.succeeded(context, output);
+      }
+    } catch (error) {
+      this.threw(context, error);
+    } finally {
+      this.current = undefined;
+      this.running[0] = 0;
+    }
+  }
+
+  private call(handler: Handler, input: unknown, context: Context): unknown {
+    if (!context._app._asyncContext) return handler.run(input, context);
+    const submitted = this.scopes.get(context.task.id);
+    if (submitted === undefined) return storage.run(context, handler.run, input, context);
+    return submitted.runInAsyncScope(() => storage.run(context, handler.run, input, context));
+  }
+
+  private validated(handler: Handler, input: unknown, context: Context): unknown {
+    const verdict = validate(handler.schema!, handler.name, input);
+    return verdict instanceof Promise
+      ? verdict.then((value) => this.call(handler, value, context))
+      : this.call(handler, verdict, context);
+  }
+
+  private succeeded(context: Context, value: unknown): void {
+    let line: string;
+    try {
+      line = encode(value, RESULT + context._handler.name);
+    } catch (error) {
+      this.threw(context, error);
+      return;
+    }
+    const handle = context._handle;
+    // The slot may be another task's by now, if this one was cancelled.
+    if (handle !== undefined && handle._slot >= 0 && this.slots.rows[handle._slot] === handle) {
+      this.values[handle._slot] = copied;
+    }
+    const job = this.release(context);
+    this.reserve(2);
+    this.say(Command.succeeded, job);
+    this.line(line);
+  }
+
+  private threw(context: Context, error: unknown): void {
+    if (!context._isCalledOff) {
+      const { id } = context.task;
+      this.thrown.delete(id);
+      this.thrown.set(id, error);
+      if (this.thrown.size > KEPT_ERRORS) this.thrown.delete(this.thrown.keys().next().value!);
+    }
+    this.failed(this.release(context), error);
+  }
+
+  private failed(job: number, error: unknown): void {
+    this.reserve(2);
+    this.say(Command.failed, job);
+    this.line(describe(error));
+  }
+
+  /** A handler has ended; its job's number. */
+  private release(context: Context): number {
+    const job = context._job;
+    this.contexts[job] = undefined;
+    if (!context._isCalledOff) this.busy -= 1;
+    endedContext(context);
+    return job;
+  }
+
+  private calledOff(context: Context, why: string): void {
+    if (context._isCalledOff) return;
+    // A handler that does not come back must not keep the process alive.
+    this.busy -= 1;
+    context._callOff(why);
+  }
+
+  /** Whether a handler of an app is in flight. */
+  hasJobs(app: App): boolean {
+    return this.contexts.some((context) => context !== undefined && context._app === app);
+  }
+
+  /** Whether a handler is in flight whose continuations cannot be told from other code. */
+  hasUntoldContexts(): boolean {
+    return this.contexts.some((context) => context !== undefined && !context._app._asyncContext);
+  }
+
+  /** Subscribes a listener: what happens after this call is heard. */
+  subscribe(app: App, pattern: string, capacity: number | undefined, listener: Listener): Promise<number> {
+    return new Promise((resolve, reject) => {
+      const subscribed = (number: unknown): void => {
+        // At once: the first events may stand in the same crossing.
+        this.listeners.set(number as number, listener);
+        resolve(number as number);
+      };
+      this.ask(app, 'subscribe', { pattern, capacity }, { resolve: subscribed, reject });
+    });
+  }
+
+  unlisten(subscription: number): void {
+    this.listeners.delete(subscription);
+    this.native.unsubscribe(subscription);
+  }
+
+  // ── staying alive ─────────────────────────────────────────────────────────────────────────────────────────────
+
+  /**
+   * Tasks of an app become pending, or end. They keep the process alive only while the app could run them; a submit
+   * does until it is answered.
+   */
+  private keep(app: App, tasks: number): void {
+    app._pending += tasks;
+    if (app._isStarted) this.busy += tasks;
+  }
+
+  /** An app starts or stops: what is pending counts, or does no longer. */
+  count(app: App, isStarted: boolean): void {
+    if (app._isStarted === isStarted) return;
+    app._isStarted = isStarted;
+    this.busy += isStarted ? app._pending : -app._pending;
+    this.settleKeeper();
+  }
+
+  /** Keeps the process alive for a reason of its own, or no longer. */
+  hold(by: 1 | -1): void {
+    this.busy += by;
+    this.settleKeeper();
+  }
+
+  private settleKeeper(): void {
+    const wanted = this.busy > 0;
+    if (wanted === this.isKept) return;
+    this.isKept = wanted;
+    if (wanted) this.keeper.ref();
+    else this.keeper.unref();
+  }
+}
+
+/** The loop was blocked, and turns again. */
+function warn({ handlers, millis, isSure }: { handlers: string[]; millis: number; isSure: boolean }): void {
+  const names = handlers.map((name) => JSON.stringify(name)).join(' or ');
+  const span = `the event loop for ${Math.round(millis)} ms and more: nothing else ran on this thread`;
+  process.emitWarning(
+    isSure ? `handler ${names} blocked ${span}` : `handler ${names}, or code beside it, blocked ${span}`,
+    {
+      type: 'TaskloomWarning',
+      code: 'TASKLOOM_LOOP_BLOCKED',
+      detail: 'let it await now and then, or run what computes in a worker thread with an app on the same store',
+    },
+  );
+}
+
+function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return (
+    value !== null &&
+    (typeof value === 'object' || typeof value === 'function') &&
+    typeof (value as { then?: unknown }).then === 'function'
+  );
+}
+
+let own: Port | undefined;
+
+/** This environment's port, made when it is first needed. */
+export function port(): Port {
+  return (own ??= new Port());
+}

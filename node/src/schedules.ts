@@ -1,0 +1,197 @@
+/** Schedules: rules that submit tasks. `docs/schedules.md` has them. */
+
+import type { App } from './app.js';
+import { type Duration, shown } from './durations.js';
+import { InvalidOptions, native } from './errors.js';
+import type { TaskHandle } from './handle.js';
+import { type SubmitOptions, plainOptions, unknown } from './options.js';
+import { encode } from './payload.js';
+import { port } from './port.js';
+
+/** What happens when a firing comes while the last one's task has not ended. */
+export type Overlap = 'skip' | 'queue' | 'replace';
+
+/** What happens to missed firings: none, the last, all (100 at most), or how many at most are made up for. */
+export type CatchUp = 'none' | 'last' | 'all' | number;
+
+/** What is said of a schedule, beside options of the tasks that it submits. */
+export interface ScheduleOptions extends Omit<SubmitOptions, 'id' | 'delay' | 'eta' | 'uniqueKey' | 'uniqueFor' | 'onConflict'> {
+  /** Its name in the store; the task's, if not given. */
+  name?: string;
+  /** The input of its tasks. */
+  input?: unknown;
+  /** The time zone of a cron expression, as in `'Europe/Rome'`; UTC. */
+  tz?: string;
+  /** What happens when a firing comes while the last one's task has not ended; `'skip'`. */
+  overlap?: Overlap;
+  /** What happens to missed firings; `'none'`. */
+  catchUp?: CatchUp;
+  /** At most so much is added at random to each firing. */
+  jitter?: Duration;
+  /** No firing before it. */
+  start?: Date | string | null;
+  /** No firing after it. */
+  end?: Date | string | null;
+}
+
+/** What `update` changes: another rule, or anything else that is said of a schedule. What is not named stays. */
+export interface ScheduleChanges extends Omit<ScheduleOptions, 'name'> {
+  cron?: string;
+  every?: Duration;
+  at?: Date | string;
+}
+
+/** A schedule, as it was when it was asked for. Spans are in milliseconds. */
+export interface Schedule {
+  readonly name: string;
+  /** The handler that it submits tasks for. */
+  readonly task: string;
+  readonly input: unknown;
+  readonly queue: string;
+  readonly cron: string | undefined;
+  readonly tz: string | undefined;
+  readonly every: number | undefined;
+  readonly at: Date | undefined;
+  readonly overlap: Overlap;
+  readonly catchUp: CatchUp;
+  readonly jitter: number;
+  readonly enabled: boolean;
+  /** How many tasks it has submitted. */
+  readonly runs: number;
+  /** How many of them failed, timed out or expired. */
+  readonly failures: number;
+  /** How many firings were left out, since an earlier one's task had not ended. */
+  readonly skipped: number;
+  /** How many firings wait for the last one's task to end. */
+  readonly waiting: number;
+  /** The id of its last task. */
+  readonly lastTask: string | undefined;
+  readonly start: Date | undefined;
+  readonly end: Date | undefined;
+  readonly created: Date;
+  /** Its next time, by its rule; nothing once it is over. */
+  readonly next: Date | undefined;
+  readonly last: Date | undefined;
+}
+
+const TIMES = ['at', 'start', 'end', 'created', 'next', 'last'];
+
+function scheduleFrom(described: Record<string, unknown>): Schedule {
+  const all: Record<string, unknown> = {};
+  for (const [name, value] of Object.entries(described)) {
+    if (name === 'input') all[name] = value;
+    else if (value === null) all[name] = undefined;
+    else all[name] = TIMES.includes(name) ? new Date(value as number) : value;
+  }
+  return all as unknown as Schedule;
+}
+
+/** The plain values of what is said of a schedule. @internal */
+export function scheduleValues(options: ScheduleChanges): Record<string, unknown> {
+  if (typeof options !== 'object' || options === null) {
+    throw new InvalidOptions(`the options of a schedule are ${shown(options)}; they must be an object`);
+  }
+  const { catchUp, input: _, ...rest } = options;
+  const values = plainOptions('a schedule', rest, {
+    cron: 'text',
+    every: 'span',
+    at: 'time',
+    tz: 'text',
+    overlap: 'text',
+    jitter: 'span',
+    start: 'time',
+    end: 'time',
+  });
+  for (const bound of ['start', 'end'] as const) if (options[bound] === null) values[bound] = null;
+  if (catchUp !== undefined) {
+    if (typeof catchUp !== 'string' && !Number.isSafeInteger(catchUp)) {
+      throw new InvalidOptions(`catchUp is ${shown(catchUp)}; it must be "none", "last", "all", or how many at most`);
+    }
+    values.catch_up = catchUp;
+  }
+  return values;
+}
+
+/** The schedules of an app's store: `app.schedules`. Those methods that name one throw `Misuse` if there is none. */
+export class Schedules {
+  /** @internal */
+  constructor(private readonly app: App) {}
+
+  /** All of them, by name. */
+  async list(): Promise<Schedule[]> {
+    return (await port().request<Array<Record<string, unknown>>>(this.app, 'schedules')).map(scheduleFrom);
+  }
+
+  /** The one of this name, if there is one. */
+  async get(name: string): Promise<Schedule | undefined> {
+    const found = await port().request<Record<string, unknown> | null>(this.app, 'schedule', { name: checked(name) });
+    return found === null ? undefined : scheduleFrom(found);
+  }
+
+  /** Changes what is named of one, and returns it as it is then. */
+  async update(name: string, changes: ScheduleChanges): Promise<Schedule> {
+    const values = scheduleValues(changes);
+    const payload = changes.input === undefined ? undefined : encode(changes.input, 'input');
+    return scheduleFrom(await port().request(this.app, 'updateSchedule', { name: checked(name), values, payload }));
+  }
+
+  /** Lets one fire, from now on; whether that was new. */
+  async enable(name: string): Promise<boolean> {
+    return await port().request(this.app, 'enableSchedule', { name: checked(name) });
+  }
+
+  /** Stops one from firing until it is enabled; whether that was new. */
+  async disable(name: string): Promise<boolean> {
+    return await port().request(this.app, 'disableSchedule', { name: checked(name) });
+  }
+
+  /** Submits a task of one now; the next time stays. */
+  async trigger(name: string): Promise<TaskHandle> {
+    return this.app._handleOf(await port().request(this.app, 'triggerSchedule', { name: checked(name) }));
+  }
+
+  /** Takes one away, with its counts. What it has submitted goes on. */
+  async remove(name: string): Promise<void> {
+    await port().request(this.app, 'removeSchedule', { name: checked(name) });
+    this.app._unsaid(name);
+  }
+
+  /** The next times at which one fires, by its rule. */
+  async next(name: string, options: { count?: number } = {}): Promise<Date[]> {
+    const count = checkedCount(options.count);
+    const times = await port().request<number[]>(this.app, 'scheduleFirings', { name: checked(name), count });
+    return times.map((time) => new Date(time));
+  }
+}
+
+function checked(name: unknown): string {
+  if (typeof name !== 'string') throw new InvalidOptions(`a schedule's name is ${shown(name)}; it must be a text`);
+  return name;
+}
+
+function checkedCount(count: unknown = 5): number {
+  if (!Number.isSafeInteger(count) || (count as number) < 0 || (count as number) > 100_000) {
+    throw new InvalidOptions(`count is ${shown(count)}; it must be a whole number from 0 to 100000`);
+  }
+  return count as number;
+}
+
+/**
+ * The next times at which a cron expression fires, after `start` (now).
+ *
+ * ```js
+ * nextFirings('0 3 * * *', { tz: 'Europe/Rome', start: new Date('2026-03-01T00:00:00Z'), count: 2 });
+ * ```
+ */
+export function nextFirings(cron: string, options: { tz?: string; start?: Date; count?: number } = {}): Date[] {
+  if (typeof cron !== 'string') throw new InvalidOptions(`cron is ${shown(cron)}; it must be a text, such as '0 3 * * *'`);
+  for (const name of Object.keys(options)) {
+    if (!['tz', 'start', 'count'].includes(name)) throw unknown('option', name, ['tz', 'start', 'count'], []);
+  }
+  const { tz = 'UTC', start = new Date(), count } = options;
+  if (typeof tz !== 'string') throw new InvalidOptions(`tz is ${shown(tz)}; it must be a text, such as 'Europe/Rome'`);
+  const from = start instanceof Date ? start.getTime() : NaN;
+  if (Number.isNaN(from)) throw new InvalidOptions(`start is ${shown(start)}; it must be a Date`);
+  const most = checkedCount(count);
+  return native(() => port().native.firings(cron, tz, from, most)).map((time) => new Date(time));
+}

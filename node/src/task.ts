@@ -1,0 +1,70 @@
+/** A registered handler, and ways to submit tasks for it. */
+
+import type { Context } from './context.js';
+import type { Duration } from './durations.js';
+import type { TaskHandle } from './handle.js';
+import type { CommonOptions, SubmitOptions } from './options.js';
+import type { StandardSchema } from './schema.js';
+
+/** What is said once of a handler, and holds for all of its tasks unless a submit says otherwise. */
+export interface TaskOptions extends CommonOptions {
+  /** Its version, as in `'1.2.0'`; several versions of a name can be registered. */
+  version?: string;
+  /** Whether it may take the place of one with the same name and version. */
+  replace?: boolean;
+  /** Types and validates the input: any Standard Schema (zod, valibot, arktype). */
+  schema?: StandardSchema<any, any>;
+  /** Called with the handle of a task that has succeeded here. */
+  onSuccess?: (handle: TaskHandle) => void;
+  /** Called with the handle of a task whose attempt has failed here, and that will be tried again. */
+  onRetry?: (handle: TaskHandle) => void;
+  /** Called with the handle of a task that has failed for good here. */
+  onFailure?: (handle: TaskHandle) => void;
+}
+
+/** What runs a task. */
+export type HandlerFunction<Input, Result> = (input: Input, ctx: Context) => Result | PromiseLike<Result>;
+
+/**
+ * A registered handler. Calling it runs the function here and now, without a queue.
+ *
+ * ```js
+ * const double = app.task('double', (n) => n * 2);
+ * await double(4); // 8
+ * const handle = await double.submit(4);
+ * await handle.result(); // 8
+ * ```
+ */
+export interface Task<Input, Result> {
+  (...input: Arguments<Input>): Promise<Result>;
+  /** The name that it was registered under. */
+  readonly taskName: string;
+  /**
+   * Submits a task. When the promise resolves, the task is as durable as the store; its handle tells the rest.
+   *
+   * Throws `InvalidPayload` for an input that JSON cannot say or that the schema refuses, `PayloadTooLarge`,
+   * `InvalidOptions`, `QueueFull`, `Duplicate`, `ShutDown`, `StoreError`.
+   */
+  submit(...input: Submission<Input>): Promise<TaskHandle<Result>>;
+  /** Submits many tasks at once: all or none. The options are those of each. */
+  submitMany(inputs: Iterable<Input>, options?: SubmitOptions): Promise<Array<TaskHandle<Result>>>;
+}
+
+/** An input that may be left out if it may be `undefined`. */
+type Arguments<Input> = undefined extends Input ? [input?: Input] : [input: Input];
+
+type Submission<Input> = undefined extends Input
+  ? [input?: Input, options?: SubmitOptions]
+  : [input: Input, options?: SubmitOptions];
+
+/** A handler as its app keeps it. @internal */
+export interface Handler {
+  readonly name: string;
+  readonly number: number;
+  readonly run: HandlerFunction<unknown, unknown>;
+  readonly schema: StandardSchema | undefined;
+  readonly hooks: ReadonlyArray<((handle: TaskHandle) => void) | undefined>;
+}
+
+/** How long ended tasks are kept, and the like. */
+export type { Duration };

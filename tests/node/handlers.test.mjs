@@ -1,0 +1,340 @@
+// What handlers see, and what their throwing means.
+import assert from 'node:assert/strict';
+import { AsyncLocalStorage } from 'node:async_hooks';
+import { test } from 'node:test';
+
+import {
+  App,
+  LeaseLost,
+  PermanentError,
+  RetryAfter,
+  TaskCancelled,
+  TaskExpired,
+  TaskFailed,
+  TaskTimedOut,
+  currentContext,
+} from 'taskloom';
+
+import { STORES, gate, started, thrown } from './helpers.mjs';
+
+for (const [kind, url] of STORES) {
+  test(`an error crosses with type, message, stack and code: ${kind}`, async (t) => {
+    class NoSuchAccount extends Error {}
+    const original = new NoSuchAccount('account 7');
+    const [, job] = await started(t, { store: url(t) }, (app) =>
+      app.task('job', async () => {
+        throw original;
+      }),
+    );
+    const handle = await job.submit();
+    const error = await thrown(() => handle.result());
+    assert.ok(error instanceof TaskFailed, String(error));
+    assert.equal(error.code, 'TL2001');
+    assert.equal(error.type, 'NoSuchAccount');
+    assert.match(error.message, /NoSuchAccount: account 7/);
+    assert.match(error.traceback, /handlers\.test/);
+    assert.equal(error.cause, original, 'it was thrown in this process');
+    assert.equal(error.task, handle.id);
+    assert.equal(error.errors.length, 1);
+    assert.ok(error.errors[0].at instanceof Date);
+    assert.equal(handle.state, 'failed');
+  });
+
+  test(`retries spend failures, and every attempt's error is kept: ${kind}`, async (t) => {
+    const attempts = [];
+    const [, job] = await started(t, { store: url(t) }, (app) =>
+      app.task('job', { retries: 2, retry: { base: 1 } }, (_, ctx) => {
+        attempts.push(ctx.task.attempt);
+        throw new Error(`attempt ${ctx.task.attempt}, ${ctx.task.failures} failures`);
+      }),
+    );
+    const handle = await job.submit();
+    const error = await thrown(() => handle.result());
+    assert.deepEqual(attempts, [1, 2, 3]);
+    assert.deepEqual(
+      error.errors.map(({ message }) => message),
+      ['attempt 1, 0 failures', 'attempt 2, 1 failures', 'attempt 3, 2 failures'],
+    );
+  });
+
+  test(`PermanentError is final, RetryAfter says when: ${kind}`, async (t) => {
+    const [, [never, soon]] = await started(t, { store: url(t) }, (app) => [
+      app.task('never', { retries: 5 }, () => {
+        throw new PermanentError('no such account');
+      }),
+      app.task('soon', { retries: 1, retry: { base: '1 hour', cap: '1 hour' } }, (_, ctx) => {
+        if (ctx.task.attempt === 1) throw new RetryAfter(1);
+        return ctx.task.attempt;
+      }),
+    ]);
+    const error = await thrown(async () => (await never.submit()).result());
+    assert.equal(error.type, 'PermanentError');
+    assert.equal(error.errors.length, 1);
+    assert.equal(await (await soon.submit()).result(), 2);
+    assert.ok(new RetryAfter(new Date(Date.now() + 60_000)).delay > 50_000);
+    assert.equal(new RetryAfter('2s').delay, 2_000);
+  });
+
+  test(`cancel aborts the signal, and the handle settles at once: ${kind}`, async (t) => {
+    const running = gate();
+    const aborted = gate();
+    const [, job] = await started(t, { store: url(t) }, (app) =>
+      app.task('job', (_, ctx) => {
+        running.open();
+        return new Promise((resolve) => {
+          ctx.signal.addEventListener('abort', () => {
+            aborted.open([ctx.signal.reason, ctx.cancelled]);
+            resolve('too late');
+          });
+        });
+      }),
+    );
+    const handle = await job.submit();
+    await running.promise;
+    assert.equal(await handle.cancel({ reason: 'not needed' }), true);
+    const error = await thrown(() => handle.result());
+    assert.ok(error instanceof TaskCancelled, String(error));
+    assert.equal(error.reason, 'not needed');
+    const [reason, cancelled] = await aborted.promise;
+    assert.ok(reason instanceof TaskCancelled);
+    assert.equal(cancelled, true);
+    assert.equal(await handle.cancel(), false, 'it had ended');
+    assert.equal(handle.state, 'cancelled');
+  });
+
+  test(`a timeout aborts the signal, and what comes later is refused: ${kind}`, async (t) => {
+    const late = gate();
+    const [app, job] = await started(t, { store: url(t) }, (app) =>
+      app.task('job', { timeout: 20 }, async (_, ctx) => {
+        await new Promise((resolve) => ctx.signal.addEventListener('abort', resolve));
+        late.open(ctx);
+        throw new Error('rejected after the timeout');
+      }),
+    );
+    const handle = await job.submit();
+    const error = await thrown(() => handle.result());
+    assert.ok(error instanceof TaskTimedOut, String(error));
+    const ctx = await late.promise;
+    assert.ok(ctx.signal.reason instanceof TaskTimedOut);
+    assert.throws(() => ctx.raiseIfCancelled(), TaskTimedOut);
+    await thrown(async () => ctx.progress(1));
+    assert.equal(handle.state, 'timed_out');
+    assert.equal((await app.stats()).tasks.timed_out, 1);
+  });
+
+  test(`progress, log, notes and metadata are kept with the task: ${kind}`, async (t) => {
+    const [, job] = await started(t, { store: url(t) }, (app) =>
+      app.task('job', async (_, ctx) => {
+        ctx.progress(0.25, 'quarter');
+        ctx.progress(0.5, 'half');
+        ctx.log.info('a line');
+        ctx.log.warn('another');
+        ctx.resultMetadata.rows = 7;
+        const { id, name, queue, tags, metadata } = ctx.task;
+        return { id, name, queue, tags, metadata, deadline: ctx.deadline !== undefined };
+      }),
+    );
+    const handle = await job.submit(null, { queue: 'img', tags: ['a'], metadata: { initiator: 'me' }, timeout: '1h' });
+    assert.deepEqual(await handle.result(), {
+      id: handle.id,
+      name: 'job',
+      queue: 'img',
+      tags: ['a'],
+      metadata: { initiator: 'me' },
+      deadline: true,
+    });
+    const info = await handle.info();
+    assert.equal(info.progress.message, 'half');
+    assert.deepEqual(info.progress.history.map(({ value }) => value).at(-1), 0.5);
+    assert.deepEqual(info.log.map(({ level, message }) => [level, message]), [
+      ['info', 'a line'],
+      ['warning', 'another'],
+    ]);
+    assert.deepEqual(info.resultMetadata, { rows: 7 });
+    assert.equal(info.timeout, 3_600_000);
+    assert.ok(info.finished >= info.created);
+  });
+
+  test(`a checkpoint survives the attempt: ${kind}`, async (t) => {
+    const [, job] = await started(t, { store: url(t) }, (app) =>
+      app.task('job', { retries: 1, retry: { base: 1 } }, async (_, ctx) => {
+        const from = await ctx.loadCheckpoint({ page: 0 });
+        if (ctx.task.attempt === 1) {
+          await ctx.saveCheckpoint({ page: 3 });
+          throw new Error('lost the connection');
+        }
+        await ctx.clearCheckpoint();
+        return [from, (await ctx.loadCheckpoint()) ?? null];
+      }),
+    );
+    assert.deepEqual(await (await job.submit()).result(), [{ page: 3 }, null]);
+  });
+
+  test(`children: found again by a retry, cancelled with their parent: ${kind}`, async (t) => {
+    const [, parent] = await started(t, { store: url(t), maxInFlight: 10 }, (app) => {
+      const child = app.task('child', (n) => n + 1);
+      return app.task('parent', { retries: 1, retry: { base: 1 } }, async (n, ctx) => {
+        const handle = await ctx.submit(child, n);
+        const byName = await ctx.submit('child', n + 10);
+        if (ctx.task.attempt === 1) throw new Error('once more');
+        return [await handle.result(), await byName.result()];
+      });
+    });
+    const handle = await parent.submit(1);
+    assert.deepEqual(await handle.result(), [2, 12]);
+    assert.equal((await handle.children()).length, 2, 'and not four');
+  });
+
+  test(`a task that was not started in time has expired: ${kind}`, async (t) => {
+    const app = new App({ store: url(t) });
+    t.after(() => app.stop({ timeout: 0 }));
+    const job = app.task('job', () => 1);
+    const handle = await job.submit(null, { expires: new Date(Date.now() - 1_000) });
+    await app.start();
+    const error = await thrown(() => handle.result());
+    assert.ok(error instanceof TaskExpired, String(error));
+    assert.equal(handle.state, 'expired');
+  });
+}
+
+test('with asyncContext the context is found deep inside, after an await too', async (t) => {
+  async function helper() {
+    await null;
+    return currentContext().task.id;
+  }
+  const [, job] = await started(t, { asyncContext: true }, (app) =>
+    app.task('job', async () => [currentContext().task.id, await helper()]),
+  );
+  const handle = await job.submit();
+  assert.deepEqual(await handle.result(), [handle.id, handle.id]);
+  assert.equal(currentContext(), undefined);
+});
+
+test('with asyncContext a handler finds what its submitter had', async (t) => {
+  const request = new AsyncLocalStorage();
+  const [, job] = await started(t, { asyncContext: true }, (app) =>
+    app.task('job', { retries: 1, retry: { base: 1 } }, async (_, ctx) => {
+      await null;
+      if (ctx.task.attempt === 1) throw new Error('once more');
+      return request.getStore();
+    }),
+  );
+  const handles = await Promise.all(['a', 'b'].map((name) => request.run(name, () => job.submit())));
+  assert.deepEqual(await Promise.all(handles.map((handle) => handle.result())), ['a', 'b']);
+  assert.equal(await (await job.submit()).result(), null);
+});
+
+test('without it the context is known before the first await, and no other is given after it', async (t) => {
+  const [, job] = await started(t, {}, (app) =>
+    app.task('job', async () => {
+      const { id } = currentContext().task;
+      await null;
+      return [id, await thrown(() => currentContext()).then((error) => error.name)];
+    }),
+  );
+  const handle = await job.submit();
+  assert.deepEqual(await handle.result(), [handle.id, 'Misuse']);
+});
+
+test('what is told after the end is refused', async (t) => {
+  let kept;
+  const [, job] = await started(t, {}, (app) =>
+    app.task('job', (_, ctx) => {
+      kept = ctx;
+    }),
+  );
+  await (await job.submit()).result();
+  assert.throws(() => kept.progress(1), LeaseLost);
+  assert.throws(() => kept.log.info('x'), LeaseLost);
+  await assert.rejects(kept.submit('job'), LeaseLost);
+});
+
+test('hooks hear of success, retry and failure', async (t) => {
+  const heard = [];
+  const last = gate();
+  const [, job] = await started(t, {}, (app) =>
+    app.task(
+      'job',
+      {
+        retries: 1,
+        retry: { base: 1 },
+        onSuccess: (handle) => heard.push(['success', handle.id]),
+        onRetry: (handle) => heard.push(['retry', handle.id]),
+        onFailure: (handle) => last.open(heard.push(['failure', handle.id])),
+      },
+      (fails) => {
+        if (fails) throw new Error('no');
+      },
+    ),
+  );
+  const good = await job.submit(false);
+  await good.result();
+  const bad = await job.submit(true);
+  await thrown(() => bad.result());
+  await last.promise;
+  assert.deepEqual(heard, [
+    ['success', good.id],
+    ['retry', bad.id],
+    ['failure', bad.id],
+  ]);
+});
+
+for (const [what, value, type, message] of [
+  ['a string', 'just text', 'string', 'just text'],
+  ['null', null, 'null', 'null'],
+  ['undefined', undefined, 'undefined', 'undefined'],
+  ['a number', 7, 'number', '7'],
+  ['a frozen object', Object.freeze({ a: 1 }), 'object', '{"a":1}'],
+  ['a frozen Error', Object.freeze(new TypeError('frozen')), 'TypeError', 'frozen'],
+]) {
+  test(`a handler throws ${what}`, async (t) => {
+    const [, job] = await started(t, {}, (app) =>
+      app.task('job', () => {
+        throw value;
+      }),
+    );
+    const error = await thrown(async () => (await job.submit()).result());
+    assert.equal(error.type, type);
+    assert.equal(error.errors[0].message, message);
+  });
+}
+
+test('a handler throws an Error whose getters throw', async (t) => {
+  const [, job] = await started(t, {}, (app) =>
+    app.task('job', () => {
+      const error = new Error('x');
+      // The stack first: to make it, V8 reads the others.
+      for (const name of ['stack', 'name', 'message', 'constructor']) {
+        Object.defineProperty(error, name, {
+          get() {
+            throw new Error('a getter');
+          },
+        });
+      }
+      throw error;
+    }),
+  );
+  const error = await thrown(async () => (await job.submit()).result());
+  assert.equal(error.type, 'Error');
+  assert.match(error.message, /cannot be read/);
+});
+
+test('a thenable that is no promise is awaited', async (t) => {
+  const [, job] = await started(t, {}, (app) => app.task('job', () => ({ then: (resolve) => resolve('then') })));
+  assert.equal(await (await job.submit()).result(), 'then');
+});
+
+test('sync and async handlers share maxInFlight, and places are given back', async (t) => {
+  let running = 0;
+  let most = 0;
+  const [, job] = await started(t, { maxInFlight: 3 }, (app) =>
+    app.task('job', async () => {
+      most = Math.max(most, ++running);
+      await new Promise((resolve) => setImmediate(resolve));
+      running -= 1;
+    }),
+  );
+  const handles = await job.submitMany(Array.from({ length: 50 }, () => null));
+  await Promise.all(handles.map((handle) => handle.result()));
+  assert.equal(most, 3);
+});

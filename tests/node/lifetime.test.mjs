@@ -1,0 +1,189 @@
+// When the process ends, and what goes with it. Each script is a process of its own, and must end by itself.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { App, TaskFailed } from 'taskloom';
+
+import { file, script } from './helpers.mjs';
+
+const START = "import { App } from 'taskloom';";
+
+test('an app that nobody started, and one that has nothing to do, let the process end', async () => {
+  const { stdout } = await script(`${START}
+    const idle = new App();
+    const job = idle.task('job', () => 1);
+    await job.submit();
+    const app = new App();
+    const double = app.task('double', (n) => n * 2);
+    await app.start();
+    console.log(await (await double.submit(2)).result());
+    process.on('exit', () => console.log('ends'));
+  `);
+  assert.equal(stdout, '4\nends\n');
+});
+
+test('the process stays while tasks are pending, without anybody waiting', async () => {
+  const { stdout } = await script(`${START}
+    const app = new App();
+    const job = app.task('job', async (n) => {
+      if (n < 3) await job.submit(n + 1, { delay: 5 });
+      console.log(n);
+    });
+    await app.start();
+    await job.submit(0);
+  `);
+  assert.equal(stdout, '0\n1\n2\n3\n');
+});
+
+test('keepAlive keeps the process until the app stops', async () => {
+  const { stdout } = await script(`${START}
+    const app = new App({ keepAlive: true });
+    await app.start();
+    const timer = setTimeout(() => app.stop().then(() => console.log('stopped')), 20);
+    timer.unref();
+  `);
+  assert.equal(stdout, 'stopped\n');
+});
+
+test('a started app runs what an earlier process left in the file, and then ends', async (t) => {
+  const store = `sqlite:${file(t)}`;
+  const app = new App({ store });
+  const job = app.task('job', () => 'here');
+  await job.submitMany([1, 2, 3]);
+  await app.stop();
+  const { stdout } = await script(`${START}
+    const app = new App({ store: process.env.STORE });
+    app.task('job', (n) => console.log('ran', n));
+    await app.start();
+  `, { env: { STORE: store } });
+  assert.deepEqual(stdout.trim().split('\n').sort(), ['ran 1', 'ran 2', 'ran 3']);
+  await app.start();
+  const states = (await app.listInfo()).map((info) => info.state);
+  await app.stop();
+  assert.deepEqual(states, ['succeeded', 'succeeded', 'succeeded']);
+});
+
+for (const [kind, url] of [
+  ['memory', () => 'memory:'],
+  ['sqlite', (t) => `sqlite:${file(t)}`],
+]) {
+  test(`process.exit with tasks running ends at once: ${kind}`, async (t) => {
+    const { stdout } = await script(`${START}
+      const app = new App({ store: process.env.STORE });
+      const job = app.task('job', () => new Promise(() => {
+        console.log('running');
+        setImmediate(() => process.exit(7));
+      }));
+      await app.start();
+      await job.submit();
+      await (await job.submit()).result();
+    `, { env: { STORE: url(t) }, code: 7 });
+    assert.match(stdout, /running/);
+  });
+
+  test(`an exception that nobody catches ends the process: ${kind}`, async (t) => {
+    const { stderr } = await script(`${START}
+      const app = new App({ store: process.env.STORE });
+      const job = app.task('job', () => { setImmediate(() => { throw new Error('outside of everything'); }); return new Promise(() => {}); });
+      await app.start();
+      await job.submit();
+    `, { env: { STORE: url(t) }, code: 1 });
+    assert.match(stderr, /outside of everything/);
+  });
+}
+
+test("an unhandled rejection inside a handler is the program's, and the task ends as its handler does", async () => {
+  const { stdout } = await script(`${START}
+    process.on('unhandledRejection', (error) => console.log('unhandled:', error.message));
+    const app = new App();
+    const job = app.task('job', () => { Promise.reject(new Error('forgotten')); return 'done'; });
+    await app.start();
+    console.log(await (await job.submit()).result());
+  `);
+  assert.deepEqual(stdout.trim().split('\n').sort(), ['done', 'unhandled: forgotten']);
+});
+
+test('an app that nobody holds is collected with its native part; a handle keeps its outcome', async () => {
+  const { stdout } = await script(`${START}
+    import { createRequire } from 'node:module';
+    import { setImmediate as turn } from 'node:timers/promises';
+    const { port } = createRequire(process.cwd() + '/x.js')('./node_modules/taskloom/dist/port.js');
+    let made = [];
+    async function use() {
+      const app = new App();
+      const job = app.task('job', (n) => ({ n }));
+      await app.start();
+      const handle = await job.submit(7);
+      await handle.result();
+      await app.stop();
+      made.push(new WeakRef(app), new WeakRef(handle));
+    }
+    for (let round = 0; round < 20; round++) await use();
+    for (let round = 0; round < 200 && port().apps.size > 0; round++) {
+      await turn();
+      globalThis.gc();
+    }
+    console.log(port().apps.size, made.filter((weak) => weak.deref() !== undefined).length);
+  `, { args: ['--expose-gc'] });
+  assert.equal(stdout, '0 0\n');
+});
+
+test('what failed in another process has its type, message and stack, and no cause', async (t) => {
+  const store = `sqlite:${file(t)}`;
+  const app = new App({ store });
+  const job = app.task('job', () => 'here');
+  const handle = await job.submit();
+  await script(`${START}
+    const app = new App({ store: process.env.STORE });
+    app.task('job', () => { throw new RangeError('over there'); });
+    await app.start();
+  `, { env: { STORE: store } });
+  const error = await handle.result().catch((error) => error);
+  await app.stop();
+  assert.ok(error instanceof TaskFailed, String(error));
+  assert.deepEqual([error.type, error.cause], ['RangeError', undefined]);
+  assert.match(error.traceback, /over there/);
+});
+
+test('the addon of a platform that has none says what to install', async () => {
+  const { createRequire } = await import('node:module');
+  const { load } = createRequire(import.meta.url)('./node_modules/taskloom/dist/addon.js');
+  const missing = () => {
+    throw new Error('Cannot find native binding');
+  };
+  assert.throws(
+    () => load(missing),
+    (error) => error.name === 'TaskloomError' && /npm install @taskloom\/native-/.test(error.hint) && /native binding/.test(error.cause.message),
+  );
+});
+
+test('the watchdog names the handler that blocks the loop', async () => {
+  const { stdout } = await script(`${START}
+    const app = new App();
+    // Until somebody else has seen that it blocks: the event is published by the watchdog's own thread.
+    const spin = (until) => { while (!until()) ; };
+    const busy = app.task('busy', () => { const end = performance.now() + 600; spin(() => performance.now() > end); });
+    const later = app.task('later', async () => { await null; const end = performance.now() + 600; spin(() => performance.now() > end); });
+    await app.start();
+    const events = app.events('loop.blocked');
+    const warned = [];
+    process.on('warning', (warning) => warned.push([warning.code, warning.message]));
+    for (const job of [busy, later]) {
+      const next = events.next();
+      const handle = await job.submit();
+      const { value } = await next;
+      console.log(value.name, value.data.handler, value.taskId === handle.id);
+      await handle.result();
+    }
+    await events.return();
+    await new Promise((resolve) => setImmediate(resolve));
+    for (const [code, message] of warned) console.log(code, /handler "(busy|later)"(, or code beside it,)? blocked/.exec(message)[1]);
+  `);
+  assert.equal(stdout, [
+    'loop.blocked busy true',
+    'loop.blocked later true',
+    'TASKLOOM_LOOP_BLOCKED busy',
+    'TASKLOOM_LOOP_BLOCKED later',
+    '',
+  ].join('\n'));
+});

@@ -1,0 +1,203 @@
+// Finding tasks, and operating an app.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { App, InvalidOptions } from 'taskloom';
+
+import { STORES, gate, started, thrown } from './helpers.mjs';
+
+for (const [kind, url] of STORES) {
+  test(`list by state, tag, queue, name, page by page: ${kind}`, async (t) => {
+    const app = new App({ store: url(t) });
+    t.after(() => app.stop({ timeout: 0 }));
+    const [a, b] = ['a', 'b'].map((name) => app.task(name, () => name));
+    const handles = [...(await a.submitMany([1, 2, 3], { tags: ['x'], queue: 'q' })), await b.submit(4)];
+    const ids = async (filter) => (await app.list(filter)).map((handle) => handle.id);
+    assert.deepEqual(await ids(), handles.map((handle) => handle.id));
+    assert.deepEqual(await ids({ tag: 'x' }), handles.slice(0, 3).map((handle) => handle.id));
+    assert.deepEqual(await ids({ queue: 'q', limit: 1 }), [handles[0].id]);
+    assert.deepEqual(await ids({ name: 'b' }), [handles[3].id]);
+    assert.deepEqual(await ids({ state: 'queued', after: handles[2].id }), [handles[3].id]);
+    assert.deepEqual(await ids({ state: 'failed' }), []);
+    const [info] = await app.listInfo({ tag: 'x', limit: 1 });
+    assert.equal(info.queue, 'q');
+    assert.ok(info.created instanceof Date);
+  });
+
+  test(`cancel by id, tag and queue: ${kind}`, async (t) => {
+    const app = new App({ store: url(t) });
+    t.after(() => app.stop({ timeout: 0 }));
+    const job = app.task('job', () => 1);
+    const one = await job.submit();
+    await job.submitMany([1, 2], { tags: ['img'] });
+    await job.submitMany([1, 2, 3], { queue: 'q' });
+    assert.equal(await app.cancel({ id: one.id, reason: 'no' }), 1);
+    assert.equal(await app.cancel({ id: one.id }), 0);
+    assert.equal(await app.cancel({ tag: 'img' }), 2);
+    assert.equal(await app.cancel({ queue: 'q' }), 3);
+    assert.equal((await one.info()).reason, 'no');
+    await assert.rejects(app.cancel({}), InvalidOptions);
+    await assert.rejects(app.cancel({ id: one.id, tag: 'x' }), InvalidOptions);
+    assert.match((await thrown(() => app.cancel({ tgа: 'x' }))).message, /no filter/);
+  });
+
+  test(`pause, resume, purge: ${kind}`, async (t) => {
+    const ran = [];
+    const [app, job] = await started(t, { store: url(t) }, (app) => app.task('job', (n) => ran.push(n)));
+    assert.equal(await app.pause('q'), true);
+    assert.equal(await app.pause('q'), false);
+    const waits = await job.submit(1, { queue: 'q' });
+    await (await job.submit(2)).result();
+    assert.deepEqual(ran, [2]);
+    assert.equal((await app.stats()).queues.q.paused, true);
+    assert.equal(await app.purge('q'), 1);
+    assert.equal((await thrown(() => waits.result())).name, 'TaskCancelled');
+    const next = await job.submit(3, { queue: 'q' });
+    assert.equal(await app.resume('q'), true);
+    await next.result();
+    assert.deepEqual(ran, [2, 3]);
+  });
+
+  test(`stats, health, handlers, sweep: ${kind}`, async (t) => {
+    const app = new App({ store: url(t) });
+    t.after(() => app.stop({ timeout: 0 }));
+    const job = app.task('job', { retries: 2, queue: 'q', version: '1.2.0' }, () => 1);
+    assert.equal((await app.health()).ready, false);
+    await app.start();
+    assert.deepEqual(await app.health(), { ok: true, ready: true, problems: [] });
+    const handles = await job.submitMany([1, 2, 3]);
+    await Promise.all(handles.map((handle) => handle.result()));
+    const stats = await app.stats();
+    assert.equal(stats.tasks.succeeded, 3);
+    assert.equal(stats.queues.q.tasks.succeeded, 3);
+    assert.equal(stats.handlers.job.started, 3);
+    assert.ok(stats.total.run.p50 >= 0);
+    const [handler] = await app.listHandlers();
+    assert.deepEqual({ ...handler, registered: null }, {
+      name: 'job',
+      version: '1.2.0',
+      kind: 'async',
+      queue: 'q',
+      retries: 2,
+      registered: null,
+    });
+    assert.equal(await app.sweep({ olderThan: '1h' }), 0);
+    assert.equal(await app.sweep({ olderThan: 0 }), 3);
+    assert.deepEqual(await app.list(), []);
+    assert.equal(await handles[0].result(), 1, 'a held handle keeps its outcome');
+    assert.equal((await thrown(() => handles[0].info())).code, 'TL1602');
+  });
+
+  test(`run a task by hand, whatever it waits for: ${kind}`, async (t) => {
+    const [app, job] = await started(t, { store: url(t) }, (app) => app.task('job', () => 'ran'));
+    const handle = await job.submit(null, { delay: '1h' });
+    assert.equal(handle.state, 'pending');
+    await app.runNow(handle.id);
+    assert.equal(await handle.result(), 'ran');
+  });
+
+  test(`priorities are strict, and queues are served in their order: ${kind}`, async (t) => {
+    const order = [];
+    const app = new App({ store: url(t), maxInFlight: 1, queues: ['first', 'default'] });
+    t.after(() => app.stop({ timeout: 0 }));
+    const job = app.task('job', (name) => order.push(name));
+    const handles = [];
+    for (const priority of ['low', 'normal', 'critical', 'high']) handles.push(await job.submit(priority, { priority }));
+    handles.push(await job.submit('first', { queue: 'first' }));
+    await app.start();
+    await Promise.all(handles.map((handle) => handle.result()));
+    assert.deepEqual(order, ['first', 'critical', 'high', 'normal', 'low']);
+  });
+}
+
+test('stop finishes what is eligible in memory; what is left hears ShutDown', async (t) => {
+  const running = gate();
+  const app = new App({ maxInFlight: 1 });
+  const job = app.task('job', (n) => n);
+  const stuck = app.task('stuck', (_, ctx) => {
+    running.open();
+    return new Promise((resolve) => ctx.signal.addEventListener('abort', () => resolve('aborted')));
+  });
+  await app.start();
+  const handles = await job.submitMany([1, 2, 3]);
+  await app.stop();
+  assert.deepEqual(await Promise.all(handles.map((handle) => handle.result())), [1, 2, 3]);
+  await app.start();
+  const held = await stuck.submit();
+  await running.promise;
+  await app.stop({ timeout: 0 });
+  assert.equal((await thrown(() => held.result())).name, 'ShutDown');
+});
+
+for (const [what, options, message] of [
+  ['a setting', { maxInFlihgt: 3 }, /no setting maxInFlihgt/],
+  ['its near miss', { maxInFlihgt: 3 }, /did you mean maxInFlight/],
+  ['a value', { maxInFlight: 0 }, /maxInFlight is 0; it must be a whole number from 1/],
+  ['onFull', { onFull: 'drop' }, /onFull is "drop"; it must be "raise" or "wait"/],
+  ['a store', { store: 'sqllite:x' }, /did you mean "sqlite:x"/],
+  ['no store at all', { store: 7 }, /store is 7; it must be a text/],
+  ['a setting of later', { lease: 3 }, /lease is not available in this version/],
+  ['workers', { workers: 3 }, /maxInFlight/],
+  ['queues', { queues: [] }, /queues names no queue/],
+  ['retention', { retention: '3 fortnights' }, /retention is "3 fortnights"; it must be a duration/],
+]) {
+  test(`refused at the app: ${what}`, async () => {
+    const error = await thrown(async () => {
+      const app = new App(options);
+      await app.start();
+      await app.stop();
+    });
+    assert.ok(error instanceof InvalidOptions, String(error));
+    assert.match(`${error.message} ${error.hint}`, message);
+  });
+}
+
+for (const [what, options, message] of [
+  ['an option', { prioritty: 'high' }, /no option prioritty.*did you mean priority/s],
+  ['a priority', { priority: 'hihg' }, /priority "hihg" is not known/],
+  ['a duration', { delay: 'soon' }, /delay is "soon"; it must be a duration/],
+  ['a negative one', { timeout: -1 }, /timeout is -1; it must be a duration of at least 0/],
+  ['NaN', { delay: NaN }, /delay is NaN/],
+  ['no timeout at all', { timeout: 0 }, /timeout is 0: every attempt would time out at once/],
+  ['a naive time', { eta: '2030-01-01T00:00:00' }, /eta is "2030-01-01T00:00:00"; it must be a time with its offset/],
+  ['an invalid Date', { eta: new Date(NaN) }, /eta is an invalid Date/],
+  ['retries', { retries: 1.5 }, /retries is 1.5; it must be a whole number/],
+  ['a retry policy', { retry: { base: 1, factro: 2 } }, /no option of retry factro.*did you mean factor/s],
+  ['retry as a number', { retry: 3 }, /how often it is tried again is retries/],
+  ['tags as a text', { tags: 'img' }, /tags is "img"; it must be an array of texts.*write tags: \["img"\]/s],
+  ['metadata', { metadata: { a: 1 } }, /metadata\.a is 1; it must be a text/],
+  ['an id', { id: 'x' }, /id "x" is not a UUID/],
+  ['onConflict', { uniqueKey: 'a', onConflict: 'x' }, /onConflict is "x"; it must be "return"/],
+  ['an empty key', { uniqueKey: '' }, /uniqueKey "" is empty/],
+  ['detached', { detached: true }, /detached is for children/],
+  ['an option of later', { rate: '10/s' }, /rate is not available in this version/],
+  ['options that are none', 'high', /the options of a submit are "high"; they must be an object/],
+]) {
+  test(`refused at submit: ${what}`, async () => {
+    const app = new App();
+    const job = app.task('job', () => 1);
+    const error = await thrown(() => job.submit(null, options));
+    assert.ok(error instanceof InvalidOptions, String(error));
+    assert.match(`${error.message} ${error.hint}`, message);
+    assert.deepEqual(await app.list(), []);
+  });
+}
+
+for (const [what, register, message] of [
+  ['no function', (app) => app.task('job', 7), /it must be a function/],
+  ['options without a function', (app) => app.task('job', {}), /the handler of "job" is undefined/],
+  ['no name', (app) => app.task(7, () => 1), /a handler's name is 7/],
+  ['an empty name', (app) => app.task('', () => 1), /handler "" is empty/],
+  ['an unknown option', (app) => app.task('job', { retires: 3 }, () => 1), /did you mean retries/],
+  ['a schema that is none', (app) => app.task('job', { schema: {} }, () => 1), /it must be a Standard Schema/],
+  ['a hook that is none', (app) => app.task('job', { onRetry: 1 }, () => 1), /onRetry is 1; it must be a function/],
+  ['thread', (app) => app.task('job', { thread: true }, () => 1), /thread is not available in this version/],
+]) {
+  test(`refused at the registration: ${what}`, () => {
+    const app = new App();
+    assert.throws(
+      () => register(app),
+      (error) => error instanceof InvalidOptions && message.test(`${error.message} ${error.hint}`),
+    );
+  });
+}
