@@ -264,7 +264,11 @@ def everything() -> Iterator[Stage]:
     yield from (FORMAT, STRUCTURE, BEHAVIOURS, VENV, LAYOUT, LINT, TYPES, CLIPPY)
     command, count = cargo_tests()
     yield Stage("rust", command, count)
-    yield Stage("rust docs", [*cargo("test", "--workspace", "--exclude", "taskloom-python", "--exclude", "taskloom-node"), "--doc"], by_cargo)
+    yield Stage(
+        "rust docs",
+        [*cargo("test", "--workspace", "--exclude", "taskloom-python", "--exclude", "taskloom-node"), "--doc"],
+        by_cargo,
+    )
     yield loom("loom")
     yield simulation("simulation, 50 days", 50)
     yield WHEEL

@@ -203,7 +203,8 @@ export class App {
         hint: "as in app.task('resize', async (input, ctx) => { … })",
       });
     }
-    const own = handlerOptions(options, OWN);
+    const { key, ...others } = options;
+    const own = handlerOptions(typeof key === 'function' ? others : options, OWN);
     const { schema, replace = false } = options;
     if (schema !== undefined && !isSchema(schema)) {
       throw new InvalidOptions(`the schema of ${shown(name)} is ${shown(schema)}; it must be a Standard Schema`, {
@@ -219,7 +220,8 @@ export class App {
     }
     const registration = { name, options: own, replace, hooks: hooks.some((hook) => hook !== undefined) };
     native(() => port().native.register(this._number, JSON.stringify(registration)));
-    const registered: Handler = { name, number: this.handlers.length, run: handler, schema, hooks };
+    const keyed = typeof key === 'function' ? key : undefined;
+    const registered: Handler = { name, number: this.handlers.length, run: handler, schema, key: keyed, hooks };
     this.handlers.push(registered);
     this.byName.set(name, registered);
     return this.callable(registered);
@@ -313,13 +315,15 @@ export class App {
   private submitTo(handler: Handler | undefined, name: string | undefined, input: unknown, options: SubmitOptions | undefined): Promise<TaskHandle> {
     return new Promise((resolve, reject) => {
       this.check();
-      const line = options === undefined ? undefined : submitLine(options);
       const payload = encode(input, 'input');
+      // Taken now: a key's function or a schema may encode something of its own.
+      const given = copied;
+      const line = submitLine(handler?.key === undefined ? options : keyed(handler, given, options));
       if (handler?.schema !== undefined || this.waits) {
-        this.submitLater(handler, name, line, payload, resolve, reject);
+        this.submitLater(handler, name, line, payload, given, resolve, reject);
       } else {
         const handle = new TaskHandle(this, name ?? handler!.name, undefined, resolve, reject);
-        port().submit(this, handle, handler === undefined ? 0 : handler.number, name, line, payload, copied);
+        port().submit(this, handle, handler === undefined ? 0 : handler.number, name, line, payload, given);
       }
     });
   }
@@ -330,10 +334,10 @@ export class App {
     name: string | undefined,
     line: string | undefined,
     payload: string,
+    given: unknown,
     resolve: (handle: TaskHandle) => void,
     reject: (error: unknown) => void,
   ): void {
-    const given = copied;
     const send = (): void => {
       const refused = this.waits ? (error: unknown): void => this.parkIfFull(error, send, reject) : reject;
       const handle = new TaskHandle(this, name ?? handler!.name, undefined, resolve, refused);
@@ -346,6 +350,12 @@ export class App {
 
   private async submitManyTo(handler: Handler, inputs: Iterable<unknown>, options: SubmitOptions | undefined): Promise<TaskHandle[]> {
     this.check();
+    if (handler.key !== undefined && options?.key === undefined) {
+      throw new InvalidOptions(`each task of ${shown(handler.name)} has a key of its own, and submitMany has one for all`, {
+        code: 'TL1002',
+        hint: 'give the key with the options, or submit them one by one',
+      });
+    }
     const line = submitLine(options);
     if (typeof (inputs as Partial<Iterable<unknown>> | null)?.[Symbol.iterator] !== 'function' || typeof inputs === 'string') {
       throw new InvalidPayload(`submitMany was given ${shown(inputs)}; it takes an array of inputs`);
@@ -388,8 +398,8 @@ export class App {
       return this.submitTo(handler, handler === undefined ? name : undefined, input, rest);
     }
     return new Promise((resolve, reject) => {
-      const line = submitLine(options);
       const payload = encode(input, 'input');
+      const line = submitLine(handler?.key === undefined ? options : keyed(handler, copied, options));
       const validated = handler?.schema === undefined ? undefined : validate(handler.schema, handler.name, JSON.parse(payload));
       const send = (): void => {
         const handle = new TaskHandle(this, name ?? handler!.name, undefined, resolve, reject);
@@ -633,6 +643,16 @@ const abandoned = new FinalizationRegistry<number>((number) => {
   port().apps.delete(number);
   port().native.close(number);
 });
+
+/** Options with the key that a handler makes of the input; one that a submit gives goes first. */
+function keyed<T extends SubmitOptions | ChildOptions>(handler: Handler, input: unknown, options: T | undefined): T | { key: string } {
+  if (options?.key !== undefined) return options;
+  const key: unknown = handler.key!(input);
+  if (typeof key !== 'string') {
+    throw new InvalidOptions(`the key of ${shown(handler.name)} is ${shown(key)} for this input; it must be a text`);
+  }
+  return { ...options, key };
+}
 
 function checkFilter(filter: object, names: readonly string[]): void {
   if (typeof filter !== 'object' || filter === null) throw new InvalidOptions(`a filter is an object, not ${shown(filter)}`);

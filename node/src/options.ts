@@ -36,6 +36,10 @@ export interface CommonOptions {
   maxCrashes?: number;
   /** Words to find it by. */
   tags?: readonly string[];
+  /** How many may run at once: of the handler, or, with a `key`, of all tasks that have it. */
+  concurrency?: number;
+  /** How many may start in a period, as in `'10/s'`: of the handler, or of all tasks with the `key`. */
+  rate?: string;
   /** Free facts, such as `initiator`, `reason`, `sourceSystem`. */
   metadata?: Readonly<Record<string, string>>;
 }
@@ -48,6 +52,8 @@ export interface SubmitOptions extends CommonOptions {
   delay?: Duration;
   /** Not before this time; a past one is now. Text must say its offset, as in `'2030-01-01T00:00:00Z'`. */
   eta?: Date | string;
+  /** The key whose limits it obeys, such as a tenant: `docs/limits.md`. */
+  key?: string;
   /** The version of the handler; the newest. */
   version?: string;
   /** At most one live task of the handler has this key. */
@@ -79,6 +85,8 @@ const COMMON: Record<string, Form> = {
   retries: 'count',
   retry: 'retry',
   maxCrashes: 'count',
+  concurrency: 'count',
+  rate: 'text',
   tags: 'texts',
   metadata: 'pairs',
 };
@@ -86,6 +94,7 @@ const COMMON: Record<string, Form> = {
 const SUBMIT: Record<string, Form> = {
   ...COMMON,
   id: 'text',
+  key: 'text',
   delay: 'span',
   eta: 'time',
   version: 'text',
@@ -97,10 +106,10 @@ const SUBMIT: Record<string, Form> = {
   detached: 'flag',
 };
 
-const HANDLER: Record<string, Form> = { ...COMMON, version: 'text' };
+const HANDLER: Record<string, Form> = { ...COMMON, version: 'text', key: 'text' };
 
 /** Options that this version knows of and refuses. */
-const LATER = ['key', 'concurrency', 'rate', 'dependsOn', 'requires', 'agent', 'tx', 'executor', 'allowUnknown', 'thread'];
+const LATER = ['dependsOn', 'requires', 'agent', 'tx', 'executor', 'allowUnknown', 'thread'];
 
 /** How many letters two names differ in, up to swaps. */
 function distance(a: string, b: string): number {

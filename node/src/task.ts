@@ -10,6 +10,8 @@ import type { StandardSchema } from './schema.js';
 export interface TaskOptions extends CommonOptions {
   /** Its version, as in `'1.2.0'`; several versions of a name can be registered. */
   version?: string;
+  /** The key whose limits its tasks obey: a text, or a function of the input that gives each its own. */
+  key?: string | ((input: any) => string);
   /** Whether it may take the place of one with the same name and version. */
   replace?: boolean;
   /** Types and validates the input: any Standard Schema (zod, valibot, arktype). */
@@ -63,6 +65,8 @@ export interface Handler {
   readonly number: number;
   readonly run: HandlerFunction<unknown, unknown>;
   readonly schema: StandardSchema | undefined;
+  /** Gives each task its key. */
+  readonly key: ((input: unknown) => string) | undefined;
   readonly hooks: ReadonlyArray<((handle: TaskHandle) => void) | undefined>;
 }
 

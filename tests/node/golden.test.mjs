@@ -55,3 +55,10 @@ test('payloads come as they are written, within what numbers of JavaScript hold'
     else assert.equal(back, json);
   }
 });
+
+test('cron expressions fire when the golden table says', () => {
+  for (const { cron, tz, start, about, firings } of records('cron.json')) {
+    const times = taskloom.nextFirings(cron, { tz, start: new Date(start), count: firings.length });
+    assert.deepEqual(times.map((time) => time.getTime()), firings.map((time) => Date.parse(time)), `${cron} ${tz}: ${about}`);
+  }
+});

@@ -170,7 +170,9 @@ for (const [what, options, message] of [
   ['onConflict', { uniqueKey: 'a', onConflict: 'x' }, /onConflict is "x"; it must be "return"/],
   ['an empty key', { uniqueKey: '' }, /uniqueKey "" is empty/],
   ['detached', { detached: true }, /detached is for children/],
-  ['an option of later', { rate: '10/s' }, /rate is not available in this version/],
+  ['an option of later', { requires: ['gpu'] }, /requires is not available in this version/],
+  ['a rate', { key: 'a', rate: 'fast' }, /rate/],
+  ['concurrency', { key: 'a', concurrency: 0 }, /concurrency is 0; it must be a whole number from 1/],
   ['options that are none', 'high', /the options of a submit are "high"; they must be an object/],
 ]) {
   test(`refused at submit: ${what}`, async () => {
@@ -199,5 +201,27 @@ for (const [what, register, message] of [
       () => register(app),
       (error) => error instanceof InvalidOptions && message.test(`${error.message} ${error.hint}`),
     );
+  });
+}
+
+for (const [kind, url] of STORES) {
+  test(`limits of handlers and keys hold: ${kind}`, async (t) => {
+    const running = { one: 0, a: 0, b: 0 };
+    const most = { one: 0, a: 0, b: 0 };
+    const work = (name) => async () => {
+      most[name] = Math.max(most[name], ++running[name]);
+      await new Promise((resolve) => setImmediate(resolve));
+      running[name] -= 1;
+    };
+    const [, [one, keyed]] = await started(t, { store: url(t) }, (app) => [
+      app.task('one', { concurrency: 2 }, work('one')),
+      app.task('keyed', { key: ({ tenant }) => tenant, concurrency: 1 }, ({ tenant }) => work(tenant)()),
+    ]);
+    const tenants = Array.from({ length: 10 }, (_, n) => ({ tenant: n % 2 === 0 ? 'a' : 'b' }));
+    const handles = [...(await one.submitMany(Array(10).fill(null))), ...(await Promise.all(tenants.map((input) => keyed.submit(input))))];
+    await Promise.all(handles.map((handle) => handle.result()));
+    assert.deepEqual(most, { one: 2, a: 1, b: 1 });
+    await assert.rejects(keyed.submitMany(tenants), InvalidOptions);
+    await assert.rejects(keyed.submit({}), /the key of "keyed" is undefined for this input/);
   });
 }
