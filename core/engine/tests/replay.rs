@@ -151,7 +151,7 @@ fn more_than_a_page_is_replayed_once_each_though_it_fails_again() {
 }
 
 #[test]
-fn a_replay_is_told_as_queued_and_hooks_are_called_again() {
+fn a_replay_is_told_as_queued() {
     on_both(|place| {
         let timed = place.timed(1).started();
         let (entry, mended) = fragile(&timed.engine, Options::default());
