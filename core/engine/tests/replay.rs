@@ -151,7 +151,7 @@ fn more_than_a_page_is_replayed_once_each_though_it_fails_again() {
 }
 
 #[test]
-fn a_replay_is_told_as_queued_and_hooks_are_called_again() {
+fn a_replay_is_told_as_queued() {
     on_both(|place| {
         let timed = place.timed(1).started();
         let (entry, mended) = fragile(&timed.engine, Options::default());
@@ -288,4 +288,30 @@ fn a_dead_letter_outlives_its_process() {
     let timed = place.timed(1).started();
     fragile(&timed.engine, Options::default()).1.open();
     assert_eq!(result(&timed.engine.replay(id).unwrap()), "9");
+}
+
+#[test]
+fn of_replays_that_race_one_wins() {
+    on_both(|place| {
+        let timed = place.timed(1);
+        let echo = register(&timed.engine, "echo", echo);
+        for _ in 0..20 {
+            let old = submit(&timed.engine, &echo, "1");
+            assert!(old.cancel(None).unwrap());
+            let replays: Vec<_> = (0..4)
+                .map(|_| {
+                    let (engine, id) = (Arc::clone(&timed.engine), old.id());
+                    aside(move || engine.replay(id).map_err(|error| error.code()))
+                })
+                .collect();
+            let replays: Vec<_> = replays.into_iter().map(|replay| replay.join().unwrap()).collect();
+            assert_eq!(replays.iter().filter(|replay| replay.is_ok()).count(), 1);
+            for code in replays.iter().filter_map(|replay| replay.as_ref().err()) {
+                assert_eq!(*code, Code::IllegalTransition);
+            }
+            assert_eq!(timed.engine.get(old.id()).unwrap().unwrap().state(), State::Queued);
+        }
+        timed.engine.start().unwrap();
+        assert!(timed.engine.list(&all()).unwrap().iter().all(|handle| result(handle) == "1"));
+    });
 }
