@@ -167,5 +167,6 @@ fn filter(asked: &Value) -> Result<Filter> {
         limit: asked["limit"]
             .as_u64()
             .map_or(usual.limit, |limit| usize::try_from(limit).unwrap_or(usize::MAX)),
+        ..usual
     })
 }
