@@ -46,13 +46,23 @@ impl Writing<'_> {
                     if superseded {
                         task.supersede(touched.row.clone());
                     }
-                    Task::new(task.spec().clone(), touched.row, None)
+                    let new = Task::new(task.spec().clone(), touched.row.clone(), None);
+                    if superseded {
+                        new.supersede(touched.row);
+                    }
+                    new
                 }
                 Home::Held(task) => {
                     replace(&task, touched.row, superseded);
                     task
                 }
-                Home::Read(spec) => Task::new(*spec, touched.row, None),
+                Home::Read(spec) => {
+                    let task = Task::new(*spec, touched.row.clone(), None);
+                    if superseded {
+                        task.supersede(touched.row);
+                    }
+                    task
+                }
             }
         };
         self.touched.into_iter().map(show).collect()
