@@ -369,7 +369,7 @@ pub(crate) fn begin(
 ) -> Result<Begun, Over> {
     let core = &home.core;
     let (owner, resident) = (core.owner(), core.capability.resident);
-    let timed = task.spec().rare.is_some();
+    let timed = task.spec().rare.is_some() || task.spec().eta.is_some();
     // It may have come in since then.
     let just_now = just_now.filter(|now| !timed && *now >= task.spec().created);
     let now = just_now.unwrap_or_else(|| core.clock.now());

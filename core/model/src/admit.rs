@@ -101,9 +101,9 @@ impl Admission {
 
     fn spec(&self, id: TaskId, name: Name, payload: Box<[u8]>, now: Timestamp) -> Spec {
         let mut rare = self.rare.clone();
-        if self.eta.is_some() || self.expires.is_some() || self.deadline.is_some() {
+        let eta = self.eta.map(|when| when.resolve(now)).filter(|eta| *eta > now);
+        if self.expires.is_some() || self.deadline.is_some() {
             let rare = rare.get_or_insert_default();
-            rare.eta = self.eta.map(|when| when.resolve(now)).filter(|eta| *eta > now);
             rare.expires = self.expires.map(|when| when.resolve(now));
             rare.deadline = self.deadline.map(|when| when.resolve(now));
         }
@@ -119,6 +119,7 @@ impl Admission {
             created: now,
             payload,
             timeout_micros: self.timeout_micros,
+            eta,
             rare,
             retries: self.retries,
             max_crashes: self.max_crashes,

@@ -29,6 +29,8 @@ pub struct Spec {
     pub payload: Box<[u8]>,
     /// Microseconds that an attempt may take.
     pub timeout_micros: Option<NonZeroU64>,
+    /// Not before this time. Here, since a million tasks may have one and nothing else.
+    pub eta: Option<Timestamp>,
     /// What few tasks have.
     pub rare: Option<Box<Rare>>,
     /// How many failures are followed by another attempt.
@@ -100,15 +102,13 @@ impl Spec {
 
     /// When it asks to start, if that is later than its submission.
     pub fn eta(&self) -> Option<Timestamp> {
-        self.rare.as_ref().and_then(|rare| rare.eta)
+        self.eta
     }
 }
 
 /// The part of a [`Spec`] that most tasks do without.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rare {
-    /// Not before this time.
-    pub eta: Option<Timestamp>,
     /// Not started by then: expired.
     pub expires: Option<Timestamp>,
     /// Not ended by then: timed out.
@@ -421,6 +421,6 @@ pub struct Progress {
 
 /// The layouts that the memory figures rest on.
 const _: () = {
-    assert!(size_of::<Spec>() <= 80);
+    assert!(size_of::<Spec>() <= 88);
     assert!(size_of::<Row>() <= 88);
 };

@@ -14,7 +14,6 @@
 //!
 //! Every change is told to the [`Checker`], under the lock that makes it.
 
-use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -32,6 +31,7 @@ use taskloom_store::{
 };
 
 use crate::checker::{Asked, Checker};
+use crate::copies::{Copies, show};
 
 /// The place of an eligible task in the order of claims.
 type Place = (Reverse<u8>, Timestamp, u64, TaskId);
@@ -327,47 +327,6 @@ impl Connection {
                 self.follow(followed, copies, consequences, now);
             }
         }
-    }
-}
-
-/// Has a copy show a row, unless nothing more happens to it.
-fn show(row: &Arc<Task>, copy: &Arc<Task>) {
-    if !copy.is_settled() && !Arc::ptr_eq(row, copy) {
-        copy.replace_row(row.with_row(Clone::clone));
-    }
-}
-
-/// The copies of rows that a process holds: those that somebody there has, and those of the batch at hand.
-struct Copies<'a> {
-    residents: &'a dyn Residents,
-    known: RefCell<HashMap<TaskId, Vec<Arc<Task>>>>,
-}
-
-impl<'a> Copies<'a> {
-    fn new(residents: &'a dyn Residents) -> Self {
-        Self { residents, known: RefCell::default() }
-    }
-
-    fn add(&self, copy: &Arc<Task>) {
-        self.known.borrow_mut().entry(copy.id()).or_default().push(Arc::clone(copy));
-    }
-
-    /// The one that is told of.
-    fn of(&self, row: &Arc<Task>) -> Arc<Task> {
-        let held = self.residents.resident(row.id());
-        let known = self.known.borrow().get(&row.id()).and_then(|known| known.first().cloned());
-        // One that has settled keeps what it shows: if the row has gone on, whoever asks gets a new one.
-        let same = |copy: &Arc<Task>| {
-            let shown = copy.with_row(|row| (row.state, row.attempt, row.generation));
-            shown == row.with_row(|row| (row.state, row.attempt, row.generation))
-        };
-        if let Some(copy) = held.into_iter().chain(known).find(|copy| !copy.is_settled() || same(copy)) {
-            show(row, &copy);
-            return copy;
-        }
-        let copy = Task::new(row.spec().clone(), row.with_row(Clone::clone), None);
-        self.known.borrow_mut().entry(row.id()).or_default().insert(0, Arc::clone(&copy));
-        copy
     }
 }
 

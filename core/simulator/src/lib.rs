@@ -8,8 +8,9 @@
 //! | module | owns |
 //! | --- | --- |
 //! | `plan` | what a seed stands for: how many processes, tasks, faults |
-//! | `world` | the processes, what runs in them, and what happens to them |
-//! | `disk` | the store: rows that outlive processes, and connections that can fail or be cut |
+//! | `process` | one process: its engine, and what its handlers do |
+//! | `world` | the processes, and what happens to them |
+//! | `disk`, `copies` | the store: rows that outlive processes, and connections that can fail or be cut |
 //! | `checker` | the rules |
 //! | `trace` | what happened, as a hash and as the last lines |
 //!
@@ -17,8 +18,10 @@
 #![forbid(unsafe_code)]
 
 pub mod checker;
+mod copies;
 pub mod disk;
 pub mod plan;
+mod process;
 pub mod trace;
 pub mod world;
 

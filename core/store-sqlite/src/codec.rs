@@ -16,7 +16,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use taskloom_model::{Code, Error, History, Rare, Rate, RetryPolicy, ScheduleSpec};
+use taskloom_model::{Code, Error, History, Rare, Rate, RetryPolicy, ScheduleSpec, Timestamp};
 
 mod history;
 mod rare;
@@ -25,13 +25,13 @@ mod schedule;
 /// The version of the formats.
 const VERSION: u32 = 1;
 
-/// The JSON of a task's rare options.
-pub(crate) fn encode_rare(rare: &Rare) -> Result<String, Error> {
-    encode("options", &rare::Stored::from_model(rare))
+/// The JSON of a task's time and of its rare options.
+pub(crate) fn encode_rare(eta: Option<Timestamp>, rare: &Rare) -> Result<String, Error> {
+    encode("options", &rare::Stored::from_model(eta, rare))
 }
 
-/// Rare options from their JSON.
-pub(crate) fn decode_rare(text: &str) -> Result<Rare, Error> {
+/// A time and rare options from their JSON.
+pub(crate) fn decode_rare(text: &str) -> Result<(Option<Timestamp>, Rare), Error> {
     decode::<rare::Stored>("options", text)?.into_model()
 }
 

@@ -10,7 +10,8 @@ use std::path::PathBuf;
 use rusqlite::types::FromSql;
 use rusqlite::{CachedStatement, Row as Stored, params};
 use taskloom_model::{
-    Code, Error, Fence, Name, OwnerId, Priority, Row, Spec, State, TaskId, Timestamp, WaitingFor, next_due,
+    Code, Error, Fence, Name, OwnerId, Priority, Rare, Row, Spec, State, TaskId, Timestamp, WaitingFor,
+    next_due,
 };
 
 use crate::codec;
@@ -92,7 +93,7 @@ pub(crate) fn read_row(stored: &Stored<'_>) -> Result<Row, Error> {
 /// Whether a task has a tag, from the columns of [`read_spec`] and those before.
 pub(crate) fn has_tag(stored: &Stored<'_>, tag: &str) -> Result<bool, Error> {
     let rare = text(stored, ROW_COLUMNS + 7)?.map(codec::decode_rare).transpose()?;
-    Ok(rare.is_some_and(|rare| rare.tags.iter().any(|known| known == tag)))
+    Ok(rare.is_some_and(|(_, rare)| rare.tags.iter().any(|known| known == tag)))
 }
 
 /// A spec from the columns after those of a row.
@@ -100,7 +101,10 @@ pub(crate) fn read_spec(id: TaskId, stored: &Stored<'_>) -> Result<Spec, Error> 
     const AT: usize = ROW_COLUMNS;
     let name = |index| Ok::<_, Error>(Name::new(text(stored, index)?.unwrap_or_default()));
     let timeout: Option<i64> = column(stored, AT + 4)?;
-    let rare: Option<&str> = text(stored, AT + 7)?;
+    let (eta, rare) = match text(stored, AT + 7)? {
+        Some(json) => codec::decode_rare(json)?,
+        None => (None, Rare::default()),
+    };
     Ok(Spec {
         id,
         queue: name(AT)?,
@@ -110,7 +114,8 @@ pub(crate) fn read_spec(id: TaskId, stored: &Stored<'_>) -> Result<Spec, Error> 
         timeout_micros: timeout.and_then(|micros| NonZeroU64::new(micros.cast_unsigned())),
         retries: column(stored, AT + 5)?,
         max_crashes: column(stored, AT + 6)?,
-        rare: rare.map(codec::decode_rare).transpose()?.map(Box::new),
+        eta,
+        rare: (rare != Rare::default()).then(|| Box::new(rare)),
         payload: column::<Option<Vec<u8>>>(stored, AT + 8)?.unwrap_or_default().into(),
     })
 }
@@ -198,6 +203,7 @@ pub(crate) fn insert(
 /// Whether [`insert_plain`] says all that there is to say.
 pub(crate) fn is_plain_insert(spec: &Spec, row: &Row) -> bool {
     spec.rare.is_none()
+        && spec.eta.is_none()
         && spec.timeout_micros.is_none()
         && *row
             == Row {

@@ -88,9 +88,8 @@ struct StoredScheduled {
 impl Stored {
     // Both directions take their subject apart field by field, so that a new field of the model does not compile
     // until it has a place on disk.
-    pub(super) fn from_model(rare: &Rare) -> Self {
+    pub(super) fn from_model(eta: Option<Timestamp>, rare: &Rare) -> Self {
         let Rare {
-            eta,
             expires,
             deadline,
             retry,
@@ -147,11 +146,11 @@ impl Stored {
         }
     }
 
-    pub(super) fn into_model(self) -> Result<Rare, Error> {
+    pub(super) fn into_model(self) -> Result<(Option<Timestamp>, Rare), Error> {
         check_version("options", self.v)?;
         let id = |text: String| text.parse().map_err(|_| corrupt(format!("{text:?} is not an id")));
-        Ok(Rare {
-            eta: self.eta.map(Timestamp::from_micros),
+        let eta = self.eta.map(Timestamp::from_micros);
+        let rare = Rare {
             expires: self.expires.map(Timestamp::from_micros),
             deadline: self.deadline.map(Timestamp::from_micros),
             retry: self.retry.map(StoredRetry::into_model),
@@ -186,6 +185,7 @@ impl Stored {
                 schedule,
                 tick: Timestamp::from_micros(tick),
             }),
-        })
+        };
+        Ok((eta, rare))
     }
 }

@@ -112,7 +112,12 @@ impl Writing<'_> {
             return Ok(Err(Error::new(Code::NotSupported, message)));
         }
         let waits = self.admit(spec, &mut row)?;
-        let rare = match spec.rare.as_deref().map(codec::encode_rare).transpose() {
+        let rare = match (spec.eta, spec.rare.as_deref()) {
+            (None, None) => Ok(None),
+            (eta, Some(rare)) => codec::encode_rare(eta, rare).map(Some),
+            (eta, None) => codec::encode_rare(eta, &taskloom_model::Rare::default()).map(Some),
+        };
+        let rare = match rare {
             Ok(rare) => rare,
             Err(refusal) => return Ok(Err(refusal)),
         };
