@@ -57,7 +57,7 @@ def main() -> int:
     for licence in ROOT.glob("LICENSE-*"):
         shutil.copy(licence, staged)
     package = json.loads((NODE / "package.json").read_text(encoding="utf-8"))
-    for ours in ("scripts", "devDependencies"):
+    for ours in ("scripts", "devDependencies", "overrides"):
         del package[ours]
     package["optionalDependencies"] = optional
     (staged / "package.json").write_text(json.dumps(package, indent=2) + "\n", encoding="utf-8")
