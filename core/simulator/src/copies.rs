@@ -9,7 +9,7 @@ use taskloom_store::{Residents, Task};
 
 /// Has a copy show a row, unless nothing more happens to it.
 pub(crate) fn show(row: &Arc<Task>, copy: &Arc<Task>) {
-    if !copy.is_settled() && !Arc::ptr_eq(row, copy) {
+    if !copy.is_final() && !Arc::ptr_eq(row, copy) {
         copy.replace_row(row.with_row(Clone::clone));
     }
 }
@@ -29,6 +29,15 @@ impl<'a> Copies<'a> {
         self.known.borrow_mut().entry(copy.id()).or_default().push(Arc::clone(copy));
     }
 
+    /// A task was started over: those of its last generation show how that ended, for good.
+    pub(crate) fn supersede(&self, last: &Arc<Task>) {
+        let held = self.residents.resident(last.id());
+        let known = self.known.borrow_mut().remove(&last.id()).unwrap_or_default();
+        for copy in held.into_iter().chain(known) {
+            copy.supersede(last.with_row(Clone::clone));
+        }
+    }
+
     /// The one that is told of.
     pub(crate) fn of(&self, row: &Arc<Task>) -> Arc<Task> {
         let held = self.residents.resident(row.id());
@@ -38,7 +47,8 @@ impl<'a> Copies<'a> {
             let shown = copy.with_row(|row| (row.state, row.attempt, row.generation));
             shown == row.with_row(|row| (row.state, row.attempt, row.generation))
         };
-        if let Some(copy) = held.into_iter().chain(known).find(|copy| !copy.is_settled() || same(copy)) {
+        let shows = |copy: &Arc<Task>| !copy.is_superseded() && (!copy.is_settled() || same(copy));
+        if let Some(copy) = held.into_iter().chain(known).find(shows) {
             show(row, &copy);
             return copy;
         }

@@ -252,14 +252,21 @@ impl Connection {
             self.disk.memory.get(task.id(), &Nobody)?
         };
         let Some(row) = row else {
-            return Err(Error::new(Code::LeaseLost, format!("task {} is not in the store", task.id())));
+            return Err(Error::new(Code::UnknownTask, format!("no task has the id {}", task.id())));
         };
+        if task.is_superseded() && matches!(operation, Operation::Claim { .. }) {
+            return Err(task.is_older());
+        }
+        let replays = matches!(operation, Operation::Replay);
         let (asked, from) = (Asked::of(&operation), row.state());
         let born: Vec<_> = spawn.iter().map(|task| self.row_for(task)).collect();
         let mut followed = Vec::new();
         let made = Commit { task: Arc::clone(&row), operation, spawn: born };
         match self.disk.memory.commit(made, &mut followed, now) {
             Ok(effects) => {
+                if replays && !self.disk.resident {
+                    copies.supersede(&row);
+                }
                 self.tell(&row, Some(asked), from, now);
                 self.follow(followed, copies, consequences, now);
                 Ok(effects)
