@@ -81,17 +81,15 @@ fn the_queue_is_bounded_by_what_is_unfinished() {
 #[test]
 fn one_worker_takes_the_most_urgent_first() {
     let engine = started(1);
-    let (gate, order) = (Gate::default(), Log::default());
-    let (door, log) = (gate.clone(), order.clone());
-    let block = register(&engine, "block", move |_: &Attempt| {
-        door.pass();
-        Outcome::success(*b"null")
-    });
+    let (order, block) = (Log::default(), gated(&engine, "block", Options::default()));
+    let log = order.clone();
     let note = register(&engine, "note", move |attempt: &Attempt| {
         log.add(String::from_utf8(payload(attempt)).unwrap());
         echo(attempt)
     });
-    submit(&engine, &block, "");
+    submit(&engine, &block.entry, "");
+    // Or the worker would take what comes before it has seen the rest.
+    block.begun.wait_for(1);
     let urgent = |priority| Options { priority: Some(priority), ..Options::default() };
     let handles: Vec<_> = [
         (Priority::Low, "l1"),
@@ -106,7 +104,7 @@ fn one_worker_takes_the_most_urgent_first() {
     .into_iter()
     .map(|(priority, name)| submit_with(&engine, &note, urgent(priority), name))
     .collect();
-    gate.open();
+    block.gate.open();
     handles.iter().for_each(|handle| drop(result(handle)));
     assert_eq!(order.all(), ["c1", "c2", "h1", "h2", "n1", "n2", "l1", "l2"]);
 }
