@@ -163,7 +163,7 @@ impl Limits {
 
     /// The limit of a task's key; without a limit, a key is there to take turns.
     pub fn of_key(&self, spec: &Spec) -> Option<(Gate, Limit)> {
-        let own = spec.rare.as_ref().and_then(|rare| rare.key.as_ref())?;
+        let own = spec.key_limit()?;
         let limit = self
             .get(LimitFor::HandlerKey(spec.name, own.key.clone()))
             .or_else(|| self.get(LimitFor::Key(own.key.clone())))
@@ -221,9 +221,9 @@ impl GateRow {
         self.shut_until = self.shut_until.max(until);
     }
 
-    /// Whether it remembers nothing that matters any more.
-    pub fn is_idle(&self, now: Timestamp) -> bool {
-        self.full_at <= now && self.shut_until <= now
+    /// When it will remember nothing that matters any more, if it does now.
+    pub fn idle_at(&self, now: Timestamp) -> Option<Timestamp> {
+        Some(self.full_at.max(self.shut_until)).filter(|at| *at > now)
     }
 }
 
@@ -262,7 +262,7 @@ mod tests {
         assert_eq!(row.opens(&limit(None, None), 0, at(100)), Some(at(700)));
         assert_eq!(row.opens(&both, 0, at(100)), Some(at(700)));
         assert_eq!(row.room(&both, 0, at(700)), 1);
-        assert!(row.is_idle(at(700)) && !row.is_idle(at(699)));
+        assert_eq!((row.idle_at(at(700)), row.idle_at(at(699))), (None, Some(at(700))));
     }
 
     #[test]

@@ -72,7 +72,12 @@ impl Spec {
 
     /// The key under which it waits its turn.
     pub fn key(&self) -> Option<&str> {
-        self.rare.as_ref().and_then(|rare| rare.key.as_ref()).map(|limit| limit.key.as_str())
+        self.key_limit().map(|limit| limit.key.as_str())
+    }
+
+    /// The same, with the limit that it brings along.
+    pub fn key_limit(&self) -> Option<&KeyLimit> {
+        self.rare.as_ref().and_then(|rare| rare.key.as_ref())
     }
 
     /// The version of its handler that it asks for.
@@ -236,6 +241,15 @@ pub struct KeyLimit {
     pub key: String,
     /// The limit that the task knows of, unless an operator has set another.
     pub limit: Limit,
+}
+
+impl KeyLimit {
+    /// Why a task is not run by hand that waits for its key.
+    pub fn no_room(&self, task: TaskId) -> Error {
+        let message = format!("task {task} waits for its key {:?}, which has no room now", self.key);
+        Error::new(Code::IllegalTransition, message)
+            .hint("limits hold for tasks that are run by hand too; raise the limit first")
+    }
 }
 
 /// A process that runs tasks: a number that no other process of its store has, or had.

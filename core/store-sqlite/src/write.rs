@@ -322,11 +322,11 @@ impl<'c> Writing<'c> {
                 }
             }
         }
-        if matches!(commit.operation, Operation::Hasten)
+        if let (Operation::Hasten, Some(own)) = (&commit.operation, task.spec().key_limit())
             && self.touched[place].row.waiting_for == WaitingFor::Key
             && self.has_no_room(task.spec())?
         {
-            return Ok(Err(gates::no_room(task.spec())));
+            return Ok(Err(own.no_room(task.id())));
         }
         // Whatever can be refused is tried before anything is written that could not be taken back.
         let history = match rows::history(&row) {

@@ -183,6 +183,7 @@ macro_rules! conformance {
                 handlers_and_queues_have_limits_too
                 a_closed_handler_holds_nobody_else_up
                 a_limit_counts_what_runs_already
+                a_limit_that_is_set_again_counts_anew
                 limits_change_while_tasks_run
                 the_limit_that_holds
                 a_postponed_key_waits

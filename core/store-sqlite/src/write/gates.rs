@@ -15,8 +15,8 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, params};
 use taskloom_model::{
-    Code, Effects, Error, Gate, GateRow, Limit, LimitFor, LimitRow, Limits, Name, Operation, Rate, Row,
-    SetBy, Spec, State, TaskId, Timestamp, WINDOW, apply,
+    Effects, Gate, GateRow, Limit, LimitFor, LimitRow, Limits, Name, Operation, Rate, Row, SetBy, Spec,
+    State, TaskId, Timestamp, WINDOW, apply,
 };
 use taskloom_store::GateNews;
 
@@ -379,10 +379,8 @@ impl Writing<'_> {
             Some(limit) => met.row.opens(&limit, met.running, now),
             None => None,
         };
-        if met.due.is_none() && !met.row.is_idle(now) {
-            // To be forgotten then.
-            met.due = Some(met.row.full_at.max(met.row.shut_until));
-        }
+        // To be forgotten then.
+        met.due = met.due.or_else(|| met.row.idle_at(now));
         Ok(let_in)
     }
 
@@ -496,7 +494,8 @@ impl Writing<'_> {
                 let next = self.gates.news.due;
                 self.gates.news.due = Some(next.map_or(due, |next| next.min(due)));
             }
-            let row = Some((met.row, met.due)).filter(|(row, due)| due.is_some() || !row.is_idle(self.now));
+            let row = Some((met.row, met.due))
+                .filter(|(row, due)| due.is_some() || row.idle_at(self.now).is_some());
             match row {
                 same if same == met.stored => {}
                 None => {
@@ -578,19 +577,6 @@ fn columns(what: &LimitFor) -> (&str, &str, &str) {
 pub(crate) fn next_gate(conn: &Connection) -> Result<Option<Timestamp>, rusqlite::Error> {
     let next: Option<i64> = conn.prepare_cached(schema::NEXT_GATE)?.query_row([], |stored| stored.get(0))?;
     Ok(next.map(Timestamp::from_micros))
-}
-
-/// A refusal to run a task by hand whose key has no room.
-pub(super) fn no_room(spec: &Spec) -> Error {
-    Error::new(
-        Code::IllegalTransition,
-        format!(
-            "task {} waits for its key {:?}, which has no room now",
-            spec.id,
-            spec.key().unwrap_or_default()
-        ),
-    )
-    .hint("limits hold for tasks that are run by hand too; raise the limit first")
 }
 
 #[cfg(test)]

@@ -23,8 +23,8 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, MutexGuard};
 use taskloom_model::{
-    Code, Effects, Error, Gate, GateRow, Limit, LimitFor, LimitRow, Limits, Name, Operation, Priority, Spec,
-    State, TaskId, Timestamp, WINDOW, WaitingFor, next_due,
+    Effects, Error, Gate, GateRow, Limit, LimitFor, LimitRow, Limits, Name, Operation, Priority, Spec, State,
+    TaskId, Timestamp, WINDOW, WaitingFor, next_due,
 };
 
 use super::MemoryStore;
@@ -32,7 +32,7 @@ use crate::{Change, Task};
 
 #[derive(Default)]
 pub(super) struct Gates {
-    /// A limit is set, or was.
+    /// A limit is set.
     limited: AtomicBool,
     /// Something about a key has changed, and its windows are to be filled.
     touched: AtomicBool,
@@ -93,18 +93,13 @@ impl Standing {
     fn is_idle(&self, now: Timestamp) -> bool {
         self.running.is_empty()
             && self.held.is_empty()
-            && self.row.is_idle(now)
+            && self.row.idle_at(now).is_none()
             && self.strands.values().all(Strand::is_empty)
     }
 }
 
 fn count(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)
-}
-
-/// A task's place in memory: its state, and what it waits for.
-fn place_of(task: &Task) -> (State, WaitingFor) {
-    task.with_row(|row| (row.state, row.waiting_for))
 }
 
 /// Waits for room under its key, and for nothing else: not for a time of its own, to which it was put off.
@@ -144,7 +139,8 @@ impl MemoryStore {
         if matches!(operation, Operation::Claim { .. }) && task.state() == State::Queued {
             return self.claim_at_gates(inner, task, operation, now);
         }
-        if matches!(operation, Operation::Hasten) {
+        let hastened = matches!(operation, Operation::Hasten);
+        if hastened {
             inner.check_room_for(task, now)?;
         }
         let postponed = match &operation {
@@ -152,7 +148,6 @@ impl MemoryStore {
             _ => None,
         };
         let waited = waits_for_room(task);
-        let hastened = matches!(operation, Operation::Hasten);
         let mut effects = self.apply_plainly(task, operation, now)?;
         inner.left(task, &effects, waited);
         if effects.moved() {
@@ -310,13 +305,12 @@ impl MemoryStore {
         strands.retain(|_, strand| !strand.is_empty());
         let opens = closed.and_then(|limit| row.opens(&limit, count(running.len()), now));
         // Without somebody who waits it is looked at again when it can be forgotten.
-        let idle = || (!row.is_idle(now)).then(|| row.full_at.max(row.shut_until));
-        let alarm = opens.or_else(idle);
+        let alarm = opens.or_else(|| row.idle_at(now));
         self.set_alarm(inner, gate, alarm);
         inner.forget_if_idle(gate, now);
     }
 
-    /// Opens the gates whose time has come; when the next one's does.
+    /// Opens the gates whose time has come.
     pub(super) fn open_gates(&self, changes: &mut Vec<Change>, now: Timestamp) {
         let mut inner = self.gates.lock();
         while let Some((_, gate)) = inner.alarms.first().filter(|(at, _)| *at <= now).cloned() {
@@ -352,8 +346,8 @@ impl MemoryStore {
         }
         let opens = state.row.opens(&limit, count(state.running.len()), now);
         let alarm = opens.filter(|_| !state.held.is_empty());
-        let idle = (!state.row.is_idle(now)).then(|| state.row.full_at.max(state.row.shut_until));
-        self.set_alarm(inner, gate, alarm.or(idle));
+        let alarm = alarm.or_else(|| state.row.idle_at(now));
+        self.set_alarm(inner, gate, alarm);
         inner.forget_if_idle(gate, now);
     }
 
@@ -385,14 +379,17 @@ impl MemoryStore {
         new.then(|| self.next_gate()).flatten()
     }
 
+    /// Sets a limit; whether that was new.
     pub(super) fn change_limit(&self, row: LimitRow, changes: &mut Vec<Change>, now: Timestamp) -> bool {
         let mut inner = self.gates.lock();
-        // From now on workers ask.
-        self.gates.limited.store(true, Ordering::SeqCst);
         let what = row.what.clone();
+        // Every handler that is registered says that it has none.
         if !inner.limits.set(row) {
             return false;
         }
+        let is_set = inner.limits.get(what.clone()).is_some();
+        // From now on workers ask; or no longer, if this was the last.
+        self.gates.limited.store(!inner.limits.is_empty(), Ordering::SeqCst);
         let gate = match what {
             LimitFor::Queue(name) => Gate::Queue(name),
             LimitFor::Handler(name) => Gate::Handler(name),
@@ -413,11 +410,15 @@ impl MemoryStore {
             here && task.state() == State::Running
         };
         let state = inner.gates.entry(gate.clone()).or_default();
-        self.tasks.for_each(|task| {
-            if running(task) {
-                state.running.insert(task.id());
-            }
-        });
+        // Without a limit nobody is told who leaves, so they are counted anew.
+        state.running.clear();
+        if is_set {
+            self.tasks.for_each(|task| {
+                if running(task) {
+                    state.running.insert(task.id());
+                }
+            });
+        }
         self.release(&mut inner, &gate, changes, now);
         true
     }
@@ -458,17 +459,14 @@ impl Inner {
 
     /// Refuses to run a task by hand while its key has no room.
     fn check_room_for(&self, task: &Task, now: Timestamp) -> Result<(), Error> {
-        let (state, waiting_for) = place_of(task);
-        let Some((gate, limit)) = self.limits.of_key(task.spec()) else { return Ok(()) };
-        let room = self.gates.get(&gate).map_or(u32::MAX, |state| state.room(&limit, now));
-        if state == State::Pending && waiting_for == WaitingFor::Key && room == 0 {
-            let key = task.spec().key().unwrap_or_default();
-            return Err(Error::new(
-                Code::IllegalTransition,
-                format!("task {} waits for its key {key:?}, which has no room now", task.id()),
-            )
-            .hint("limits hold for tasks that are run by hand too; raise the limit first"));
+        let spec = task.spec();
+        let (Some((gate, limit)), Some(own)) = (self.limits.of_key(spec), spec.key_limit()) else {
+            return Ok(());
+        };
+        let waits = task.with_row(|row| row.waiting_for == WaitingFor::Key);
+        match self.gates.get(&gate) {
+            Some(state) if waits && state.room(&limit, now) == 0 => Err(own.no_room(spec.id)),
+            _ => Ok(()),
         }
-        Ok(())
     }
 }

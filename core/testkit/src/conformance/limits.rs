@@ -226,6 +226,21 @@ pub fn a_limit_counts_what_runs_already(harness: &dyn Harness) {
     assert_eq!(ids(&scene.claim(9)), [next.id()]);
 }
 
+/// What ended while a line had no limit holds no slot of the next one.
+pub fn a_limit_that_is_set_again_counts_anew(harness: &dyn Harness) {
+    for what in [job(), LimitFor::Queue(Name::new("default"))] {
+        let scene = Scene::new(harness);
+        set(&scene, what.clone(), at_once(1));
+        let running = scene.add(Options::default());
+        assert_eq!(scene.claim(9).len(), 1);
+        set(&scene, what.clone(), Limit::default());
+        end(&scene, &running);
+        set(&scene, what.clone(), at_once(1));
+        let next = scene.add(Options::default());
+        assert_eq!(ids(&scene.claim(9)), [next.id()], "{what}");
+    }
+}
+
 /// A limit can be lowered below what runs, raised, and taken away.
 pub fn limits_change_while_tasks_run(harness: &dyn Harness) {
     let scene = Scene::new(harness);
