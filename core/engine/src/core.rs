@@ -429,7 +429,7 @@ impl Core {
         }
         if let Some(fence) = effects.left
             && !by_its_worker
-            && self.running.contains(task, fence)
+            && self.running.call_off(task, fence)
         {
             self.runtime.interrupt(task, fence);
             // The timer sees to reminders, and to a thread that does not come back.

@@ -190,6 +190,7 @@ impl Others {
             refresh(core, &task);
             if !task.is_current(fence) {
                 core.ended_elsewhere(&task, fence);
+                core.running.call_off(&task, fence);
                 core.runtime.interrupt(&task, fence);
                 // The timer sees to reminders, and to a thread that does not come back.
                 core.timers.look_now();

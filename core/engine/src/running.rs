@@ -1,9 +1,10 @@
 //! What is being run right now: who must be told when an attempt is cancelled or takes too long.
 //!
 //! Every worker thread has a [`Seat`]; every attempt on an event loop has an entry in a table. Both are written when
-//! an attempt begins and when it ends, and read by the timer service. There is no list of timeouts to keep in order:
-//! what runs is bounded by the workers and by `max_in_flight`, so looking at all of it is cheap, and an attempt that
-//! ends in time leaves nothing behind.
+//! an attempt begins and when it ends, and read by the timer service. Seats are few, so it looks at all of them. On loops
+//! thousands of attempts may be in flight that have no timeout and that nobody calls off; so those that must be looked at
+//! have a line in an agenda, in the order of their times. An attempt that ends takes its line with it: nothing is left
+//! behind by those that end in time.
 //!
 //! A seat's lock is never held while a handler runs, or any other code of a user's. A worker holds it from before it
 //! takes a task from a lane until the attempt is written down, or will not be. So whoever shuts a queue and then goes
@@ -14,7 +15,7 @@
 //! the task first and looks here after that. So one of the two sees the other, and no attempt that was called off goes
 //! unnoticed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +41,8 @@ pub(crate) struct Current {
     /// When it has taken too long, on the monotonic clock.
     deadline: Option<Duration>,
     called_off: Option<CalledOff>,
+    /// Its line in the agenda; of an attempt on a loop.
+    look_at: Option<Duration>,
 }
 
 #[derive(Clone, Copy)]
@@ -61,16 +64,13 @@ pub(crate) enum Due {
     Replace(Arc<Task>, Fence),
 }
 
-impl Due {
-    fn attempt(&self) -> (TaskId, u32) {
-        let (Self::TimeOut(task, fence) | Self::Remind(task, fence) | Self::Replace(task, fence)) = self;
-        (task.id(), fence.attempt)
-    }
-}
-
 impl Current {
     pub(crate) fn new(task: Arc<Task>, fence: Fence, deadline: Option<Duration>) -> Self {
-        Self { task, fence, deadline, called_off: None }
+        Self { task, fence, deadline, called_off: None, look_at: None }
+    }
+
+    fn key(&self) -> Key {
+        (self.task.id(), self.fence.attempt)
     }
 
     fn is(&self, task: &Task, fence: Fence) -> bool {
@@ -153,11 +153,66 @@ impl Seat {
     }
 }
 
+/// Which attempt.
+type Key = (TaskId, u32);
+
+/// The attempts on event loops.
+#[derive(Default)]
+struct OnLoops {
+    attempts: HashMap<Key, Current>,
+    /// Those that must be looked at, by when. Each line is that of an attempt above, which knows its time.
+    agenda: BTreeSet<(Duration, Key)>,
+}
+
+impl OnLoops {
+    fn begin(&mut self, current: Current) {
+        let (key, deadline) = (current.key(), current.deadline);
+        // One that is handed out twice takes the place, and the line, of what was there.
+        self.end(key);
+        self.attempts.insert(key, current);
+        if let Some(deadline) = deadline {
+            self.plan(key, deadline);
+        }
+    }
+
+    fn end(&mut self, key: Key) {
+        if let Some(Current { look_at: Some(at), .. }) = self.attempts.remove(&key) {
+            self.agenda.remove(&(at, key));
+        }
+    }
+
+    /// Has an attempt be looked at then, and not at the time that was planned before; whether it is in progress.
+    fn plan(&mut self, key: Key, at: Duration) -> bool {
+        let Some(current) = self.attempts.get_mut(&key) else { return false };
+        if let Some(before) = current.look_at.replace(at) {
+            self.agenda.remove(&(before, key));
+        }
+        self.agenda.insert((at, key))
+    }
+
+    /// Collects what is due, in the order of its time, and returns when to look again.
+    fn step(&mut self, monotonic: Duration, due: &mut Vec<Due>) -> Option<Duration> {
+        let mut looked_at = Vec::new();
+        while let Some((at, key)) = self.agenda.first().copied().filter(|(at, _)| *at <= monotonic) {
+            self.agenda.remove(&(at, key));
+            looked_at.push(key);
+        }
+        for key in looked_at {
+            let current = self.attempts.get_mut(&key).expect("a line is that of an attempt");
+            current.look_at = None;
+            if let Some(next) = current.step(monotonic, false, due) {
+                self.plan(key, next);
+            }
+        }
+        self.agenda.first().map(|(at, _)| *at)
+    }
+}
+
 /// Everything that runs.
 #[derive(Default)]
 pub(crate) struct Running {
     seats: Mutex<Vec<Arc<Seat>>>,
-    on_loops: Mutex<HashMap<(TaskId, u32), Current>>,
+    on_loops: Mutex<OnLoops>,
 }
 
 impl Running {
@@ -172,11 +227,17 @@ impl Running {
     }
 
     pub(crate) fn begin_on_loop(&self, current: Current) {
-        self.on_loops.lock().insert((current.task.id(), current.fence.attempt), current);
+        self.on_loops.lock().begin(current);
     }
 
     pub(crate) fn end_on_loop(&self, id: TaskId, fence: Fence) {
-        self.on_loops.lock().remove(&(id, fence.attempt));
+        self.on_loops.lock().end((id, fence.attempt));
+    }
+
+    /// For whoever has called an attempt off: has the next step look at it. Whether it is in progress.
+    pub(crate) fn call_off(&self, task: &Task, fence: Fence) -> bool {
+        self.on_loops.lock().plan((task.id(), fence.attempt), Duration::ZERO)
+            || self.is_on_thread(task, fence)
     }
 
     /// Collects what is due, and returns when to look again.
@@ -188,11 +249,7 @@ impl Running {
                 seat.current.lock().as_mut().and_then(|current| current.step(monotonic, true, due))
             })
             .min();
-        let from = due.len();
-        let on_loops =
-            self.on_loops.lock().values_mut().filter_map(|current| current.step(monotonic, false, due)).min();
-        // Not in the order of a hash table: the same run is to have the same timeouts in the same order.
-        due[from..].sort_unstable_by_key(Due::attempt);
+        let on_loops = self.on_loops.lock().step(monotonic, due);
         [on_threads, on_loops].into_iter().flatten().min()
     }
 
@@ -209,16 +266,19 @@ impl Running {
         let mut all: Vec<_> =
             seats.iter().filter_map(|seat| seat.current.lock().as_ref().map(pair)).collect();
         let from = all.len();
-        all.extend(self.on_loops.lock().values().map(pair));
+        all.extend(self.on_loops.lock().attempts.values().map(pair));
+        // Not in the order of a hash table: the same run is to have the same releases in the same order.
         all[from..].sort_unstable_by_key(|(task, fence)| (task.id(), fence.attempt));
         all
     }
 
     /// Whether this attempt is in progress.
     pub(crate) fn contains(&self, task: &Task, fence: Fence) -> bool {
-        if self.on_loops.lock().contains_key(&(task.id(), fence.attempt)) {
-            return true;
-        }
+        self.on_loops.lock().attempts.contains_key(&(task.id(), fence.attempt))
+            || self.is_on_thread(task, fence)
+    }
+
+    fn is_on_thread(&self, task: &Task, fence: Fence) -> bool {
         let seats: Vec<_> = self.seats.lock().clone();
         seats.iter().any(|seat| seat.current.lock().as_ref().is_some_and(|current| current.is(task, fence)))
     }
@@ -244,7 +304,7 @@ impl Running {
             .iter()
             .filter_map(|seat| seat.current.lock().as_ref().map(|current| about(Some(seat.number), current)));
         let mut all: Vec<_> = on_threads.collect();
-        all.extend(self.on_loops.lock().values().map(|current| about(None, current)));
+        all.extend(self.on_loops.lock().attempts.values().map(|current| about(None, current)));
         all
     }
 
@@ -260,5 +320,86 @@ impl Running {
                     .is_some_and(|current| current.called_off.is_some_and(|off| off.replaced))
             })
             .count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use taskloom_model::{Admission, Name, Operation, Options, OwnerId, admit};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn attempt(number: u8, timeout: Option<Duration>) -> (Arc<Task>, Fence, Current) {
+        let now = Timestamp::from_micros(1);
+        let id = TaskId::from_bytes([number; 16]);
+        let admission = Admission::new(&Options { timeout, ..Options::default() }).expect("they are right");
+        let (spec, row, _) =
+            admit(&admission, id, Name::new("work"), Box::default(), now).expect("it is new");
+        let task = Task::new(spec, row, None);
+        let owner = OwnerId::new(7).expect("a number");
+        task.apply(Operation::Claim { owner }, now).expect("it is queued");
+        let (fence, _) = task.begin(owner).expect("it was claimed");
+        let current = Current::new(Arc::clone(&task), fence, timeout);
+        (task, fence, current)
+    }
+
+    /// What is due then, as words, and when to look again.
+    fn step(running: &Running, at: Duration) -> (Vec<&'static str>, Option<Duration>) {
+        let mut due = Vec::new();
+        let next = running.step(at, &mut due);
+        let word = |due| match due {
+            Due::TimeOut(..) => "time out",
+            Due::Remind(..) => "remind",
+            Due::Replace(..) => "replace",
+        };
+        (due.into_iter().map(word).collect(), next)
+    }
+
+    #[test]
+    fn an_attempt_that_ends_takes_its_line_with_it() {
+        let running = Running::default();
+        let (task, fence, current) = attempt(1, Some(SECOND));
+        running.begin_on_loop(current);
+        assert_eq!(step(&running, Duration::ZERO), (vec![], Some(SECOND)));
+        running.end_on_loop(task.id(), fence);
+        assert_eq!(step(&running, SECOND), (vec![], None));
+        assert!(running.on_loops.lock().agenda.is_empty());
+    }
+
+    #[test]
+    fn what_has_no_timeout_is_not_looked_at() {
+        let running = Running::default();
+        let (task, fence, current) = attempt(1, None);
+        running.begin_on_loop(current);
+        assert_eq!(step(&running, SECOND), (vec![], None));
+        assert!(running.contains(&task, fence));
+    }
+
+    #[test]
+    fn timeouts_come_in_the_order_of_their_times() {
+        let running = Running::default();
+        for seconds in [3_u8, 1, 2] {
+            running.begin_on_loop(attempt(seconds, Some(u32::from(seconds) * SECOND)).2);
+        }
+        assert_eq!(step(&running, SECOND / 2), (vec![], Some(SECOND)));
+        assert_eq!(step(&running, 2 * SECOND).0, ["time out", "time out"]);
+        let (due, next) = step(&running, 2 * SECOND + FIRST_REMINDER);
+        assert_eq!((due, next), (vec![], Some(3 * SECOND)), "those two are tried again a second later");
+    }
+
+    #[test]
+    fn one_that_is_called_off_is_reminded_until_it_ends() {
+        let running = Running::default();
+        let (task, fence, current) = attempt(1, None);
+        running.begin_on_loop(current);
+        task.apply(Operation::Cancel { reason: None }, Timestamp::from_micros(2)).expect("it runs");
+        assert!(running.call_off(&task, fence));
+        assert_eq!(step(&running, SECOND), (vec![], Some(SECOND + FIRST_REMINDER)));
+        let (due, next) = step(&running, SECOND + FIRST_REMINDER);
+        assert_eq!((due, next), (vec!["remind"], Some(SECOND + 3 * FIRST_REMINDER)));
+        running.end_on_loop(task.id(), fence);
+        assert_eq!(step(&running, 5 * SECOND), (vec![], None));
+        assert!(!running.call_off(&task, fence));
     }
 }

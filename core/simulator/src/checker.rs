@@ -115,14 +115,15 @@ impl Checker {
         self.ticks.len()
     }
 
-    /// What is wrong, if anything is.
+    /// What is wrong, if anything is: the first of it, and what happened before it.
     pub fn verdict(&self) -> Option<&str> {
         self.wrong.as_deref()
     }
 
     fn wrong(&mut self, what: String) {
         if self.wrong.is_none() {
-            self.wrong = Some(what);
+            // Now, and not when somebody asks: much may happen until then.
+            self.wrong = Some(format!("{what}\nthe last that happened:\n{}", self.trace.tail()));
         }
     }
 
@@ -162,11 +163,12 @@ impl Checker {
         if self.lives.insert(spec.id, life).is_some() {
             self.wrong(format!("{} was inserted twice", spec.id));
         }
-        if let Some(key) = key
-            && !row.state.is_terminal()
-        {
-            self.touched.push(key.clone());
-            self.keys.entry(key).or_default().insert(spec.id);
+        if let Some(key) = key {
+            let held = self.keys.entry(key.clone()).or_default();
+            if !row.state.is_terminal() {
+                held.insert(spec.id);
+                self.touched.push(key);
+            }
         }
     }
 
@@ -183,35 +185,38 @@ impl Checker {
         self.time(now);
         let what = asked.map_or("follow", |asked| asked.name);
         self.note(process, what, id, Some(from), row, now);
-        let Some(mut life) = self.lives.get(&id).cloned() else {
+        let latest = self.latest;
+        let Some(life) = self.lives.get_mut(&id) else {
             return self.wrong(format!("{id} was changed, and never inserted"));
         };
-        let before = life.clone();
+        // What a limit has held back stayed queued; that it may go on is told as if it came from waiting. Nothing has moved
+        // by that, and what its row shows by now is told next.
+        if asked.is_none() && (life.state, from) == (State::Queued, State::Pending) {
+            return;
+        }
+        let before = (life.state, life.owner, life.attempt);
+        let crashes_before = life.crashes;
         let mut wrong = Vec::new();
-        // What a limit has held back stayed queued; that it may go on is told as if it came from waiting.
-        let let_through = asked.is_none() && (life.state, row.state) == (State::Queued, State::Queued);
-        if life.state != from && !let_through {
+        if life.state != from {
             wrong.push(format!("it was {from}, and was last seen {}", life.state));
         }
         if from.is_terminal() && row.state != from && !asked.is_some_and(|asked| asked.is_replay) {
             wrong.push(format!("it had ended ({from}), and is {} now", row.state));
         }
         if let Some((owner, attempt)) = asked.and_then(|asked| asked.by)
-            && (before.state, before.owner, before.attempt) != (State::Running, Some(owner), attempt)
+            && before != (State::Running, Some(owner), attempt)
         {
-            let (state, held) = (before.state, before.attempt);
+            let (state, _, held) = before;
             wrong.push(format!("attempt {attempt} was let to {what}; it is {state}, attempt {held}"));
         }
         // One for whose handler there is no room steps back.
         if what == "claim" && row.state == State::Running {
-            if from != State::Queued || row.attempt != before.attempt + 1 {
-                wrong.push(format!(
-                    "attempt {} was claimed after {}, from {from}",
-                    row.attempt, before.attempt
-                ));
+            if from != State::Queued || row.attempt != life.attempt + 1 {
+                wrong
+                    .push(format!("attempt {} was claimed after {}, from {from}", row.attempt, life.attempt));
             }
-            if self.latest.is_some_and(|latest| latest < before.not_before) {
-                wrong.push(format!("it was claimed at {now}, before {}", before.not_before));
+            if latest.is_some_and(|latest| latest < life.not_before) {
+                wrong.push(format!("it was claimed at {now}, before {}", life.not_before));
             }
         }
         if let Some(asked) = asked
@@ -228,7 +233,7 @@ impl Checker {
             }
             life.not_before = now + asked.retry_after.unwrap_or_default();
         }
-        if what == "lose" || row.crashes != before.crashes {
+        if what == "lose" || row.crashes != crashes_before {
             life.crashes += 1;
             let given_up = row.state == State::Failed;
             if given_up != (life.crashes >= life.max_crashes) {
@@ -265,14 +270,13 @@ impl Checker {
         }
         (life.state, life.attempt, life.owner) = (row.state, row.attempt, row.owner);
         if let Some(key) = &life.key {
-            let held = self.keys.entry(key.clone()).or_default();
+            let held = self.keys.get_mut(key).expect("a key is known since its task was inserted");
             if row.state.is_terminal() {
                 held.remove(&id);
-            } else {
-                held.insert(id);
+            } else if held.insert(id) {
+                self.touched.push(key.clone());
             }
         }
-        self.lives.insert(id, life);
         if !wrong.is_empty() {
             self.wrong(format!("{id}: {}", wrong.join("; ")));
         }

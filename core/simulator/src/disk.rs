@@ -26,8 +26,8 @@ use taskloom_model::{
     TaskId, Timestamp,
 };
 use taskloom_store::{
-    Batch, Capability, Change, Claim, Commit, Counts, Filter, GateNews, Insert, MemoryOptions, MemoryStore,
-    News, Nobody, Owner, Residents, ScheduleChange, Store, Task,
+    Batch, Capability, Change, Claim, Commit, Counts, DueSchedules, Filter, GateNews, Insert, MemoryOptions,
+    MemoryStore, News, Nobody, Owner, Residents, ScheduleChange, Store, Task,
 };
 
 use crate::checker::{Asked, Checker};
@@ -193,7 +193,7 @@ impl Connection {
     }
 
     fn born(&self, task: &Arc<Task>, now: Timestamp) {
-        {
+        if !self.disk.resident {
             let mut tables = self.disk.tables.lock();
             let next = tables.arrivals.len() as u64;
             tables.arrivals.entry(task.id()).or_insert(next);
@@ -554,5 +554,9 @@ impl Store for Opened {
 
     fn schedules(&self) -> Result<Vec<ScheduleRow>, Error> {
         self.0.disk.memory.schedules()
+    }
+
+    fn due_schedules(&self, limit: usize, now: Timestamp) -> Result<DueSchedules, Error> {
+        self.0.disk.memory.due_schedules(limit, now)
     }
 }

@@ -184,6 +184,7 @@ macro_rules! conformance {
                 a_closed_handler_holds_nobody_else_up
                 a_limit_counts_what_runs_already
                 a_limit_that_is_set_again_counts_anew
+                what_was_held_up_and_claimed_is_not_let_in_again
                 limits_change_while_tasks_run
                 the_limit_that_holds
                 a_postponed_key_waits

@@ -264,6 +264,8 @@ impl MemoryStore {
             let state = inner.gates.entry(gate.clone()).or_default();
             state.row.take(limit, now);
             state.running.insert(spec.id);
+            // It may have been held up before, and be claimed now before the gate has let it go.
+            state.held.remove(&(Reverse(spec.priority), spec.created, spec.id));
         }
         if let Some((gate, _)) = &key
             && let Some(state) = inner.gates.get_mut(gate)

@@ -241,6 +241,32 @@ pub fn a_limit_that_is_set_again_counts_anew(harness: &dyn Harness) {
     }
 }
 
+/// What had no room, and was claimed when there was some, is not held up any more: when it comes back it is told of once,
+/// as what it is.
+pub fn what_was_held_up_and_claimed_is_not_let_in_again(harness: &dyn Harness) {
+    let scene = Scene::new(harness);
+    set(&scene, job(), at_once(1));
+    let first = scene.add(Options::default());
+    assert_eq!(scene.claim(9).len(), 1);
+    // Made before the other one, and eligible after it.
+    let late = scene.add(Options { eta: seconds(1), ..Options::default() });
+    let held = scene.add(Options { retries: Some(1), ..Options::default() });
+    assert!(scene.claim(9).is_empty());
+    scene.pass(1);
+    scene.elapse(9);
+    assert!(scene.claim(9).is_empty());
+    end(&scene, &first);
+    assert_eq!(ids(&scene.claim(9)), [held.id()]);
+    scene.commit(&late, Operation::Cancel { reason: None }).unwrap();
+    scene.add(Options { priority: Some(Priority::High), ..Options::default() });
+    assert!(scene.claim(9).is_empty());
+    let attempt = scene.row(&held).attempt;
+    scene.commit(&held, scene.fail(attempt)).unwrap();
+    scene.pass(3600);
+    let moves: Vec<_> = scene.elapse(9).0.iter().map(|change| change.effects.from).collect();
+    assert_eq!(moves, [Some(State::Retrying)]);
+}
+
 /// A limit can be lowered below what runs, raised, and taken away.
 pub fn limits_change_while_tasks_run(harness: &dyn Harness) {
     let scene = Scene::new(harness);
