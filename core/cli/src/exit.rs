@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use serde_json::{Value, json};
 use taskloom_model::{Code, Error};
 
 /// It is done.
@@ -12,16 +13,30 @@ pub(crate) const FAILED: u8 = 1;
 pub(crate) const USAGE: u8 = 2;
 /// What was named is not there.
 pub(crate) const MISSING: u8 = 3;
+/// The task that was waited for has ended otherwise than well.
+pub(crate) const UNSUCCESSFUL: u8 = 4;
+/// The task that was waited for has not ended yet.
+pub(crate) const WAITING: u8 = 5;
+/// `doctor` has found a problem.
+pub(crate) const UNHEALTHY: u8 = 6;
 /// Whoever read the output has gone: what a shell reports of a program that SIGPIPE ended.
 pub(crate) const CLOSED: u8 = 141;
 
 /// The exit codes of the command, and what each of them means. They are part of the contract.
+///
+/// ```
+/// assert_eq!(taskloom_cli::exit_codes()[0], (0, "done"));
+/// ```
 pub fn exit_codes() -> &'static [(u8, &'static str)] {
     &[
         (DONE, "done"),
         (FAILED, "it could not be done; standard error says why"),
         (USAGE, "the command line makes no sense, or asks for what this version does not have"),
-        (MISSING, "what was named is not there: the store's file, a task, a schedule, a handler"),
+        (MISSING, "what was named is not there: the store, a task, a handler, a schedule"),
+        (UNSUCCESSFUL, "the task that was waited for, or run, has ended otherwise than well"),
+        (WAITING, "the task that was waited for has not ended in that time; it goes on"),
+        (UNHEALTHY, "`doctor` has found a problem (with `--strict`: or something to look at)"),
+        (130, "ended by Ctrl-C, as a shell reports it"),
         (CLOSED, "whoever read the output has closed it"),
     ]
 }
@@ -63,29 +78,32 @@ pub(crate) fn tell(failure: &Failure, json: bool) -> u8 {
     let (text, code) = match failure {
         Failure::Output(cause) if cause.kind() == io::ErrorKind::BrokenPipe => return CLOSED,
         Failure::Output(cause) => (format!("taskloom: the output cannot be written: {cause}"), FAILED),
-        Failure::Error(error) if json => (as_json(error), code_of(error)),
-        Failure::Error(error) => (format!("taskloom: {error} [{}]", error.code().as_str()), code_of(error)),
+        Failure::Error(error) if json => (json!({ "error": as_json(error) }).to_string(), code_of(error)),
+        Failure::Error(error) => {
+            let hint = error.hint_text().map_or(String::new(), |hint| format!("\nhint: {hint}"));
+            (format!("taskloom: {} ({}){hint}", error.message(), error.code().as_str()), code_of(error))
+        }
     };
     // If nobody hears this either, the code has to do.
     let _ = writeln!(io::stderr(), "{text}");
     code
 }
 
-fn code_of(error: &Error) -> u8 {
+/// An error as JSON.
+pub(crate) fn as_json(error: &Error) -> Value {
+    json!({
+        "code": error.code().as_str(),
+        "kind": format!("{:?}", error.kind()),
+        "message": error.message(),
+        "hint": error.hint_text(),
+    })
+}
+
+/// The exit code for an error.
+pub(crate) fn code_of(error: &Error) -> u8 {
     match error.code() {
-        Code::UnknownTask | Code::UnknownSchedule | Code::UnknownHandler => MISSING,
+        Code::UnknownTask | Code::UnknownSchedule | Code::UnknownHandler | Code::NoStore => MISSING,
         Code::InvalidOption | Code::InvalidStoreUrl | Code::InvalidSchedule | Code::NotAvailable => USAGE,
         _ => FAILED,
     }
-}
-
-fn as_json(error: &Error) -> String {
-    let quoted = |text: &str| format!("{text:?}");
-    format!(
-        r#"{{"error":{{"code":{},"kind":{},"message":{},"hint":{}}}}}"#,
-        quoted(error.code().as_str()),
-        quoted(&format!("{:?}", error.kind())),
-        quoted(error.message()),
-        error.hint_text().map_or_else(|| "null".to_owned(), quoted),
-    )
 }

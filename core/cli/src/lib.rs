@@ -10,7 +10,11 @@
 //! | `session` | what every command is given: the host, the store, the output |
 //! | `host` | the package that the command came with |
 //! | `exit` | exit codes, and how a failure is told |
-//! | `completion` | `completion SHELL` |
+//! | `terminal`, `table`, `words` | what answers look like |
+//! | `describe` | the same as JSON |
+//! | `values`, `filter` | what may be said for an option |
+//! | `submit`, `tasks`, `queues`, `schedules`, `events`, `new`, `doctor`, `completion` | a command each |
+//! | `waiting` | waiting for a task |
 //!
 //! A command is a struct of its arguments with a `run(self, &Session)`. No command starts workers in this process. Ctrl-C is
 //! not handled: the default action ends the process, and what a store has been told it keeps.
@@ -18,9 +22,23 @@
 
 mod arguments;
 mod completion;
+mod describe;
+mod doctor;
+mod events;
 mod exit;
+mod filter;
 mod host;
+mod new;
+mod queues;
+mod schedules;
 mod session;
+mod submit;
+mod table;
+mod tasks;
+mod terminal;
+mod values;
+mod waiting;
+mod words;
 
 use std::ffi::OsString;
 
