@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use taskloom_model::{CatchUp, DEFAULT_QUEUE, Failure, Overlap, Row, Rule, ScheduleRow, Spec, State, Timestamp};
+use taskloom_model::{
+    CatchUp, DEFAULT_QUEUE, Failure, Overlap, Row, Rule, ScheduleRow, Spec, State, Timestamp,
+};
 use taskloom_store::{Counts, Task};
 
 /// A time.

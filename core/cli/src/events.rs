@@ -58,7 +58,7 @@ pub(crate) struct Tail {
 }
 
 /// How long to wait for news, at most.
-const SAFETY: Duration = Duration::from_secs(2);
+const SAFETY: Duration = Duration::from_secs(1);
 
 /// The shortest pause between two looks.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -124,8 +124,11 @@ fn visible(text: &str) -> Result<Pattern> {
     }
     let known = catalog().iter().any(|event| pattern.matches(event.name));
     let what = if known { "are published in the process where they happen" } else { "are your app's own" };
-    Err(Error::new(Code::InvalidOption, format!("events that fit {text:?} {what}, and cannot be seen from here"))
-        .hint(format!("subscribe in your app, with app.on({text:?}, …); seen from here are {}", SEEN.join(", "))))
+    Err(Error::new(
+        Code::InvalidOption,
+        format!("events that fit {text:?} {what}, and cannot be seen from here"),
+    )
+    .hint(format!("subscribe in your app, with app.on({text:?}, …); seen from here are {}", SEEN.join(", "))))
 }
 
 fn as_json(told: &Told) -> String {
@@ -170,7 +173,9 @@ fn detail(told: &Told) -> String {
     match told.name {
         "task.started" => format!("  attempt {}", data["attempt"]),
         "task.succeeded" => data["duration"].as_f64().map_or(String::new(), |span| format!("  {span:.3} s")),
-        "task.progress" => format!("  {:.0} %{}", data["value"].as_f64().unwrap_or(0.0) * 100.0, text("message")),
+        "task.progress" => {
+            format!("  {:.0} %{}", data["value"].as_f64().unwrap_or(0.0) * 100.0, text("message"))
+        }
         "task.log" => format!("{}{}", text("level"), text("message")),
         "task.submitted" => text("queue"),
         "task.cancelled" | "task.expired" | "task.skipped" => text("reason"),
@@ -185,7 +190,9 @@ mod tests {
     #[test]
     fn what_cannot_be_seen_is_refused() {
         assert!(visible("*").is_ok() && visible("task.*").is_ok() && visible("task.failed").is_ok());
-        for (pattern, said) in [("queue.*", "are published in the process"), ("order.*", "are your app's own")] {
+        for (pattern, said) in
+            [("queue.*", "are published in the process"), ("order.*", "are your app's own")]
+        {
             let error = visible(pattern).unwrap_err();
             assert!(error.message().contains(said), "{error}");
         }

@@ -114,7 +114,11 @@ impl Place {
         }
         let mut options = File::options();
         options.write(true);
-        if self.force { options.create(true).truncate(true) } else { options.create_new(true) };
+        if self.force {
+            options.create(true).truncate(true)
+        } else {
+            options.create_new(true)
+        };
         let written = options.open(&file).and_then(|mut file| file.write_all(text.as_bytes()));
         written.map_err(|cause| match cause.kind() {
             io::ErrorKind::AlreadyExists => {
@@ -170,7 +174,9 @@ fn snake(words: &[String]) -> String {
 fn pascal(words: &[String]) -> String {
     let capital = |word: &String| {
         let mut letters = word.chars();
-        letters.next().map_or(String::new(), |first| first.to_ascii_uppercase().to_string() + letters.as_str())
+        letters
+            .next()
+            .map_or(String::new(), |first| first.to_ascii_uppercase().to_string() + letters.as_str())
     };
     words.iter().map(capital).collect()
 }
@@ -204,7 +210,10 @@ mod tests {
             ("v2.import", "v2_import", "v2Import", "V2Import"),
         ] {
             let words = words_of(name).unwrap();
-            assert_eq!((snake(&words), camel(&words), pascal(&words)), (python.into(), node.into(), class.into()));
+            assert_eq!(
+                (snake(&words), camel(&words), pascal(&words)),
+                (python.into(), node.into(), class.into())
+            );
         }
         assert!(words_of("7up").is_err() && words_of("日本").is_err() && words_of("mail/").is_err());
         assert!(is_reserved("import") && is_reserved("class") && !is_reserved("greetings"));

@@ -144,7 +144,7 @@ fn table(queues: &[Queue], look: Look) -> String {
         (State::Succeeded, "SUCCEEDED"),
     ];
     let mut columns = vec![whole("QUEUE"), whole("STATUS")];
-    columns.extend(states.map(|(_, title)| number(title)));
+    columns.extend(states.map(|(_, title)| number(title).optional()));
     columns.push(number("DEAD"));
     let mut table = Table::new(&columns);
     for queue in queues {
@@ -159,7 +159,8 @@ fn table(queues: &[Queue], look: Look) -> String {
             some => Cell::painted(some.to_string(), colour),
         };
         row.extend(states.map(|(state, _)| counted(queue.tasks.get(state), words::colour_of(state))));
-        let dead = State::ALL.iter().filter(|state| state.is_dead()).map(|state| queue.tasks.get(*state)).sum();
+        let dead =
+            State::ALL.iter().filter(|state| state.is_dead()).map(|state| queue.tasks.get(*state)).sum();
         row.push(counted(dead, Some(Colour::Red)));
         table.row(row);
     }

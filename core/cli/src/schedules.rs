@@ -2,17 +2,15 @@
 
 use clap::{Args, Subcommand};
 use serde_json::json;
-use taskloom_model::{
-    CatchUp, Code, DEFAULT_QUEUE, Error, Result, Rule, ScheduleRow, Timestamp, nearest,
-};
+use taskloom_model::{CatchUp, Code, DEFAULT_QUEUE, Error, Result, Rule, ScheduleRow, Timestamp, nearest};
 use taskloom_store::Store;
 
+use crate::describe;
 use crate::exit::{self, Outcome};
 use crate::session::Session;
 use crate::table::{Cell, Table, cut, number, whole};
 use crate::terminal::{Colour, Look};
 use crate::words::{self, clean};
-use crate::describe;
 
 /// Shows schedules; enables, disables, triggers and removes them
 #[derive(Debug, Subcommand)]
@@ -98,10 +96,7 @@ impl Schedules {
             Self::List(_) => list(session),
             Self::Show(Show { name }) => {
                 let row = find(&*session.store()?, &name)?;
-                session.answer(
-                    || describe::schedule(&row),
-                    || page(&row, session.now(), session.look),
-                )?;
+                session.answer(|| describe::schedule(&row), || page(&row, session.now(), session.look))?;
                 Ok(exit::DONE)
             }
             Self::Next(Next { name, count }) => next(session, &name, count.into()),
@@ -115,7 +110,8 @@ impl Schedules {
             }
             Self::Remove(Remove { name }) => {
                 session.engine()?.remove_schedule(&name)?;
-                session.answer(|| json!({ "removed": name }), || format!("removed schedule {}", clean(&name)))?;
+                session
+                    .answer(|| json!({ "removed": name }), || format!("removed schedule {}", clean(&name)))?;
                 Ok(exit::DONE)
             }
         }
@@ -164,9 +160,9 @@ fn table(rows: &[ScheduleRow], now: Timestamp, look: Look) -> String {
         cut("RULE"),
         cut("HANDLER"),
         whole("NEXT"),
-        whole("LAST"),
-        number("RUNS"),
-        number("FAILURES"),
+        whole("LAST").optional(),
+        number("RUNS").optional(),
+        number("FAILURES").optional(),
     ]);
     let time = |at: Option<Timestamp>| match at {
         None => String::new(),

@@ -106,7 +106,11 @@ impl<'a> Session<'a> {
     }
 
     /// Writes the answer: JSON if that was asked for, else a text.
-    pub(crate) fn answer(&self, json: impl FnOnce() -> Value, text: impl FnOnce() -> String) -> io::Result<()> {
+    pub(crate) fn answer(
+        &self,
+        json: impl FnOnce() -> Value,
+        text: impl FnOnce() -> String,
+    ) -> io::Result<()> {
         if self.json { self.say(&json().to_string()) } else { self.say(&text()) }
     }
 

@@ -127,7 +127,10 @@ impl Submit {
         };
         let unserved = engine.health().unserved;
         if unserved.iter().any(|unserved| unserved.name == self.name) {
-            session.note(&format!("no process that is there now has the handler {:?}; waiting for one", self.name));
+            session.note(&format!(
+                "no process that is there now has the handler {:?}; waiting for one",
+                self.name
+            ));
         }
         waiting::wait_for(session, &handle, limit)
     }

@@ -18,21 +18,30 @@ pub(crate) struct Column {
     right: bool,
     /// Whether its texts may be cut to fit; those of the last such column first.
     cut: bool,
+    /// Whether it is left out where there is no room even so; the last such column first.
+    optional: bool,
+}
+
+impl Column {
+    /// One that is left out where there is no room.
+    pub(crate) const fn optional(self) -> Self {
+        Self { optional: true, ..self }
+    }
 }
 
 /// A column of texts that are shown whole.
 pub(crate) const fn whole(title: &'static str) -> Column {
-    Column { title, right: false, cut: false }
+    Column { title, right: false, cut: false, optional: false }
 }
 
 /// A column of texts that are cut where there is no room.
 pub(crate) const fn cut(title: &'static str) -> Column {
-    Column { title, right: false, cut: true }
+    Column { title, right: false, cut: true, optional: false }
 }
 
 /// A column of numbers.
 pub(crate) const fn number(title: &'static str) -> Column {
-    Column { title, right: true, cut: false }
+    Column { title, right: true, cut: false, optional: false }
 }
 
 /// A text in a table.
@@ -75,19 +84,17 @@ impl Table {
 
     /// The table as text, each line ended. A column without any text is left out.
     pub(crate) fn render(&self, look: Look) -> String {
-        let shown: Vec<usize> = (0..self.columns.len())
+        let mut shown: Vec<usize> = (0..self.columns.len())
             .filter(|place| self.rows.iter().any(|row| !row[*place].text.is_empty()))
             .collect();
-        let mut widths: Vec<usize> = shown
-            .iter()
-            .map(|place| {
-                let texts = self.rows.iter().map(|row| row[*place].text.width());
-                texts.fold(self.columns[*place].title.width(), usize::max)
-            })
-            .collect();
-        if let Some(limit) = look.width {
-            self.fit(&shown, &mut widths, limit);
-        }
+        let widths = loop {
+            let mut widths = self.widths(&shown);
+            let over = look.width.map_or(0, |limit| self.fit(&shown, &mut widths, limit));
+            match shown.iter().rposition(|place| self.columns[*place].optional) {
+                Some(place) if over > 0 => shown.remove(place),
+                _ => break widths,
+            };
+        };
         let mut out = String::new();
         let titles: Vec<Cell> = self
             .columns
@@ -117,8 +124,16 @@ impl Table {
         out
     }
 
-    /// Takes from the columns that may be cut, the last first, what the table is too wide.
-    fn fit(&self, shown: &[usize], widths: &mut [usize], limit: usize) {
+    fn widths(&self, shown: &[usize]) -> Vec<usize> {
+        let width = |place: &usize| {
+            let texts = self.rows.iter().map(|row| row[*place].text.width());
+            texts.fold(self.columns[*place].title.width(), usize::max)
+        };
+        shown.iter().map(width).collect()
+    }
+
+    /// Takes from the columns that may be cut, the last first, what the table is too wide; what it is too wide even so.
+    fn fit(&self, shown: &[usize], widths: &mut [usize], limit: usize) -> usize {
         let wide = widths.iter().sum::<usize>() + GAP * widths.len().saturating_sub(1);
         let mut over = wide.saturating_sub(limit);
         for (&place, width) in shown.iter().zip(widths).rev() {
@@ -130,6 +145,7 @@ impl Table {
                 over -= taken;
             }
         }
+        over
     }
 }
 
@@ -163,8 +179,13 @@ mod tests {
     }
 
     fn table() -> Table {
-        let mut table = Table::new(&[whole("ID"), cut("NAME"), number("N"), cut("ERROR")]);
-        table.row(vec!["1".into(), "a-rather-long-name".into(), "5".into(), "it went wrong on a Tuesday".into()]);
+        let mut table = Table::new(&[whole("ID"), cut("NAME"), number("N").optional(), cut("ERROR")]);
+        table.row(vec![
+            "1".into(),
+            "a-rather-long-name".into(),
+            "5".into(),
+            "it went wrong on a Tuesday".into(),
+        ]);
         table.row(vec!["22".into(), "日本語".into(), "1000".into(), "\x1b[31mred\nlines".into()]);
         table
     }
@@ -180,11 +201,12 @@ mod tests {
 
     #[test]
     fn a_terminal_gets_what_fits() {
-        for width in [20, 30, 40, 60] {
+        for width in [24, 30, 40, 60] {
             for line in table().render(look(Some(width))).lines() {
-                assert!(line.width() <= width.max(30), "{width}: {line:?}");
+                assert!(line.width() <= width, "{width}: {line:?}");
             }
         }
+        assert!(!table().render(look(Some(24))).contains("1000"), "there is no room for it");
         insta::assert_snapshot!(table().render(look(Some(40))), @r"
         ID  NAME                   N  ERROR
         1   a-rather-long-name     5  it went w…

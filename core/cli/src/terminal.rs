@@ -100,7 +100,9 @@ mod tests {
     use super::*;
 
     fn set<'a>(pairs: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> String + 'a {
-        |name| pairs.iter().find(|(known, _)| *known == name).map_or(String::new(), |(_, to)| (*to).to_owned())
+        |name| {
+            pairs.iter().find(|(known, _)| *known == name).map_or(String::new(), |(_, to)| (*to).to_owned())
+        }
     }
 
     #[test]

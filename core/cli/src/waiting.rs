@@ -5,7 +5,7 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use taskloom_engine::Handle;
+use taskloom_engine::{Clock, Handle, SystemClock};
 use taskloom_model::{Error, State};
 use taskloom_store::Task;
 
@@ -18,6 +18,10 @@ use crate::{describe, terminal};
 /// How often what is drawn is looked after.
 const FRAME: Duration = Duration::from_millis(100);
 
+/// How often the store is asked where nothing is drawn. News come without that, but for those of a commit that takes the
+/// disk very long: whoever waits at a prompt should not have to wait for the engine's own slow check.
+const CHECK: Duration = Duration::from_millis(250);
+
 /// How wide a bar is.
 const BAR: usize = 24;
 
@@ -25,9 +29,11 @@ const BAR: usize = 24;
 /// error.
 pub(crate) fn wait_for(session: &Session<'_>, handle: &Handle, limit: Option<Duration>) -> Outcome {
     let ended = if !session.json && terminal::shows_progress() {
-        watch(session, handle, limit)?
+        let ended = wait(handle, limit, FRAME, || draw(session, handle))?;
+        let _ = write!(io::stderr(), "\r\x1b[K");
+        ended
     } else {
-        handle.wait(limit)?
+        wait(handle, limit, CHECK, || {})?
     };
     if !ended {
         session.answer(|| describe::task(handle.task()), String::new)?;
@@ -70,29 +76,32 @@ fn ended(state: State) -> &'static str {
     }
 }
 
-/// Draws the task's progress over and over while it waits.
-fn watch(session: &Session<'_>, handle: &Handle, limit: Option<Duration>) -> Result<bool, Error> {
-    let mut waited = Duration::ZERO;
-    let mut drawn = false;
-    let ended = loop {
-        let slice = limit.map_or(FRAME, |limit| FRAME.min(limit.saturating_sub(waited)));
-        if handle.wait(Some(slice))? {
-            break true;
-        }
-        waited += slice;
-        if limit.is_some_and(|limit| waited >= limit) {
-            break false;
+/// Waits in slices, after each of which the task is looked at.
+fn wait(
+    handle: &Handle,
+    limit: Option<Duration>,
+    slice: Duration,
+    mut each: impl FnMut(),
+) -> Result<bool, Error> {
+    let deadline = limit.map(|limit| SystemClock.monotonic() + limit);
+    loop {
+        let left = deadline.map(|deadline| deadline.saturating_sub(SystemClock.monotonic()));
+        if handle.wait(Some(left.map_or(slice, |left| left.min(slice))))? {
+            return Ok(true);
         }
         handle.refresh();
-        let line = line_of(handle.task(), session.look.unicode);
-        let line = shortened(&line, session.look.width.unwrap_or(80).saturating_sub(1), session.look.ellipsis());
-        let _ = write!(io::stderr(), "\r\x1b[K{line}");
-        drawn = true;
-    };
-    if drawn {
-        let _ = write!(io::stderr(), "\r\x1b[K");
+        if left.is_some_and(|left| left <= slice) {
+            return Ok(handle.is_done());
+        }
+        each();
     }
-    Ok(ended)
+}
+
+/// Draws the task's progress over what was drawn before.
+fn draw(session: &Session<'_>, handle: &Handle) {
+    let line = line_of(handle.task(), session.look.unicode);
+    let line = shortened(&line, session.look.width.unwrap_or(80).saturating_sub(1), session.look.ellipsis());
+    let _ = write!(io::stderr(), "\r\x1b[K{line}");
 }
 
 /// The state of a task in one line, with a bar if it told its progress.

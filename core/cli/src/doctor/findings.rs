@@ -213,7 +213,10 @@ fn queues(facts: &Facts, all: &mut Vec<Finding>) {
         all.push(found("queues", Level::Warning, message, "taskloom queues resume NAME lets it go on"));
     }
     if facts.paused.is_empty() {
-        all.push(ok("queues", format!("{}, none paused", count(facts.queues.len() as u64, "queue", "queues"))));
+        all.push(ok(
+            "queues",
+            format!("{}, none paused", count(facts.queues.len() as u64, "queue", "queues")),
+        ));
     }
 }
 
@@ -223,9 +226,21 @@ fn tasks(facts: &Facts, all: &mut Vec<Finding>) {
     let alive = |owner| facts.owners.iter().any(|known| known.id == owner && !known.gone);
     let left: Vec<&(Spec, Row)> =
         facts.running.iter().filter(|(_, row)| row.owner.is_some_and(|owner| !alive(owner))).collect();
-    tell(all, &left, Level::Warning, "belongs to a process that has died", "whichever process works on the store next runs it again");
+    tell(
+        all,
+        &left,
+        Level::Warning,
+        "belongs to a process that has died",
+        "whichever process works on the store next runs it again",
+    );
     let late: Vec<&(Spec, Row)> = facts.running.iter().filter(|task| overruns(task, facts.now)).collect();
-    tell(all, &late, Level::Problem, "runs longer than its timeout", "its process does not look at the clock: is it stopped, or its machine asleep?");
+    tell(
+        all,
+        &late,
+        Level::Problem,
+        "runs longer than its timeout",
+        "its process does not look at the clock: is it stopped, or its machine asleep?",
+    );
     let long: Vec<&(Spec, Row)> = facts
         .running
         .iter()
@@ -233,7 +248,13 @@ fn tasks(facts: &Facts, all: &mut Vec<Finding>) {
             spec.timeout().is_none() && row.started.is_some_and(|at| at + LONG_RUNNING < facts.now)
         })
         .collect();
-    tell(all, &long, Level::Warning, "has run for more than an hour", "if that is not as it should be: taskloom tasks cancel ID, and give the handler a timeout");
+    tell(
+        all,
+        &long,
+        Level::Warning,
+        "has run for more than an hour",
+        "if that is not as it should be: taskloom tasks cancel ID, and give the handler a timeout",
+    );
     let overdue: Vec<&(Spec, Row)> = facts
         .waiting
         .iter()
@@ -242,7 +263,13 @@ fn tasks(facts: &Facts, all: &mut Vec<Finding>) {
                 && row.eligible + LATE < facts.now
         })
         .collect();
-    tell(all, &overdue, Level::Problem, "was to start by now, and nobody has moved it", "no process works on the store: taskloom worker module:app");
+    tell(
+        all,
+        &overdue,
+        Level::Problem,
+        "was to start by now, and nobody has moved it",
+        "no process works on the store: taskloom worker module:app",
+    );
     let oldest = facts.unserved.iter().map(|unserved| unserved.since).min();
     if oldest.is_some_and(|since| since + LONG_QUEUED < facts.now) {
         all.push(found(
@@ -316,7 +343,7 @@ mod tests {
         let admission = Admission::new(options).unwrap();
         let created = NOW - Duration::from_secs(ago);
         let id = TaskId::from_parts(7, [7; 10]);
-        let (spec, mut row, _) = admit(id, Name::new("job"), &admission, Box::from(*b"{}"), created).unwrap();
+        let (spec, mut row, _) = admit(&admission, id, Name::new("job"), Box::from(*b"{}"), created).unwrap();
         row.state = state;
         if state == State::Running {
             (row.owner, row.started) = (OwnerId::new(1), Some(created));
@@ -333,7 +360,10 @@ mod tests {
     fn all_is_well() {
         assert_eq!(told(&well()), []);
         let checks: Vec<_> = findings(&well()).iter().map(|one| one.check).collect();
-        assert_eq!(checks, ["store", "disk", "clock", "processes", "handlers", "queues", "tasks", "versions"]);
+        assert_eq!(
+            checks,
+            ["store", "disk", "clock", "processes", "handlers", "queues", "tasks", "versions"]
+        );
     }
 
     #[test]
@@ -348,18 +378,28 @@ mod tests {
             (Facts { free: Some(1 << 20), ..well() }, ("disk", Level::Problem)),
             (Facts { free: Some(500 << 20), ..well() }, ("disk", Level::Warning)),
             (Facts { owners: vec![], ..well() }, ("processes", Level::Problem)),
-            (Facts { owners: vec![owner(1, false), owner(2, true)], ..well() }, ("processes", Level::Warning)),
+            (
+                Facts { owners: vec![owner(1, false), owner(2, true)], ..well() },
+                ("processes", Level::Warning),
+            ),
             (Facts { unserved: vec![unserved], ..well() }, ("handlers", Level::Problem)),
             (Facts { paused: vec![Name::new("mail")], ..well() }, ("queues", Level::Warning)),
             (Facts { damaged: vec![broken], ..well() }, ("rows", Level::Problem)),
             (Facts { size: Some((0, 1 << 40)), ..well() }, ("log", Level::Warning)),
-            (Facts { running: vec![task(State::Running, 90, &timeout)], ..well() }, ("tasks", Level::Problem)),
-            (Facts { running: vec![task(State::Running, 4_000, &none)], ..well() }, ("tasks", Level::Warning)),
+            (
+                Facts { running: vec![task(State::Running, 90, &timeout)], ..well() },
+                ("tasks", Level::Problem),
+            ),
+            (
+                Facts { running: vec![task(State::Running, 4_000, &none)], ..well() },
+                ("tasks", Level::Warning),
+            ),
             (Facts { waiting: vec![task(State::Retrying, 90, &none)], ..well() }, ("tasks", Level::Problem)),
         ] {
             assert_eq!(told(&facts), [expected]);
         }
-        let left = Facts { owners: vec![owner(2, false)], running: vec![task(State::Running, 1, &none)], ..well() };
+        let left =
+            Facts { owners: vec![owner(2, false)], running: vec![task(State::Running, 1, &none)], ..well() };
         assert_eq!(told(&left), [("tasks", Level::Warning)]);
         let in_time = Facts { running: vec![task(State::Running, 30, &timeout)], ..well() };
         assert_eq!(told(&in_time), []);

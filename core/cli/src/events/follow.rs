@@ -92,7 +92,12 @@ fn happened(spec: &Spec, row: &Row, since: Timestamp) -> Vec<Told> {
             all.push(Told { name, at, task: spec.id, data, ordinal });
         }
     };
-    add("task.submitted", spec.created, 0, json!({ "priority": spec.priority.as_str(), "tags": spec.tags() }));
+    add(
+        "task.submitted",
+        spec.created,
+        0,
+        json!({ "priority": spec.priority.as_str(), "tags": spec.tags() }),
+    );
     if let Some(started) = row.started {
         add("task.started", started, row.attempt.into(), json!({ "attempt": row.attempt }));
     }
@@ -163,7 +168,7 @@ mod tests {
     fn task(created: Timestamp) -> (Spec, Row) {
         let id = TaskId::from_parts(7, [7; 10]);
         let admission = Admission::new(&Options::default()).unwrap();
-        let (spec, row, _) = admit(id, Name::new("job"), &admission, Box::from(*b"{}"), created).unwrap();
+        let (spec, row, _) = admit(&admission, id, Name::new("job"), Box::from(*b"{}"), created).unwrap();
         (spec, row)
     }
 
@@ -196,7 +201,8 @@ mod tests {
         assert_eq!(look(&row, at(7)), ["task.retrying"]);
         // Started and ended between two looks.
         row.history_mut().errors.push(Failure { attempt: 2, at: at(9), ..failure });
-        let row = Row { state: State::Failed, attempt: 2, started: Some(at(8)), finished: Some(at(9)), ..row };
+        let row =
+            Row { state: State::Failed, attempt: 2, started: Some(at(8)), finished: Some(at(9)), ..row };
         assert_eq!(look(&row, at(10)), ["task.started", "task.failed"]);
         assert!(look(&row, at(60_000)).is_empty(), "not even when it is old");
     }

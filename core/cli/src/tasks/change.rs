@@ -107,10 +107,8 @@ const DISCARD: Change = Change { past: "discarded" };
 
 /// Tells of many.
 fn many(session: &Session<'_>, number: usize, past: &str, chosen: &Chosen) -> Outcome {
-    session.answer(
-        || json!({ past: number }),
-        || format!("{past} {}", count(number as u64, "task", "tasks")),
-    )?;
+    session
+        .answer(|| json!({ past: number }), || format!("{past} {}", count(number as u64, "task", "tasks")))?;
     if number == 0 {
         session.note(&format!("there were no {} to be {past}", chosen.which.in_words()));
     }
@@ -156,4 +154,3 @@ fn each(
     )?;
     Ok(code)
 }
-

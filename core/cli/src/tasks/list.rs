@@ -86,9 +86,9 @@ fn table(rows: &[(&Spec, Row)], now: Timestamp, look: Look) -> String {
     let mut table = Table::new(&[
         whole("ID"),
         cut("NAME"),
-        cut("QUEUE"),
+        cut("QUEUE").optional(),
         whole("STATE"),
-        number("ATTEMPT"),
+        number("ATTEMPT").optional(),
         whole("CREATED"),
         cut("DETAIL"),
     ]);
@@ -153,13 +153,15 @@ mod tests {
         let options = Options { id: Some(TaskId::from_bytes(bytes)), ..options };
         let admission = Admission::new(&options).unwrap();
         let created = NOW - Duration::from_secs(ago);
-        let admitted = admit(TaskId::from_bytes(bytes), Name::new(name), &admission, Box::from(*b"{}"), created);
+        let admitted =
+            admit(&admission, TaskId::from_bytes(bytes), Name::new(name), Box::from(*b"{}"), created);
         let (spec, row, _) = admitted.unwrap();
         (spec, row)
     }
 
     fn tasks() -> Vec<(Spec, Row)> {
-        let mut failed = task(1, "mail/send", 3_700, Options { queue: Some("mail".into()), ..Options::default() });
+        let mut failed =
+            task(1, "mail/send", 3_700, Options { queue: Some("mail".into()), ..Options::default() });
         failed.1.state = State::Failed;
         failed.1.attempt = 4;
         failed.1.history = Some(Box::new(History {
@@ -172,7 +174,8 @@ mod tests {
             }],
             ..History::default()
         }));
-        let mut running = task(2, "resize", 12, Options { priority: Some(Priority::High), ..Options::default() });
+        let mut running =
+            task(2, "resize", 12, Options { priority: Some(Priority::High), ..Options::default() });
         running.1.state = State::Running;
         running.1.attempt = 1;
         running.1.started = Some(NOW - Duration::from_secs(7));
@@ -206,6 +209,8 @@ mod tests {
 
     #[test]
     fn in_a_narrow_terminal_with_colours() {
-        insta::assert_snapshot!(shown(Look { width: Some(90), colour: true, unicode: false }).replace('\x1b', "^"));
+        insta::assert_snapshot!(
+            shown(Look { width: Some(80), colour: true, unicode: false }).replace('\x1b', "^")
+        );
     }
 }

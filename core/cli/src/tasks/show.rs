@@ -70,7 +70,10 @@ fn page(spec: &Spec, row: &Row, now: Timestamp, look: Look) -> String {
     page.line("parent", &spec.parent().map_or(String::new(), |parent| parent.id.to_string()));
     page.line("schedule", spec.scheduled().map_or("", |scheduled| scheduled.schedule.as_str()));
     if let Some(history) = history {
-        page.line("children", &if history.children == 0 { String::new() } else { history.children.to_string() });
+        page.line(
+            "children",
+            &if history.children == 0 { String::new() } else { history.children.to_string() },
+        );
         page.line("reason", history.reason.as_deref().unwrap_or_default());
         if let Some(progress) = history.newest_progress() {
             let message = progress.message.as_deref().unwrap_or_default();
@@ -193,9 +196,7 @@ impl Page {
 mod tests {
     use std::time::Duration;
 
-    use taskloom_model::{
-        Admission, Failure, History, LogLine, Name, Options, Progress, admit,
-    };
+    use taskloom_model::{Admission, Failure, History, LogLine, Name, Options, Progress, admit};
 
     use super::*;
 
@@ -215,7 +216,7 @@ mod tests {
         let admission = Admission::new(&options).unwrap();
         let created = now - Duration::from_secs(60);
         let (spec, mut row, _) =
-            admit(TaskId::from_bytes(bytes), Name::new("resize"), &admission, payload, created).unwrap();
+            admit(&admission, TaskId::from_bytes(bytes), Name::new("resize"), payload, created).unwrap();
         row.state = State::Failed;
         (row.attempt, row.failures) = (3, 3);
         row.started = Some(now - Duration::from_secs(3));
@@ -230,7 +231,12 @@ mod tests {
         row.history = Some(Box::new(History {
             errors: vec![failure(2, ""), failure(3, "Traceback:\n\tx()\nOSError: no space left\n")],
             progress: vec![Progress { value: 0.25, message: None, at: now }],
-            log: vec![LogLine { at: now, level: "info".into(), message: "one\ntwo \x1b[2J".into(), attempt: 1 }],
+            log: vec![LogLine {
+                at: now,
+                level: "info".into(),
+                message: "one\ntwo \x1b[2J".into(),
+                attempt: 1,
+            }],
             children: 2,
             ..History::default()
         }));
