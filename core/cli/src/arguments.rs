@@ -35,15 +35,8 @@ pub(crate) struct Arguments {
 /// What every command takes.
 #[derive(Args, Debug)]
 pub(crate) struct Global {
-    /// The store that the tasks are in, such as sqlite:tasks.db
-    #[arg(
-        long,
-        global = true,
-        value_name = "URL",
-        env = "TASKLOOM_STORE",
-        hide_env_values = true,
-        help_heading = "Everywhere"
-    )]
+    /// The store that the tasks are in, such as sqlite:tasks.db [env: TASKLOOM_STORE]
+    #[arg(long, global = true, value_name = "URL", help_heading = "Everywhere")]
     pub(crate) store: Option<String>,
     /// JSON on standard output instead of text for people; errors as JSON on standard error
     #[arg(long, global = true, help_heading = "Everywhere")]

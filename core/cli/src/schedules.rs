@@ -248,7 +248,7 @@ fn next(session: &Session<'_>, name: &str, count: usize) -> Outcome {
         },
     )?;
     if !row.enabled {
-        session.note(&format!("schedule {name:?} is disabled: it fires at none of them"));
+        session.note(&format!("schedule {name:?} is disabled, and does not fire until it is enabled"));
     } else if firings.is_empty() {
         session.note(&format!("schedule {name:?} does not fire any more"));
     }

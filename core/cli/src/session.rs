@@ -35,7 +35,9 @@ pub(crate) struct Session<'a> {
 
 impl<'a> Session<'a> {
     pub(crate) fn new(host: &'a dyn Host, global: Global) -> Self {
-        Self { host, json: global.json, look: Look::of_output(), store: global.store }
+        // Not by clap, which would show an option that nobody typed in what it says of others.
+        let store = global.store.or_else(|| std::env::var("TASKLOOM_STORE").ok());
+        Self { host, json: global.json, look: Look::of_output(), store }
     }
 
     /// Now.
@@ -54,6 +56,10 @@ impl<'a> Session<'a> {
                 some => format!("say --store {}, or set TASKLOOM_STORE", listed(some)),
             }));
         };
+        if !url.contains(':') && url != "memory" {
+            return Err(Error::new(Code::InvalidStoreUrl, format!("store {url:?} is no URL"))
+                .hint(format!("if it is a file: --store sqlite:{url}")));
+        }
         if url == "memory" || url.starts_with("memory:") {
             let message = format!("store {url:?} is in the memory of the process that opened it");
             return Err(Error::new(Code::InvalidStoreUrl, message).hint(
@@ -75,7 +81,9 @@ impl<'a> Session<'a> {
     pub(crate) fn store(&self) -> Result<Box<dyn Store>> {
         let options = StoreOptions { existing: true, ..StoreOptions::default() };
         open_store_with(self.url()?, options).map_err(|error| match self.file() {
-            Some(file) if error.code() == Code::NoStore => error.hint(near(&file)),
+            Some(file) if matches!(error.code(), Code::NoStore | Code::NotADatabase) => {
+                error.hint(near(&file))
+            }
             _ => error,
         })
     }

@@ -144,7 +144,6 @@ fn mistakes_are_explained() {
         "new task",
         "new task greet",
         "new task 7up --language python",
-        "worker",
     ]));
     let none = common::taskloom(place.path()).args(["tasks", "list"]).output().unwrap();
     assert_eq!(none.status.code(), Some(2));

@@ -28,6 +28,9 @@ const TRIES: usize = 100;
 
 /// Opens the connection that writes, and makes the tables if there are none.
 pub(crate) fn writer(place: &Place, options: SqliteOptions) -> Result<Connection, Error> {
+    if !options.create && !place.path.exists() {
+        return Err(none(place, "there is no such file"));
+    }
     check_directory(&place.path)?;
     locks::prepare(&place.path)?;
     lock_and_fill(place, options).map_err(|error| locks::refusal(&place.path).unwrap_or(error))
@@ -37,8 +40,6 @@ fn lock_and_fill(place: &Place, options: SqliteOptions) -> Result<Connection, Er
     let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     if options.create {
         flags |= OpenFlags::SQLITE_OPEN_CREATE;
-    } else if !place.path.exists() {
-        return Err(none(place, "there is no such file"));
     }
     let conn = connect(place, flags)?;
     let version = tables::version(&conn, place)?;
