@@ -26,9 +26,10 @@ MAY_USE: dict[str, set[str]] = {
     "taskloom-store-sqlite": {"taskloom-model", "taskloom-store", "taskloom-sync"},
     "taskloom-engine": {"taskloom-model", "taskloom-store", "taskloom-sync"},
     "taskloom": {"taskloom-engine", "taskloom-model", "taskloom-store", "taskloom-store-sqlite"},
+    "taskloom-cli": {"taskloom", "taskloom-engine", "taskloom-model", "taskloom-store"},
     "taskloom-bridge": {"taskloom", "taskloom-engine", "taskloom-model", "taskloom-store"},
-    "taskloom-python": {"taskloom-bridge", "taskloom-engine", "taskloom-model", "taskloom-store"},
-    "taskloom-node": {"taskloom-bridge", "taskloom-engine", "taskloom-model", "taskloom-store"},
+    "taskloom-python": {"taskloom-bridge", "taskloom-cli", "taskloom-engine", "taskloom-model", "taskloom-store"},
+    "taskloom-node": {"taskloom-bridge", "taskloom-cli", "taskloom-engine", "taskloom-model", "taskloom-store"},
     "taskloom-testkit": {"taskloom-engine", "taskloom-model", "taskloom-store"},
     "taskloom-simulator": {"taskloom-engine", "taskloom-model", "taskloom-store"},
     "taskloom-crash": {"taskloom", "taskloom-engine"},
@@ -47,8 +48,8 @@ DEVELOPMENT = {"taskloom-simulator", "taskloom-testkit", "taskloom-benches", "ta
 FOREIGN = {"pyo3", "napi", "tokio"}
 """What no core crate may contain, not even by way of another crate."""
 
-EXCEPT = {("taskloom", "tokio")}
-"""The facade runs async Rust handlers on tokio: one feature, which the bindings leave out."""
+EXCEPT = {("taskloom", "tokio"), ("taskloom-cli", "tokio")}
+"""The facade runs async Rust handlers on tokio: one feature, which the bindings and the command leave out."""
 
 UNSAFE = {
     "core/sync/src/spot.rs": "parks threads on an atomic byte",

@@ -25,6 +25,7 @@ export interface NativePort {
 
 interface Binding {
   Port: new (wake: () => void) => NativePort;
+  command(args: string[], node: string, runtime: string, folder: string): number;
 }
 
 /** Where the addon of a platform comes from. */

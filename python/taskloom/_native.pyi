@@ -32,6 +32,7 @@ __all__ = [
     "_await_told",
     "_cancel_all",
     "_check_event_name",
+    "_command",
     "_current_attempt",
     "_decode_any",
     "_discard",
@@ -737,6 +738,9 @@ def _loop_blocked(app: _App, name: str, task_id: str, seconds: float) -> None:
 
 def _check_event_name(name: str) -> None:
     """Refuses a name that an event of the user's cannot have."""
+
+def _command(arguments: list[str], interpreter: str, runtime: str) -> int:
+    """Runs the command `taskloom` without the global lock; its exit code."""
 
 def _event_catalog() -> list[tuple[str, str, str, str, str, str]]:
     """Name, category, description, who fires it, schema and example of each event."""

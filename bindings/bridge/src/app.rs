@@ -296,7 +296,11 @@ impl App {
         }
         let store = open_store_with(
             &settings.url,
-            StoreOptions { durability: settings.durability, capacity: settings.capacity },
+            StoreOptions {
+                durability: settings.durability,
+                capacity: settings.capacity,
+                ..StoreOptions::default()
+            },
         )?;
         let options = EngineOptions { runtime: Arc::clone(&self.runtime), ..EngineOptions::default() };
         self.open_over(state, store, options)

@@ -11,6 +11,7 @@
 //! | `exchange` | one crossing: reads the commands, lets them happen, writes the news |
 //! | `wire` | how commands and news are written down |
 //! | `lane` | tasks on their way to the environments that run them |
+//! | `command` | the command `taskloom` of the package |
 //! | `seat` | an `App` of one environment |
 //! | `submitting` | tasks on their way in |
 //! | `requests` | everything else that an app may be asked |
@@ -22,6 +23,7 @@
 //! | `words` | JavaScript's memory |
 //! | `slab` | a table whose numbers are used again |
 
+mod command;
 mod describe;
 mod exchange;
 mod failures;

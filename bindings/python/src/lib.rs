@@ -12,6 +12,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 mod app;
 mod callbacks;
 mod check;
+mod command;
 mod context;
 mod current;
 mod decode;
@@ -45,6 +46,8 @@ mod waiting;
 mod _native {
     #[pymodule_export]
     use crate::app::NativeApp;
+    #[pymodule_export]
+    use crate::command::command;
     #[pymodule_export]
     use crate::context::NativeAttempt;
     #[pymodule_export]

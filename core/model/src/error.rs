@@ -126,6 +126,8 @@ codes! {
     CorruptRow "TL1504" StoreError false,
     /// The store cannot do this.
     NotSupported "TL1505" StoreError false,
+    /// A store that was to be there already is not.
+    NoStore "TL1506" StoreError false,
     /// A call that would wait for itself.
     WouldDeadlock "TL1601" Misuse false,
     /// No task has this id.

@@ -28,16 +28,24 @@ const TRIES: usize = 100;
 
 /// Opens the connection that writes, and makes the tables if there are none.
 pub(crate) fn writer(place: &Place, options: SqliteOptions) -> Result<Connection, Error> {
+    if !options.create && !place.path.exists() {
+        return Err(none(place, "there is no such file"));
+    }
     check_directory(&place.path)?;
     locks::prepare(&place.path)?;
     lock_and_fill(place, options).map_err(|error| locks::refusal(&place.path).unwrap_or(error))
 }
 
 fn lock_and_fill(place: &Place, options: SqliteOptions) -> Result<Connection, Error> {
-    let flags =
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    if options.create {
+        flags |= OpenFlags::SQLITE_OPEN_CREATE;
+    }
     let conn = connect(place, flags)?;
     let version = tables::version(&conn, place)?;
+    if version == 0 && !options.create {
+        return Err(none(place, "the file is empty"));
+    }
     write_ahead(&conn).map_err(|cause| place.failed("open", cause))?;
     if version < tables::NEWEST {
         tables::bring_up_to_date(&conn, place)?;
@@ -52,6 +60,11 @@ fn lock_and_fill(place: &Place, options: SqliteOptions) -> Result<Connection, Er
         locks::check(&place.path)?;
     }
     Ok(conn)
+}
+
+/// The store is not there, and is not to be made.
+fn none(place: &Place, why: &str) -> Error {
+    Error::new(Code::NoStore, format!("there is no SQLite store {}: {why}", place.path.display()))
 }
 
 /// Opens the connection that reads.

@@ -313,15 +313,30 @@ pub(crate) const OWNED: &str = "SELECT seq, id FROM tasks WHERE state = 2 AND ow
 
 /// The filters that are not wanted are NULL. It has no limit, since it cannot see tags: it is read for as long as it
 /// is stepped.
-pub(crate) const LIST: &str = concat!(
-    "SELECT ",
-    row!(),
-    ", ",
-    spec!(),
-    ", id FROM tasks INDEXED BY task_id WHERE id > ?1 AND (?2 IS NULL OR state = ?2) \
-     AND (?3 IS NULL OR queue = ?3) AND (?4 IS NULL OR name = ?4) AND (NOT ?5 OR state < 4) \
-     AND (NOT ?6 OR rare IS NOT NULL) AND (NOT ?7 OR state BETWEEN 5 AND 8) ORDER BY id"
-);
+macro_rules! list {
+    ($how:literal, $which:literal, $order:literal) => {
+        concat!(
+            "SELECT ",
+            row!(),
+            ", ",
+            spec!(),
+            ", id FROM tasks ",
+            $how,
+            " WHERE ",
+            $which,
+            " AND (?2 IS NULL OR state = ?2) \
+             AND (?3 IS NULL OR queue = ?3) AND (?4 IS NULL OR name = ?4) AND (NOT ?5 OR state < 4) \
+             AND (NOT ?6 OR rare IS NOT NULL) AND (NOT ?7 OR state BETWEEN 5 AND 8) \
+             AND (?8 IS NULL OR updated >= ?8) ORDER BY ",
+            $order
+        )
+    };
+}
+pub(crate) const LIST: &str = list!("INDEXED BY task_id", "id > ?1", "id");
+pub(crate) const LIST_NEWEST_FIRST: &str = list!("INDEXED BY task_id", "id < ?1", "id DESC");
+/// For the few that were changed lately: all rows are looked at, and that is faster in the order in which they lie.
+pub(crate) const LIST_CHANGED: &str = list!("NOT INDEXED", "id > ?1", "id");
+pub(crate) const LIST_CHANGED_NEWEST_FIRST: &str = list!("NOT INDEXED", "id < ?1", "id DESC");
 
 /// Counts need the queue and the state of every row; the order is the caller's concern.
 pub(crate) const COUNTS: &str = "SELECT queue, state, count(*) FROM tasks GROUP BY queue, state";
@@ -454,6 +469,9 @@ mod tests {
             (NEXT_DUE, "SEARCH tasks USING COVERING INDEX alarm (due>?)"),
             (ALL_DUE, "SEARCH tasks USING COVERING INDEX alarm (due>?)"),
             (LIST, "SEARCH tasks USING INDEX task_id (id>?)"),
+            (LIST_NEWEST_FIRST, "SEARCH tasks USING INDEX task_id (id<?)"),
+            (LIST_CHANGED, "SCAN tasks; USE TEMP B-TREE FOR ORDER BY"),
+            (LIST_CHANGED_NEWEST_FIRST, "SCAN tasks; USE TEMP B-TREE FOR ORDER BY"),
             (REPORT, by_id),
             (FINISH, by_id),
             (ROW_BY_ID, by_id),

@@ -63,15 +63,22 @@ pub struct SqliteOptions {
     pub durability: Durability,
     /// How long a call waits while another process writes before it fails.
     pub busy_timeout: Duration,
+    /// Whether the file is made if there is none. If not, that is [`Code::NoStore`].
+    pub create: bool,
     /// The SQLite VFS that all input and output goes through, by its registered name; the system's. Tests that drop
     /// writes or fail them come in here.
     pub vfs: Option<&'static str>,
 }
 
 impl Default for SqliteOptions {
-    /// Safe from a power cut; waits for 10 s.
+    /// Safe from a power cut; waits for 10 s; makes the file.
     fn default() -> Self {
-        Self { durability: Durability::default(), busy_timeout: Duration::from_secs(10), vfs: None }
+        Self {
+            durability: Durability::default(),
+            busy_timeout: Duration::from_secs(10),
+            create: true,
+            vfs: None,
+        }
     }
 }
 
@@ -97,10 +104,11 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens a file, and makes it if there is none.
+    /// Opens a file, and makes it if there is none, unless it is told not to.
     ///
     /// Fails with `Forked` if the file was open in the process that this one was forked from, `StoreFailed` if it cannot
-    /// be opened or made, `NotADatabase` if it is not Taskloom's, and `NewerSchema` if a newer version made it.
+    /// be opened or made, `NoStore` if it is not there and is not to be made, `NotADatabase` if it is not Taskloom's, and
+    /// `NewerSchema` if a newer version made it.
     pub fn open(path: &Path, options: SqliteOptions) -> Result<Self, Error> {
         // An absolute path never looks like one of SQLite's `file:` URIs, and outlives a change of directory.
         let path = std::path::absolute(path).map_err(|cause| {
@@ -281,15 +289,23 @@ impl Store for SqliteStore {
     fn list(&self, filter: &Filter, residents: &dyn Residents) -> Result<Vec<Arc<Task>>, Error> {
         let found = self.read(|conn| {
             let mut found = Vec::new();
-            let mut statement = conn.prepare_cached(schema::LIST)?;
+            // Where it begins, if nobody says: before every id, or after.
+            let (sql, begin): (_, &[u8]) = match (filter.newest_first, filter.changed_since) {
+                (false, None) => (schema::LIST, &[]),
+                (false, Some(_)) => (schema::LIST_CHANGED, &[]),
+                (true, None) => (schema::LIST_NEWEST_FIRST, &[u8::MAX; 17]),
+                (true, Some(_)) => (schema::LIST_CHANGED_NEWEST_FIRST, &[u8::MAX; 17]),
+            };
+            let mut statement = conn.prepare_cached(sql)?;
             let mut stored = statement.query(params![
-                filter.after.as_ref().map_or(&[][..], |id| id.as_bytes()),
+                filter.after.as_ref().map_or(begin, |id| id.as_bytes()),
                 filter.state.map(State::number),
                 filter.queue.map(|queue| queue.as_str()),
                 filter.name.map(|name| name.as_str()),
                 filter.unfinished,
                 filter.tag.is_some(),
                 filter.dead,
+                filter.changed_since.map(Timestamp::micros),
             ])?;
             while found.len() < filter.limit
                 && let Some(stored) = stored.next()?

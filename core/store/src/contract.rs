@@ -250,7 +250,11 @@ pub struct Filter {
     pub unfinished: bool,
     /// Only dead letters: those that ended, and neither succeeded nor were skipped ([`State::is_dead`]).
     pub dead: bool,
-    /// Only ids after this one.
+    /// Only those that were changed at this time or later.
+    pub changed_since: Option<Timestamp>,
+    /// The highest id first: the newest task, unless somebody sets ids of his own.
+    pub newest_first: bool,
+    /// Only ids after this one, in the order of the list.
     pub after: Option<TaskId>,
     /// At most so many.
     pub limit: usize,
@@ -265,6 +269,8 @@ impl Default for Filter {
             tag: None,
             unfinished: false,
             dead: false,
+            changed_since: None,
+            newest_first: false,
             after: None,
             limit: 100,
         }
@@ -277,6 +283,11 @@ impl Filter {
         self.state.is_none_or(|wanted| wanted == state)
             && !(self.unfinished && state.is_terminal())
             && (!self.dead || state.is_dead())
+    }
+
+    /// Whether an id has its place in the list after [`Filter::after`].
+    pub fn is_after(&self, id: TaskId) -> bool {
+        self.after.is_none_or(|after| if self.newest_first { id < after } else { id > after })
     }
 
     /// Whether the state does not matter.
@@ -387,7 +398,7 @@ pub trait Store: Send + Sync {
     /// The task with this id.
     fn get(&self, id: TaskId, residents: &dyn Residents) -> Result<Option<Arc<Task>>, Error>;
 
-    /// Tasks by filter, in the order of their ids.
+    /// Tasks by filter, in the order of their ids, or the other way round.
     fn list(&self, filter: &Filter, residents: &dyn Residents) -> Result<Vec<Arc<Task>>, Error>;
 
     /// How many tasks of each queue are in each state, for the queues that have any, by name.

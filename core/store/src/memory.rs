@@ -508,14 +508,18 @@ impl Store for MemoryStore {
             let spec = task.spec();
             if filter.queue.is_none_or(|queue| queue == spec.queue)
                 && filter.name.is_none_or(|name| name == spec.name)
-                && filter.after.is_none_or(|after| spec.id > after)
+                && filter.is_after(spec.id)
                 && filter.tag.as_ref().is_none_or(|tag| spec.tags().contains(tag))
                 && (filter.takes_any_state() || filter.fits(task.state()))
+                && filter.changed_since.is_none_or(|since| task.with_row(|row| row.updated) >= since)
             {
                 found.push(Arc::clone(task));
             }
         });
         found.sort_by_key(|task| task.id());
+        if filter.newest_first {
+            found.reverse();
+        }
         found.truncate(filter.limit);
         Ok(found)
     }

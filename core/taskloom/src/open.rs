@@ -11,6 +11,9 @@ pub use taskloom_store_sqlite::Durability;
 /// What a store is opened with, as far as its kind knows it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StoreOptions {
+    /// Whether the store has to be there already: a file is not made then, and that there is none is `NoStore`. For
+    /// whoever operates what others run.
+    pub existing: bool,
     /// What an acknowledged task outlives, on a file.
     pub durability: Durability,
     /// How many unfinished tasks a memory store takes; a million.
@@ -37,9 +40,9 @@ pub fn testing_store(capacity: Option<usize>) -> Box<dyn Store> {
 /// # Ok::<(), taskloom::Error>(())
 /// ```
 ///
-/// Errors: `InvalidStoreUrl`; those of the store (`NotADatabase`, `NewerSchema`, `StoreFailed`).
+/// Errors: `InvalidStoreUrl`; those of the store (`NoStore`, `NotADatabase`, `NewerSchema`, `StoreFailed`).
 pub fn open_store_with(url: &str, options: StoreOptions) -> Result<Box<dyn Store>> {
-    let StoreOptions { durability, capacity } = options;
+    let StoreOptions { existing, durability, capacity } = options;
     let invalid = |hint: String| {
         Error::new(Code::InvalidStoreUrl, format!("store {url:?} cannot be opened")).hint(hint)
     };
@@ -73,7 +76,7 @@ pub fn open_store_with(url: &str, options: StoreOptions) -> Result<Box<dyn Store
             }
             Ok(Box::new(SqliteStore::open(
                 Path::new(path),
-                SqliteOptions { durability, ..SqliteOptions::default() },
+                SqliteOptions { durability, create: !existing, ..SqliteOptions::default() },
             )?))
         }
         "postgresql" | "postgres" | "http" | "https" => {

@@ -168,7 +168,12 @@ impl World {
     /// Nothing is opened yet: that is the first step.
     pub(crate) fn new(path: &Path, durability: Durability, vfs: &'static str) -> Self {
         // Nobody holds a lock for long, so whoever has to wait is up against a bug.
-        let options = SqliteOptions { durability, busy_timeout: Duration::from_millis(20), vfs: Some(vfs) };
+        let options = SqliteOptions {
+            durability,
+            busy_timeout: Duration::from_millis(20),
+            vfs: Some(vfs),
+            ..SqliteOptions::default()
+        };
         Self { path: path.into(), options, store: None, reader: None, tasks: Held::default() }
     }
 

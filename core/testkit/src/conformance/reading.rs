@@ -54,6 +54,11 @@ pub fn lists_are_filtered(harness: &dyn Harness) {
     assert_eq!(list(&scene, &Filter { state: Some(State::Queued), name: x, ..all.clone() }), [a.id()]);
     assert!(list(&scene, &Filter { state: Some(State::Failed), ..all.clone() }).is_empty());
     assert!(list(&scene, &Filter { queue: Some(Name::new("Q")), ..all.clone() }).is_empty());
+    let since = |changed_since| Filter { changed_since, newest_first: true, ..all.clone() };
+    let started = scene.row(&c).updated;
+    assert_eq!(list(&scene, &since(Some(scene.row(&a).updated))), [c.id(), b.id(), a.id()]);
+    assert!(list(&scene, &since(Some(started))).contains(&c.id()));
+    assert!(list(&scene, &since(Some(started + std::time::Duration::from_micros(1)))).is_empty());
     let shown =
         &scene.store.list(&Filter { name: x, queue: Some(Name::new("r")), ..all }, &Nobody).unwrap()[0];
     assert_eq!(shown.spec(), c.spec());
@@ -129,6 +134,11 @@ pub fn lists_are_read_page_by_page(harness: &dyn Harness) {
             pages.extend(page);
         }
         assert_eq!(pages, whole);
+        let back = |after, limit| Filter { state, after, limit, newest_first: true, ..Filter::default() };
+        let mut backwards = list(&scene, &back(None, 3));
+        backwards.extend(list(&scene, &back(backwards.last().copied(), 100)));
+        backwards.reverse();
+        assert_eq!(backwards, whole);
     }
     assert!(list(&scene, &Filter { limit: 0, ..Filter::default() }).is_empty());
 }

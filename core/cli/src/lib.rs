@@ -1,0 +1,74 @@
+//! The command `taskloom`: one implementation, for three packages.
+//!
+//! [`command`] is given the arguments and a [`Host`], and returns an exit code. The binary of this crate calls it for Rust
+//! users; the Python wheel and the npm package call it from scripts of a few lines. What differs between them is the host:
+//! in which language a process runs that has handlers.
+//!
+//! | module | owns |
+//! | --- | --- |
+//! | `arguments` | what may be said on the command line |
+//! | `session` | what every command is given: the host, the store, the output |
+//! | `host` | the package that the command came with |
+//! | `exit` | exit codes, and how a failure is told |
+//! | `terminal`, `table`, `words` | what answers look like |
+//! | `describe` | the same as JSON |
+//! | `values`, `filter` | what may be said for an option |
+//! | `submit`, `tasks`, `queues`, `schedules`, `events`, `new`, `doctor`, `completion` | a command each |
+//! | `waiting` | waiting for a task |
+//!
+//! A command is a struct of its arguments with a `run(self, &Session)`. No command starts workers in this process. Ctrl-C is
+//! not handled: the default action ends the process, and what a store has been told it keeps.
+#![forbid(unsafe_code)]
+
+mod arguments;
+mod completion;
+mod describe;
+mod doctor;
+mod events;
+mod exit;
+mod filter;
+mod host;
+mod new;
+mod queues;
+mod schedules;
+mod session;
+mod submit;
+mod table;
+mod tasks;
+mod terminal;
+mod values;
+mod waiting;
+mod words;
+
+use std::ffi::OsString;
+
+use clap::{CommandFactory, Parser};
+
+pub use exit::exit_codes;
+pub use host::{Host, RustHost};
+
+use arguments::Arguments;
+use session::Session;
+
+/// Runs the command: `arguments` are those of the process, its own name first. The exit code of the process.
+///
+/// ```
+/// use taskloom_cli::{RustHost, command};
+/// assert_eq!(command(["taskloom".into(), "no-such-command".into()], &RustHost), 2);
+/// ```
+pub fn command(arguments: impl IntoIterator<Item = OsString>, host: &dyn Host) -> u8 {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => return exit::tell_usage(&error),
+    };
+    let session = Session::new(host, arguments.global);
+    match arguments.command.run(&session) {
+        Ok(code) => code,
+        Err(failure) => exit::tell(&failure, session.json),
+    }
+}
+
+/// What may be said on the command line, as data: for documentation and completion.
+pub fn definition() -> clap::Command {
+    Arguments::command()
+}
