@@ -234,7 +234,7 @@ export class Context {
   async submit<Input, Result>(task: Task<Input, Result>, input: Input, options?: ChildOptions): Promise<TaskHandle<Result>>;
   async submit(task: string, input?: unknown, options?: ChildOptions): Promise<TaskHandle>;
   async submit(task: Task<never, unknown> | string, input?: unknown, options?: ChildOptions): Promise<TaskHandle> {
-    return await this._app._submitChild(this.ids === undefined ? undefined : this.job(), task, input, options);
+    return await this._app._submitting.child(this.ids === undefined ? undefined : this.job(), task, input, options);
   }
 
   private job(): number {

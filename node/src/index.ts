@@ -4,7 +4,7 @@
  * @packageDocumentation
  */
 
-export { App, type AppOptions, type CancelFilter, type StopOptions, type TaskFilter } from './app.js';
+export { App, type StopOptions } from './app.js';
 export { Context, currentContext, type ContextTask, type TaskLog } from './context.js';
 export type { Duration } from './durations.js';
 export {
@@ -43,8 +43,10 @@ export type {
   Stats,
   TaskInfo,
 } from './info.js';
+export type { CancelFilter, TaskFilter } from './operating.js';
 export type { ChildOptions, CommonOptions, Priority, RetryPolicy, SubmitOptions } from './options.js';
 export { type CatchUp, nextFirings, type Overlap, type Schedule, type ScheduleChanges, type ScheduleOptions, Schedules } from './schedules.js';
 export type { InputOf, OutputOf, StandardSchema } from './schema.js';
+export type { AppOptions } from './settings.js';
 export type { HandlerFunction, Task, TaskOptions } from './task.js';
 export { PermanentError, RetryAfter } from './verdicts.js';

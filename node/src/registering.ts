@@ -1,0 +1,74 @@
+/** Handlers: from what `app.task` is given to what an app keeps of it. */
+
+import type { App } from './app.js';
+import { detachedContext, storage } from './context.js';
+import { shown } from './durations.js';
+import { InvalidOptions } from './errors.js';
+import { type SubmitOptions, handlerOptions } from './options.js';
+import { encode } from './payload.js';
+import { isSchema, validate } from './schema.js';
+import type { Handler, HandlerFunction, Task, TaskOptions } from './task.js';
+
+/** Options of a handler that are not options of its tasks. */
+const OWN = ['replace', 'schema', 'onSuccess', 'onRetry', 'onFailure'];
+
+/** What an app was asked to register. @internal */
+export interface Registration {
+  readonly handler: Omit<Handler, 'number'>;
+  /** For the core. */
+  readonly line: string;
+}
+
+/** Reads what `app.task` was given. @internal */
+export function readRegistration(name: string, options: TaskOptions, handler: HandlerFunction<any, any> | undefined): Registration {
+  if (typeof name !== 'string') throw new InvalidOptions(`a handler's name is ${shown(name)}; it must be a text`);
+  if (typeof handler !== 'function') {
+    throw new InvalidOptions(`the handler of ${shown(name)} is ${shown(handler)}; it must be a function`, {
+      hint: "as in app.task('resize', async (input, ctx) => { … })",
+    });
+  }
+  const { key, ...others } = options;
+  const own = handlerOptions(typeof key === 'function' ? others : options, OWN);
+  const { schema, replace = false } = options;
+  if (schema !== undefined && !isSchema(schema)) {
+    throw new InvalidOptions(`the schema of ${shown(name)} is ${shown(schema)}; it must be a Standard Schema`, {
+      hint: 'zod, valibot and arktype make them: https://standardschema.dev',
+    });
+  }
+  if (typeof replace !== 'boolean') throw new InvalidOptions(`replace is ${shown(replace)}; it must be true or false`);
+  const hooks = [options.onSuccess, options.onRetry, options.onFailure];
+  for (const [place, hook] of hooks.entries()) {
+    if (hook !== undefined && typeof hook !== 'function') {
+      throw new InvalidOptions(`${OWN[place + 2]} is ${shown(hook)}; it must be a function of the handle`);
+    }
+  }
+  return {
+    handler: { name, run: handler, schema, key: typeof key === 'function' ? key : undefined, hooks },
+    line: JSON.stringify({ name, options: own, replace, hooks: hooks.some((hook) => hook !== undefined) }),
+  };
+}
+
+/** The task of a registered handler: to call, and to submit. @internal */
+export function taskOf(app: App, handler: Handler): Task<any, any> {
+  const call = async (input: unknown): Promise<unknown> => {
+    const context = detachedContext(app, handler);
+    const encoded: unknown = JSON.parse(encode(input, 'input'));
+    const given = handler.schema === undefined ? encoded : await validate(handler.schema, handler.name, encoded);
+    return await storage.run(context, () => handler.run(given, context));
+  };
+  const task = Object.assign(call, {
+    taskName: handler.name,
+    submit: (input?: unknown, options?: SubmitOptions) => app._submitting.one(handler, undefined, input, options),
+    submitMany: (inputs: Iterable<unknown>, options?: SubmitOptions) => app._submitting.many(handler, inputs, options),
+  });
+  Object.defineProperty(task, 'name', { value: handler.name });
+  handlers.set(task, handler);
+  return task as unknown as Task<unknown, unknown>;
+}
+
+const handlers = new WeakMap<object, Handler>();
+
+/** The handler of a task; nothing if it is none. @internal */
+export function handlerOf(task: unknown): Handler | undefined {
+  return typeof task === 'function' ? handlers.get(task) : undefined;
+}
