@@ -14,6 +14,7 @@ export interface NativePort {
   state(slot: number): string | null;
   isDurable(app: number): boolean;
   job(job: number): string | null;
+  now(job: number): number | null;
   checkpoint(job: number): string | null;
   progress(job: number, value: number, message?: string | null): void;
   log(job: number, level: string, message: string): void;

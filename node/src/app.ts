@@ -8,7 +8,7 @@ import { Operating } from './operating.js';
 import type { SubmitOptions } from './options.js';
 import { encode } from './payload.js';
 import { port } from './port.js';
-import { handlerOf, readRegistration, taskOf } from './registering.js';
+import { readRegistration, registeredOf, taskOf } from './registering.js';
 import type { InputOf, OutputOf, StandardSchema } from './schema.js';
 import { type ScheduleChanges, type ScheduleOptions, Schedules, scheduleValues } from './schedules.js';
 import { type AppOptions, readSettings } from './settings.js';
@@ -207,7 +207,13 @@ export class App extends Operating {
   }
 
   private scheduled({ name, ...options }: ScheduleOptions & ScheduleChanges, given: HandlerFunction<any, any>): Task<any, any> {
-    const known = handlerOf(given);
+    const registered = registeredOf(given);
+    if (registered !== undefined && registered.app !== this) {
+      throw new InvalidOptions(`the task ${shown(registered.handler.name)} belongs to another app`, {
+        hint: 'a schedule submits tasks of its own app',
+      });
+    }
+    const known = registered?.handler;
     if (typeof given !== 'function') throw new InvalidOptions(`a schedule's task is ${shown(given)}; it must be a task, or a function`);
     const called = name ?? known?.name ?? given.name;
     if (typeof called !== 'string' || called === '') {
@@ -260,6 +266,11 @@ export class App extends Operating {
   /** @internal */
   _ask<T>(what: string, details?: Record<string, unknown>): Promise<T> {
     return port().request<T>(this, what, details);
+  }
+
+  /** There may be tasks again that keep the process. @internal */
+  _lookAgain(): void {
+    if (!this._isLocal) this.lookForTasks().catch(() => {});
   }
 
   /** @internal */

@@ -37,7 +37,16 @@ export interface ContextTask {
   readonly tags: readonly string[];
   /** Free facts. */
   readonly metadata: Readonly<Record<string, string>>;
+  /** Ties tasks of one request together. */
+  readonly correlationId: string | undefined;
+  /** The schedule that submitted it. */
+  readonly schedule: string | undefined;
+  /** The time by that schedule's rule that it is for, which may be some time ago. */
+  readonly tick: Date | undefined;
 }
+
+/** What is known of an attempt; times are in milliseconds. */
+type Details = TaskInfo & { now?: number; timeLeft?: number };
 
 class TaskView implements ContextTask {
   readonly name: string;
@@ -73,6 +82,18 @@ class TaskView implements ContextTask {
   get metadata(): Readonly<Record<string, string>> {
     return this.context._info().metadata;
   }
+
+  get correlationId(): string | undefined {
+    return this.context._info().correlationId;
+  }
+
+  get schedule(): string | undefined {
+    return this.context._info().schedule;
+  }
+
+  get tick(): Date | undefined {
+    return this.context._info().tick;
+  }
 }
 
 /** The task of a plain call. */
@@ -83,6 +104,9 @@ class NoTask implements ContextTask {
   readonly failures = 0;
   readonly tags = [];
   readonly metadata = {};
+  readonly correlationId = undefined;
+  readonly schedule = undefined;
+  readonly tick = undefined;
 
   constructor(readonly name: string) {}
 }
@@ -107,8 +131,7 @@ export class Context {
   private controller: AbortController | undefined;
   private why: unknown;
   private view: ContextTask | undefined;
-  private details: (TaskInfo & { timeLeft?: number }) | undefined;
-  private detailsAt = 0;
+  private details: Details | undefined;
   private lines: TaskLog | undefined;
   private saved: string | undefined;
   private notes: Record<string, unknown> | undefined;
@@ -150,10 +173,18 @@ export class Context {
     if (this._isCalledOff) throw this.why;
   }
 
-  /** When the attempt must have ended, if it has a timeout or a deadline. */
+  /** The time by the app's clock: in testing mode (`app.testing()`) the one that the test turns. */
+  get now(): Date {
+    const now = this.ids === undefined || this._isOver ? null : port().native.now(this._job);
+    return now === null ? new Date() : new Date(now);
+  }
+
+  /** When the attempt must have ended, if it has a timeout or its task a deadline: the earlier of them. */
   get deadline(): Date | undefined {
-    const { timeLeft } = this._info();
-    return timeLeft === undefined ? undefined : new Date(this.detailsAt + timeLeft);
+    const { now, timeLeft, deadline } = this._info();
+    const times = timeLeft === undefined || now === undefined ? [] : [now + timeLeft];
+    if (deadline !== undefined) times.push(deadline.getTime());
+    return times.length === 0 ? undefined : new Date(Math.min(...times));
   }
 
   /**
@@ -251,14 +282,13 @@ export class Context {
   }
 
   /** @internal */
-  _info(): TaskInfo & { timeLeft?: number } {
+  _info(): Details {
     if (this.details === undefined) {
       const described = this.ids === undefined || this._isOver ? null : port().native.job(this._job);
-      this.detailsAt = Date.now();
       this.details =
         described === null
-          ? ({ queue: 'default', failures: 0, tags: [], metadata: {} } as unknown as TaskInfo)
-          : infoFrom(JSON.parse(described) as Record<string, unknown>);
+          ? ({ queue: 'default', failures: 0, tags: [], metadata: {} } as unknown as Details)
+          : (infoFrom(JSON.parse(described) as Record<string, unknown>) as Details);
     }
     return this.details;
   }

@@ -20,8 +20,13 @@ function textOf(value: unknown): string | undefined {
   return typeof value === 'string' ? value : undefined;
 }
 
-/** A thrown value as the native half reads it. Anything can be thrown, and looking at it must not throw. @internal */
-export function describe(thrown: unknown): string {
+/**
+ * A thrown value as the native half reads it; `now` tells the time by the app's clock, in milliseconds. Anything can be
+ * thrown, and looking at it must not throw.
+ *
+ * @internal
+ */
+export function describe(thrown: unknown, now: () => number): string {
   const isError = ask(() => thrown instanceof Error) === true;
   const object = thrown as { name?: unknown; message?: unknown; stack?: unknown; constructor?: { name?: unknown } };
   let type = 'Error';
@@ -38,6 +43,7 @@ export function describe(thrown: unknown): string {
     message = textOf(thrown) ?? shown(thrown);
   }
   const permanent = thrown instanceof PermanentError || thrown instanceof InvalidPayload || thrown instanceof PayloadTooLarge;
-  const retryAfter = thrown instanceof RetryAfter ? thrown.delay : undefined;
-  return JSON.stringify({ type, message, stack: stack.slice(0, MAX_STACK), permanent, retryAfter });
+  const asks = thrown instanceof RetryAfter ? thrown : undefined;
+  const retryAfter = asks?.at === undefined ? asks?.delay : Math.max(0, asks.at.getTime() - now());
+  return JSON.stringify({ type, message, stack: stack.slice(0, MAX_STACK), permanent, retryAfter, key: asks?.key });
 }

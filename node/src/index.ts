@@ -43,10 +43,10 @@ export type {
   Stats,
   TaskInfo,
 } from './info.js';
-export type { CancelFilter, TaskFilter } from './operating.js';
+export type { CancelFilter, Chosen, DeadFilter, DeadState, DiscardFilter, Limit, LimitOptions, TaskFilter } from './operating.js';
 export type { ChildOptions, CommonOptions, Priority, RetryPolicy, SubmitOptions } from './options.js';
 export { type CatchUp, nextFirings, type Overlap, type Schedule, type ScheduleChanges, type ScheduleOptions, Schedules } from './schedules.js';
 export type { InputOf, OutputOf, StandardSchema } from './schema.js';
 export type { AppOptions } from './settings.js';
 export type { HandlerFunction, Task, TaskOptions } from './task.js';
-export { PermanentError, RetryAfter } from './verdicts.js';
+export { PermanentError, RetryAfter, type RetryAfterOptions } from './verdicts.js';

@@ -47,10 +47,16 @@ export interface TaskInfo {
   readonly timeout: number | undefined;
   readonly tags: readonly string[];
   readonly metadata: Readonly<Record<string, string>>;
+  /** The key whose limits it obeys. */
+  readonly key: string | undefined;
   readonly uniqueKey: string | undefined;
   readonly correlationId: string | undefined;
   readonly traceparent: string | undefined;
   readonly parent: string | undefined;
+  /** The schedule that submitted it. */
+  readonly schedule: string | undefined;
+  /** The time by that schedule's rule that it is for. */
+  readonly tick: Date | undefined;
   /** How many children it has had. */
   readonly children: number;
   /** Why it was cancelled. */
@@ -70,7 +76,7 @@ export interface TaskInfo {
   readonly resultMetadata: Readonly<Record<string, unknown>>;
 }
 
-const TIMES = ['created', 'updated', 'eligible', 'started', 'finished', 'eta', 'expires', 'deadline'];
+const TIMES = ['created', 'updated', 'eligible', 'started', 'finished', 'eta', 'expires', 'deadline', 'tick'];
 
 function dated<T extends { at: unknown }>(items: unknown): T[] {
   return (items as Array<{ at: number; message?: string | null }>).map((item) => ({

@@ -156,9 +156,10 @@ export class Port {
   }
 
   /** Submits many tasks, all or none. */
-  submitMany(app: App, handles: TaskHandle[], handler: number, options: string | undefined, payloads: string[], inputs: unknown[]): void {
+  submitMany(app: App, handles: TaskHandle[], handler: number, options: string | undefined, keys: string[] | undefined, payloads: string[], inputs: unknown[]): void {
     this.reserve(5 + handles.length);
-    this.say(Command.submitMany, app._number, handler, options === undefined ? 0 : Flag.options, handles.length);
+    const flags = (options === undefined ? 0 : Flag.options) | (keys === undefined ? 0 : Flag.keys);
+    this.say(Command.submitMany, app._number, handler, flags, handles.length);
     for (let place = 0; place < handles.length; place++) {
       const slot = this.slots.add(handles[place]);
       handles[place]._slot = slot;
@@ -167,10 +168,13 @@ export class Port {
     }
     this.busy += handles.length;
     if (options !== undefined) this.line(options);
-    for (const payload of payloads) this.line(payload);
+    for (let place = 0; place < payloads.length; place++) {
+      if (keys !== undefined) this.line(keys[place]);
+      this.line(payloads[place]);
+    }
   }
 
-  /** Submits a child of the task that a handler runs. */
+  /** Submits a child of the task that a handler runs; the handler's number is that of the app. */
   submitChild(job: number, app: App, handle: TaskHandle, handler: number, name: string | undefined, options: string | undefined, payload: string): void {
     this.reserve(6);
     handle._slot = this.slots.add(handle);
@@ -378,7 +382,7 @@ export class Port {
     const job = words[at + 3];
     const handler = app?._handler(words[at + 2]);
     if (app === undefined || handler === undefined) {
-      this.failed(job, new Error('the app that has this handler is gone'));
+      this.failed(job, describe(new Error('the app that has this handler is gone'), Date.now));
       return;
     }
     const context = makeContext(app, handler, job, words[at + 4], words, at + 5);
@@ -459,13 +463,14 @@ export class Port {
       this.thrown.set(id, error);
       if (this.thrown.size > KEPT_ERRORS) this.thrown.delete(this.thrown.keys().next().value!);
     }
-    this.failed(this.release(context), error);
+    const line = describe(error, () => context.now.getTime());
+    this.failed(this.release(context), line);
   }
 
-  private failed(job: number, error: unknown): void {
+  private failed(job: number, line: string): void {
     this.reserve(2);
     this.say(Command.failed, job);
-    this.line(describe(error));
+    this.line(line);
   }
 
   /** A handler has ended; its job's number. */

@@ -44,7 +44,7 @@ export function readRegistration(name: string, options: TaskOptions, handler: Ha
   }
   return {
     handler: { name, run: handler, schema, key: typeof key === 'function' ? key : undefined, hooks },
-    line: JSON.stringify({ name, options: own, replace, hooks: hooks.some((hook) => hook !== undefined) }),
+    line: JSON.stringify({ name, options: own, perKey: typeof key === 'function', replace, hooks: hooks.some((hook) => hook !== undefined) }),
   };
 }
 
@@ -62,13 +62,19 @@ export function taskOf(app: App, handler: Handler): Task<any, any> {
     submitMany: (inputs: Iterable<unknown>, options?: SubmitOptions) => app._submitting.many(handler, inputs, options),
   });
   Object.defineProperty(task, 'name', { value: handler.name });
-  handlers.set(task, handler);
+  tasks.set(task, { app, handler });
   return task as unknown as Task<unknown, unknown>;
 }
 
-const handlers = new WeakMap<object, Handler>();
+const tasks = new WeakMap<object, Registered>();
 
-/** The handler of a task; nothing if it is none. @internal */
-export function handlerOf(task: unknown): Handler | undefined {
-  return typeof task === 'function' ? handlers.get(task) : undefined;
+/** A task's app, and the handler there. @internal */
+export interface Registered {
+  readonly app: App;
+  readonly handler: Handler;
+}
+
+/** What a task stands for; nothing if it is none. @internal */
+export function registeredOf(task: unknown): Registered | undefined {
+  return typeof task === 'function' ? tasks.get(task) : undefined;
 }

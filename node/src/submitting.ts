@@ -10,7 +10,7 @@ import { TaskHandle, type Together } from './handle.js';
 import { type ChildOptions, type SubmitOptions, submitLine } from './options.js';
 import { copied, encode } from './payload.js';
 import { port } from './port.js';
-import { handlerOf } from './registering.js';
+import { registeredOf } from './registering.js';
 import { validate } from './schema.js';
 import type { Handler, Task } from './task.js';
 
@@ -70,13 +70,8 @@ export class Submitting {
   /** Submits many tasks of a handler: all or none. */
   async many(handler: Handler, inputs: Iterable<unknown>, options: SubmitOptions | undefined): Promise<TaskHandle[]> {
     this.app._check();
-    if (handler.key !== undefined && options?.key === undefined) {
-      throw new InvalidOptions(`each task of ${shown(handler.name)} has a key of its own, and submitMany has one for all`, {
-        code: 'TL1002',
-        hint: 'give the key with the options, or submit them one by one',
-      });
-    }
     const line = submitLine(options);
+    const keys: string[] | undefined = handler.key === undefined || options?.key !== undefined ? undefined : [];
     if (typeof (inputs as Partial<Iterable<unknown>> | null)?.[Symbol.iterator] !== 'function' || typeof inputs === 'string') {
       throw new InvalidPayload(`submitMany was given ${shown(inputs)}; it takes an array of inputs`);
     }
@@ -84,7 +79,9 @@ export class Submitting {
     const given: unknown[] = [];
     for (const input of inputs) {
       const payload = encode(input, `inputs[${payloads.length}]`);
-      given.push(copied);
+      const own = copied;
+      given.push(own);
+      if (keys !== undefined) keys.push(JSON.stringify(keyOf(handler, own)) ?? '');
       if (handler.schema !== undefined) await validate(handler.schema, handler.name, JSON.parse(payload));
       payloads.push(payload);
     }
@@ -100,7 +97,7 @@ export class Submitting {
         };
         const together: Together = { handles: [], left: payloads.length, resolve, reject: refused };
         together.handles = payloads.map(() => new TaskHandle(this.app, handler.name, undefined)._with(together));
-        port().submitMany(this.app, together.handles, handler.number, line, payloads, given);
+        port().submitMany(this.app, together.handles, handler.number, line, keys, payloads, given);
       };
       send();
     });
@@ -108,14 +105,17 @@ export class Submitting {
 
   /** Submits a child of the task that a job runs; a task of its own from a plain call. */
   child(job: number | undefined, task: Task<never, unknown> | string, input: unknown, options: ChildOptions | undefined): Promise<TaskHandle> {
-    const handler = typeof task === 'string' ? this.app._named(task) : handlerOf(task);
+    const registered = typeof task === 'string' ? undefined : registeredOf(task);
+    const handler = typeof task === 'string' ? this.app._named(task) : registered?.handler;
+    // Its number is known to its own app; whether a child may be of that one is for the engine to say.
+    const app = registered?.app ?? this.app;
     const name = typeof task === 'string' ? checkedName(task) : undefined;
     if (handler === undefined && name === undefined) {
-      return Promise.reject(new InvalidOptions(`a child's task is ${shown(task)}; it must be a task of this app, or a name`));
+      return Promise.reject(new InvalidOptions(`a child's task is ${shown(task)}; it must be a task, or the name of one`));
     }
     if (job === undefined) {
       const { detached: _, ...rest } = options ?? {};
-      return this.one(handler, handler === undefined ? name : undefined, input, rest);
+      return app._submitting.one(handler, handler === undefined ? name : undefined, input, rest);
     }
     return new Promise((resolve, reject) => {
       const payload = encode(input, 'input');
@@ -124,7 +124,7 @@ export class Submitting {
       const send = (): void => {
         const handle = new TaskHandle(this.app, name ?? handler!.name, undefined, resolve, reject);
         const byName = handler === undefined ? name : undefined;
-        port().submitChild(job, this.app, handle, handler?.number ?? 0, byName, line, payload);
+        port().submitChild(job, app, handle, handler?.number ?? 0, byName, line, payload);
       };
       if (validated instanceof Promise) validated.then(send, reject);
       else send();
@@ -167,13 +167,18 @@ export class Submitting {
 }
 
 /** Options with the key that a handler makes of the input; one that a submit gives goes first. */
-function keyed<T extends SubmitOptions | ChildOptions>(handler: Handler, input: unknown, options: T | undefined): T | { key: string } {
-  if (options?.key !== undefined) return options;
+function keyed<T extends SubmitOptions | ChildOptions>(handler: Handler, input: unknown, options: T | undefined): T | { key: string } | undefined {
+  const key = options?.key ?? keyOf(handler, input);
+  return key === undefined ? options : { ...options, key };
+}
+
+/** The key that a handler makes of an input; nothing for none. */
+function keyOf(handler: Handler, input: unknown): string | undefined {
   const key: unknown = handler.key!(input);
-  if (typeof key !== 'string') {
-    throw new InvalidOptions(`the key of ${shown(handler.name)} is ${shown(key)} for this input; it must be a text`);
-  }
-  return { ...options, key };
+  if (key === undefined || key === null || typeof key === 'string') return key ?? undefined;
+  throw new InvalidOptions(`the key of ${shown(handler.name)} is ${shown(key)} for this input; it must be a text, or undefined for no key`, {
+    hint: 'use String(…), or a template',
+  });
 }
 
 /** A name goes over in a line of its own. @internal */

@@ -10,8 +10,8 @@ import type { StandardSchema } from './schema.js';
 export interface TaskOptions extends CommonOptions {
   /** Its version, as in `'1.2.0'`; several versions of a name can be registered. */
   version?: string;
-  /** The key whose limits its tasks obey: a text, or a function of the input that gives each its own. */
-  key?: string | ((input: any) => string);
+  /** The key whose limits its tasks obey: a text, or a function of the input that gives each its own, or none. */
+  key?: string | ((input: any) => string | null | undefined);
   /** Whether it may take the place of one with the same name and version. */
   replace?: boolean;
   /** Types and validates the input: any Standard Schema (zod, valibot, arktype). */
@@ -66,7 +66,7 @@ export interface Handler {
   readonly run: HandlerFunction<unknown, unknown>;
   readonly schema: StandardSchema | undefined;
   /** Gives each task its key. */
-  readonly key: ((input: unknown) => string) | undefined;
+  readonly key: ((input: unknown) => string | null | undefined) | undefined;
   readonly hooks: ReadonlyArray<((handle: TaskHandle) => void) | undefined>;
 }
 

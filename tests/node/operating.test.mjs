@@ -203,25 +203,3 @@ for (const [what, register, message] of [
     );
   });
 }
-
-for (const [kind, url] of STORES) {
-  test(`limits of handlers and keys hold: ${kind}`, async (t) => {
-    const running = { one: 0, a: 0, b: 0 };
-    const most = { one: 0, a: 0, b: 0 };
-    const work = (name) => async () => {
-      most[name] = Math.max(most[name], ++running[name]);
-      await new Promise((resolve) => setImmediate(resolve));
-      running[name] -= 1;
-    };
-    const [, [one, keyed]] = await started(t, { store: url(t) }, (app) => [
-      app.task('one', { concurrency: 2 }, work('one')),
-      app.task('keyed', { key: ({ tenant }) => tenant, concurrency: 1 }, ({ tenant }) => work(tenant)()),
-    ]);
-    const tenants = Array.from({ length: 10 }, (_, n) => ({ tenant: n % 2 === 0 ? 'a' : 'b' }));
-    const handles = [...(await one.submitMany(Array(10).fill(null))), ...(await Promise.all(tenants.map((input) => keyed.submit(input))))];
-    await Promise.all(handles.map((handle) => handle.result()));
-    assert.deepEqual(most, { one: 2, a: 1, b: 1 });
-    await assert.rejects(keyed.submitMany(tenants), InvalidOptions);
-    await assert.rejects(keyed.submit({}), /the key of "keyed" is undefined for this input/);
-  });
-}

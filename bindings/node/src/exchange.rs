@@ -21,8 +21,8 @@ use crate::options::{options_of, settings};
 use crate::port::{News, Port as Inner};
 use crate::requests::request;
 use crate::seat::{Seat, Shared};
-use crate::submitting::Submit;
-use crate::wire::{Reader, Writer, command, news};
+use crate::submitting::{Input, Submit};
+use crate::wire::{Reader, Writer, command, flag, news};
 use crate::{describe, schedules, words};
 
 /// One environment's way to the engines of this process.
@@ -121,15 +121,17 @@ impl Port {
         }
     }
 
-    /// Registers an app's next handler: `name`, `options`, `replace`, `hooks`.
+    /// Registers an app's next handler: `name`, `options`, `perKey`, `replace`, `hooks`.
     #[napi]
     pub fn register(&self, app: u32, line: String) -> napi::Result<()> {
         let register = || {
             let asked = parsed(&line)?;
             let seat = self.inner.app(app).ok_or_else(no_app)?;
             let name = asked["name"].as_str().unwrap_or_default();
-            let (options, _) = options_of(&asked["options"])?;
+            let (mut options, _) = options_of(&asked["options"])?;
             let flag = |name: &str| asked[name].as_bool().unwrap_or(false);
+            // What it limits is each key by itself.
+            options.per_key = flag("perKey");
             seat.register(&self.inner, name, options, flag("replace"), flag("hooks"))
         };
         register().map_err(thrown)
@@ -168,8 +170,15 @@ impl Port {
     pub fn job(&self, job: u32) -> Option<String> {
         let attempt = self.inner.attempt(job)?;
         let mut all = describe::task(attempt.task());
+        all["now"] = describe::millis(attempt.now()).into();
         all["timeLeft"] = attempt.time_left().map(|left| left.as_secs_f64() * 1e3).into();
         Some(all.to_string())
+    }
+
+    /// The time by a job's engine, in milliseconds since the epoch; `null` if it is over.
+    #[napi]
+    pub fn now(&self, job: u32) -> Option<f64> {
+        self.inner.attempt(job).map(|attempt| describe::millis(attempt.now()))
     }
 
     /// What an earlier attempt saved, as JSON.
@@ -258,9 +267,14 @@ fn hear_one(port: &Arc<Inner>, reader: &mut Reader<'_>, kind: u32) -> Option<()>
             let [app, handler, flags, count] = reader.words()?;
             let slots = reader.slice(count)?;
             let submit = Submit::read(reader, handler, flags)?;
-            let payloads: Vec<&str> = (0..count).map(|_| reader.line()).collect::<Option<_>>()?;
+            let inputs: Vec<Input<'_>> = (0..count)
+                .map(|_| {
+                    let key = if flags & flag::KEYS == 0 { "" } else { reader.line()? };
+                    Some(Input { key: serde_json::from_str(key).ok(), payload: reader.line()? })
+                })
+                .collect::<Option<_>>()?;
             match port.app(app) {
-                Some(seat) => submit.together(port, &seat, slots, &payloads),
+                Some(seat) => submit.together(port, &seat, slots, &inputs),
                 None => slots.iter().for_each(|slot| port.tell(News::Refused(*slot, no_app()))),
             }
         }
@@ -302,17 +316,17 @@ fn hear_one(port: &Arc<Inner>, reader: &mut Reader<'_>, kind: u32) -> Option<()>
 fn submit(port: &Arc<Inner>, reader: &mut Reader<'_>) -> Option<()> {
     let [app, slot, handler, flags] = reader.words()?;
     let submit = Submit::read(reader, handler, flags)?;
-    let (mut slots, mut payloads) = (vec![slot], vec![reader.line()?]);
+    let (mut slots, mut inputs) = (vec![slot], vec![Input::of(reader.line()?)]);
     while flags == 0
         && let Some([command::SUBMIT, next_app, slot, next, 0]) = reader.peek()
         && (next_app, next) == (app, handler)
     {
         reader.words::<5>()?;
         slots.push(slot);
-        payloads.push(reader.line()?);
+        inputs.push(Input::of(reader.line()?));
     }
     match port.app(app) {
-        Some(seat) => submit.each(port, &seat, &slots, &payloads),
+        Some(seat) => submit.each(port, &seat, &slots, &inputs),
         None => slots.iter().for_each(|slot| port.tell(News::Refused(*slot, no_app()))),
     }
     Some(())

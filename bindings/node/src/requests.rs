@@ -7,11 +7,13 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use taskloom_bridge::{Limit, discard, limit_for, limits, replay};
 use taskloom_engine::{Engine, Handle, Stop, SubscriptionOptions, spawn_thread};
 use taskloom_model::{Code, Error, Name, Result, TaskId};
 use taskloom_store::Filter;
 
 use crate::failures::{millis, parsed};
+use crate::options::options_of;
 use crate::port::{News, Port};
 use crate::seat::Seat;
 use crate::{describe, schedules};
@@ -91,6 +93,14 @@ fn answer(port: &Arc<Port>, seat: &Arc<Seat>, name: &str, asked: &Value) -> Resu
         "pause" => engine.pause(queue(asked))?.into(),
         "resume" => engine.resume(queue(asked))?.into(),
         "purge" => engine.purge(queue(asked))?.into(),
+        "replay" => replay(&engine, one(asked)?, &filter(asked)?)?.into(),
+        "discard" => discard(&engine, one(asked)?, &filter(asked)?)?.into(),
+        "limit" => {
+            let owned = |name: &str| text(asked, name).map(str::to_owned);
+            let what = limit_for(text(asked, "name"), text(asked, "queue"), owned("key"));
+            engine.limit(what, options_of(&asked["limit"])?.0.limit())?.into()
+        }
+        "limits" => limits(&engine)?.into_iter().map(limit).collect(),
         "sweep" => engine.sweep(asked["olderThan"].as_f64().and_then(millis).unwrap_or_default())?.into(),
         "runNow" => describe::task(engine.run_now(id(asked)?)?.task()),
         "stats" => describe::stats(&engine.stats()?),
@@ -136,6 +146,23 @@ fn handles(handles: &[Handle]) -> Value {
 
 fn text<'a>(asked: &'a Value, name: &str) -> Option<&'a str> {
     asked[name].as_str()
+}
+
+/// The task that it is about, if it is about one.
+fn one(asked: &Value) -> Result<Option<TaskId>> {
+    text(asked, "id").map(str::parse).transpose()
+}
+
+fn limit(limit: Limit) -> Value {
+    let Limit { name, queue, key, concurrency, rate, declared } = limit;
+    json!({
+        "name": name,
+        "queue": queue,
+        "key": key,
+        "concurrency": concurrency,
+        "rate": rate,
+        "declared": declared,
+    })
 }
 
 fn id(asked: &Value) -> Result<TaskId> {
