@@ -4,6 +4,7 @@ import { type Duration, millis, shown } from './durations.js';
 import { InvalidOptions, ShutDown, native } from './errors.js';
 import { type EventOptions, EventStream, subscribe, type TaskEvent, type Unsubscribe } from './events.js';
 import { TaskHandle, type TaskState } from './handle.js';
+import { type Middleware, Stack } from './middleware.js';
 import { Operating } from './operating.js';
 import type { SubmitOptions } from './options.js';
 import { encode } from './payload.js';
@@ -43,6 +44,7 @@ export class App extends Operating {
   /** @internal */ _isStarted = false;
   private readonly handlers: Handler[] = [];
   private readonly byName = new Map<string, Handler>();
+  private readonly middlewares = new Stack();
   private readonly url: string;
   private readonly keepAlive: boolean;
   /** Schedules that the program has said: like a timer, they keep the process. */
@@ -95,6 +97,7 @@ export class App extends Operating {
     const { handler: read, line } = readRegistration(name, options, handler);
     native(() => port().native.register(this._number, line));
     const registered: Handler = { ...read, number: this.handlers.length };
+    this.middlewares.surround(registered);
     this.handlers.push(registered);
     this.byName.set(name, registered);
     return taskOf(this, registered);
@@ -248,6 +251,31 @@ export class App extends Operating {
   /** Publishes an event of your own. Its name has a point in it, as in `'order.paid'`. */
   async publish(name: string, data: unknown = null): Promise<void> {
     await port().request(this, 'publish', { name, data: encode(data, 'data') });
+  }
+
+  /**
+   * Puts a function around every execution of a handler from now on; the first one is the outermost. Returns it.
+   *
+   * It is called with the context and with `next`, which runs what it stands around, and returns what the handler is to
+   * have returned. What it throws is the attempt's outcome. Plain calls of a task go past it.
+   *
+   * ```js
+   * app.middleware(async (ctx, next) => {
+   *   const start = performance.now();
+   *   try {
+   *     return await next();
+   *   } finally {
+   *     console.log(ctx.task.name, performance.now() - start);
+   *   }
+   * });
+   * ```
+   *
+   * Throws `InvalidOptions` for what is no function.
+   */
+  middleware<Function extends Middleware>(middleware: Function): Function {
+    this.middlewares.add(middleware);
+    for (const handler of this.handlers) this.middlewares.surround(handler);
+    return middleware;
   }
 
   // ── for the other modules ─────────────────────────────────────────────────────────────────────────────────────

@@ -43,6 +43,7 @@ export type {
   Stats,
   TaskInfo,
 } from './info.js';
+export type { Middleware } from './middleware.js';
 export type { CancelFilter, Chosen, DeadFilter, DeadState, DiscardFilter, Limit, LimitOptions, TaskFilter } from './operating.js';
 export type { ChildOptions, CommonOptions, Priority, RetryPolicy, SubmitOptions } from './options.js';
 export { type CatchUp, nextFirings, type Overlap, type Schedule, type ScheduleChanges, type ScheduleOptions, Schedules } from './schedules.js';

@@ -43,7 +43,7 @@ export function readRegistration(name: string, options: TaskOptions, handler: Ha
     }
   }
   return {
-    handler: { name, run: handler, schema, key: typeof key === 'function' ? key : undefined, hooks },
+    handler: { name, plain: handler, run: handler, schema, key: typeof key === 'function' ? key : undefined, hooks },
     line: JSON.stringify({ name, options: own, perKey: typeof key === 'function', replace, hooks: hooks.some((hook) => hook !== undefined) }),
   };
 }
@@ -54,7 +54,7 @@ export function taskOf(app: App, handler: Handler): Task<any, any> {
     const context = detachedContext(app, handler);
     const encoded: unknown = JSON.parse(encode(input, 'input'));
     const given = handler.schema === undefined ? encoded : await validate(handler.schema, handler.name, encoded);
-    return await storage.run(context, () => handler.run(given, context));
+    return await storage.run(context, () => handler.plain(given, context));
   };
   const task = Object.assign(call, {
     taskName: handler.name,

@@ -63,7 +63,10 @@ type Submission<Input> = undefined extends Input
 export interface Handler {
   readonly name: string;
   readonly number: number;
-  readonly run: HandlerFunction<unknown, unknown>;
+  /** The function itself. */
+  readonly plain: HandlerFunction<unknown, unknown>;
+  /** The function, with the app's middleware around it. */
+  run: HandlerFunction<unknown, unknown>;
   readonly schema: StandardSchema | undefined;
   /** Gives each task its key. */
   readonly key: ((input: unknown) => string | null | undefined) | undefined;
