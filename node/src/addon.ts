@@ -20,6 +20,13 @@ export interface NativePort {
   log(job: number, level: string, message: string): void;
   note(job: number, key: string, value: string): void;
   publish(job: number, name: string, data: string): void;
+  beginTesting(app: number, options: string): void;
+  endTesting(app: number): void;
+  drive(app: number): number;
+  turn(app: number, micros: number): void;
+  setTime(app: number, micros: number): void;
+  times(app: number): number[];
+  submitted(app: number, known: number): string;
   unsubscribe(subscription: number): void;
   traffic(): { crossings: number; calls: number; started: number };
 }

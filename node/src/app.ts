@@ -4,7 +4,7 @@ import { type Duration, millis, shown } from './durations.js';
 import { InvalidOptions, ShutDown, native } from './errors.js';
 import { type EventOptions, EventStream, subscribe, type TaskEvent, type Unsubscribe } from './events.js';
 import { TaskHandle, type TaskState } from './handle.js';
-import { type Middleware, Stack } from './middleware.js';
+import { type Around, type Middleware, Stack } from './middleware.js';
 import { Operating } from './operating.js';
 import type { SubmitOptions } from './options.js';
 import { encode } from './payload.js';
@@ -15,6 +15,7 @@ import { type ScheduleChanges, type ScheduleOptions, Schedules, scheduleValues }
 import { type AppOptions, readSettings } from './settings.js';
 import { Submitting, checkedName } from './submitting.js';
 import type { Handler, HandlerFunction, Task, TaskOptions } from './task.js';
+import { Testing, type TestingOptions } from './testing_mode.js';
 
 /** What `stop` takes. */
 export interface StopOptions {
@@ -39,7 +40,7 @@ export interface StopOptions {
 export class App extends Operating {
   /** @internal */ readonly _number: number;
   /** @internal */ readonly _asyncContext: boolean;
-  /** Whether its tasks live in this process only. @internal */ readonly _isLocal: boolean;
+  /** Whether its tasks live in this process only. @internal */ _isLocal: boolean;
   /** @internal */ _pending = 0;
   /** @internal */ _isStarted = false;
   private readonly handlers: Handler[] = [];
@@ -54,6 +55,9 @@ export class App extends Operating {
   private isStopped = false;
   /** @internal */ readonly _submitting: Submitting;
   private look: NodeJS.Timeout | undefined;
+  /** The testing mode that it is in. @internal */ _testing: Testing | undefined;
+  /** What it was before that. */
+  private untested: { isLocal: boolean; isStopped: boolean } | undefined;
 
   constructor(options: AppOptions = {}) {
     super();
@@ -107,6 +111,8 @@ export class App extends Operating {
 
   /** Starts running tasks; again, if it was stopped. Starting twice is starting once. */
   async start(): Promise<this> {
+    // In testing mode there is an engine until the end of it.
+    if (this._testing !== undefined) return this;
     await port().request(this, 'start');
     this._isStopping = this.isStopped = false;
     port().count(this, true);
@@ -133,6 +139,7 @@ export class App extends Operating {
    */
   async stop(options: StopOptions = {}): Promise<void> {
     const timeout = options.timeout === undefined ? undefined : millis('timeout', options.timeout);
+    if (this._testing !== undefined) return await this._testing.drain();
     this._isStopping = true;
     this._submitting.stop();
     await port().request(this, 'stop', { timeout });
@@ -278,7 +285,56 @@ export class App extends Operating {
     return middleware;
   }
 
+  // ── testing ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /**
+   * Puts the app on a clock that a test turns, until the end of the block; `docs/testing-your-tasks.md`.
+   *
+   * In it, the app has the real engine without threads, on a memory store, also if it is one of a file.
+   * `await t.advance({ days: 3 })` lets three days go by in a moment, with every retry and timeout at its time;
+   * `await t.drain()` runs what is eligible; `t.submitted` is what was submitted; `t.now` is the time. With
+   * `inline: true` a submit runs the task at once. The clock begins at `start`, or at the present; `seed` decides what is
+   * left to chance, such as the jitter of retries.
+   *
+   * When the block is left, or `await t.end()` is called, the app is as it was before. Throws `Misuse` if it is in use:
+   * started, or submitted to.
+   *
+   * ```js
+   * await using t = app.testing();
+   * const handle = await remind.submit('Ada', { delay: '3 days' });
+   * await t.advance('3 days');
+   * await handle.result();
+   * ```
+   */
+  testing(options: TestingOptions = {}): Testing {
+    return new Testing(this, options);
+  }
+
   // ── for the other modules ─────────────────────────────────────────────────────────────────────────────────────
+
+  /** @internal */
+  _beginTesting(testing: Testing, around: Around): void {
+    this._testing = testing;
+    this.untested = { isLocal: this._isLocal, isStopped: this.isStopped };
+    this._isLocal = true;
+    this._isStopping = this.isStopped = false;
+    this.surround(around);
+  }
+
+  /** @internal */
+  _endTesting(): void {
+    if (this.untested === undefined) return;
+    this._testing = undefined;
+    this._isLocal = this.untested.isLocal;
+    this._isStopping = this.isStopped = this.untested.isStopped;
+    this.untested = undefined;
+    this.surround(undefined);
+  }
+
+  private surround(around: Around | undefined): void {
+    this.middlewares.setOutermost(around);
+    for (const handler of this.handlers) this.middlewares.surround(handler);
+  }
 
   /** The program no longer says this schedule. @internal */
   _unsaid(name: string): void {

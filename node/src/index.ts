@@ -50,4 +50,5 @@ export { type CatchUp, nextFirings, type Overlap, type Schedule, type ScheduleCh
 export type { InputOf, OutputOf, StandardSchema } from './schema.js';
 export type { AppOptions } from './settings.js';
 export type { HandlerFunction, Task, TaskOptions } from './task.js';
+export type { Span, Submitted, SubmittedOptions, Testing, TestingOptions } from './testing_mode.js';
 export { PermanentError, RetryAfter, type RetryAfterOptions } from './verdicts.js';

@@ -11,9 +11,14 @@ import type { Handler, HandlerFunction } from './task.js';
  */
 export type Middleware = (ctx: Context, next: () => Promise<unknown>) => unknown;
 
+/** What is around a whole execution. @internal */
+export type Around = (ctx: Context, run: () => unknown) => unknown;
+
 /** The middleware of an app. @internal */
 export class Stack {
   private readonly all: Middleware[] = [];
+  /** Around all of it, in testing mode. */
+  private outermost: Around | undefined;
 
   /** One more, inside of the others. */
   add(middleware: Middleware): void {
@@ -27,9 +32,18 @@ export class Stack {
 
   /** Has a handler run inside of it. A handler costs nothing more before there is any. */
   surround(handler: Handler): void {
-    if (this.all.length === 0 || handler.run !== handler.plain) return;
     const { plain } = handler;
-    handler.run = (input, ctx) => this.enter(0, plain, input, ctx);
+    if (this.all.length === 0 && this.outermost === undefined) {
+      handler.run = plain;
+      return;
+    }
+    handler.run = (input, ctx) =>
+      this.outermost === undefined ? this.enter(0, plain, input, ctx) : this.outermost(ctx, () => this.enter(0, plain, input, ctx));
+  }
+
+  /** Has all executions run inside of a function, or no longer. Whoever calls it surrounds the handlers anew. */
+  setOutermost(around: Around | undefined): void {
+    this.outermost = around;
   }
 
   private enter(place: number, plain: HandlerFunction<unknown, unknown>, input: unknown, ctx: Context): unknown {

@@ -100,9 +100,13 @@ export class Port {
   /** The handler whose synchronous part runs. */
   current: Context | undefined;
   private readonly keeper = setInterval(() => {}, 0x7fffffff).unref();
-  private isKept = false;
+  /** Whether this keeps the process alive. */
+  isKept = false;
   /** Tasks, handlers and requests that keep the process alive. */
   private busy = 0;
+  /** How many crossings had something to say, or to tell. */
+  activity = 0;
+  private whenActive: Array<() => void> | undefined;
 
   constructor() {
     const { Port: Native } = load();
@@ -253,6 +257,23 @@ export class Port {
     this.turn = 0;
   };
 
+  /** Crosses now, if that can be. */
+  come(): void {
+    if (!this.isReading) this.pump();
+  }
+
+  private active(): void {
+    this.activity += 1;
+    if (this.whenActive === undefined) return;
+    for (const told of this.whenActive) told();
+    this.whenActive = undefined;
+  }
+
+  /** The next crossing that has something to say, or to tell. */
+  nextActivity(): Promise<void> {
+    return new Promise((resolve) => (this.whenActive ??= []).push(resolve));
+  }
+
   private cross(inPassing: boolean): boolean {
     const { asked, used, room } = this;
     const text = this.chars === 0 ? '' : `${this.lines.join('\n')}\n`;
@@ -260,6 +281,7 @@ export class Port {
     this.lines = [];
     const said = this.native.exchange(asked, used, text, room, inPassing);
     const end = room[0] + 2;
+    if (used > 0 || end > 2) this.active();
     const more = room[1] !== 0;
     if (end > 2) {
       this.isReading = true;

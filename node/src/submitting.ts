@@ -22,6 +22,8 @@ interface Parked {
 /** The submits of an app. @internal */
 export class Submitting {
   private readonly parked: Parked[] = [];
+  /** In testing mode: submits for which room was made once. */
+  private readonly tried = new WeakSet<() => void>();
   private retry: NodeJS.Timeout | undefined;
 
   constructor(
@@ -32,6 +34,12 @@ export class Submitting {
 
   /** Submits one task of a handler, or of the one that has a name. */
   one(handler: Handler | undefined, name: string | undefined, input: unknown, options: SubmitOptions | undefined): Promise<TaskHandle> {
+    const submitting = this.submitOne(handler, name, input, options);
+    const testing = this.app._testing;
+    return testing === undefined ? submitting : testing._submitted(submitting);
+  }
+
+  private submitOne(handler: Handler | undefined, name: string | undefined, input: unknown, options: SubmitOptions | undefined): Promise<TaskHandle> {
     return new Promise((resolve, reject) => {
       this.app._check();
       const payload = encode(input, 'input');
@@ -68,7 +76,13 @@ export class Submitting {
   }
 
   /** Submits many tasks of a handler: all or none. */
-  async many(handler: Handler, inputs: Iterable<unknown>, options: SubmitOptions | undefined): Promise<TaskHandle[]> {
+  many(handler: Handler, inputs: Iterable<unknown>, options: SubmitOptions | undefined): Promise<TaskHandle[]> {
+    const submitting = this.submitMany(handler, inputs, options);
+    const testing = this.app._testing;
+    return testing === undefined ? submitting : testing._submitted(submitting);
+  }
+
+  private async submitMany(handler: Handler, inputs: Iterable<unknown>, options: SubmitOptions | undefined): Promise<TaskHandle[]> {
     this.app._check();
     const line = submitLine(options);
     const keys: string[] | undefined = handler.key === undefined || options?.key !== undefined ? undefined : [];
@@ -133,7 +147,16 @@ export class Submitting {
 
   /** A submit was refused: if there was no room, it is made again when there may be. */
   private parkIfFull(error: unknown, submit: () => void, reject: (error: unknown) => void): void {
-    if (!(error instanceof QueueFull) || !this.app._isStarted) return reject(error);
+    if (!(error instanceof QueueFull)) return reject(error);
+    const testing = this.app._testing;
+    if (testing !== undefined) {
+      // Nobody else makes room there. If there is none then, there is none before the clock is turned.
+      if (this.tried.has(submit)) return reject(error);
+      this.tried.add(submit);
+      testing._makeRoom().then(submit, reject);
+      return;
+    }
+    if (!this.app._isStarted) return reject(error);
     this.parked.push({
       submit: () => {
         if (this.app._isStopping) reject(error);

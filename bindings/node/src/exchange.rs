@@ -28,7 +28,7 @@ use crate::{describe, schedules, words};
 /// One environment's way to the engines of this process.
 #[napi]
 pub struct Port {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
     started: Vec<taskloom_engine::Started>,
 }
 
@@ -69,8 +69,9 @@ impl Port {
         drop(text);
         if !in_passing && port.take_offer() {
             for seat in port.apps() {
-                if let Some(engine) = seat.running() {
-                    Dispatcher::take(&engine, &mut self.started);
+                if let Some(engine) = seat.taking() {
+                    let tested = seat.is_tested().then_some((&**port, seat.number));
+                    Dispatcher::take(&engine, &mut self.started, tested);
                 }
             }
         }
@@ -242,11 +243,11 @@ impl Port {
 }
 
 /// An error of ours as one that JavaScript makes a class of.
-fn thrown(error: Error) -> napi::Error {
+pub(crate) fn thrown(error: Error) -> napi::Error {
     napi::Error::from_reason(error_json(&error).to_string())
 }
 
-fn no_app() -> Error {
+pub(crate) fn no_app() -> Error {
     Error::new(Code::ShutDown, "this app is gone")
 }
 

@@ -13,6 +13,7 @@
 //! | `lane` | tasks on their way to the environments that run them |
 //! | `seat` | an `App` of one environment |
 //! | `submitting` | tasks on their way in |
+//! | `testing` | an app on a clock that its test turns |
 //! | `requests` | everything else that an app may be asked |
 //! | `schedules` | schedules as JSON, both ways |
 //! | `describe` | tasks, figures and events as JSON |
@@ -33,6 +34,7 @@ mod schedules;
 mod seat;
 mod slab;
 mod submitting;
+mod testing;
 mod watchdog;
 mod wire;
 mod words;

@@ -180,6 +180,11 @@ impl Port {
         self.wake();
     }
 
+    /// The next crossing is to look for tasks; nobody is called.
+    pub(crate) fn invite(&self) {
+        self.tasks_wait.store(true, Ordering::SeqCst);
+    }
+
     /// JavaScript is here: nobody need call it.
     pub(crate) fn enter(&self) {
         self.crossings.fetch_add(1, Ordering::Relaxed);
