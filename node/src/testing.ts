@@ -104,7 +104,9 @@ function one({ name, input, handle }: Submitted): string {
   const lines = [`${name} ${handle.state} (${handle.id})`, `  input: ${text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text}`];
   for (const error of handle._attempts()) {
     lines.push(`  attempt ${error.attempt}: ${error.type}: ${error.message}`);
-    for (const line of error.traceback.trimEnd().split('\n')) if (line !== '') lines.push(`    ${line}`);
+    // Frames of this package say nothing of what went wrong.
+    const own = error.traceback.split('\n').filter((line) => line.trim() !== '' && !line.includes(__dirname));
+    lines.push(...own.map((line) => `    ${line}`));
   }
   return lines.join('\n');
 }

@@ -10,6 +10,7 @@ const PAGES = [
   'docs/dead-letters.md',
   'docs/javascript.md',
   'docs/limits.md',
+  'docs/testing-your-tasks.md',
   'node/README.md',
 ];
 
