@@ -10,6 +10,7 @@ export interface NativePort {
   close(app: number): void;
   register(app: number, registration: string): void;
   schedule(app: number, schedule: string): void;
+  eventCatalog(): string;
   firings(expression: string, tz: string, start: number, count: number): number[];
   state(slot: number): string | null;
   isDurable(app: number): boolean;

@@ -6,7 +6,7 @@ import { type EventOptions, EventStream, subscribe, type TaskEvent, type Unsubsc
 import { TaskHandle, type TaskState } from './handle.js';
 import { type Around, type Middleware, Stack } from './middleware.js';
 import { Operating } from './operating.js';
-import type { SubmitOptions } from './options.js';
+import type { NamedSubmitOptions } from './options.js';
 import { encode } from './payload.js';
 import { port } from './port.js';
 import { readRegistration, registeredOf, taskOf } from './registering.js';
@@ -43,7 +43,7 @@ export class App extends Operating {
   /** Whether its tasks live in this process only. @internal */ _isLocal: boolean;
   /** @internal */ _pending = 0;
   /** @internal */ _isStarted = false;
-  private readonly handlers: Handler[] = [];
+  private readonly registered: Handler[] = [];
   private readonly byName = new Map<string, Handler>();
   private readonly middlewares = new Stack();
   private readonly url: string;
@@ -100,11 +100,11 @@ export class App extends Operating {
     const [options, handler] = typeof first === 'function' && second === undefined ? [{}, first] : [first as TaskOptions, second];
     const { handler: read, line } = readRegistration(name, options, handler);
     native(() => port().native.register(this._number, line));
-    const registered: Handler = { ...read, number: this.handlers.length };
-    this.middlewares.surround(registered);
-    this.handlers.push(registered);
-    this.byName.set(name, registered);
-    return taskOf(this, registered);
+    const made: Handler = { ...read, number: this.registered.length };
+    this.middlewares.surround(made);
+    this.registered.push(made);
+    this.byName.set(made.name, made);
+    return taskOf(this, made);
   }
 
   // ── life ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -165,17 +165,28 @@ export class App extends Operating {
 
   // ── submitting ────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** Submits a task by name, for a handler of any language. */
-  async submit(name: string, input?: unknown, options?: SubmitOptions): Promise<TaskHandle> {
+  /**
+   * Submits a task by name, for a handler of any language.
+   *
+   * On a file the handler may be another process's: any name is taken that some process has ever registered there, with
+   * `allowUnknown` also one that none has yet. Its own options and schema are known only where it is, so neither applies
+   * to such a submit. Throws `UnknownHandler`, with the nearest name.
+   */
+  async submit(name: string, input?: unknown, options?: NamedSubmitOptions): Promise<TaskHandle> {
     if (typeof name !== 'string') {
       throw new InvalidOptions(`a handler's name is ${shown(name)}; it must be a text`, {
         hint: typeof name === 'function' ? 'submit a task with task.submit(input)' : undefined,
       });
     }
+    const { allowUnknown = false, ...rest } = options ?? {};
+    if (typeof allowUnknown !== 'boolean') {
+      throw new InvalidOptions(`allowUnknown is ${shown(allowUnknown)}; it must be true or false`);
+    }
+    const own = options === undefined || !('allowUnknown' in options) ? options : rest;
     const handler = this.byName.get(name);
     return await (handler === undefined || options?.version !== undefined
-      ? this._submitting.one(handler, checkedName(name), input, options)
-      : this._submitting.one(handler, undefined, input, options));
+      ? this._submitting.one(handler, checkedName(name), input, own, allowUnknown)
+      : this._submitting.one(handler, undefined, input, own));
   }
 
   /** Throws if no tasks are taken in. @internal */
@@ -281,7 +292,7 @@ export class App extends Operating {
    */
   middleware<Function extends Middleware>(middleware: Function): Function {
     this.middlewares.add(middleware);
-    for (const handler of this.handlers) this.middlewares.surround(handler);
+    for (const handler of this.registered) this.middlewares.surround(handler);
     return middleware;
   }
 
@@ -333,7 +344,7 @@ export class App extends Operating {
 
   private surround(around: Around | undefined): void {
     this.middlewares.setOutermost(around);
-    for (const handler of this.handlers) this.middlewares.surround(handler);
+    for (const handler of this.registered) this.middlewares.surround(handler);
   }
 
   /** The program no longer says this schedule. @internal */
@@ -364,7 +375,7 @@ export class App extends Operating {
 
   /** @internal */
   _handler(number: number): Handler | undefined {
-    return this.handlers[number];
+    return this.registered[number];
   }
 
   /** @internal */

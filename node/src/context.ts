@@ -10,6 +10,7 @@ import { infoFrom, type TaskInfo } from './info.js';
 import type { ChildOptions } from './options.js';
 import { encode } from './payload.js';
 import { port } from './port.js';
+import type { Verdict } from './retry_rules.js';
 import type { Handler, Task } from './task.js';
 import { idAt } from './wire.js';
 
@@ -291,6 +292,15 @@ export class Context {
           : (infoFrom(JSON.parse(described) as Record<string, unknown>) as Details);
     }
     return this.details;
+  }
+
+  /** What its handler's policy says of an error that ends the attempt, if another one could follow. @internal */
+  _verdict(error: unknown): Verdict | undefined {
+    const { rules } = this._handler;
+    // An attempt that was called off has had its verdict.
+    if (rules === undefined || this._isCalledOff) return undefined;
+    const { failures, retries } = this._info();
+    return failures < retries ? rules.verdict(error, failures + 1) : undefined;
   }
 
   /** @internal */

@@ -29,6 +29,7 @@ export {
   UnknownHandler,
   WaitTimeout,
 } from './errors.js';
+export * as events from './catalog.js';
 export type { EventOptions, TaskEvent, Unsubscribe } from './events.js';
 export { TaskHandle, type TaskState, type WaitOptions } from './handle.js';
 export type {
@@ -42,11 +43,13 @@ export type {
   ProgressStep,
   Stats,
   TaskInfo,
+  Unserved,
 } from './info.js';
 export type { Middleware } from './middleware.js';
 export type { CancelFilter, Chosen, DeadFilter, DeadState, DiscardFilter, Limit, LimitOptions, TaskFilter } from './operating.js';
-export type { ChildOptions, CommonOptions, Priority, RetryPolicy, SubmitOptions } from './options.js';
+export type { ChildOptions, CommonOptions, NamedSubmitOptions, Priority, RetryPolicy, SubmitOptions } from './options.js';
 export { type CatchUp, nextFirings, type Overlap, type Schedule, type ScheduleChanges, type ScheduleOptions, Schedules } from './schedules.js';
+export type { ErrorKind, RetryFunction, RetryRules } from './retry_rules.js';
 export type { InputOf, OutputOf, StandardSchema } from './schema.js';
 export type { AppOptions } from './settings.js';
 export type { HandlerFunction, Task, TaskOptions } from './task.js';

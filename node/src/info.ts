@@ -171,6 +171,20 @@ export interface Health {
   readonly ready: boolean;
   /** What is wrong, in words. */
   readonly problems: readonly string[];
+  /** What somebody should look at, in words, though this process is well: tasks that no process runs, say. */
+  readonly warnings: readonly string[];
+  /** Queued tasks that no process runs which is there now. Each entry is among the warnings too. */
+  readonly unserved: readonly Unserved[];
+}
+
+/** Queued tasks of a handler that no process which works on the store has registered. */
+export interface Unserved {
+  /** The handler's name. */
+  readonly name: string;
+  /** How many there are. */
+  readonly count: number;
+  /** Since when the first of them could have been run. */
+  readonly since: Date;
 }
 
 /** A registered handler. */

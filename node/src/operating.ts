@@ -249,12 +249,14 @@ export abstract class Operating {
 
   /** Whether all is well. */
   async health(): Promise<Health> {
-    const found = await this._ask<Health | null>('health');
-    return found ?? { ok: false, ready: false, problems: ['the app was not started'] };
+    type Told = Omit<Health, 'unserved'> & { unserved: Array<{ name: string; count: number; since: number }> };
+    const found = await this._ask<Told | null>('health');
+    if (found === null) return { ok: false, ready: false, problems: ['the app was not started'], warnings: [], unserved: [] };
+    return { ...found, unserved: found.unserved.map((tasks) => ({ ...tasks, since: new Date(tasks.since) })) };
   }
 
   /** The handlers, by name and version. */
-  async listHandlers(): Promise<HandlerInfo[]> {
+  async handlers(): Promise<HandlerInfo[]> {
     const found = await this._ask<Array<Omit<HandlerInfo, 'registered'> & { registered: number }>>('handlers');
     return found.map((handler) => ({ ...handler, registered: new Date(handler.registered) }));
   }

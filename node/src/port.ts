@@ -485,7 +485,7 @@ export class Port {
       this.thrown.set(id, error);
       if (this.thrown.size > KEPT_ERRORS) this.thrown.delete(this.thrown.keys().next().value!);
     }
-    const line = describe(error, () => context.now.getTime());
+    const line = describe(error, () => context.now.getTime(), context._verdict(error));
     this.failed(this.release(context), line);
   }
 
@@ -521,15 +521,15 @@ export class Port {
     return this.contexts.some((context) => context !== undefined && !context._app._asyncContext);
   }
 
-  /** Subscribes a listener: what happens after this call is heard. */
-  subscribe(app: App, pattern: string, capacity: number | undefined, listener: Listener): Promise<number> {
+  /** Subscribes a listener, which `lasts` beyond the engine that there is: what happens after this call is heard. */
+  subscribe(app: App, pattern: string, capacity: number | undefined, lasts: boolean, listener: Listener): Promise<number> {
     return new Promise((resolve, reject) => {
       const subscribed = (number: unknown): void => {
         // At once: the first events may stand in the same crossing.
         this.listeners.set(number as number, listener);
         resolve(number as number);
       };
-      this.ask(app, 'subscribe', { pattern, capacity }, { resolve: subscribed, reject });
+      this.ask(app, lasts ? 'listen' : 'subscribe', { pattern, capacity }, { resolve: subscribed, reject });
     });
   }
 

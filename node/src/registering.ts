@@ -6,11 +6,12 @@ import { shown } from './durations.js';
 import { InvalidOptions } from './errors.js';
 import { type SubmitOptions, handlerOptions } from './options.js';
 import { encode } from './payload.js';
+import { Rules } from './retry_rules.js';
 import { isSchema, validate } from './schema.js';
 import type { Handler, HandlerFunction, Task, TaskOptions } from './task.js';
 
 /** Options of a handler that are not options of its tasks. */
-const OWN = ['replace', 'schema', 'onSuccess', 'onRetry', 'onFailure'];
+const OWN = ['replace', 'schema', 'onSuccess', 'onRetry', 'onFailure', 'namespace'];
 
 /** What an app was asked to register. @internal */
 export interface Registration {
@@ -20,15 +21,18 @@ export interface Registration {
 }
 
 /** Reads what `app.task` was given. @internal */
-export function readRegistration(name: string, options: TaskOptions, handler: HandlerFunction<any, any> | undefined): Registration {
-  if (typeof name !== 'string') throw new InvalidOptions(`a handler's name is ${shown(name)}; it must be a text`);
+export function readRegistration(own: string, options: TaskOptions, handler: HandlerFunction<any, any> | undefined): Registration {
+  const name = fullName(own, options);
   if (typeof handler !== 'function') {
     throw new InvalidOptions(`the handler of ${shown(name)} is ${shown(handler)}; it must be a function`, {
       hint: "as in app.task('resize', async (input, ctx) => { … })",
     });
   }
-  const { key, ...others } = options;
-  const own = handlerOptions(typeof key === 'function' ? others : options, OWN);
+  const { rules, policy } = Rules.take(name, options.retry);
+  const plain: Record<string, unknown> = { ...options, retry: policy };
+  const { key } = options;
+  if (typeof key === 'function') delete plain.key;
+  const values = handlerOptions(plain, OWN);
   const { schema, replace = false } = options;
   if (schema !== undefined && !isSchema(schema)) {
     throw new InvalidOptions(`the schema of ${shown(name)} is ${shown(schema)}; it must be a Standard Schema`, {
@@ -43,9 +47,17 @@ export function readRegistration(name: string, options: TaskOptions, handler: Ha
     }
   }
   return {
-    handler: { name, plain: handler, run: handler, schema, key: typeof key === 'function' ? key : undefined, hooks },
-    line: JSON.stringify({ name, options: own, perKey: typeof key === 'function', replace, hooks: hooks.some((hook) => hook !== undefined) }),
+    handler: { name, plain: handler, run: handler, rules, schema, key: typeof key === 'function' ? key : undefined, hooks },
+    line: JSON.stringify({ name, options: values, perKey: typeof key === 'function', replace, hooks: hooks.some((hook) => hook !== undefined) }),
   };
+}
+
+/** A handler's name, with its namespace before it. */
+function fullName(name: unknown, { namespace }: TaskOptions): string {
+  if (typeof name !== 'string') throw new InvalidOptions(`a handler's name is ${shown(name)}; it must be a text`);
+  if (namespace === undefined) return name;
+  if (typeof namespace !== 'string') throw new InvalidOptions(`namespace is ${shown(namespace)}; it must be a text`);
+  return namespace === '' ? name : `${namespace}/${name}`;
 }
 
 /** The task of a registered handler: to call, and to submit. @internal */

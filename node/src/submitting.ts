@@ -33,19 +33,25 @@ export class Submitting {
   ) {}
 
   /** Submits one task of a handler, or of the one that has a name. */
-  one(handler: Handler | undefined, name: string | undefined, input: unknown, options: SubmitOptions | undefined): Promise<TaskHandle> {
-    const submitting = this.submitOne(handler, name, input, options);
+  one(handler: Handler | undefined, name: string | undefined, input: unknown, options: SubmitOptions | undefined, allowUnknown = false): Promise<TaskHandle> {
+    const submitting = this.submitOne(handler, name, input, options, allowUnknown);
     const testing = this.app._testing;
     return testing === undefined ? submitting : testing._submitted(submitting);
   }
 
-  private submitOne(handler: Handler | undefined, name: string | undefined, input: unknown, options: SubmitOptions | undefined): Promise<TaskHandle> {
+  private submitOne(
+    handler: Handler | undefined,
+    name: string | undefined,
+    input: unknown,
+    options: SubmitOptions | undefined,
+    allowUnknown: boolean,
+  ): Promise<TaskHandle> {
     return new Promise((resolve, reject) => {
       this.app._check();
       const payload = encode(input, 'input');
       // Taken now: a key's function or a schema may encode something of its own.
       const given = copied;
-      const line = submitLine(handler?.key === undefined ? options : keyed(handler, given, options));
+      const line = submitLine(handler?.key === undefined ? options : keyed(handler, given, options), allowUnknown);
       if (handler?.schema !== undefined || this.waits) {
         this.submitLater(handler, name, line, payload, given, resolve, reject);
       } else {

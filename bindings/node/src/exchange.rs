@@ -129,7 +129,7 @@ impl Port {
             let asked = parsed(&line)?;
             let seat = self.inner.app(app).ok_or_else(no_app)?;
             let name = asked["name"].as_str().unwrap_or_default();
-            let (mut options, _) = options_of(&asked["options"])?;
+            let mut options = options_of(&asked["options"])?;
             let flag = |name: &str| asked[name].as_bool().unwrap_or(false);
             // What it limits is each key by itself.
             options.per_key = flag("perKey");
@@ -146,6 +146,12 @@ impl Port {
             self.inner.app(app).ok_or_else(no_app)?.schedule(spec)
         };
         schedule().map_err(thrown)
+    }
+
+    /// The catalogue of events, as JSON.
+    #[napi]
+    pub fn event_catalog(&self) -> String {
+        describe::catalog().to_string()
     }
 
     /// The next times of a cron expression, in milliseconds since the epoch.
@@ -400,10 +406,10 @@ fn write(port: &Inner, writer: &mut Writer<'_>, news: News) -> Option<News> {
             line(writer, &error_json(&error));
         }
         News::Events(number) => {
-            let subscription = port.subscription(number)?;
+            let (subscription, lasts) = port.subscription(number)?;
             let mut events = Vec::new();
             let more = subscription.drain(&mut events, EVENTS) == EVENTS;
-            writer.words(&[news::EVENTS, number, u32::from(subscription.is_ended())]);
+            writer.words(&[news::EVENTS, number, u32::from(!lasts && subscription.is_ended())]);
             writer.line_with(|text| {
                 text.push(b'[');
                 for (place, event) in events.iter().enumerate() {

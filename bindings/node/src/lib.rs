@@ -11,6 +11,7 @@
 //! | `exchange` | one crossing: reads the commands, lets them happen, writes the news |
 //! | `wire` | how commands and news are written down |
 //! | `lane` | tasks on their way to the environments that run them |
+//! | `listening` | subscriptions to events |
 //! | `seat` | an `App` of one environment |
 //! | `submitting` | tasks on their way in |
 //! | `testing` | an app on a clock that its test turns |
@@ -27,6 +28,7 @@ mod describe;
 mod exchange;
 mod failures;
 mod lane;
+mod listening;
 mod options;
 mod port;
 mod requests;

@@ -28,6 +28,7 @@ use taskloom_model::{Error, Fence, Result, State, TaskId};
 use taskloom_store::{Host, HostData};
 
 use crate::lane::Route;
+use crate::listening::Listening;
 use crate::seat::Seat;
 use crate::slab::Slab;
 use crate::watchdog::{Blocked, Pulse};
@@ -119,7 +120,7 @@ pub(crate) struct Port {
     in_flight: AtomicUsize,
     slots: Mutex<Vec<Slot>>,
     seats: Mutex<Slab<Arc<Seat>>>,
-    subscriptions: Mutex<Slab<Arc<Subscription>>>,
+    pub(crate) listeners: Mutex<Slab<Arc<Listening>>>,
     closed: AtomicBool,
     pub(crate) pulse: Arc<Pulse>,
     own: Weak<Self>,
@@ -141,7 +142,7 @@ impl Port {
             in_flight: AtomicUsize::new(0),
             slots: Mutex::default(),
             seats: Mutex::default(),
-            subscriptions: Mutex::default(),
+            listeners: Mutex::default(),
             closed: AtomicBool::new(false),
             pulse: Arc::default(),
             own: own.clone(),
@@ -410,30 +411,18 @@ impl Port {
         self.seats.lock().remove(app)
     }
 
-    /// Takes in a subscription; its number.
-    pub(crate) fn subscribe(self: &Arc<Self>, subscription: Subscription) -> u32 {
-        let subscription = Arc::new(subscription);
-        let number = self.subscriptions.lock().insert(Arc::clone(&subscription));
-        let port = Arc::downgrade(self);
-        subscription.set_waker(Some(Arc::new(move || {
-            if let Some(port) = port.upgrade() {
-                port.tell(News::Events(number));
-            }
-        })));
-        number
-    }
-
-    /// A subscription of this environment.
-    pub(crate) fn subscription(&self, number: u32) -> Option<Arc<Subscription>> {
-        self.subscriptions.lock().get(number).cloned()
+    /// A subscription of this environment, and whether it lasts beyond its engine.
+    pub(crate) fn subscription(&self, number: u32) -> Option<(Arc<Subscription>, bool)> {
+        let listeners = self.listeners.lock();
+        let listening = listeners.get(number)?;
+        Some((listening.current()?, listening.lasts))
     }
 
     /// Ends a subscription.
     pub(crate) fn unsubscribe(&self, number: u32) {
-        let gone = self.subscriptions.lock().remove(number);
+        let gone = self.listeners.lock().remove(number);
         if let Some(gone) = gone {
-            gone.set_waker(None);
-            gone.close();
+            gone.end();
         }
     }
 
@@ -454,8 +443,8 @@ impl Port {
             seat.leave();
         }
         // Dropped without the locks: settling what they hold may come back here.
-        let subscriptions = self.subscriptions.lock().take_all();
-        drop(subscriptions);
+        let listeners = self.listeners.lock().take_all();
+        listeners.iter().for_each(|listening| listening.end());
         let jobs = self.jobs.lock().take_all();
         jobs.into_iter().for_each(|job| job.completion.give_back());
         let slots = std::mem::take(&mut *self.slots.lock());

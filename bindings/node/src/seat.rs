@@ -12,7 +12,7 @@ use std::sync::{Arc, Weak, mpsc};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use taskloom_bridge::{App, Registration, Settings, Testing};
+use taskloom_bridge::{App, OnOpen, Registration, Settings, Testing};
 use taskloom_engine::{Engine, LoopHost, Runtime, Stop, spawn_thread};
 use taskloom_model::{Code, Error, Options, Result, ScheduleSpec, Version};
 
@@ -226,6 +226,11 @@ impl Seat {
         handler.add(port, route);
         own.push(Registered { handler, version: given });
         Ok(())
+    }
+
+    /// Has `then` called with each engine that is opened from now on, and with the one that there is.
+    pub(crate) fn on_open(&self, then: OnOpen) {
+        self.shared.app.on_open(then);
     }
 
     /// Adds a schedule.

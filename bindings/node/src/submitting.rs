@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use taskloom_bridge::check_child;
 use taskloom_engine::{Engine, Handle, HandlerEntry, NewTask};
-use taskloom_model::{Admission, Code, Error, Options, Result};
+use taskloom_model::{Admission, Code, Error, Result};
 
-use crate::options::options_from;
+use crate::options::{Said, said_in};
 use crate::port::{News, Port};
 use crate::seat::Seat;
 use crate::wire::{Reader, flag};
@@ -61,9 +61,9 @@ impl<'a> Submit<'a> {
     }
 
     fn bind(&self, seat: &Seat, engine: &Engine, as_child: bool) -> Result<Bound> {
-        let (mut options, detached) = match self.options {
-            Some(line) => options_from(line)?,
-            None => (Options::default(), false),
+        let Said { mut options, detached, allow_unknown } = match self.options {
+            Some(line) => said_in(line)?,
+            None => Said::default(),
         };
         if detached && !as_child {
             return Err(Error::new(
@@ -76,7 +76,7 @@ impl<'a> Submit<'a> {
             Some(name) => {
                 let entry = match options.version {
                     Some(version) => engine.handler_version(name, version)?,
-                    None => engine.handler(name)?,
+                    None => engine.handler_anywhere(name, allow_unknown)?,
                 };
                 (entry, self.options.is_none())
             }
@@ -92,7 +92,7 @@ impl<'a> Submit<'a> {
             }
         };
         // What an app demands of every task's metadata is looked at with the admission.
-        let admission = if plain { None } else { Some(engine.admission(&options.over(entry.options()))?) };
+        let admission = if plain { None } else { Some(engine.admission_for(&options, &entry)?) };
         Ok(Bound { entry, admission, detached })
     }
 
