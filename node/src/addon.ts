@@ -17,6 +17,7 @@ export interface NativePort {
   job(job: number): string | null;
   now(job: number): number | null;
   checkpoint(job: number): string | null;
+  lendPlace(job: number, lends: boolean): void;
   progress(job: number, value: number, message?: string | null): void;
   log(job: number, level: string, message: string): void;
   note(job: number, key: string, value: string): void;

@@ -135,6 +135,8 @@ export class Context {
   private details: Details | undefined;
   private lines: TaskLog | undefined;
   private saved: string | undefined;
+  /** How many children it waits for. */
+  private children = 0;
   private notes: Record<string, unknown> | undefined;
 
   /** @internal */
@@ -241,7 +243,7 @@ export class Context {
 
   /** What this attempt or an earlier one saved last; `otherwise` if there is nothing. */
   async loadCheckpoint<T = unknown>(otherwise?: T): Promise<T | undefined> {
-    const saved = this.ids === undefined ? this.saved : port().native.checkpoint(this.job());
+    const saved = this.ids === undefined ? this.saved : port().native.checkpoint(this._running());
     return saved === undefined || saved === null ? otherwise : (JSON.parse(saved) as T);
   }
 
@@ -252,7 +254,7 @@ export class Context {
 
   private async checkpoint(value: string | undefined): Promise<void> {
     if (this.ids === undefined) this.saved = value;
-    else await port().request(this._app, 'saveCheckpoint', { job: this.job(), value });
+    else await port().request(this._app, 'saveCheckpoint', { job: this._running(), value });
   }
 
   /**
@@ -266,10 +268,11 @@ export class Context {
   async submit<Input, Result>(task: Task<Input, Result>, input: Input, options?: ChildOptions): Promise<TaskHandle<Result>>;
   async submit(task: string, input?: unknown, options?: ChildOptions): Promise<TaskHandle>;
   async submit(task: Task<never, unknown> | string, input?: unknown, options?: ChildOptions): Promise<TaskHandle> {
-    return await this._app._submitting.child(this.ids === undefined ? undefined : this.job(), task, input, options);
+    return await this._app._submitting.child(this.ids === undefined ? undefined : this, task, input, options);
   }
 
-  private job(): number {
+  /** The number of its job; throws once the attempt is over. @internal */
+  _running(): number {
     if (this._isOver) {
       throw new LeaseLost(`attempt ${this.attempt} of task ${this.task.id} is over`, { task: this.task.id });
     }
@@ -278,7 +281,7 @@ export class Context {
 
   private tell(tell: (job: number) => void): void {
     if (this.ids === undefined) return;
-    const job = this.job();
+    const job = this._running();
     native(() => tell(job));
   }
 
@@ -292,6 +295,13 @@ export class Context {
           : (infoFrom(JSON.parse(described) as Record<string, unknown>) as Details);
     }
     return this.details;
+  }
+
+  /** It begins or ends to wait for a child: while it waits for any, it lends its place. @internal */
+  _waits(by: 1 | -1): void {
+    this.children += by;
+    if (this._isOver || this.children !== (by === 1 ? 1 : 0)) return;
+    port().native.lendPlace(this._job, by === 1);
   }
 
   /** What its handler's policy says of an error that ends the attempt, if another one could follow. @internal */

@@ -4,6 +4,8 @@
  */
 
 import type { App } from './app.js';
+import { ChildHandle } from './child.js';
+import type { Context } from './context.js';
 import { shown } from './durations.js';
 import { InvalidOptions, InvalidPayload, QueueFull } from './errors.js';
 import { TaskHandle, type Together } from './handle.js';
@@ -123,8 +125,8 @@ export class Submitting {
     });
   }
 
-  /** Submits a child of the task that a job runs; a task of its own from a plain call. */
-  child(job: number | undefined, task: Task<never, unknown> | string, input: unknown, options: ChildOptions | undefined): Promise<TaskHandle> {
+  /** Submits a child of the task that a handler runs; a task of its own from a plain call. */
+  child(parent: Context | undefined, task: Task<never, unknown> | string, input: unknown, options: ChildOptions | undefined): Promise<TaskHandle> {
     const registered = typeof task === 'string' ? undefined : registeredOf(task);
     const handler = typeof task === 'string' ? this.app._named(task) : registered?.handler;
     // Its number is known to its own app; whether a child may be of that one is for the engine to say.
@@ -133,16 +135,17 @@ export class Submitting {
     if (handler === undefined && name === undefined) {
       return Promise.reject(new InvalidOptions(`a child's task is ${shown(task)}; it must be a task, or the name of one`));
     }
-    if (job === undefined) {
+    if (parent === undefined) {
       const { detached: _, ...rest } = options ?? {};
       return app._submitting.one(handler, handler === undefined ? name : undefined, input, rest);
     }
     return new Promise((resolve, reject) => {
+      const job = parent._running();
       const payload = encode(input, 'input');
       const line = submitLine(handler?.key === undefined ? options : keyed(handler, copied, options));
       const validated = handler?.schema === undefined ? undefined : validate(handler.schema, handler.name, JSON.parse(payload));
       const send = (): void => {
-        const handle = new TaskHandle(this.app, name ?? handler!.name, undefined, resolve, reject);
+        const handle = new ChildHandle(this.app, name ?? handler!.name, resolve, reject, parent);
         const byName = handler === undefined ? name : undefined;
         port().submitChild(job, app, handle, handler?.number ?? 0, byName, line, payload);
       };

@@ -13,6 +13,7 @@ import {
   type TaskHandle,
   TaskloomError,
   type Testing,
+  events,
 } from 'taskloom';
 import { failures, withTesting } from 'taskloom/testing';
 
@@ -115,6 +116,19 @@ app.task('keyed', { key: (input: { tenant?: string }) => input.tenant }, (input:
   same<typeof ctx.task.tick, Date | undefined>();
   throw new RetryAfter(new Date(), { key: 'acme', message: 'busy' });
 });
+
+// Retry policies, namespaces, names of others, the catalogue.
+app.task('fetch', { namespace: 'web', retries: 3, retry: { base: '1s', on: [TypeError, 'AbortError'], never: RangeError } }, () => 1);
+app.task('fetch', { retry: (error, failures) => (failures < 3 ? '1m' : false) }, () => 1);
+// @ts-expect-error: no answer
+app.task('fetch', { retry: () => ({}) }, () => 1);
+// @ts-expect-error: whether is said on the handler
+await resize.submit({ path: 'a.png', width: 1 }, { retry: { on: TypeError } });
+await app.submit('elsewhere', 7, { allowUnknown: true });
+// @ts-expect-error: only by name
+await resize.submit({ path: 'a.png', width: 1 }, { allowUnknown: true });
+same<ReturnType<typeof events.info>, events.EventInfo>();
+same<Awaited<ReturnType<typeof app.health>>['unserved'][number]['since'], Date>();
 
 // Middleware.
 const timed = app.middleware(async (ctx, next) => {

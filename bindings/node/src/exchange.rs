@@ -195,6 +195,12 @@ impl Port {
         String::from_utf8(saved.into()).ok()
     }
 
+    /// A handler that waits for a child lends its place in flight, or takes it back.
+    #[napi]
+    pub fn lend_place(&self, job: u32, lends: bool) {
+        self.inner.lend_place(job, lends);
+    }
+
     /// A handler tells how far it is.
     #[napi]
     pub fn progress(&self, job: u32, value: f64, message: Option<String>) -> napi::Result<()> {

@@ -23,7 +23,7 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use serde_json::Value;
-use taskloom_engine::{Attempt, Completion, Handle, Moment, Subscription};
+use taskloom_engine::{Attempt, Completion, Handle, LentPlace, Moment, Subscription};
 use taskloom_model::{Error, Fence, Result, State, TaskId};
 use taskloom_store::{Host, HostData};
 
@@ -71,6 +71,8 @@ pub(crate) struct Job {
     called_off: bool,
     /// Whether JavaScript runs it with the input that it kept, and will keep its result.
     has_own: bool,
+    /// Its place in flight, while it waits for a child.
+    lent: Option<LentPlace>,
 }
 
 /// A task that is waited for.
@@ -293,7 +295,7 @@ impl Port {
 
     /// Has a handler run here.
     pub(crate) fn begin(&self, attempt: Attempt, completion: Completion, route: Route) {
-        let job = Job { attempt, completion, route, called_off: false, has_own: false };
+        let job = Job { attempt, completion, route, called_off: false, has_own: false, lent: None };
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         let number = self.jobs.lock().insert(job);
         if self.is_closed() {
@@ -353,6 +355,18 @@ impl Port {
         let job = self.jobs.lock().remove(job)?;
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
         Some(job.completion)
+    }
+
+    /// A job's handler waits for a child, and lends its place meanwhile; or it goes on.
+    pub(crate) fn lend_place(&self, job: u32, lends: bool) {
+        let Some(attempt) = self.attempt(job) else { return };
+        let lent = lends.then(|| attempt.lend_place());
+        // What it had lent is taken back without the lock.
+        let before = match self.jobs.lock().get_mut(job) {
+            Some(job) => std::mem::replace(&mut job.lent, lent),
+            None => lent,
+        };
+        drop(before);
     }
 
     /// How many handlers run here.
