@@ -16,9 +16,13 @@ import { idAt } from './wire.js';
 
 /** A handler's own log: kept with the task, within bounds. */
 export interface TaskLog {
+  /** Says something at level debug. */
   debug(message: string): void;
+  /** Says something at level info. */
   info(message: string): void;
+  /** Says something at level warning. */
   warn(message: string): void;
+  /** Says something at level error. */
   error(message: string): void;
 }
 

@@ -76,9 +76,13 @@ export interface Limit {
 
 /** Which tasks to cancel: one by its id, or all that fit. */
 export interface CancelFilter {
+  /** This one. */
   id?: string;
+  /** In this queue. */
   queue?: string;
+  /** With this tag. */
   tag?: string;
+  /** Of this handler. */
   name?: string;
   /** Why; kept with the task. */
   reason?: string;

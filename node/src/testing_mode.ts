@@ -45,11 +45,17 @@ export interface TestingOptions {
 
 /** A span of time by its parts, which are added up. */
 export interface Span {
+  /** Seven days each. */
   weeks?: number;
+  /** 24 hours each. */
   days?: number;
+  /** 60 minutes each. */
   hours?: number;
+  /** 60 seconds each. */
   minutes?: number;
+  /** 1,000 milliseconds each. */
   seconds?: number;
+  /** A thousandth of a second each. */
   milliseconds?: number;
 }
 
