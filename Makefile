@@ -82,7 +82,7 @@ $(NODE_STAMP): node/node_modules/.installed $(NODE_SOURCES)
 	touch $@
 
 # npm leaves a package alone that has the version of the one it finds, so the old one goes first.
-tests/node/node_modules/.installed: tests/node/package.json tests/node/package-lock.json $(NODE_STAMP) node/taskloom.mjs node/index.mjs node/index.d.mts node/README.md tools/pack_node.py
+tests/node/node_modules/.installed: tests/node/package.json tests/node/package-lock.json $(NODE_STAMP) $(wildcard node/*.mjs node/*.mts) node/README.md tools/pack_node.py
 	$(PYTHON) tools/pack_node.py
 	cd tests/node && npm ci --no-audit --ignore-scripts --loglevel=error
 	cd tests/node && npm install --no-save --offline --no-audit --ignore-scripts --loglevel=error ../../dist/npm/*.tgz

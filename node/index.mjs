@@ -27,5 +27,6 @@ export const {
   UnknownHandler,
   WaitTimeout,
   currentContext,
+  events,
   nextFirings,
 } = taskloom;

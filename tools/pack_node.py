@@ -52,7 +52,7 @@ def main() -> int:
         return 1
     staged = OUT / "package"
     shutil.copytree(NODE / "dist", staged / "dist", ignore=shutil.ignore_patterns("*.node", "*.tsbuildinfo"))
-    for name in ("taskloom.mjs", "index.mjs", "index.d.mts", "README.md"):
+    for name in ("taskloom.mjs", "index.mjs", "index.d.mts", "testing.mjs", "testing.d.mts", "README.md"):
         shutil.copy(NODE / name, staged)
     for licence in ROOT.glob("LICENSE-*"):
         shutil.copy(licence, staged)

@@ -10,15 +10,25 @@ export interface NativePort {
   close(app: number): void;
   register(app: number, registration: string): void;
   schedule(app: number, schedule: string): void;
+  eventCatalog(): string;
   firings(expression: string, tz: string, start: number, count: number): number[];
   state(slot: number): string | null;
   isDurable(app: number): boolean;
   job(job: number): string | null;
+  now(job: number): number | null;
   checkpoint(job: number): string | null;
+  lendPlace(job: number, lends: boolean): void;
   progress(job: number, value: number, message?: string | null): void;
   log(job: number, level: string, message: string): void;
   note(job: number, key: string, value: string): void;
   publish(job: number, name: string, data: string): void;
+  beginTesting(app: number, options: string): void;
+  endTesting(app: number): void;
+  drive(app: number): number;
+  turn(app: number, micros: number): void;
+  setTime(app: number, micros: number): void;
+  times(app: number): number[];
+  submitted(app: number, known: number): string;
   unsubscribe(subscription: number): void;
   traffic(): { crossings: number; calls: number; started: number };
 }

@@ -10,14 +10,19 @@ import { infoFrom, type TaskInfo } from './info.js';
 import type { ChildOptions } from './options.js';
 import { encode } from './payload.js';
 import { port } from './port.js';
+import type { Verdict } from './retry_rules.js';
 import type { Handler, Task } from './task.js';
 import { idAt } from './wire.js';
 
 /** A handler's own log: kept with the task, within bounds. */
 export interface TaskLog {
+  /** Says something at level debug. */
   debug(message: string): void;
+  /** Says something at level info. */
   info(message: string): void;
+  /** Says something at level warning. */
   warn(message: string): void;
+  /** Says something at level error. */
   error(message: string): void;
 }
 
@@ -37,7 +42,16 @@ export interface ContextTask {
   readonly tags: readonly string[];
   /** Free facts. */
   readonly metadata: Readonly<Record<string, string>>;
+  /** Ties tasks of one request together. */
+  readonly correlationId: string | undefined;
+  /** The schedule that submitted it. */
+  readonly schedule: string | undefined;
+  /** The time by that schedule's rule that it is for, which may be some time ago. */
+  readonly tick: Date | undefined;
 }
+
+/** What is known of an attempt; times are in milliseconds. */
+type Details = TaskInfo & { now?: number; timeLeft?: number };
 
 class TaskView implements ContextTask {
   readonly name: string;
@@ -73,6 +87,18 @@ class TaskView implements ContextTask {
   get metadata(): Readonly<Record<string, string>> {
     return this.context._info().metadata;
   }
+
+  get correlationId(): string | undefined {
+    return this.context._info().correlationId;
+  }
+
+  get schedule(): string | undefined {
+    return this.context._info().schedule;
+  }
+
+  get tick(): Date | undefined {
+    return this.context._info().tick;
+  }
 }
 
 /** The task of a plain call. */
@@ -83,6 +109,9 @@ class NoTask implements ContextTask {
   readonly failures = 0;
   readonly tags = [];
   readonly metadata = {};
+  readonly correlationId = undefined;
+  readonly schedule = undefined;
+  readonly tick = undefined;
 
   constructor(readonly name: string) {}
 }
@@ -107,10 +136,11 @@ export class Context {
   private controller: AbortController | undefined;
   private why: unknown;
   private view: ContextTask | undefined;
-  private details: (TaskInfo & { timeLeft?: number }) | undefined;
-  private detailsAt = 0;
+  private details: Details | undefined;
   private lines: TaskLog | undefined;
   private saved: string | undefined;
+  /** How many children it waits for. */
+  private children = 0;
   private notes: Record<string, unknown> | undefined;
 
   /** @internal */
@@ -150,10 +180,18 @@ export class Context {
     if (this._isCalledOff) throw this.why;
   }
 
-  /** When the attempt must have ended, if it has a timeout or a deadline. */
+  /** The time by the app's clock: in testing mode (`app.testing()`) the one that the test turns. */
+  get now(): Date {
+    const now = this.ids === undefined || this._isOver ? null : port().native.now(this._job);
+    return now === null ? new Date() : new Date(now);
+  }
+
+  /** When the attempt must have ended, if it has a timeout or its task a deadline: the earlier of them. */
   get deadline(): Date | undefined {
-    const { timeLeft } = this._info();
-    return timeLeft === undefined ? undefined : new Date(this.detailsAt + timeLeft);
+    const { now, timeLeft, deadline } = this._info();
+    const times = timeLeft === undefined || now === undefined ? [] : [now + timeLeft];
+    if (deadline !== undefined) times.push(deadline.getTime());
+    return times.length === 0 ? undefined : new Date(Math.min(...times));
   }
 
   /**
@@ -209,7 +247,7 @@ export class Context {
 
   /** What this attempt or an earlier one saved last; `otherwise` if there is nothing. */
   async loadCheckpoint<T = unknown>(otherwise?: T): Promise<T | undefined> {
-    const saved = this.ids === undefined ? this.saved : port().native.checkpoint(this.job());
+    const saved = this.ids === undefined ? this.saved : port().native.checkpoint(this._running());
     return saved === undefined || saved === null ? otherwise : (JSON.parse(saved) as T);
   }
 
@@ -220,7 +258,7 @@ export class Context {
 
   private async checkpoint(value: string | undefined): Promise<void> {
     if (this.ids === undefined) this.saved = value;
-    else await port().request(this._app, 'saveCheckpoint', { job: this.job(), value });
+    else await port().request(this._app, 'saveCheckpoint', { job: this._running(), value });
   }
 
   /**
@@ -234,10 +272,11 @@ export class Context {
   async submit<Input, Result>(task: Task<Input, Result>, input: Input, options?: ChildOptions): Promise<TaskHandle<Result>>;
   async submit(task: string, input?: unknown, options?: ChildOptions): Promise<TaskHandle>;
   async submit(task: Task<never, unknown> | string, input?: unknown, options?: ChildOptions): Promise<TaskHandle> {
-    return await this._app._submitChild(this.ids === undefined ? undefined : this.job(), task, input, options);
+    return await this._app._submitting.child(this.ids === undefined ? undefined : this, task, input, options);
   }
 
-  private job(): number {
+  /** The number of its job; throws once the attempt is over. @internal */
+  _running(): number {
     if (this._isOver) {
       throw new LeaseLost(`attempt ${this.attempt} of task ${this.task.id} is over`, { task: this.task.id });
     }
@@ -246,21 +285,36 @@ export class Context {
 
   private tell(tell: (job: number) => void): void {
     if (this.ids === undefined) return;
-    const job = this.job();
+    const job = this._running();
     native(() => tell(job));
   }
 
   /** @internal */
-  _info(): TaskInfo & { timeLeft?: number } {
+  _info(): Details {
     if (this.details === undefined) {
       const described = this.ids === undefined || this._isOver ? null : port().native.job(this._job);
-      this.detailsAt = Date.now();
       this.details =
         described === null
-          ? ({ queue: 'default', failures: 0, tags: [], metadata: {} } as unknown as TaskInfo)
-          : infoFrom(JSON.parse(described) as Record<string, unknown>);
+          ? ({ queue: 'default', failures: 0, tags: [], metadata: {} } as unknown as Details)
+          : (infoFrom(JSON.parse(described) as Record<string, unknown>) as Details);
     }
     return this.details;
+  }
+
+  /** It begins or ends to wait for a child: while it waits for any, it lends its place. @internal */
+  _waits(by: 1 | -1): void {
+    this.children += by;
+    if (this._isOver || this.children !== (by === 1 ? 1 : 0)) return;
+    port().native.lendPlace(this._job, by === 1);
+  }
+
+  /** What its handler's policy says of an error that ends the attempt, if another one could follow. @internal */
+  _verdict(error: unknown): Verdict | undefined {
+    const { rules } = this._handler;
+    // An attempt that was called off has had its verdict.
+    if (rules === undefined || this._isCalledOff) return undefined;
+    const { failures, retries } = this._info();
+    return failures < retries ? rules.verdict(error, failures + 1) : undefined;
   }
 
   /** @internal */

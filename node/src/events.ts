@@ -41,11 +41,11 @@ export interface EventOptions {
   capacity?: number;
 }
 
-function subscribed(app: App, pattern: string, options: EventOptions, listener: Listener): Promise<number> {
+function subscribed(app: App, pattern: string, options: EventOptions, lasts: boolean, listener: Listener): Promise<number> {
   if (typeof pattern !== 'string') {
     return Promise.reject(new InvalidOptions(`a pattern is ${shown(pattern)}; it must be a text, such as 'task.*'`));
   }
-  return port().subscribe(app, pattern, options.capacity, listener);
+  return port().subscribe(app, pattern, options.capacity, lasts, listener);
 }
 
 /** Subscribes a function. @internal */
@@ -69,7 +69,7 @@ export function subscribe(app: App, pattern: string, listener: (event: TaskEvent
   };
   let number: number | undefined;
   let isEnded = false;
-  subscribed(app, pattern, options, hears).then(
+  subscribed(app, pattern, options, true, hears).then(
     (subscription) => {
       number = subscription;
       if (isEnded) port().unlisten(subscription);
@@ -95,7 +95,7 @@ export class EventStream implements AsyncIterableIterator<TaskEvent> {
   private isEnded = false;
 
   constructor(app: App, pattern: string, options: EventOptions) {
-    this.subscribed = subscribed(app, pattern, options, {
+    this.subscribed = subscribed(app, pattern, options, false, {
       hear: (events, ended) => {
         for (const event of events) {
           const reader = this.readers.shift();

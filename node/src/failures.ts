@@ -1,6 +1,7 @@
 /** What handlers throw, as it is kept with the task. */
 
 import { shown } from './durations.js';
+import type { Verdict } from './retry_rules.js';
 import { PermanentError, RetryAfter } from './verdicts.js';
 import { InvalidPayload, PayloadTooLarge } from './errors.js';
 
@@ -20,8 +21,14 @@ function textOf(value: unknown): string | undefined {
   return typeof value === 'string' ? value : undefined;
 }
 
-/** A thrown value as the native half reads it. Anything can be thrown, and looking at it must not throw. @internal */
-export function describe(thrown: unknown): string {
+/**
+ * A thrown value as the native half reads it; `now` tells the time by the app's clock, in milliseconds; `verdict`
+ * is what the handler's policy says of it. Anything can be
+ * thrown, and looking at it must not throw.
+ *
+ * @internal
+ */
+export function describe(thrown: unknown, now: () => number, verdict?: Verdict): string {
   const isError = ask(() => thrown instanceof Error) === true;
   const object = thrown as { name?: unknown; message?: unknown; stack?: unknown; constructor?: { name?: unknown } };
   let type = 'Error';
@@ -37,7 +44,9 @@ export function describe(thrown: unknown): string {
     type = thrown === null ? 'null' : typeof thrown;
     message = textOf(thrown) ?? shown(thrown);
   }
-  const permanent = thrown instanceof PermanentError || thrown instanceof InvalidPayload || thrown instanceof PayloadTooLarge;
-  const retryAfter = thrown instanceof RetryAfter ? thrown.delay : undefined;
-  return JSON.stringify({ type, message, stack: stack.slice(0, MAX_STACK), permanent, retryAfter });
+  const isPermanent = thrown instanceof PermanentError || thrown instanceof InvalidPayload || thrown instanceof PayloadTooLarge;
+  const asks = thrown instanceof RetryAfter ? thrown : undefined;
+  const permanent = verdict?.permanent ?? isPermanent;
+  const wait = asks?.at === undefined ? asks?.delay : Math.max(0, asks.at.getTime() - now());
+  return JSON.stringify({ type, message, stack: stack.slice(0, MAX_STACK), permanent, retryAfter: verdict?.wait ?? wait, key: asks?.key });
 }

@@ -136,6 +136,13 @@ export class TaskHandle<Result = unknown> {
   result(options?: WaitOptions): Promise<Result> {
     if (this.stage === Stage.Ended) return Promise.reject(this.outcome);
     if (this.stage >= Stage.Text) return new Promise((resolve) => resolve(this.value() as Result));
+    const testing = this._app._testing;
+    if (testing !== undefined) return testing._result(this, options);
+    return this._wait(options);
+  }
+
+  /** Waits for the outcome, and does nothing for it. @internal */
+  _wait(options?: WaitOptions): Promise<Result> {
     if (options !== undefined) return this.resultWithin(options);
     return new Promise<Result>((resolve, reject) => this.wait(resolve, reject));
   }
@@ -143,6 +150,7 @@ export class TaskHandle<Result = unknown> {
   private async resultWithin({ timeout, signal }: WaitOptions): Promise<Result> {
     const span = timeout === undefined ? undefined : millis('timeout', timeout);
     signal?.throwIfAborted();
+    if (this.done()) return await this.result();
     return await new Promise<Result>((resolve, reject) => {
       let timer: NodeJS.Timeout | undefined;
       const end = (): void => {
@@ -347,6 +355,11 @@ export class TaskHandle<Result = unknown> {
   _with(together: Together): this {
     this.more = together as unknown as Together;
     return this;
+  }
+
+  /** The errors of all attempts, if it has failed for good, as they came with that. @internal */
+  _attempts(): readonly AttemptError[] {
+    return this.stage === Stage.Ended ? ((this.outcome as { errors?: readonly AttemptError[] }).errors ?? []) : [];
   }
 
   /** What the store said of a task that was found there. @internal */

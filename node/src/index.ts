@@ -4,7 +4,7 @@
  * @packageDocumentation
  */
 
-export { App, type AppOptions, type CancelFilter, type StopOptions, type TaskFilter } from './app.js';
+export { App, type StopOptions } from './app.js';
 export { Context, currentContext, type ContextTask, type TaskLog } from './context.js';
 export type { Duration } from './durations.js';
 export {
@@ -29,6 +29,7 @@ export {
   UnknownHandler,
   WaitTimeout,
 } from './errors.js';
+export * as events from './catalog.js';
 export type { EventOptions, TaskEvent, Unsubscribe } from './events.js';
 export { TaskHandle, type TaskState, type WaitOptions } from './handle.js';
 export type {
@@ -42,9 +43,15 @@ export type {
   ProgressStep,
   Stats,
   TaskInfo,
+  Unserved,
 } from './info.js';
-export type { ChildOptions, CommonOptions, Priority, RetryPolicy, SubmitOptions } from './options.js';
+export type { Middleware } from './middleware.js';
+export type { CancelFilter, Chosen, DeadFilter, DeadState, DiscardFilter, Limit, LimitOptions, TaskFilter } from './operating.js';
+export type { ChildOptions, CommonOptions, NamedSubmitOptions, Priority, RetryPolicy, SubmitOptions } from './options.js';
 export { type CatchUp, nextFirings, type Overlap, type Schedule, type ScheduleChanges, type ScheduleOptions, Schedules } from './schedules.js';
+export type { ErrorKind, RetryFunction, RetryRules } from './retry_rules.js';
 export type { InputOf, OutputOf, StandardSchema } from './schema.js';
+export type { AppOptions } from './settings.js';
 export type { HandlerFunction, Task, TaskOptions } from './task.js';
-export { PermanentError, RetryAfter } from './verdicts.js';
+export type { Span, Submitted, SubmittedOptions, Testing, TestingOptions } from './testing_mode.js';
+export { PermanentError, RetryAfter, type RetryAfterOptions } from './verdicts.js';

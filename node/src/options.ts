@@ -68,6 +68,12 @@ export interface SubmitOptions extends CommonOptions {
   traceparent?: string;
 }
 
+/** What a submit by name may say. */
+export interface NamedSubmitOptions extends SubmitOptions {
+  /** On a file: whether the name need not have been registered by any process yet; false. */
+  allowUnknown?: boolean;
+}
+
 /** What a child's submit may say. */
 export interface ChildOptions extends Omit<SubmitOptions, 'id' | 'uniqueKey' | 'uniqueFor' | 'onConflict'> {
   /** Whether it outlives a parent that is cancelled. */
@@ -109,7 +115,7 @@ const SUBMIT: Record<string, Form> = {
 const HANDLER: Record<string, Form> = { ...COMMON, version: 'text', key: 'text' };
 
 /** Options that this version knows of and refuses. */
-const LATER = ['dependsOn', 'requires', 'agent', 'tx', 'executor', 'allowUnknown', 'thread'];
+const LATER = ['dependsOn', 'requires', 'agent', 'tx', 'executor', 'thread'];
 
 /** How many letters two names differ in, up to swaps. */
 function distance(a: string, b: string): number {
@@ -152,6 +158,8 @@ export function unknown(what: string, name: string, names: readonly string[], la
 function wrong(name: string, value: unknown, wanted: string, hint?: string): InvalidOptions {
   return new InvalidOptions(`${name} is ${shown(value)}; it must be ${wanted}`, { hint });
 }
+
+const ON_HANDLER = "whether an error is worth a retry is said on the handler: app.task('fetch', { retry: … }, …)";
 
 /** A time, as the core takes it. */
 function at(name: string, date: Date): { at: number } {
@@ -196,12 +204,18 @@ function plain(name: string, form: Form, value: unknown): unknown {
       return at(name, new Date(value));
     }
     case 'retry': {
+      if (typeof value === 'function') throw wrong(name, value, 'an object { base, factor, cap }', ON_HANDLER);
       if (typeof value !== 'object' || value === null || Array.isArray(value)) {
         throw wrong(name, value, 'an object { base, factor, cap }', 'how often it is tried again is retries');
       }
       const given = value as RetryPolicy;
       const names = ['base', 'factor', 'cap'];
-      for (const key of Object.keys(given)) if (!names.includes(key)) throw unknown('option of retry', key, names, []);
+      for (const key of Object.keys(given)) {
+        if (['on', 'never', 'retryIf'].includes(key)) {
+          throw new InvalidOptions(`retry has ${key} in it; a submit says only base, factor and cap`, { hint: ON_HANDLER });
+        }
+        if (!names.includes(key)) throw unknown('option of retry', key, names, []);
+      }
       const factor = given.factor ?? 2;
       if (typeof factor !== 'number' || !(factor >= 1) || !Number.isFinite(factor)) {
         throw wrong('retry.factor', factor, 'a number of at least 1');
@@ -243,9 +257,10 @@ function object(what: string, options: unknown): object {
 }
 
 /** Options of a submit as a line for the core; nothing if there are none. @internal */
-export function submitLine(options: SubmitOptions | ChildOptions | undefined): string | undefined {
-  if (options === undefined) return undefined;
-  const all = read(object('a submit', options), SUBMIT, []);
+export function submitLine(options: SubmitOptions | ChildOptions | undefined, allowUnknown = false): string | undefined {
+  if (options === undefined && !allowUnknown) return undefined;
+  const said = options === undefined ? undefined : read(object('a submit', options), SUBMIT, []);
+  const all = allowUnknown ? { ...said, allow_unknown: true } : said;
   return all === undefined ? undefined : JSON.stringify(all);
 }
 

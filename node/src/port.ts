@@ -100,9 +100,13 @@ export class Port {
   /** The handler whose synchronous part runs. */
   current: Context | undefined;
   private readonly keeper = setInterval(() => {}, 0x7fffffff).unref();
-  private isKept = false;
+  /** Whether this keeps the process alive. */
+  isKept = false;
   /** Tasks, handlers and requests that keep the process alive. */
   private busy = 0;
+  /** How many crossings had something to say, or to tell. */
+  activity = 0;
+  private whenActive: Array<() => void> | undefined;
 
   constructor() {
     const { Port: Native } = load();
@@ -156,9 +160,10 @@ export class Port {
   }
 
   /** Submits many tasks, all or none. */
-  submitMany(app: App, handles: TaskHandle[], handler: number, options: string | undefined, payloads: string[], inputs: unknown[]): void {
+  submitMany(app: App, handles: TaskHandle[], handler: number, options: string | undefined, keys: string[] | undefined, payloads: string[], inputs: unknown[]): void {
     this.reserve(5 + handles.length);
-    this.say(Command.submitMany, app._number, handler, options === undefined ? 0 : Flag.options, handles.length);
+    const flags = (options === undefined ? 0 : Flag.options) | (keys === undefined ? 0 : Flag.keys);
+    this.say(Command.submitMany, app._number, handler, flags, handles.length);
     for (let place = 0; place < handles.length; place++) {
       const slot = this.slots.add(handles[place]);
       handles[place]._slot = slot;
@@ -167,10 +172,13 @@ export class Port {
     }
     this.busy += handles.length;
     if (options !== undefined) this.line(options);
-    for (const payload of payloads) this.line(payload);
+    for (let place = 0; place < payloads.length; place++) {
+      if (keys !== undefined) this.line(keys[place]);
+      this.line(payloads[place]);
+    }
   }
 
-  /** Submits a child of the task that a handler runs. */
+  /** Submits a child of the task that a handler runs; the handler's number is that of the app. */
   submitChild(job: number, app: App, handle: TaskHandle, handler: number, name: string | undefined, options: string | undefined, payload: string): void {
     this.reserve(6);
     handle._slot = this.slots.add(handle);
@@ -249,6 +257,23 @@ export class Port {
     this.turn = 0;
   };
 
+  /** Crosses now, if that can be. */
+  come(): void {
+    if (!this.isReading) this.pump();
+  }
+
+  private active(): void {
+    this.activity += 1;
+    if (this.whenActive === undefined) return;
+    for (const told of this.whenActive) told();
+    this.whenActive = undefined;
+  }
+
+  /** The next crossing that has something to say, or to tell. */
+  nextActivity(): Promise<void> {
+    return new Promise((resolve) => (this.whenActive ??= []).push(resolve));
+  }
+
   private cross(inPassing: boolean): boolean {
     const { asked, used, room } = this;
     const text = this.chars === 0 ? '' : `${this.lines.join('\n')}\n`;
@@ -256,6 +281,7 @@ export class Port {
     this.lines = [];
     const said = this.native.exchange(asked, used, text, room, inPassing);
     const end = room[0] + 2;
+    if (used > 0 || end > 2) this.active();
     const more = room[1] !== 0;
     if (end > 2) {
       this.isReading = true;
@@ -378,7 +404,7 @@ export class Port {
     const job = words[at + 3];
     const handler = app?._handler(words[at + 2]);
     if (app === undefined || handler === undefined) {
-      this.failed(job, new Error('the app that has this handler is gone'));
+      this.failed(job, describe(new Error('the app that has this handler is gone'), Date.now));
       return;
     }
     const context = makeContext(app, handler, job, words[at + 4], words, at + 5);
@@ -459,13 +485,14 @@ export class Port {
       this.thrown.set(id, error);
       if (this.thrown.size > KEPT_ERRORS) this.thrown.delete(this.thrown.keys().next().value!);
     }
-    this.failed(this.release(context), error);
+    const line = describe(error, () => context.now.getTime(), context._verdict(error));
+    this.failed(this.release(context), line);
   }
 
-  private failed(job: number, error: unknown): void {
+  private failed(job: number, line: string): void {
     this.reserve(2);
     this.say(Command.failed, job);
-    this.line(describe(error));
+    this.line(line);
   }
 
   /** A handler has ended; its job's number. */
@@ -494,15 +521,15 @@ export class Port {
     return this.contexts.some((context) => context !== undefined && !context._app._asyncContext);
   }
 
-  /** Subscribes a listener: what happens after this call is heard. */
-  subscribe(app: App, pattern: string, capacity: number | undefined, listener: Listener): Promise<number> {
+  /** Subscribes a listener, which `lasts` beyond the engine that there is: what happens after this call is heard. */
+  subscribe(app: App, pattern: string, capacity: number | undefined, lasts: boolean, listener: Listener): Promise<number> {
     return new Promise((resolve, reject) => {
       const subscribed = (number: unknown): void => {
         // At once: the first events may stand in the same crossing.
         this.listeners.set(number as number, listener);
         resolve(number as number);
       };
-      this.ask(app, 'subscribe', { pattern, capacity }, { resolve: subscribed, reject });
+      this.ask(app, lasts ? 'listen' : 'subscribe', { pattern, capacity }, { resolve: subscribed, reject });
     });
   }
 

@@ -36,8 +36,11 @@ export interface ScheduleOptions extends Omit<SubmitOptions, 'id' | 'delay' | 'e
 
 /** What `update` changes: another rule, or anything else that is said of a schedule. What is not named stays. */
 export interface ScheduleChanges extends Omit<ScheduleOptions, 'name'> {
+  /** Another cron expression. */
   cron?: string;
+  /** Another interval. */
   every?: Duration;
+  /** Another time. */
   at?: Date | string;
 }
 

@@ -4,14 +4,19 @@ import type { Context } from './context.js';
 import type { Duration } from './durations.js';
 import type { TaskHandle } from './handle.js';
 import type { CommonOptions, SubmitOptions } from './options.js';
+import type { RetryFunction, RetryRules, Rules } from './retry_rules.js';
 import type { StandardSchema } from './schema.js';
 
 /** What is said once of a handler, and holds for all of its tasks unless a submit says otherwise. */
-export interface TaskOptions extends CommonOptions {
+export interface TaskOptions extends Omit<CommonOptions, 'retry'> {
+  /** The waits between attempts, and which errors are worth one; or a function that says so of each. */
+  retry?: RetryRules | RetryFunction;
+  /** Goes before the name: `img` and `resize` make `img/resize`. */
+  namespace?: string;
   /** Its version, as in `'1.2.0'`; several versions of a name can be registered. */
   version?: string;
-  /** The key whose limits its tasks obey: a text, or a function of the input that gives each its own. */
-  key?: string | ((input: any) => string);
+  /** The key whose limits its tasks obey: a text, or a function of the input that gives each its own, or none. */
+  key?: string | ((input: any) => string | null | undefined);
   /** Whether it may take the place of one with the same name and version. */
   replace?: boolean;
   /** Types and validates the input: any Standard Schema (zod, valibot, arktype). */
@@ -63,10 +68,15 @@ type Submission<Input> = undefined extends Input
 export interface Handler {
   readonly name: string;
   readonly number: number;
-  readonly run: HandlerFunction<unknown, unknown>;
+  /** The function itself. */
+  readonly plain: HandlerFunction<unknown, unknown>;
+  /** The function, with the app's middleware around it. */
+  run: HandlerFunction<unknown, unknown>;
   readonly schema: StandardSchema | undefined;
+  /** Which errors are worth another attempt. */
+  readonly rules: Rules | undefined;
   /** Gives each task its key. */
-  readonly key: ((input: unknown) => string) | undefined;
+  readonly key: ((input: unknown) => string | null | undefined) | undefined;
   readonly hooks: ReadonlyArray<((handle: TaskHandle) => void) | undefined>;
 }
 

@@ -16,8 +16,8 @@ export const Command = {
   forget: 7,
 } as const;
 
-/** Which lines a submit has besides its payload. */
-export const Flag = { options: 1, byName: 2 } as const;
+/** Which lines a submit has besides its payload; `keys`: before each payload of many its key in JSON, or nothing. */
+export const Flag = { options: 1, byName: 2, keys: 4 } as const;
 
 /** What we hear. */
 export const News = {

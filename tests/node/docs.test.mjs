@@ -5,7 +5,16 @@ import { test } from 'node:test';
 
 import { script } from './helpers.mjs';
 
-for (const page of ['README.md', 'docs/javascript.md', 'node/README.md']) {
+const PAGES = [
+  'README.md',
+  'docs/dead-letters.md',
+  'docs/javascript.md',
+  'docs/limits.md',
+  'docs/testing-your-tasks.md',
+  'node/README.md',
+];
+
+for (const page of PAGES) {
   const text = readFileSync(new URL(`../../${page}`, import.meta.url), 'utf8');
   const snippets = [...text.matchAll(/^```js\n(.*?)^```/gms)].map(([, source]) => source);
   assert.ok(snippets.length > 0, page);

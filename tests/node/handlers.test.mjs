@@ -338,3 +338,25 @@ test('sync and async handlers share maxInFlight, and places are given back', asy
   await Promise.all(handles.map((handle) => handle.result()));
   assert.equal(most, 3);
 });
+
+for (const [kind, url] of STORES) {
+  test(`a parent that waits lends its place: ${kind}`, async (t) => {
+    const most = { running: 0, at: 0 };
+    const [, grandparent] = await started(t, { store: url(t), maxInFlight: 1 }, (app) => {
+      const child = app.task('child', async (n) => {
+        most.at = Math.max(most.at, ++most.running);
+        await null;
+        most.running -= 1;
+        return n * 2;
+      });
+      const parent = app.task('parent', async (_, ctx) => {
+        const children = await Promise.all([0, 1, 2, 3, 4].map((n) => ctx.submit(child, n)));
+        const all = await Promise.all(children.map((handle) => handle.result()));
+        return all.reduce((sum, n) => sum + n);
+      });
+      return app.task('grandparent', async (_, ctx) => await (await ctx.submit(parent)).result());
+    });
+    assert.equal(await (await grandparent.submit()).result(), 20);
+    assert.equal(most.at, 1);
+  });
+}

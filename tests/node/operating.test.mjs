@@ -4,7 +4,7 @@ import { test } from 'node:test';
 
 import { App, InvalidOptions } from 'taskloom';
 
-import { STORES, gate, started, thrown } from './helpers.mjs';
+import { STORES, file, gate, script, started, thrown } from './helpers.mjs';
 
 for (const [kind, url] of STORES) {
   test(`list by state, tag, queue, name, page by page: ${kind}`, async (t) => {
@@ -64,7 +64,7 @@ for (const [kind, url] of STORES) {
     const job = app.task('job', { retries: 2, queue: 'q', version: '1.2.0' }, () => 1);
     assert.equal((await app.health()).ready, false);
     await app.start();
-    assert.deepEqual(await app.health(), { ok: true, ready: true, problems: [] });
+    assert.deepEqual(await app.health(), { ok: true, ready: true, problems: [], warnings: [], unserved: [] });
     const handles = await job.submitMany([1, 2, 3]);
     await Promise.all(handles.map((handle) => handle.result()));
     const stats = await app.stats();
@@ -72,7 +72,7 @@ for (const [kind, url] of STORES) {
     assert.equal(stats.queues.q.tasks.succeeded, 3);
     assert.equal(stats.handlers.job.started, 3);
     assert.ok(stats.total.run.p50 >= 0);
-    const [handler] = await app.listHandlers();
+    const [handler] = await app.handlers();
     assert.deepEqual({ ...handler, registered: null }, {
       name: 'job',
       version: '1.2.0',
@@ -204,24 +204,46 @@ for (const [what, register, message] of [
   });
 }
 
-for (const [kind, url] of STORES) {
-  test(`limits of handlers and keys hold: ${kind}`, async (t) => {
-    const running = { one: 0, a: 0, b: 0 };
-    const most = { one: 0, a: 0, b: 0 };
-    const work = (name) => async () => {
-      most[name] = Math.max(most[name], ++running[name]);
-      await new Promise((resolve) => setImmediate(resolve));
-      running[name] -= 1;
-    };
-    const [, [one, keyed]] = await started(t, { store: url(t) }, (app) => [
-      app.task('one', { concurrency: 2 }, work('one')),
-      app.task('keyed', { key: ({ tenant }) => tenant, concurrency: 1 }, ({ tenant }) => work(tenant)()),
-    ]);
-    const tenants = Array.from({ length: 10 }, (_, n) => ({ tenant: n % 2 === 0 ? 'a' : 'b' }));
-    const handles = [...(await one.submitMany(Array(10).fill(null))), ...(await Promise.all(tenants.map((input) => keyed.submit(input))))];
-    await Promise.all(handles.map((handle) => handle.result()));
-    assert.deepEqual(most, { one: 2, a: 1, b: 1 });
-    await assert.rejects(keyed.submitMany(tenants), InvalidOptions);
-    await assert.rejects(keyed.submit({}), /the key of "keyed" is undefined for this input/);
-  });
-}
+test('a handler of another process is known by its name', async (t) => {
+  const store = `sqlite:${file(t)}`;
+  const here = new App({ store });
+  t.after(() => here.stop({ timeout: 0 }));
+  here.task('resize', () => {});
+  const unknown = await thrown(() => here.submit('resise', 7));
+  assert.deepEqual([unknown.name, unknown.hint.includes('resize')], ['UnknownHandler', true]);
+  const handle = await here.submit('elsewhere', { n: 20 }, { allowUnknown: true, priority: 'high' });
+  assert.equal(handle.state, 'queued');
+  await here.start();
+  const { warnings, unserved } = await here.health();
+  assert.deepEqual(unserved.map(({ name, count }) => [name, count]), [['elsewhere', 1]]);
+  assert.ok(unserved[0].since instanceof Date);
+  assert.equal(warnings.length, 1);
+  const source = `
+    import { App } from 'taskloom';
+    const app = new App({ store: ${JSON.stringify(store)} });
+    app.task('elsewhere', ({ n }) => n + 1);
+    await app.start();
+  `;
+  // It ends by itself when there is nothing left that it has a handler for.
+  const [result] = await Promise.all([handle.result(), script(source)]);
+  assert.equal(result, 21);
+  const again = await here.submit('elsewhere', { n: 1 });
+  assert.equal(again.state, 'queued', 'it was registered there once');
+  await again.cancel();
+});
+
+test('what may be unknown is said of a name only', async (t) => {
+  const [app, job] = await started(t, {}, (app) => app.task('job', (n) => n));
+  assert.equal(await (await app.submit('job', 7, { allowUnknown: true })).result(), 7);
+  assert.equal((await thrown(() => app.submit('jab', 7, { allowUnknown: true }))).name, 'UnknownHandler', 'nobody else sees it');
+  assert.match((await thrown(() => app.submit('job', 7, { allowUnknown: 1 }))).message, /allowUnknown is 1; it must be true or false/);
+  assert.match((await thrown(() => job.submit(7, { allowUnknown: true }))).message, /no option allowUnknown/);
+});
+
+test('a namespace goes before the name', async (t) => {
+  const [app, resize] = await started(t, {}, (app) => app.task('resize', { namespace: 'img' }, (n) => n));
+  assert.equal(resize.taskName, 'img/resize');
+  assert.equal(await (await app.submit('img/resize', 7)).result(), 7);
+  assert.deepEqual((await app.handlers()).map(({ name }) => name), ['img/resize']);
+  assert.throws(() => app.task('resize', { namespace: 7 }, () => {}), /namespace is 7; it must be a text/);
+});

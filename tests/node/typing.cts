@@ -1,5 +1,6 @@
 // The same types for CommonJS.
 import taskloom = require('taskloom');
+import testing = require('taskloom/testing');
 
 const app = new taskloom.App();
 const double = app.task('double', (n: number) => n * 2);
@@ -11,3 +12,4 @@ async function main(): Promise<number> {
 }
 
 void main();
+void testing.withTesting(app, async (t: taskloom.Testing) => void (await t.drain()));

@@ -2,7 +2,20 @@
 import * as v from 'valibot';
 import { z } from 'zod';
 
-import { App, type Context, PermanentError, RetryAfter, type Task, TaskFailed, type TaskHandle, TaskloomError } from 'taskloom';
+import {
+  App,
+  type Context,
+  type Middleware,
+  PermanentError,
+  RetryAfter,
+  type Task,
+  TaskFailed,
+  type TaskHandle,
+  TaskloomError,
+  type Testing,
+  events,
+} from 'taskloom';
+import { failures, withTesting } from 'taskloom/testing';
 
 type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
 function same<A, B>(..._: Equal<A, B> extends true ? [] : [never]): void {}
@@ -82,6 +95,80 @@ const { tasks } = await app.stats();
 same<(typeof tasks)['timed_out'], number>();
 // @ts-expect-error: no such state
 await app.list({ state: 'done' });
+
+// Dead letters, limits, keys.
+const replayed = [await app.replay(), await app.replay('id'), await app.replay({ id: 'id' }), await app.replay({ state: 'failed', tag: 'a' })];
+same<typeof replayed, number[]>();
+await app.discard({ state: 'succeeded' });
+// @ts-expect-error: what has succeeded is no dead letter
+await app.replay({ state: 'succeeded' });
+// @ts-expect-error: an id may be missing
+await app.replay(app.task('x', () => 1) as unknown as string | undefined);
+const isNew = await app.limit('resize', { key: 'acme', concurrency: 4, rate: '10/s' });
+same<typeof isNew, boolean>();
+await app.limit({ queue: 'img', rate: '1/s' });
+await app.limit({ key: 'acme' });
+// @ts-expect-error: of what?
+await app.limit({ rate: '1/s' });
+same<Awaited<ReturnType<typeof app.limits>>[number]['rate'], string | undefined>();
+app.task('keyed', { key: (input: { tenant?: string }) => input.tenant }, (input: { tenant?: string }, ctx) => {
+  same<typeof ctx.now, Date>();
+  same<typeof ctx.task.tick, Date | undefined>();
+  throw new RetryAfter(new Date(), { key: 'acme', message: 'busy' });
+});
+
+// Retry policies, namespaces, names of others, the catalogue.
+app.task('fetch', { namespace: 'web', retries: 3, retry: { base: '1s', on: [TypeError, 'AbortError'], never: RangeError } }, () => 1);
+app.task('fetch', { retry: (error, failures) => (failures < 3 ? '1m' : false) }, () => 1);
+// @ts-expect-error: no answer
+app.task('fetch', { retry: () => ({}) }, () => 1);
+// @ts-expect-error: whether is said on the handler
+await resize.submit({ path: 'a.png', width: 1 }, { retry: { on: TypeError } });
+await app.submit('elsewhere', 7, { allowUnknown: true });
+// @ts-expect-error: only by name
+await resize.submit({ path: 'a.png', width: 1 }, { allowUnknown: true });
+same<ReturnType<typeof events.info>, events.EventInfo>();
+same<Awaited<ReturnType<typeof app.health>>['unserved'][number]['since'], Date>();
+
+// Middleware.
+const timed = app.middleware(async (ctx, next) => {
+  same<typeof ctx, Context>();
+  return await next();
+});
+timed satisfies Middleware;
+// @ts-expect-error: no function
+app.middleware(7);
+
+// Testing.
+{
+  await using t = app.testing({ inline: true, start: new Date(), seed: 7, timers: false });
+  same<typeof t, Testing>();
+  await t.advance({ days: 3, hours: 1 });
+  await t.advance('3 days');
+  await t.advance(1_000);
+  await t.setTime(new Date());
+  await t.drain();
+  same<typeof t.now, Date>();
+  const [first] = t.submitted;
+  if (first !== undefined) same<typeof first.options.delay, number | undefined>();
+  // @ts-expect-error: no such unit
+  await t.advance({ months: 1 });
+}
+const makeShop = async () => {
+  const app = new App();
+  return { app, double: app.task('double', (n: number) => n * 2) };
+};
+void withTesting(makeShop, async (t, { double }) => {
+  same<typeof t, Testing>();
+  const { handle } = t.submitted[0]!;
+  same<typeof handle, TaskHandle>();
+  same<typeof double, Task<number, number>>();
+});
+void withTesting(app, { seed: 1 }, (t, own) => same<typeof own, App>());
+void withTesting(() => new App(), (t, own) => same<typeof own, App>());
+// @ts-expect-error: it has no app
+void withTesting(() => ({ shop: 1 }), () => {});
+same<ReturnType<typeof failures>, string>();
 
 // Errors.
 try {

@@ -225,6 +225,23 @@ def test_a_plain_call_submits_as_the_task_does(app, child):
         assert app.list(name="child")[0].info().parent is None
 
 
+def test_a_task_of_another_app_is_no_child(app):
+    other = taskloom.App()
+
+    @other.task
+    def stranger(n: int) -> int:
+        return n * 2
+
+    @app.task
+    def parent(n: int, ctx: Context) -> str:
+        return ctx.submit(stranger, n).id
+
+    with app, other:
+        error = refusal(parent.submit(3).result, timeout=LONG)
+        assert "'stranger' is a task of another app" in error.message.replace('"', "'")
+        assert app.list(name="stranger") == other.list() == []
+
+
 def test_what_is_no_task(app):
     @app.task
     def parent(ctx: Context) -> list:

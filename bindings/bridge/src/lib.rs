@@ -7,9 +7,13 @@
 #![forbid(unsafe_code)]
 
 mod app;
+mod operating;
 mod options;
 mod schedules;
+mod testing;
 
 pub use app::{App, HandlerFactory, OnOpen, Registration, Settings};
+pub use operating::{Limit, check_child, discard, limit_for, limits, replay};
 pub use options::{Value, set_option, settings_from};
 pub use schedules::{change_schedule, new_schedule};
+pub use testing::Testing;

@@ -64,10 +64,13 @@ pub(crate) fn task(task: &Task) -> Value {
         "timeout": span(spec.timeout()),
         "tags": spec.tags(),
         "metadata": metadata,
+        "key": spec.key(),
         "uniqueKey": spec.unique().map(|unique| unique.key.as_str()),
         "correlationId": rare.and_then(|rare| rare.correlation_id.as_deref()),
         "traceparent": rare.and_then(|rare| rare.traceparent.as_deref()),
         "parent": spec.parent().map(|parent| parent.id.to_string()),
+        "schedule": spec.scheduled().map(|scheduled| scheduled.schedule.as_str()),
+        "tick": spec.scheduled().map(|scheduled| millis(scheduled.tick)),
         "children": history.map_or(0, |history| history.children),
         "reason": history.and_then(|history| history.reason.as_deref()),
         "created": millis(spec.created),
@@ -176,7 +179,18 @@ pub(crate) fn stats(stats: &Stats) -> Value {
 
 /// Whether all is well.
 pub(crate) fn health(health: &Health) -> Value {
-    json!({"ok": health.ok, "ready": health.ready, "problems": health.problems})
+    let unserved: Vec<Value> = health
+        .unserved
+        .iter()
+        .map(|tasks| json!({"name": tasks.name, "count": tasks.count, "since": millis(tasks.since)}))
+        .collect();
+    json!({
+        "ok": health.ok,
+        "ready": health.ready,
+        "problems": health.problems,
+        "warnings": health.warnings,
+        "unserved": unserved,
+    })
 }
 
 /// What is registered.
@@ -195,4 +209,19 @@ pub(crate) fn handlers(engine: &Engine) -> Value {
         })
     };
     engine.handlers().iter().map(one).collect()
+}
+
+/// Every kind of event.
+pub(crate) fn catalog() -> Value {
+    let one = |info: &taskloom_engine::EventInfo| {
+        json!({
+            "name": info.name,
+            "category": info.category.to_string(),
+            "description": info.description,
+            "fired": info.fired,
+            "schema": raw(info.schema().as_bytes()),
+            "example": raw(info.example.as_bytes()),
+        })
+    };
+    taskloom_engine::catalog().iter().map(one).collect()
 }

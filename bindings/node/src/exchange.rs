@@ -21,14 +21,14 @@ use crate::options::{options_of, settings};
 use crate::port::{News, Port as Inner};
 use crate::requests::request;
 use crate::seat::{Seat, Shared};
-use crate::submitting::Submit;
-use crate::wire::{Reader, Writer, command, news};
+use crate::submitting::{Input, Submit};
+use crate::wire::{Reader, Writer, command, flag, news};
 use crate::{describe, schedules, words};
 
 /// One environment's way to the engines of this process.
 #[napi]
 pub struct Port {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
     started: Vec<taskloom_engine::Started>,
 }
 
@@ -69,8 +69,9 @@ impl Port {
         drop(text);
         if !in_passing && port.take_offer() {
             for seat in port.apps() {
-                if let Some(engine) = seat.running() {
-                    Dispatcher::take(&engine, &mut self.started);
+                if let Some(engine) = seat.taking() {
+                    let tested = seat.is_tested().then_some((&**port, seat.number));
+                    Dispatcher::take(&engine, &mut self.started, tested);
                 }
             }
         }
@@ -121,15 +122,17 @@ impl Port {
         }
     }
 
-    /// Registers an app's next handler: `name`, `options`, `replace`, `hooks`.
+    /// Registers an app's next handler: `name`, `options`, `perKey`, `replace`, `hooks`.
     #[napi]
     pub fn register(&self, app: u32, line: String) -> napi::Result<()> {
         let register = || {
             let asked = parsed(&line)?;
             let seat = self.inner.app(app).ok_or_else(no_app)?;
             let name = asked["name"].as_str().unwrap_or_default();
-            let (options, _) = options_of(&asked["options"])?;
+            let mut options = options_of(&asked["options"])?;
             let flag = |name: &str| asked[name].as_bool().unwrap_or(false);
+            // What it limits is each key by itself.
+            options.per_key = flag("perKey");
             seat.register(&self.inner, name, options, flag("replace"), flag("hooks"))
         };
         register().map_err(thrown)
@@ -143,6 +146,12 @@ impl Port {
             self.inner.app(app).ok_or_else(no_app)?.schedule(spec)
         };
         schedule().map_err(thrown)
+    }
+
+    /// The catalogue of events, as JSON.
+    #[napi]
+    pub fn event_catalog(&self) -> String {
+        describe::catalog().to_string()
     }
 
     /// The next times of a cron expression, in milliseconds since the epoch.
@@ -168,8 +177,15 @@ impl Port {
     pub fn job(&self, job: u32) -> Option<String> {
         let attempt = self.inner.attempt(job)?;
         let mut all = describe::task(attempt.task());
+        all["now"] = describe::millis(attempt.now()).into();
         all["timeLeft"] = attempt.time_left().map(|left| left.as_secs_f64() * 1e3).into();
         Some(all.to_string())
+    }
+
+    /// The time by a job's engine, in milliseconds since the epoch; `null` if it is over.
+    #[napi]
+    pub fn now(&self, job: u32) -> Option<f64> {
+        self.inner.attempt(job).map(|attempt| describe::millis(attempt.now()))
     }
 
     /// What an earlier attempt saved, as JSON.
@@ -177,6 +193,12 @@ impl Port {
     pub fn checkpoint(&self, job: u32) -> Option<String> {
         let saved = self.inner.attempt(job)?.checkpoint()?;
         String::from_utf8(saved.into()).ok()
+    }
+
+    /// A handler that waits for a child lends its place in flight, or takes it back.
+    #[napi]
+    pub fn lend_place(&self, job: u32, lends: bool) {
+        self.inner.lend_place(job, lends);
     }
 
     /// A handler tells how far it is.
@@ -233,11 +255,11 @@ impl Port {
 }
 
 /// An error of ours as one that JavaScript makes a class of.
-fn thrown(error: Error) -> napi::Error {
+pub(crate) fn thrown(error: Error) -> napi::Error {
     napi::Error::from_reason(error_json(&error).to_string())
 }
 
-fn no_app() -> Error {
+pub(crate) fn no_app() -> Error {
     Error::new(Code::ShutDown, "this app is gone")
 }
 
@@ -258,9 +280,14 @@ fn hear_one(port: &Arc<Inner>, reader: &mut Reader<'_>, kind: u32) -> Option<()>
             let [app, handler, flags, count] = reader.words()?;
             let slots = reader.slice(count)?;
             let submit = Submit::read(reader, handler, flags)?;
-            let payloads: Vec<&str> = (0..count).map(|_| reader.line()).collect::<Option<_>>()?;
+            let inputs: Vec<Input<'_>> = (0..count)
+                .map(|_| {
+                    let key = if flags & flag::KEYS == 0 { "" } else { reader.line()? };
+                    Some(Input { key: serde_json::from_str(key).ok(), payload: reader.line()? })
+                })
+                .collect::<Option<_>>()?;
             match port.app(app) {
-                Some(seat) => submit.together(port, &seat, slots, &payloads),
+                Some(seat) => submit.together(port, &seat, slots, &inputs),
                 None => slots.iter().for_each(|slot| port.tell(News::Refused(*slot, no_app()))),
             }
         }
@@ -302,17 +329,17 @@ fn hear_one(port: &Arc<Inner>, reader: &mut Reader<'_>, kind: u32) -> Option<()>
 fn submit(port: &Arc<Inner>, reader: &mut Reader<'_>) -> Option<()> {
     let [app, slot, handler, flags] = reader.words()?;
     let submit = Submit::read(reader, handler, flags)?;
-    let (mut slots, mut payloads) = (vec![slot], vec![reader.line()?]);
+    let (mut slots, mut inputs) = (vec![slot], vec![Input::of(reader.line()?)]);
     while flags == 0
         && let Some([command::SUBMIT, next_app, slot, next, 0]) = reader.peek()
         && (next_app, next) == (app, handler)
     {
         reader.words::<5>()?;
         slots.push(slot);
-        payloads.push(reader.line()?);
+        inputs.push(Input::of(reader.line()?));
     }
     match port.app(app) {
-        Some(seat) => submit.each(port, &seat, &slots, &payloads),
+        Some(seat) => submit.each(port, &seat, &slots, &inputs),
         None => slots.iter().for_each(|slot| port.tell(News::Refused(*slot, no_app()))),
     }
     Some(())
@@ -385,10 +412,10 @@ fn write(port: &Inner, writer: &mut Writer<'_>, news: News) -> Option<News> {
             line(writer, &error_json(&error));
         }
         News::Events(number) => {
-            let subscription = port.subscription(number)?;
+            let (subscription, lasts) = port.subscription(number)?;
             let mut events = Vec::new();
             let more = subscription.drain(&mut events, EVENTS) == EVENTS;
-            writer.words(&[news::EVENTS, number, u32::from(subscription.is_ended())]);
+            writer.words(&[news::EVENTS, number, u32::from(!lasts && subscription.is_ended())]);
             writer.line_with(|text| {
                 text.push(b'[');
                 for (place, event) in events.iter().enumerate() {

@@ -49,12 +49,16 @@ pub(crate) fn failures_json(errors: &[Failure]) -> Value {
 pub(crate) fn failed(line: &str) -> Outcome {
     let told: Value = serde_json::from_str(line).unwrap_or(Value::Null);
     let text = |name: &str| told[name].as_str().unwrap_or_default().to_owned();
+    let retry_after = told["retryAfter"].as_f64().and_then(millis);
+    if let (Some(key), Some(wait)) = (told["key"].as_str(), retry_after) {
+        return Outcome::Postponed { key: key.to_owned(), wait };
+    }
     Outcome::Failed(Failed {
         kind: text("type"),
         message: text("message"),
         backtrace: text("stack"),
         permanent: told["permanent"].as_bool().unwrap_or(false),
-        retry_after: told["retryAfter"].as_f64().and_then(millis),
+        retry_after,
     })
 }
 

@@ -57,10 +57,13 @@ impl NodeHandler {
             .any(|(other, route)| std::ptr::eq(other.as_ptr(), Arc::as_ptr(port)) && route.app == app)
     }
 
-    /// The environment that is to run the next task.
-    fn place(&self) -> Option<(Arc<Port>, Route)> {
+    /// The environment that is to run the next task. In testing mode that is the app that is tested.
+    fn place(&self, tested: Option<(&Port, u32)>) -> Option<(Arc<Port>, Route)> {
         let places = self.places.read();
-        let open = places.iter().filter_map(|(port, route)| {
+        let is_tested = |(port, route): &&(Weak<Port>, Route)| {
+            tested.is_none_or(|(own, app)| std::ptr::eq(port.as_ptr(), own) && route.app == app)
+        };
+        let open = places.iter().filter(is_tested).filter_map(|(port, route)| {
             let port = port.upgrade()?;
             (!port.is_closed()).then_some((port, *route))
         });
@@ -78,7 +81,7 @@ impl Hook for NodeHandler {
         if !self.has_hooks.load(Ordering::Relaxed) {
             return;
         }
-        if let Some((port, route)) = self.place() {
+        if let Some((port, route)) = self.place(None) {
             let name = handle.task().spec().name.as_str();
             port.tell(News::Hook(Told { app: route.app, moment, id: handle.id(), name }));
         }
@@ -105,12 +108,12 @@ impl Dispatcher {
         self.ports.lock().iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// Takes what there is, and deals it out.
-    pub(crate) fn take(engine: &Engine, started: &mut Vec<Started>) {
+    /// Takes what there is, and deals it out: to an app that is tested, if one is.
+    pub(crate) fn take(engine: &Engine, started: &mut Vec<Started>, tested: Option<(&Port, u32)>) {
         engine.take(started);
         for Started { entry, attempt, completion } in started.drain(..) {
             let Handler::Asynchronous(handler) = entry.handler() else { continue };
-            match handler.downcast_ref::<NodeHandler>().and_then(NodeHandler::place) {
+            match handler.downcast_ref::<NodeHandler>().and_then(|handler| handler.place(tested)) {
                 Some((port, route)) => port.begin(attempt, completion, route),
                 // The last environment that had it has just gone.
                 None => drop(completion),

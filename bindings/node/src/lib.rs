@@ -12,8 +12,10 @@
 //! | `wire` | how commands and news are written down |
 //! | `lane` | tasks on their way to the environments that run them |
 //! | `command` | the command `taskloom` of the package |
+//! | `listening` | subscriptions to events |
 //! | `seat` | an `App` of one environment |
 //! | `submitting` | tasks on their way in |
+//! | `testing` | an app on a clock that its test turns |
 //! | `requests` | everything else that an app may be asked |
 //! | `schedules` | schedules as JSON, both ways |
 //! | `describe` | tasks, figures and events as JSON |
@@ -28,6 +30,7 @@ mod describe;
 mod exchange;
 mod failures;
 mod lane;
+mod listening;
 mod options;
 mod port;
 mod requests;
@@ -35,6 +38,7 @@ mod schedules;
 mod seat;
 mod slab;
 mod submitting;
+mod testing;
 mod watchdog;
 mod wire;
 mod words;

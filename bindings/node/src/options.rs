@@ -7,22 +7,38 @@ use taskloom_model::{Options, Result};
 
 use crate::failures::parsed;
 
-/// Options of a submit; and, for a child, whether it is detached.
-pub(crate) fn options_from(line: &str) -> Result<(Options, bool)> {
-    options_of(&parsed(line)?)
+/// What a submit says.
+#[derive(Default)]
+pub(crate) struct Said {
+    /// The task's options.
+    pub(crate) options: Options,
+    /// Of a child: whether it outlives a parent that is cancelled.
+    pub(crate) detached: bool,
+    /// Of a name: whether it need not have been registered anywhere.
+    pub(crate) allow_unknown: bool,
+}
+
+/// Reads what a submit says.
+pub(crate) fn said_in(line: &str) -> Result<Said> {
+    said_of(&parsed(line)?)
 }
 
 /// The same, from JSON that was read already.
-pub(crate) fn options_of(json: &Json) -> Result<(Options, bool)> {
-    let mut options = Options::default();
-    let mut detached = false;
+fn said_of(json: &Json) -> Result<Said> {
+    let mut said = Said::default();
     for (name, value) in json.as_object().into_iter().flatten() {
         match (name.as_str(), value) {
-            ("detached", Json::Bool(given)) => detached = *given,
-            _ => set_option(&mut options, name, &value_of(value))?,
+            ("detached", Json::Bool(given)) => said.detached = *given,
+            ("allow_unknown", Json::Bool(given)) => said.allow_unknown = *given,
+            _ => set_option(&mut said.options, name, &value_of(value))?,
         }
     }
-    Ok((options, detached))
+    Ok(said)
+}
+
+/// Options of a task, from JSON that was read already.
+pub(crate) fn options_of(json: &Json) -> Result<Options> {
+    said_of(json).map(|said| said.options)
 }
 
 /// Settings of an application.

@@ -23,11 +23,12 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use serde_json::Value;
-use taskloom_engine::{Attempt, Completion, Handle, Moment, Subscription};
+use taskloom_engine::{Attempt, Completion, Handle, LentPlace, Moment, Subscription};
 use taskloom_model::{Error, Fence, Result, State, TaskId};
 use taskloom_store::{Host, HostData};
 
 use crate::lane::Route;
+use crate::listening::Listening;
 use crate::seat::Seat;
 use crate::slab::Slab;
 use crate::watchdog::{Blocked, Pulse};
@@ -70,6 +71,8 @@ pub(crate) struct Job {
     called_off: bool,
     /// Whether JavaScript runs it with the input that it kept, and will keep its result.
     has_own: bool,
+    /// Its place in flight, while it waits for a child.
+    lent: Option<LentPlace>,
 }
 
 /// A task that is waited for.
@@ -119,7 +122,7 @@ pub(crate) struct Port {
     in_flight: AtomicUsize,
     slots: Mutex<Vec<Slot>>,
     seats: Mutex<Slab<Arc<Seat>>>,
-    subscriptions: Mutex<Slab<Arc<Subscription>>>,
+    pub(crate) listeners: Mutex<Slab<Arc<Listening>>>,
     closed: AtomicBool,
     pub(crate) pulse: Arc<Pulse>,
     own: Weak<Self>,
@@ -141,7 +144,7 @@ impl Port {
             in_flight: AtomicUsize::new(0),
             slots: Mutex::default(),
             seats: Mutex::default(),
-            subscriptions: Mutex::default(),
+            listeners: Mutex::default(),
             closed: AtomicBool::new(false),
             pulse: Arc::default(),
             own: own.clone(),
@@ -178,6 +181,11 @@ impl Port {
     pub(crate) fn offer(&self) {
         self.tasks_wait.store(true, Ordering::SeqCst);
         self.wake();
+    }
+
+    /// The next crossing is to look for tasks; nobody is called.
+    pub(crate) fn invite(&self) {
+        self.tasks_wait.store(true, Ordering::SeqCst);
     }
 
     /// JavaScript is here: nobody need call it.
@@ -287,7 +295,7 @@ impl Port {
 
     /// Has a handler run here.
     pub(crate) fn begin(&self, attempt: Attempt, completion: Completion, route: Route) {
-        let job = Job { attempt, completion, route, called_off: false, has_own: false };
+        let job = Job { attempt, completion, route, called_off: false, has_own: false, lent: None };
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         let number = self.jobs.lock().insert(job);
         if self.is_closed() {
@@ -349,6 +357,18 @@ impl Port {
         Some(job.completion)
     }
 
+    /// A job's handler waits for a child, and lends its place meanwhile; or it goes on.
+    pub(crate) fn lend_place(&self, job: u32, lends: bool) {
+        let Some(attempt) = self.attempt(job) else { return };
+        let lent = lends.then(|| attempt.lend_place());
+        // What it had lent is taken back without the lock.
+        let before = match self.jobs.lock().get_mut(job) {
+            Some(job) => std::mem::replace(&mut job.lent, lent),
+            None => lent,
+        };
+        drop(before);
+    }
+
     /// How many handlers run here.
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
@@ -405,30 +425,18 @@ impl Port {
         self.seats.lock().remove(app)
     }
 
-    /// Takes in a subscription; its number.
-    pub(crate) fn subscribe(self: &Arc<Self>, subscription: Subscription) -> u32 {
-        let subscription = Arc::new(subscription);
-        let number = self.subscriptions.lock().insert(Arc::clone(&subscription));
-        let port = Arc::downgrade(self);
-        subscription.set_waker(Some(Arc::new(move || {
-            if let Some(port) = port.upgrade() {
-                port.tell(News::Events(number));
-            }
-        })));
-        number
-    }
-
-    /// A subscription of this environment.
-    pub(crate) fn subscription(&self, number: u32) -> Option<Arc<Subscription>> {
-        self.subscriptions.lock().get(number).cloned()
+    /// A subscription of this environment, and whether it lasts beyond its engine.
+    pub(crate) fn subscription(&self, number: u32) -> Option<(Arc<Subscription>, bool)> {
+        let listeners = self.listeners.lock();
+        let listening = listeners.get(number)?;
+        Some((listening.current()?, listening.lasts))
     }
 
     /// Ends a subscription.
     pub(crate) fn unsubscribe(&self, number: u32) {
-        let gone = self.subscriptions.lock().remove(number);
+        let gone = self.listeners.lock().remove(number);
         if let Some(gone) = gone {
-            gone.set_waker(None);
-            gone.close();
+            gone.end();
         }
     }
 
@@ -449,8 +457,8 @@ impl Port {
             seat.leave();
         }
         // Dropped without the locks: settling what they hold may come back here.
-        let subscriptions = self.subscriptions.lock().take_all();
-        drop(subscriptions);
+        let listeners = self.listeners.lock().take_all();
+        listeners.iter().for_each(|listening| listening.end());
         let jobs = self.jobs.lock().take_all();
         jobs.into_iter().for_each(|job| job.completion.give_back());
         let slots = std::mem::take(&mut *self.slots.lock());

@@ -7,11 +7,13 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use taskloom_bridge::{Limit, discard, limit_for, limits, replay};
 use taskloom_engine::{Engine, Handle, Stop, SubscriptionOptions, spawn_thread};
 use taskloom_model::{Code, Error, Name, Result, TaskId};
 use taskloom_store::Filter;
 
 use crate::failures::{millis, parsed};
+use crate::options::options_of;
 use crate::port::{News, Port};
 use crate::seat::Seat;
 use crate::{describe, schedules};
@@ -25,7 +27,7 @@ pub(crate) fn request(port: &Arc<Port>, seat: &Arc<Seat>, request: u32, line: &s
     let name = asked["do"].as_str().unwrap_or_default().to_owned();
     let (own, place) = (Arc::clone(port), Arc::clone(seat));
     // What happens after a subscription must be heard, and submits are handed in at once.
-    let (stops, is_at_once) = (name == "stop", name == "subscribe");
+    let (stops, is_at_once) = (name == "stop", matches!(name.as_str(), "subscribe" | "listen"));
     let answer = move || {
         let answer = answer(&own, &place, &name, &asked);
         own.tell(News::Answer(request, answer));
@@ -54,6 +56,10 @@ fn answer(port: &Arc<Port>, seat: &Arc<Seat>, name: &str, asked: &Value) -> Resu
         }
         "health" => {
             return Ok(seat.current().map_or(Value::Null, |engine| describe::health(&engine.health())));
+        }
+        "listen" => {
+            let pattern = text(asked, "pattern").unwrap_or_default();
+            return port.listen(|then| seat.on_open(then), pattern, subscription(asked)).map(Value::from);
         }
         "saveCheckpoint" => {
             let value = asked["value"].as_str().map(|json| Box::from(json.as_bytes()));
@@ -91,6 +97,14 @@ fn answer(port: &Arc<Port>, seat: &Arc<Seat>, name: &str, asked: &Value) -> Resu
         "pause" => engine.pause(queue(asked))?.into(),
         "resume" => engine.resume(queue(asked))?.into(),
         "purge" => engine.purge(queue(asked))?.into(),
+        "replay" => replay(&engine, one(asked)?, &filter(asked)?)?.into(),
+        "discard" => discard(&engine, one(asked)?, &filter(asked)?)?.into(),
+        "limit" => {
+            let owned = |name: &str| text(asked, name).map(str::to_owned);
+            let what = limit_for(text(asked, "name"), text(asked, "queue"), owned("key"));
+            engine.limit(what, options_of(&asked["limit"])?.limit())?.into()
+        }
+        "limits" => limits(&engine)?.into_iter().map(limit).collect(),
         "sweep" => engine.sweep(asked["olderThan"].as_f64().and_then(millis).unwrap_or_default())?.into(),
         "runNow" => describe::task(engine.run_now(id(asked)?)?.task()),
         "stats" => describe::stats(&engine.stats()?),
@@ -113,12 +127,8 @@ fn answer(port: &Arc<Port>, seat: &Arc<Seat>, name: &str, asked: &Value) -> Resu
             Value::Null
         }
         "subscribe" => {
-            let mut options = SubscriptionOptions::default();
-            if let Some(capacity) = asked["capacity"].as_u64() {
-                options.capacity = usize::try_from(capacity).unwrap_or(usize::MAX);
-            }
             let pattern = text(asked, "pattern").unwrap_or_default();
-            port.subscribe(engine.subscribe(pattern, options)?).into()
+            port.subscribe(engine.subscribe(pattern, subscription(asked))?).into()
         }
         other => {
             return Err(Error::new(Code::NotAvailable, format!("{other} is not available in this version")));
@@ -136,6 +146,31 @@ fn handles(handles: &[Handle]) -> Value {
 
 fn text<'a>(asked: &'a Value, name: &str) -> Option<&'a str> {
     asked[name].as_str()
+}
+
+fn subscription(asked: &Value) -> SubscriptionOptions {
+    let mut options = SubscriptionOptions::default();
+    if let Some(capacity) = asked["capacity"].as_u64() {
+        options.capacity = usize::try_from(capacity).unwrap_or(usize::MAX);
+    }
+    options
+}
+
+/// The task that it is about, if it is about one.
+fn one(asked: &Value) -> Result<Option<TaskId>> {
+    text(asked, "id").map(str::parse).transpose()
+}
+
+fn limit(limit: Limit) -> Value {
+    let Limit { name, queue, key, concurrency, rate, declared } = limit;
+    json!({
+        "name": name,
+        "queue": queue,
+        "key": key,
+        "concurrency": concurrency,
+        "rate": rate,
+        "declared": declared,
+    })
 }
 
 fn id(asked: &Value) -> Result<TaskId> {

@@ -12,7 +12,7 @@ use std::sync::{Arc, Weak, mpsc};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use taskloom_bridge::{App, Registration, Settings};
+use taskloom_bridge::{App, OnOpen, Registration, Settings, Testing};
 use taskloom_engine::{Engine, LoopHost, Runtime, Stop, spawn_thread};
 use taskloom_model::{Code, Error, Options, Result, ScheduleSpec, Version};
 
@@ -31,8 +31,19 @@ pub(crate) struct Shared {
     started: Mutex<usize>,
     /// Whether the engine runs tasks: from its start until it has stopped.
     runs: AtomicBool,
+    /// The app that is tested, if one is: what runs, runs there.
+    tested: Mutex<Option<Tested>>,
+    is_tested: AtomicBool,
+    may_take: AtomicBool,
     /// To the thread that asks what may take long: made when the first one asks.
     errands: Mutex<Option<mpsc::Sender<Errand>>>,
+}
+
+/// An app in testing mode.
+struct Tested {
+    port: Weak<Port>,
+    number: u32,
+    testing: Arc<Testing>,
 }
 
 /// The applications that others may find, by their store.
@@ -72,6 +83,9 @@ impl Shared {
             handlers: Mutex::default(),
             started: Mutex::new(0),
             runs: AtomicBool::new(false),
+            tested: Mutex::default(),
+            is_tested: AtomicBool::new(false),
+            may_take: AtomicBool::new(false),
             errands: Mutex::default(),
         })
     }
@@ -143,6 +157,20 @@ impl Seat {
         if self.shared.runs.load(Ordering::SeqCst) { self.current() } else { None }
     }
 
+    /// The engine, if its tasks may be taken now: in testing mode once each time that the test drives it.
+    pub(crate) fn taking(&self) -> Option<Arc<Engine>> {
+        if !self.shared.is_tested.load(Ordering::SeqCst) {
+            return self.running();
+        }
+        let may = self.is_tested() && self.shared.may_take.swap(false, Ordering::SeqCst);
+        if may { self.current() } else { None }
+    }
+
+    /// The test drives: the next crossing may take what there is.
+    pub(crate) fn let_take(&self) {
+        self.shared.may_take.store(true, Ordering::SeqCst);
+    }
+
     /// The engine, if there is one.
     pub(crate) fn current(&self) -> Option<Arc<Engine>> {
         self.shared.app.current()
@@ -150,7 +178,7 @@ impl Seat {
 
     /// Whether what it is asked may have to wait for a disk.
     pub(crate) fn may_wait(&self) -> bool {
-        !self.shared.settings.url.starts_with("memory:")
+        !self.shared.settings.url.starts_with("memory:") && !self.shared.is_tested.load(Ordering::SeqCst)
     }
 
     /// A handler by the number that JavaScript gave it.
@@ -200,6 +228,11 @@ impl Seat {
         Ok(())
     }
 
+    /// Has `then` called with each engine that is opened from now on, and with the one that there is.
+    pub(crate) fn on_open(&self, then: OnOpen) {
+        self.shared.app.on_open(then);
+    }
+
     /// Adds a schedule.
     pub(crate) fn schedule(&self, spec: ScheduleSpec) -> Result<()> {
         self.shared.app.schedule(spec)
@@ -242,8 +275,45 @@ impl Seat {
         }
     }
 
+    // ── testing ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    /// Goes into testing mode. Other apps on its store see what it does there, and run none of it.
+    pub(crate) fn begin_testing(&self, start: Option<i64>, seed: u64) -> Result<()> {
+        let shared = &self.shared;
+        let mut tested = shared.tested.lock();
+        let runtime = Arc::clone(&shared.dispatcher) as Arc<dyn Runtime>;
+        let testing = Arc::new(Testing::begin(&shared.app, start, seed, runtime)?);
+        testing.engine().set_loop(Some(Arc::clone(&shared.dispatcher) as Arc<dyn LoopHost>));
+        *tested = Some(Tested { port: self.port.clone(), number: self.number, testing });
+        shared.is_tested.store(true, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Whether it is in testing mode.
+    pub(crate) fn is_tested(&self) -> bool {
+        self.shared.is_tested.load(Ordering::SeqCst) && self.testing().is_some()
+    }
+
+    /// The mode, if it is in it.
+    pub(crate) fn testing(&self) -> Option<Arc<Testing>> {
+        let tested = self.shared.tested.lock();
+        let is_own = |tested: &&Tested| tested.number == self.number && tested.port.ptr_eq(&self.port);
+        tested.as_ref().filter(is_own).map(|tested| Arc::clone(&tested.testing))
+    }
+
+    /// Leaves the mode: what runs is called off, and what has not run never will.
+    pub(crate) fn end_testing(&self) {
+        if self.testing().is_none() {
+            return;
+        }
+        self.shared.app.end_testing();
+        self.shared.is_tested.store(false, Ordering::SeqCst);
+        *self.shared.tested.lock() = None;
+    }
+
     /// It goes away with its environment, or with the last reference to its `App`.
     pub(crate) fn leave(&self) {
+        self.end_testing();
         let handlers = std::mem::take(&mut *self.handlers.lock());
         let Some(port) = self.port.upgrade() else { return };
         for registered in &handlers {

@@ -23,6 +23,16 @@ impl<T> Slab<T> {
         u32::try_from(self.rows.len() - 1).expect("there is no room for four billion of them")
     }
 
+    /// Keeps a value that wants to know its number.
+    pub(crate) fn insert_with(&mut self, make: impl FnOnce(u32) -> T) -> T
+    where
+        T: Clone,
+    {
+        let value = make(self.next());
+        self.insert(value.clone());
+        value
+    }
+
     /// The number that the next one gets.
     pub(crate) fn next(&self) -> u32 {
         self.free.last().copied().unwrap_or(self.rows.len() as u32)

@@ -9,10 +9,11 @@
 
 use std::sync::Arc;
 
-use taskloom_engine::{Engine, Handle, HandlerEntry};
-use taskloom_model::{Admission, Code, Error, Options, Result};
+use taskloom_bridge::check_child;
+use taskloom_engine::{Engine, Handle, HandlerEntry, NewTask};
+use taskloom_model::{Admission, Code, Error, Result};
 
-use crate::options::options_from;
+use crate::options::{Said, said_in};
 use crate::port::{News, Port};
 use crate::seat::Seat;
 use crate::wire::{Reader, flag};
@@ -22,6 +23,19 @@ pub(crate) struct Submit<'a> {
     handler: u32,
     name: Option<&'a str>,
     options: Option<&'a str>,
+}
+
+/// One of the tasks.
+pub(crate) struct Input<'a> {
+    /// Its own key, which its handler has made.
+    pub(crate) key: Option<String>,
+    pub(crate) payload: &'a str,
+}
+
+impl<'a> Input<'a> {
+    pub(crate) fn of(payload: &'a str) -> Self {
+        Self { key: None, payload }
+    }
 }
 
 /// What is needed to submit it.
@@ -47,9 +61,9 @@ impl<'a> Submit<'a> {
     }
 
     fn bind(&self, seat: &Seat, engine: &Engine, as_child: bool) -> Result<Bound> {
-        let (mut options, detached) = match self.options {
-            Some(line) => options_from(line)?,
-            None => (Options::default(), false),
+        let Said { mut options, detached, allow_unknown } = match self.options {
+            Some(line) => said_in(line)?,
+            None => Said::default(),
         };
         if detached && !as_child {
             return Err(Error::new(
@@ -62,7 +76,7 @@ impl<'a> Submit<'a> {
             Some(name) => {
                 let entry = match options.version {
                     Some(version) => engine.handler_version(name, version)?,
-                    None => engine.handler(name)?,
+                    None => engine.handler_anywhere(name, allow_unknown)?,
                 };
                 (entry, self.options.is_none())
             }
@@ -78,33 +92,33 @@ impl<'a> Submit<'a> {
             }
         };
         // What an app demands of every task's metadata is looked at with the admission.
-        let admission = if plain { None } else { Some(engine.admission(&options.over(entry.options()))?) };
+        let admission = if plain { None } else { Some(engine.admission_for(&options, &entry)?) };
         Ok(Bound { entry, admission, detached })
     }
 
     /// Submits tasks that were asked for one by one; each has its slot.
-    pub(crate) fn each(&self, port: &Arc<Port>, seat: &Seat, slots: &[u32], payloads: &[&str]) {
+    pub(crate) fn each(&self, port: &Arc<Port>, seat: &Seat, slots: &[u32], inputs: &[Input<'_>]) {
         let bound = seat.engine().and_then(|engine| Ok((self.bind(seat, &engine, false)?, engine)));
         let (bound, engine) = match bound {
             Ok(bound) => bound,
             Err(error) => return refuse(port, slots, &error),
         };
-        if !engine.is_durable() && slots.len() > 1 && submit(port, &engine, &bound, slots, payloads).is_ok() {
+        if !engine.is_durable() && slots.len() > 1 && submit(port, &engine, &bound, slots, inputs).is_ok() {
             return;
         }
-        for (slot, payload) in slots.iter().zip(payloads) {
-            let (slot, payload) = (std::slice::from_ref(slot), std::slice::from_ref(payload));
-            if let Err(error) = submit(port, &engine, &bound, slot, payload) {
+        for (slot, input) in slots.iter().zip(inputs) {
+            let (slot, input) = (std::slice::from_ref(slot), std::slice::from_ref(input));
+            if let Err(error) = submit(port, &engine, &bound, slot, input) {
                 refuse(port, slot, &error);
             }
         }
     }
 
     /// Submits tasks that were asked for together: all or none.
-    pub(crate) fn together(&self, port: &Arc<Port>, seat: &Seat, slots: &[u32], payloads: &[&str]) {
+    pub(crate) fn together(&self, port: &Arc<Port>, seat: &Seat, slots: &[u32], inputs: &[Input<'_>]) {
         let verdict = seat
             .engine()
-            .and_then(|engine| submit(port, &engine, &self.bind(seat, &engine, false)?, slots, payloads));
+            .and_then(|engine| submit(port, &engine, &self.bind(seat, &engine, false)?, slots, inputs));
         if let Err(error) = verdict {
             refuse(port, slots, &error);
         }
@@ -112,11 +126,16 @@ impl<'a> Submit<'a> {
 
     /// Submits a child of the task that a job runs. On a file the answer comes when it is on disk.
     pub(crate) fn child(&self, port: &Arc<Port>, seat: &Arc<Seat>, job: u32, slot: u32, payload: &str) {
-        let bound = seat.engine().and_then(|engine| self.bind(seat, &engine, true));
         let attempt = port
             .attempt(job)
             .ok_or_else(|| Error::new(Code::LeaseLost, "this attempt is over, and can submit no children"));
-        let (bound, attempt) = match bound.and_then(|bound| Ok((bound, attempt?))) {
+        let bind = || {
+            let (engine, attempt) = (seat.engine()?, attempt?);
+            let bound = self.bind(seat, &engine, true)?;
+            check_child(&attempt, &engine, bound.entry.name().as_str())?;
+            Ok((bound, attempt))
+        };
+        let (bound, attempt) = match bind() {
             Ok(ready) => ready,
             Err(error) => return refuse(port, &[slot], &error),
         };
@@ -131,9 +150,19 @@ impl<'a> Submit<'a> {
 }
 
 /// One call of the engine. An error says that nothing was submitted, and that nothing has been told.
-fn submit(port: &Arc<Port>, engine: &Engine, bound: &Bound, slots: &[u32], payloads: &[&str]) -> Result<()> {
+fn submit(
+    port: &Arc<Port>,
+    engine: &Engine,
+    bound: &Bound,
+    slots: &[u32],
+    inputs: &[Input<'_>],
+) -> Result<()> {
+    let task = |input: &Input<'_>, host| {
+        let payload = Box::from(input.payload.as_bytes());
+        NewTask { payload, host, key: input.key.clone() }
+    };
     if engine.is_durable() {
-        let inputs = payloads.iter().map(|payload| (Box::from(payload.as_bytes()), None));
+        let inputs = inputs.iter().map(|input| task(input, None));
         let (own, slots) = (Arc::clone(port), slots.to_vec());
         let reply = Box::new(move |verdict: Result<Vec<Handle>>| match verdict {
             Ok(handles) => own.accepted(&slots, handles),
@@ -141,8 +170,7 @@ fn submit(port: &Arc<Port>, engine: &Engine, bound: &Bound, slots: &[u32], paylo
         });
         return engine.submit_then(&bound.entry, bound.admission(), inputs, true, reply);
     }
-    let input = |(payload, slot): (&&str, &u32)| (Box::from(payload.as_bytes()), Some(port.host_for(*slot)));
-    let inputs = payloads.iter().zip(slots).map(input);
+    let inputs = inputs.iter().zip(slots).map(|(input, slot)| task(input, Some(port.host_for(*slot))));
     // In memory all has happened when it returns.
     port.accepted(slots, engine.submit_many(&bound.entry, bound.admission(), inputs, true)?);
     Ok(())

@@ -29,6 +29,8 @@ pub(crate) mod command {
 pub(crate) mod flag {
     pub(crate) const OPTIONS: u32 = 1;
     pub(crate) const BY_NAME: u32 = 2;
+    /// Before each payload of many its key in JSON; an empty line if it has none.
+    pub(crate) const KEYS: u32 = 4;
 }
 
 /// What JavaScript hears.

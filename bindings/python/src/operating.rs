@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
+use taskloom_bridge::{self as bridge, Limit, limit_for};
 use taskloom_engine::Engine;
-use taskloom_model::{Code, Error, LimitFor, LimitRow, Name, Result, SetBy, TaskId, Timestamp};
+use taskloom_model::{Code, Error, Name, Result, TaskId, Timestamp};
 use taskloom_store::Filter;
 
 use crate::app::{NativeApp, read_options};
@@ -101,12 +102,7 @@ pub(crate) fn limit(
     concurrency: Option<&Bound<'_, PyAny>>,
     rate: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<bool> {
-    let what = match (name, queue, key) {
-        (Some(name), _, None) => LimitFor::Handler(Name::new(name)),
-        (Some(name), _, Some(key)) => LimitFor::HandlerKey(Name::new(name), key),
-        (None, Some(queue), _) => LimitFor::Queue(Name::new(queue)),
-        (None, None, key) => LimitFor::Key(key.unwrap_or_default()),
-    };
+    let what = limit_for(name, queue, key);
     // As the options of a submit are read, and refused.
     let given = PyDict::new(py);
     given.set_item("concurrency", concurrency)?;
@@ -119,15 +115,9 @@ pub(crate) fn limit(
 #[pyfunction(name = "_limits")]
 pub(crate) fn limits<'py>(py: Python<'py>, app: &Bound<'py, NativeApp>) -> PyResult<Bound<'py, PyList>> {
     let all = PyList::empty(py);
-    for LimitRow { what, by, limit } in ask(app.get(), py, |engine| engine.limits())? {
-        let (name, queue, key) = match what {
-            LimitFor::Handler(name) => (Some(name.as_str()), None, None),
-            LimitFor::Queue(queue) => (None, Some(queue.as_str()), None),
-            LimitFor::Key(key) => (None, None, Some(key)),
-            LimitFor::HandlerKey(name, key) => (Some(name.as_str()), None, Some(key)),
-        };
-        let rate = limit.rate.map(|rate| rate.to_string());
-        all.append((name, queue, key, limit.concurrency, rate, by == SetBy::Handler))?;
+    for limit in ask(app.get(), py, |engine| bridge::limits(engine))? {
+        let Limit { name, queue, key, concurrency, rate, declared } = limit;
+        all.append((name, queue, key, concurrency, rate, declared))?;
     }
     Ok(all)
 }
@@ -156,13 +146,8 @@ pub(crate) fn replay(
             Error::new(Code::NotSupported, message).hint("submit another one, or leave payloads as JSON");
         return Err(to_python(py, &error));
     }
-    match parsed(py, id)? {
-        Some(id) => ask(app.get(), py, |engine| engine.replay(id).map(|_| 1)),
-        None => {
-            let filter = dead_letters(py, state, queue, name, tag)?;
-            ask(app.get(), py, |engine| engine.replay_all(&filter))
-        }
-    }
+    let (id, filter) = (parsed(py, id)?, dead_letters(py, state, queue, name, tag)?);
+    ask(app.get(), py, |engine| bridge::replay(engine, id, &filter))
 }
 
 /// Forgets one task that has ended, or dead letters by filter; how many.
@@ -177,13 +162,8 @@ pub(crate) fn discard(
     name: Option<&str>,
     tag: Option<String>,
 ) -> PyResult<usize> {
-    match parsed(py, id)? {
-        Some(id) => ask(app.get(), py, |engine| engine.discard(id).map(|()| 1)),
-        None => {
-            let filter = dead_letters(py, state, queue, name, tag)?;
-            ask(app.get(), py, |engine| engine.discard_all(&filter))
-        }
-    }
+    let (id, filter) = (parsed(py, id)?, dead_letters(py, state, queue, name, tag)?);
+    ask(app.get(), py, |engine| bridge::discard(engine, id, &filter))
 }
 
 fn dead_letters(

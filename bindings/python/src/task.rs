@@ -371,8 +371,9 @@ impl Task {
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, TaskHandle>> {
         let (payload, host) = self.input(py, args, kwargs, copy_current(py)?)?;
-        let (_, bound) = self.bound_as_child(py)?;
+        let (engine, bound) = self.bound_as_child(py)?;
         let attempt = attempt.get().attempt_itself();
+        taskloom_bridge::check_child(attempt, &engine, &self.name).map_err(|error| to_python(py, &error))?;
         let admission = self.admission(py, &bound, args, kwargs)?;
         let submit = || attempt.submit(&bound.entry, &admission, payload, host, self.detached);
         let handle = HangOnUnwind::around(|| py.detach(submit)).map_err(|error| to_python(py, &error))?;

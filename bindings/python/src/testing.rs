@@ -22,9 +22,9 @@ use parking_lot::Mutex;
 use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
-use taskloom_bridge::App;
-use taskloom_engine::{Clock, Engine, Handle, Runtime, Submits, VirtualClock};
-use taskloom_model::{Fence, Result, Timestamp};
+use taskloom_bridge::Testing;
+use taskloom_engine::{Handle, Runtime};
+use taskloom_model::{Fence, Result};
 use taskloom_store::Task;
 
 use crate::app::NativeApp;
@@ -93,25 +93,21 @@ struct Kept {
 
 /// The mode, as the app knows it.
 pub(crate) struct Mode {
-    engine: Arc<Engine>,
-    clock: Arc<VirtualClock>,
+    testing: Testing,
     inline: bool,
-    submits: Mutex<Submits>,
     kept: Mutex<Vec<Kept>>,
 }
 
 impl Mode {
     /// Looks at what has been submitted meanwhile.
     fn note(&self, py: Python<'_>) -> PyResult<()> {
-        let mut submits = self.submits.lock();
-        let all = submits.all(&self.engine).map_err(|error| to_python(py, &error))?;
         let mut kept = self.kept.lock();
-        let known = kept.len();
-        for handle in &all[known..] {
+        let new = self.testing.submitted_after(kept.len()).map_err(|error| to_python(py, &error))?;
+        for handle in new {
             let call =
                 Reference::of(handle.task()).map(|reference| reference.call(py)).transpose()?.flatten();
             let call = call.map(|(args, kwargs)| (args.unbind(), kwargs.map(Bound::unbind)));
-            kept.push(Kept { handle: handle.clone(), call });
+            kept.push(Kept { handle, call });
         }
         Ok(())
     }
@@ -120,7 +116,7 @@ impl Mode {
     pub(crate) fn submitted(&self, py: Python<'_>) -> PyResult<()> {
         self.note(py)?;
         if self.inline {
-            drive(py, || self.engine.drain())?;
+            drive(py, || self.testing.drain())?;
         }
         Ok(())
     }
@@ -131,10 +127,6 @@ impl Mode {
 pub(crate) struct NativeTesting {
     app: Py<NativeApp>,
     mode: Arc<Mode>,
-}
-
-fn micros(span: Option<Duration>) -> Option<u64> {
-    span.map(|span| u64::try_from(span.as_micros()).unwrap_or(u64::MAX))
 }
 
 #[pymethods]
@@ -149,18 +141,10 @@ impl NativeTesting {
         inline: bool,
     ) -> PyResult<Self> {
         let own = app.get();
-        let clock = Arc::new(VirtualClock::new(start.map_or_else(App::present, Timestamp::from_micros)));
         let runtime = Arc::new(Driven(Arc::clone(own.runtime())));
         let begin = || {
-            let engine = own.bridge().begin_testing(Arc::clone(&clock), seed, runtime)?;
-            let submits = Submits::of(&engine)?;
-            Ok(Arc::new(Mode {
-                engine,
-                clock: Arc::clone(&clock),
-                inline,
-                submits: Mutex::new(submits),
-                kept: Mutex::default(),
-            }))
+            let testing = Testing::begin(own.bridge(), start, seed, runtime)?;
+            Ok(Arc::new(Mode { testing, inline, kept: Mutex::default() }))
         };
         let mode = HangOnUnwind::around(|| py.detach(begin)).map_err(|error| to_python(py, &error))?;
         own.set_mode(Some(Arc::clone(&mode)));
@@ -177,42 +161,42 @@ impl NativeTesting {
 
     /// Runs what can be run; how long it is until more can, if ever.
     fn drain(&self, py: Python<'_>) -> PyResult<Option<u64>> {
-        let next = drive(py, || self.mode.engine.drain())?;
+        let next = drive(py, || self.mode.testing.drain())?;
         self.mode.note(py)?;
-        Ok(micros(next))
+        Ok(next)
     }
 
     /// Turns the clock on, stopping wherever something is due.
     fn advance(&self, py: Python<'_>, span: u64) -> PyResult<()> {
-        drive(py, || self.mode.engine.advance(Duration::from_micros(span)))?;
+        drive(py, || self.mode.testing.advance(span))?;
         self.mode.note(py)
     }
 
     /// Turns the clock to a time: forward as by `advance`, or back.
     fn set_time(&self, py: Python<'_>, at: i64) -> PyResult<()> {
-        drive(py, || self.mode.engine.set_time(Timestamp::from_micros(at)))?;
+        drive(py, || self.mode.testing.set_time(at))?;
         self.mode.note(py)
     }
 
     /// Turns the clock on, and nothing else.
     fn turn(&self, span: u64) {
-        self.mode.clock.advance(Duration::from_micros(span));
+        self.mode.testing.turn(span);
     }
 
     /// Whether the mode has ended.
     #[getter]
     fn is_over(&self) -> bool {
-        self.mode.engine.is_stopped()
+        self.mode.testing.is_over()
     }
 
     #[getter]
     fn now(&self) -> i64 {
-        self.mode.clock.now().micros()
+        self.mode.testing.now()
     }
 
     #[getter]
     fn monotonic(&self) -> u64 {
-        micros(Some(self.mode.clock.monotonic())).unwrap_or(u64::MAX)
+        self.mode.testing.monotonic()
     }
 
     /// Everything that was submitted: the handle; and the payload, decoded, or for a task by reference its arguments.

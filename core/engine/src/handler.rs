@@ -231,6 +231,11 @@ impl Attempt {
         LentPlace(Arc::clone(&self.home))
     }
 
+    /// Whether it is an attempt of this engine.
+    pub fn runs_in(&self, engine: &crate::Engine) -> bool {
+        Arc::ptr_eq(&self.home.core, &engine.core)
+    }
+
     /// Notes something beside the result, under a key: `json` is its value. It is kept with the task if the attempt
     /// succeeds; the same key again replaces it.
     ///

@@ -1,0 +1,92 @@
+/** What an app is made with. */
+
+import { type Duration, millis, shown } from './durations.js';
+import { InvalidOptions } from './errors.js';
+import { snake, unknown } from './options.js';
+
+/** What an app is made with. */
+export interface AppOptions {
+  /** Where its tasks live: `'memory:'` (private to the app), `'memory:name'` (shared in the process), `'sqlite:FILE'`. */
+  store?: string;
+  /** How many handlers run at once; 1,000. */
+  maxInFlight?: number;
+  /** The queues that it serves: in their order, or by weight; all of them. */
+  queues?: readonly string[] | Readonly<Record<string, number>>;
+  /** How many unfinished tasks a memory store takes; 1,000,000. */
+  capacity?: number;
+  /** What a submit does when there is no room: `'raise'` throws `QueueFull`, `'wait'` waits for room. */
+  onFull?: 'raise' | 'wait';
+  /** What "accepted" means on a file: `'disk'` survives a power cut, `'process'` a crash of the process. */
+  durability?: 'disk' | 'process';
+  /** How long a file keeps ended tasks; seven days. */
+  retention?: Duration;
+  /** Keys that every task's metadata must have. */
+  requireMetadata?: readonly string[];
+  /** What it calls itself among the processes that share its store. */
+  name?: string;
+  /** Whether a started app keeps the process alive while it has nothing to do; false. */
+  keepAlive?: boolean;
+  /**
+   * Whether handlers run in the async context of their submit: in every `AsyncLocalStorage` they find what the
+   * submitter had there (if it was this thread), and `currentContext()` works after an `await`, too. It makes every
+   * promise of the process dearer before Node 24, so it is off unless asked for.
+   */
+  asyncContext?: boolean;
+}
+
+const SETTINGS = [
+  'store',
+  'maxInFlight',
+  'queues',
+  'capacity',
+  'onFull',
+  'durability',
+  'retention',
+  'requireMetadata',
+  'name',
+  'keepAlive',
+  'asyncContext',
+];
+
+/** Settings that the engine knows nothing of. */
+const OURS = ['store', 'keepAlive', 'asyncContext'];
+
+const SETTINGS_LATER = ['lease', 'payloads'];
+
+/** Settings, read and checked as far as JavaScript can. @internal */
+export interface Settings {
+  readonly store: string;
+  readonly keepAlive: boolean;
+  readonly asyncContext: boolean;
+  /** Whether a submit waits when there is no room. */
+  readonly waits: boolean;
+  /** For the core, which checks the rest. */
+  readonly line: string;
+}
+
+/** Reads what an app is made with. @internal */
+export function readSettings(options: AppOptions): Settings {
+  if (typeof options !== 'object' || options === null) {
+    throw new InvalidOptions(`an app is made with options, not with ${shown(options)}`, {
+      hint: typeof options === 'string' ? `write new App({ store: ${shown(options)} })` : undefined,
+    });
+  }
+  const settings: Record<string, unknown> = {};
+  for (const [name, value] of Object.entries(options)) {
+    if (name === 'workers') {
+      throw new InvalidOptions('there is no setting workers: handlers run on the event loop', {
+        hint: 'how many run at once is maxInFlight',
+      });
+    }
+    if (!SETTINGS.includes(name)) throw unknown('setting', name, SETTINGS, SETTINGS_LATER);
+    if (value === undefined || OURS.includes(name)) continue;
+    settings[snake(name)] = name === 'retention' ? millis(name, value) / 1000 : value;
+  }
+  const { store = 'memory:', keepAlive = false, asyncContext = false, onFull } = options;
+  if (typeof store !== 'string') throw new InvalidOptions(`store is ${shown(store)}; it must be a text`);
+  if (typeof keepAlive !== 'boolean') throw new InvalidOptions(`keepAlive is ${shown(keepAlive)}; it must be true or false`);
+  if (typeof asyncContext !== 'boolean') {
+    throw new InvalidOptions(`asyncContext is ${shown(asyncContext)}; it must be true or false`);
+  }
+  return { store, keepAlive, asyncContext, waits: onFull === 'wait', line: JSON.stringify(settings) };
+}

@@ -1,0 +1,221 @@
+/**
+ * Tasks on their way in: encoded, validated, given their key; and if there is no room, and the app waits for some, made
+ * again when there may be.
+ */
+
+import type { App } from './app.js';
+import { ChildHandle } from './child.js';
+import type { Context } from './context.js';
+import { shown } from './durations.js';
+import { InvalidOptions, InvalidPayload, QueueFull } from './errors.js';
+import { TaskHandle, type Together } from './handle.js';
+import { type ChildOptions, type SubmitOptions, submitLine } from './options.js';
+import { copied, encode } from './payload.js';
+import { port } from './port.js';
+import { registeredOf } from './registering.js';
+import { validate } from './schema.js';
+import type { Handler, Task } from './task.js';
+
+/** A submit that waits for room. */
+interface Parked {
+  submit(): void;
+}
+
+/** The submits of an app. @internal */
+export class Submitting {
+  private readonly parked: Parked[] = [];
+  /** In testing mode: submits for which room was made once. */
+  private readonly tried = new WeakSet<() => void>();
+  private retry: NodeJS.Timeout | undefined;
+
+  constructor(
+    private readonly app: App,
+    /** Whether a submit waits when there is no room. */
+    private readonly waits: boolean,
+  ) {}
+
+  /** Submits one task of a handler, or of the one that has a name. */
+  one(handler: Handler | undefined, name: string | undefined, input: unknown, options: SubmitOptions | undefined, allowUnknown = false): Promise<TaskHandle> {
+    const submitting = this.submitOne(handler, name, input, options, allowUnknown);
+    const testing = this.app._testing;
+    return testing === undefined ? submitting : testing._submitted(submitting);
+  }
+
+  private submitOne(
+    handler: Handler | undefined,
+    name: string | undefined,
+    input: unknown,
+    options: SubmitOptions | undefined,
+    allowUnknown: boolean,
+  ): Promise<TaskHandle> {
+    return new Promise((resolve, reject) => {
+      this.app._check();
+      const payload = encode(input, 'input');
+      // Taken now: a key's function or a schema may encode something of its own.
+      const given = copied;
+      const line = submitLine(handler?.key === undefined ? options : keyed(handler, given, options), allowUnknown);
+      if (handler?.schema !== undefined || this.waits) {
+        this.submitLater(handler, name, line, payload, given, resolve, reject);
+      } else {
+        const handle = new TaskHandle(this.app, name ?? handler!.name, undefined, resolve, reject);
+        port().submit(this.app, handle, handler === undefined ? 0 : handler.number, name, line, payload, given);
+      }
+    });
+  }
+
+  /** A submit that waits for a schema's verdict, or for room. */
+  private submitLater(
+    handler: Handler | undefined,
+    name: string | undefined,
+    line: string | undefined,
+    payload: string,
+    given: unknown,
+    resolve: (handle: TaskHandle) => void,
+    reject: (error: unknown) => void,
+  ): void {
+    const send = (): void => {
+      const refused = this.waits ? (error: unknown): void => this.parkIfFull(error, send, reject) : reject;
+      const handle = new TaskHandle(this.app, name ?? handler!.name, undefined, resolve, refused);
+      port().submit(this.app, handle, handler?.number ?? 0, name, line, payload, given);
+    };
+    const verdict = handler?.schema === undefined ? undefined : validate(handler.schema, handler.name, JSON.parse(payload));
+    if (verdict instanceof Promise) verdict.then(send, reject);
+    else send();
+  }
+
+  /** Submits many tasks of a handler: all or none. */
+  many(handler: Handler, inputs: Iterable<unknown>, options: SubmitOptions | undefined): Promise<TaskHandle[]> {
+    const submitting = this.submitMany(handler, inputs, options);
+    const testing = this.app._testing;
+    return testing === undefined ? submitting : testing._submitted(submitting);
+  }
+
+  private async submitMany(handler: Handler, inputs: Iterable<unknown>, options: SubmitOptions | undefined): Promise<TaskHandle[]> {
+    this.app._check();
+    const line = submitLine(options);
+    const keys: string[] | undefined = handler.key === undefined || options?.key !== undefined ? undefined : [];
+    if (typeof (inputs as Partial<Iterable<unknown>> | null)?.[Symbol.iterator] !== 'function' || typeof inputs === 'string') {
+      throw new InvalidPayload(`submitMany was given ${shown(inputs)}; it takes an array of inputs`);
+    }
+    const payloads: string[] = [];
+    const given: unknown[] = [];
+    for (const input of inputs) {
+      const payload = encode(input, `inputs[${payloads.length}]`);
+      const own = copied;
+      given.push(own);
+      if (keys !== undefined) keys.push(JSON.stringify(keyOf(handler, own)) ?? '');
+      if (handler.schema !== undefined) await validate(handler.schema, handler.name, JSON.parse(payload));
+      payloads.push(payload);
+    }
+    if (payloads.length === 0) return [];
+    return await new Promise((resolve, reject) => {
+      const send = (): void => {
+        let isRefused = false;
+        const refused = (error: unknown): void => {
+          if (isRefused) return;
+          isRefused = true;
+          if (this.waits) this.parkIfFull(error, send, reject);
+          else reject(error);
+        };
+        const together: Together = { handles: [], left: payloads.length, resolve, reject: refused };
+        together.handles = payloads.map(() => new TaskHandle(this.app, handler.name, undefined)._with(together));
+        port().submitMany(this.app, together.handles, handler.number, line, keys, payloads, given);
+      };
+      send();
+    });
+  }
+
+  /** Submits a child of the task that a handler runs; a task of its own from a plain call. */
+  child(parent: Context | undefined, task: Task<never, unknown> | string, input: unknown, options: ChildOptions | undefined): Promise<TaskHandle> {
+    const registered = typeof task === 'string' ? undefined : registeredOf(task);
+    const handler = typeof task === 'string' ? this.app._named(task) : registered?.handler;
+    // Its number is known to its own app; whether a child may be of that one is for the engine to say.
+    const app = registered?.app ?? this.app;
+    const name = typeof task === 'string' ? checkedName(task) : undefined;
+    if (handler === undefined && name === undefined) {
+      return Promise.reject(new InvalidOptions(`a child's task is ${shown(task)}; it must be a task, or the name of one`));
+    }
+    if (parent === undefined) {
+      const { detached: _, ...rest } = options ?? {};
+      return app._submitting.one(handler, handler === undefined ? name : undefined, input, rest);
+    }
+    return new Promise((resolve, reject) => {
+      const job = parent._running();
+      const payload = encode(input, 'input');
+      const line = submitLine(handler?.key === undefined ? options : keyed(handler, copied, options));
+      const validated = handler?.schema === undefined ? undefined : validate(handler.schema, handler.name, JSON.parse(payload));
+      const send = (): void => {
+        const handle = new ChildHandle(this.app, name ?? handler!.name, resolve, reject, parent);
+        const byName = handler === undefined ? name : undefined;
+        port().submitChild(job, app, handle, handler?.number ?? 0, byName, line, payload);
+      };
+      if (validated instanceof Promise) validated.then(send, reject);
+      else send();
+    });
+  }
+
+  /** A submit was refused: if there was no room, it is made again when there may be. */
+  private parkIfFull(error: unknown, submit: () => void, reject: (error: unknown) => void): void {
+    if (!(error instanceof QueueFull)) return reject(error);
+    const testing = this.app._testing;
+    if (testing !== undefined) {
+      // Nobody else makes room there. If there is none then, there is none before the clock is turned.
+      if (this.tried.has(submit)) return reject(error);
+      this.tried.add(submit);
+      testing._makeRoom().then(submit, reject);
+      return;
+    }
+    if (!this.app._isStarted) return reject(error);
+    this.parked.push({
+      submit: () => {
+        if (this.app._isStopping) reject(error);
+        else submit();
+      },
+    });
+    this.lookForRoom();
+  }
+
+  /** A task of ours ended, so there is room; others may end theirs without our hearing of it. */
+  private lookForRoom(): void {
+    this.retry ??= setTimeout(() => {
+      this.retry = undefined;
+      this.unpark(this.parked.length);
+    }, 20);
+  }
+
+  private unpark(count: number): void {
+    for (const parked of this.parked.splice(0, count)) parked.submit();
+  }
+
+  /** A task has ended, so there is room for one. */
+  roomFor(count: number): void {
+    if (this.parked.length > 0) this.unpark(count);
+  }
+
+  /** The app stops: who waits for room is answered. */
+  stop(): void {
+    this.unpark(this.parked.length);
+  }
+}
+
+/** Options with the key that a handler makes of the input; one that a submit gives goes first. */
+function keyed<T extends SubmitOptions | ChildOptions>(handler: Handler, input: unknown, options: T | undefined): T | { key: string } | undefined {
+  const key = options?.key ?? keyOf(handler, input);
+  return key === undefined ? options : { ...options, key };
+}
+
+/** The key that a handler makes of an input; nothing for none. */
+function keyOf(handler: Handler, input: unknown): string | undefined {
+  const key: unknown = handler.key!(input);
+  if (key === undefined || key === null || typeof key === 'string') return key ?? undefined;
+  throw new InvalidOptions(`the key of ${shown(handler.name)} is ${shown(key)} for this input; it must be a text, or undefined for no key`, {
+    hint: 'use String(…), or a template',
+  });
+}
+
+/** A name goes over in a line of its own. @internal */
+export function checkedName(name: string): string {
+  if (name.includes('\n')) throw new InvalidOptions(`a handler's name is ${shown(name)}; it has a line break in it`);
+  return name;
+}
+
