@@ -274,6 +274,7 @@ def everything() -> Iterator[Stage]:
     yield WHEEL
     yield STUBS
     yield pytest("python", PYTHON, "tests/python")
+    yield pytest("outbox", PYTHON, "tests/outbox")
     # Some of a file's tests look at what the others have found.
     yield pytest("docs", PYTHON, "tests/docs", dist="loadfile")
     yield from (NODE, NODE_TYPES, NODE_TESTS)

@@ -13,5 +13,7 @@ mod schedules;
 
 pub use app::{App, HandlerFactory, OnOpen, Registration, Settings};
 pub use options::{Value, set_option, settings_from};
-pub use taskloom::outbox::{Dialect, Placeholders, Row as OutboxRow, Statement, Verdict, relay as relay_rows};
 pub use schedules::{change_schedule, new_schedule};
+pub use taskloom::outbox::{
+    Dialect, Placeholders, Row as OutboxRow, Statement, Verdict, relay as relay_rows,
+};

@@ -241,8 +241,11 @@ pub fn set_option(options: &mut Options, name: &str, value: &Value) -> Result<()
             .hint("submit it with ctx.submit(…), or leave detached out"));
         }
         "tx" => {
-            return Err(Error::new(Code::InvalidOption, "tx is for the submit of one task, inside a transaction")
-                .hint("write task.options(tx=connection).submit(…)"));
+            return Err(Error::new(
+                Code::InvalidOption,
+                "tx is for the submit of one task, inside a transaction",
+            )
+            .hint("write task.options(tx=connection).submit(…)"));
         }
         other => return Err(unknown("option", other, AVAILABLE, LATER)),
     }

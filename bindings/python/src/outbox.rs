@@ -1,4 +1,4 @@
-//! The native half of the outbox: submits as rows, rows as tasks. `taskloom._outbox` brings the database drivers.
+//! The native half of the outbox: submits as rows, rows as tasks. `taskloom.outbox` brings the database drivers.
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};

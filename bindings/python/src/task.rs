@@ -125,13 +125,13 @@ impl Task {
         Err(to_python(py, &error.hint("leave tx out")))
     }
 
-    /// A submit inside the user's own transaction: what `taskloom._outbox` makes of it.
+    /// A submit inside the user's own transaction: what `taskloom.outbox` makes of it.
     fn enqueue(
         slf: &Bound<'_, Self>,
         how: &str,
         call: (&Bound<'_, PyAny>, Option<&Bound<'_, PyDict>>),
     ) -> PyResult<Py<PyAny>> {
-        let enqueue = helper_in(slf.py(), "taskloom._outbox.enqueue", how)?;
+        let enqueue = helper_in(slf.py(), "taskloom.outbox._enqueue", how)?;
         Ok(ffi::call_with(&enqueue, (slf, &slf.get().tx, call.0, call.1))?.unbind())
     }
 
@@ -314,6 +314,11 @@ impl Task {
     }
 
     #[getter]
+    fn _app(&self, py: Python<'_>) -> Py<NativeApp> {
+        self.app.clone_ref(py)
+    }
+
+    #[getter]
     fn __wrapped__(&self, py: Python<'_>) -> Py<PyAny> {
         self.function.clone_ref(py)
     }
@@ -405,7 +410,7 @@ impl Task {
             if let Some(given) = options.get_item("tx")? {
                 options.del_item("tx")?;
                 if !given.is_none() {
-                    ffi::call_with(&helper_in(py, "taskloom._outbox.enqueue", "check")?, (&given,))?;
+                    ffi::call_with(&helper_in(py, "taskloom.outbox._enqueue", "check")?, (&given,))?;
                     tx = Some(given.unbind());
                 }
             }

@@ -5,11 +5,11 @@
 
 use taskloom_model::{Admission, Result};
 
+use crate::Engine;
 use crate::answer::Answer;
 use crate::events::EventKind;
 use crate::handler::HandlerEntry;
 use crate::submitting::NewTask;
-use crate::Engine;
 
 /// A task that comes from elsewhere: whose handler it is for, and with which options, its id among them.
 pub struct Relayed<'a> {

@@ -208,7 +208,8 @@ fn span(name: &str, value: &Value) -> Result<Duration> {
 fn when(name: &str, value: &Value, created: Timestamp) -> Result<When> {
     match value {
         Value::String(time) => time.parse().map(When::At).map_err(|_| {
-            wrong(name, value, "a point in time").hint("ISO 8601 with its zone, such as \"2030-01-31T09:30:00Z\"")
+            wrong(name, value, "a point in time")
+                .hint("ISO 8601 with its zone, such as \"2030-01-31T09:30:00Z\"")
         }),
         Value::Number(_) => Ok(When::At(created + span(name, value)?)),
         _ => Err(wrong(name, value, "a point in time, or seconds from the row's creation")),
@@ -223,7 +224,8 @@ fn retry(value: &Value) -> Result<RetryPolicy> {
         match name.as_str() {
             "base" => policy.base = span("retry base", part)?,
             "factor" => {
-                policy.factor = part.as_f64().ok_or_else(|| wrong("retry factor", part, "a number of at least 1"))?;
+                policy.factor =
+                    part.as_f64().ok_or_else(|| wrong("retry factor", part, "a number of at least 1"))?;
             }
             "cap" => policy.cap = span("retry cap", part)?,
             _ => return Err(wrong("retry", value, wanted)),
@@ -265,7 +267,8 @@ mod tests {
         let written = write(&first.options, first.allow_unknown).unwrap();
         // Another time of creation: what is written is resolved.
         assert_eq!(read(&written, NOW + Duration::from_secs(5)).unwrap(), first);
-        let missing: Vec<_> = NAMES.iter().filter(|name| !written.contains(&format!("\"{name}\":"))).collect();
+        let missing: Vec<_> =
+            NAMES.iter().filter(|name| !written.contains(&format!("\"{name}\":"))).collect();
         assert_eq!(missing, [&"delay"], "written as an eta");
     }
 
@@ -274,7 +277,10 @@ mod tests {
         assert_eq!(write(&Options::default(), false), None);
         assert_eq!(read("{}", NOW).unwrap(), Read::default());
         assert_eq!(read(r#"{"queue": null}"#, NOW).unwrap(), Read::default());
-        assert_eq!(read(r#"{"delay": 5}"#, NOW).unwrap().options.eta, Some(When::At(NOW + Duration::from_secs(5))));
+        assert_eq!(
+            read(r#"{"delay": 5}"#, NOW).unwrap().options.eta,
+            Some(When::At(NOW + Duration::from_secs(5)))
+        );
     }
 
     #[test]

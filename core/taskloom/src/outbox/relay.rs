@@ -42,7 +42,9 @@ pub fn relay(engine: &Engine, rows: &[Row]) -> Result<Vec<Verdict>> {
         .map(|read| match read.and_then(|_| verdicts.next().expect("a verdict for each")) {
             Ok(()) => Verdict::Done,
             Err(error) if error.code() == Code::DuplicateId => Verdict::Done,
-            Err(error) if error.code().is_retryable() || error.kind() == Kind::ShutDown => Verdict::Later(error),
+            Err(error) if error.code().is_retryable() || error.kind() == Kind::ShutDown => {
+                Verdict::Later(error)
+            }
             // The store's own trouble is not the row's.
             Err(error) if error.kind() == Kind::StoreError => Verdict::Later(error),
             Err(error) => Verdict::Refused(error),

@@ -1,9 +1,7 @@
 //! A row of the outbox, and the submit that it stands for.
 
 use serde::de::IgnoredAny;
-use taskloom_model::{
-    Admission, Code, Error, Name, Options, Result, TaskId, Timestamp, admit, check_name,
-};
+use taskloom_model::{Admission, Code, Error, Name, Options, Result, TaskId, Timestamp, admit, check_name};
 
 use super::options;
 
@@ -42,14 +40,19 @@ impl Row {
     pub fn read(&self) -> Result<Submission> {
         let id: TaskId = self.id.parse()?;
         check_name("handler", &self.name)?;
-        serde_json::from_slice::<IgnoredAny>(&self.payload).map_err(|error| {
-            Error::new(Code::InvalidPayload, format!("the row's payload is no JSON: {error}"))
-                .hint("it is the text of one JSON value, as a rule an object of the handler's arguments by name")
-        })?;
+        let no_json = |error: &dyn std::fmt::Display| {
+            Error::new(Code::InvalidPayload, format!("the row's payload is no JSON: {error}")).hint(
+                "it is the text of one JSON value, as a rule an object of the handler's arguments by name",
+            )
+        };
+        // What is skipped is not looked at for its encoding.
+        let text = std::str::from_utf8(&self.payload).map_err(|error| no_json(&error))?;
+        serde_json::from_str::<IgnoredAny>(text).map_err(|error| no_json(&error))?;
         let mut read = match &self.options {
             Some(text) => {
-                let text = std::str::from_utf8(text)
-                    .map_err(|error| Error::new(Code::InvalidOption, format!("the row's options: {error}")))?;
+                let text = std::str::from_utf8(text).map_err(|error| {
+                    Error::new(Code::InvalidOption, format!("the row's options: {error}"))
+                })?;
                 options::read(text, Timestamp::from_micros(self.created))?
             }
             None => options::Read::default(),
@@ -93,7 +96,8 @@ pub fn prepare(
         )
         .hint("leave it out; docs/options.md lists what there is"));
     }
-    if let Some(key) = require_metadata.iter().find(|key| !whole.metadata.iter().any(|(own, _)| own == *key)) {
+    if let Some(key) = require_metadata.iter().find(|key| !whole.metadata.iter().any(|(own, _)| own == *key))
+    {
         return Err(Error::new(
             Code::MissingMetadata,
             format!("this app wants to know the {key:?} of every task, in its metadata"),
@@ -184,10 +188,26 @@ mod tests {
         for (row, code, message) in [
             (Row { id: "7".into(), ..good.clone() }, Code::InvalidOption, "id \"7\" is not a UUID"),
             (Row { name: String::new(), ..good.clone() }, Code::InvalidOption, "handler \"\" is empty"),
-            (Row { payload: b"{".to_vec(), ..good.clone() }, Code::InvalidPayload, "the row's payload is no JSON: EOF"),
-            (Row { payload: b"\"\xff\"".to_vec(), ..good.clone() }, Code::InvalidPayload, "the row's payload is no JSON"),
-            (Row { options: Some(b"x".to_vec()), ..good.clone() }, Code::InvalidOption, "the row's options are no JSON"),
-            (Row { options: Some(vec![255]), ..good.clone() }, Code::InvalidOption, "the row's options: invalid utf-8"),
+            (
+                Row { payload: b"{".to_vec(), ..good.clone() },
+                Code::InvalidPayload,
+                "the row's payload is no JSON: EOF",
+            ),
+            (
+                Row { payload: b"\"\xff\"".to_vec(), ..good.clone() },
+                Code::InvalidPayload,
+                "the row's payload is no JSON",
+            ),
+            (
+                Row { options: Some(b"x".to_vec()), ..good.clone() },
+                Code::InvalidOption,
+                "the row's options are no JSON",
+            ),
+            (
+                Row { options: Some(vec![255]), ..good.clone() },
+                Code::InvalidOption,
+                "the row's options: invalid utf-8",
+            ),
         ] {
             let error = row.read().unwrap_err();
             assert_eq!(error.code(), code);

@@ -6,7 +6,7 @@ pub const TABLE: &str = "taskloom_outbox";
 /// A kind of SQL database that may have an outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
-    /// SQLite, 3.35 or newer.
+    /// SQLite, 3.24 or newer.
     Sqlite,
     /// PostgreSQL, 13 or newer.
     Postgresql,
@@ -45,6 +45,7 @@ impl Dialect {
   error TEXT
 )",
                 "CREATE INDEX IF NOT EXISTS taskloom_outbox_due ON taskloom_outbox (id) WHERE failed IS NULL",
+                "CREATE INDEX IF NOT EXISTS taskloom_outbox_refused ON taskloom_outbox (id) WHERE failed IS NOT NULL",
             ],
             Self::Postgresql => &[
                 r#"CREATE TABLE IF NOT EXISTS taskloom_outbox (
@@ -59,6 +60,7 @@ impl Dialect {
   error text
 )"#,
                 "CREATE INDEX IF NOT EXISTS taskloom_outbox_due ON taskloom_outbox (id) WHERE failed IS NULL",
+                "CREATE INDEX IF NOT EXISTS taskloom_outbox_refused ON taskloom_outbox (id) WHERE failed IS NOT NULL",
                 "CREATE OR REPLACE FUNCTION taskloom_outbox_notify() RETURNS trigger LANGUAGE plpgsql AS
   $$ BEGIN PERFORM pg_notify('taskloom_outbox', ''); RETURN NULL; END $$",
                 "DROP TRIGGER IF EXISTS taskloom_outbox_notify ON taskloom_outbox",
@@ -231,7 +233,8 @@ mod tests {
         for statement in Statement::ALL {
             for dialect in Dialect::ALL {
                 let text = statement.text(dialect, Placeholders::Dollar);
-                let places: Vec<_> = text.match_indices('$').map(|(at, _)| text[at + 1..=at + 1].to_owned()).collect();
+                let places: Vec<_> =
+                    text.match_indices('$').map(|(at, _)| text[at + 1..=at + 1].to_owned()).collect();
                 let wanted: Vec<_> = (1..=places.len()).map(|number| number.to_string()).collect();
                 assert_eq!(places, wanted, "{text}");
             }
