@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import faulthandler
+import importlib.util
 import os
 import queue
 import sqlite3
+import sys
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
@@ -82,6 +85,41 @@ def shop(tmp_path: Path) -> Callable[[], sqlite3.Connection]:
         return connection
 
     return connect
+
+
+def load_postgres() -> Any:
+    path = Path(__file__).resolve().parents[2] / "tools" / "postgres.py"
+    spec = importlib.util.spec_from_file_location("tools_postgres", path)
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Any]:
+    """A PostgreSQL of this process's own. Missing, it is a failure in CI."""
+    postgres = load_postgres()
+    try:
+        with postgres.running() as server:
+            yield server
+    except postgres.NoServer as missing:
+        if os.environ.get("CI"):
+            pytest.fail(str(missing))
+        pytest.skip(str(missing))
+
+
+@pytest.fixture
+def database(server: Any) -> Iterator[str]:
+    """The URL of a database of its own."""
+    import psycopg
+
+    name = f"shop_{uuid.uuid4().hex}"
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    yield server.url.replace("/postgres", f"/{name}")
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 class Heard:

@@ -9,7 +9,7 @@ use std::time::Duration;
 use common::disk::Disk;
 use common::*;
 use taskloom_engine::{Attempt, Drive, Engine, EngineOptions, Outcome, Relayed, Stop};
-use taskloom_model::{Code, Options, RetryPolicy, State, TaskId, When};
+use taskloom_model::{Code, Error, Options, RetryPolicy, State, TaskId, When};
 
 fn over(disk: &Arc<Disk>, workers: usize) -> Arc<Engine> {
     Arc::new(Engine::new(disk.store(), EngineOptions { drive: Drive::Stepped, ..options(workers) }).unwrap())

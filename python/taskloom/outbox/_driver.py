@@ -57,6 +57,8 @@ class Driver:
 
     def __init__(self, connection: Any) -> None:
         self.connection = connection
+        self.outer: Driver | None = None
+        """What the connection was taken from, and is closed with."""
 
     @property
     def says(self) -> dict[str, str]:
@@ -97,6 +99,14 @@ class Driver:
     async def close(self) -> None:
         """Closes the connection."""
         raise NotImplementedError
+
+    async def end(self) -> None:
+        """Closes it, whatever it was taken from."""
+        try:
+            if self.outer is not None:
+                await self.outer.close()
+        finally:
+            await self.close()
 
     async def watch(self, wake: Wake) -> None:
         """From now on :meth:`wait` is to hear of commits."""
@@ -173,7 +183,8 @@ def find(connection: Any) -> Driver:
     described = f"{type(connection).__module__}.{type(connection).__qualname__}"
     hint = f"supported are: {SUPPORTED}"
     if inspect.isawaitable(connection):
-        getattr(connection, "close", lambda: None)()
+        if inspect.iscoroutine(connection):
+            connection.close()  # it will not be awaited
         hint = "await it first, and pass what it gives"
     elif described.endswith("Engine") and "sqlalchemy" in described:
         hint = "pass a connection or a session of it: the one whose transaction the task belongs to"

@@ -206,7 +206,7 @@ class Outbox:
                 return await work(driver)
             finally:
                 await quietly(driver.rollback())
-                await quietly(driver.close())
+                await quietly(driver.end())
 
         try:
             asyncio.get_running_loop()

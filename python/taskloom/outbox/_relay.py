@@ -131,7 +131,7 @@ class Relay:
                         await driver.wait(self.wake)
                 finally:
                     self.wake.alarm = None
-                    await quietly(driver.close())
+                    await quietly(driver.end())
             except InvalidOptions as error:
                 if not self._opened.is_set():
                     raise

@@ -83,7 +83,6 @@ async def under(driver: Driver) -> Driver:
     if not hasattr(connection, "get_raw_connection") and not hasattr(connection, "detach"):
         connection = await done(connection.connection())  # of a session
     if driver.is_async:
-        await done(connection)  # an AsyncConnection is started by awaiting it, if it was not
         raw = (await connection.get_raw_connection()).driver_connection
     else:
         raw = connection.connection.driver_connection
@@ -94,7 +93,7 @@ async def under(driver: Driver) -> Driver:
     # The pool is not to lend it to anybody else: the relay listens on it, and ends it itself.
     sync = connection.sync_connection if driver.is_async else connection
     sync.detach()
-    inner._outer = driver  # type: ignore[attr-defined] # kept: SQLAlchemy would close what nobody holds
+    inner.outer = driver  # SQLAlchemy closes what nobody holds
     return inner
 
 
