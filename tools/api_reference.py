@@ -41,6 +41,9 @@ REACHED = {
     "ResultMetadata": "_context",
     "Handler": "_monitor",
     "EventInfo": "events",
+    "Outbox": "outbox/_outbox",
+    "RefusedRow": "outbox/_outbox",
+    "OutboxHandle": "outbox/_handle",
 }
 """Classes that are not exported, but whose instances users are given; and where they are."""
 

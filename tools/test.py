@@ -274,6 +274,8 @@ def everything() -> Iterator[Stage]:
     yield WHEEL
     yield STUBS
     yield pytest("python", PYTHON, "tests/python")
+    # A PostgreSQL for each process that has tests of it.
+    yield pytest("outbox", PYTHON, "tests/outbox", dist="loadfile")
     # Some of a file's tests look at what the others have found.
     yield pytest("docs", PYTHON, "tests/docs", dist="loadfile")
     yield from (NODE, NODE_TYPES, NODE_TESTS)

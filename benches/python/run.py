@@ -17,6 +17,7 @@ import backlog
 import event_loop
 import footprint
 import monitoring
+import outbox
 import processes
 import report
 import sqlite_file
@@ -31,6 +32,7 @@ COMPARISONS = (
     *backlog.COMPARISONS,
     *processes.COMPARISONS,
     *monitoring.COMPARISONS,
+    *outbox.COMPARISONS,
 )
 ROOT = Path(__file__).resolve().parents[2]
 

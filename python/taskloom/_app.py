@@ -79,6 +79,7 @@ if TYPE_CHECKING:
         SubmitOptions,
         _Loose,
     )
+    from taskloom.outbox import Outbox
     from taskloom.testing import AsyncTesting, Testing
 
 __all__ = ["App"]
@@ -147,6 +148,7 @@ class App(_App):
     _runner: Runner | None
     _middleware: list[Callable[..., Any]]
     _listeners: list[_Listener]
+    _outboxes: builtins.list[Outbox]
     _testing: Testing | AsyncTesting | None
 
     def __new__(cls, url: str = "memory:", **settings: Unpack[Settings]) -> Self:
@@ -156,6 +158,7 @@ class App(_App):
         self._runner = None
         self._middleware = []
         self._listeners = []
+        self._outboxes = []
         self._testing = None
         return self
 
@@ -428,6 +431,12 @@ class App(_App):
         _started.add(self)
         if self._async_names and self._runner is None and self._own_loop is None:
             self._own_loop = OwnLoop(self)
+        try:
+            for outbox in self._outboxes:
+                outbox.start()
+        except BaseException:
+            self._finish(0)
+            raise
 
     def stop(self, timeout: float | timedelta | None = 30) -> None:
         """Stops the workers, and returns when they have stopped.
@@ -454,6 +463,7 @@ class App(_App):
         self._finish(timeout)
 
     def _stop_and_tell(self) -> None:
+        self._stop_outboxes(None)
         self._stop(None)
         _await_told(self._listeners, _TOLD)
 
@@ -461,12 +471,17 @@ class App(_App):
         """Stops, and gives callbacks and subscribers what is left of the time, up to a few seconds, for the rest."""
         left = None if timeout is None else seconds("timeout", timeout)
         start = time.monotonic()
+        self._stop_outboxes(left)
         try:
             self._stop(timeout)
         finally:
             self._stopped()
         patience = _TOLD if left is None else min(_TOLD, left - (time.monotonic() - start))
         _await_told(self._listeners, max(0.0, patience))
+
+    def _stop_outboxes(self, patience: float | None) -> None:
+        for outbox in self._outboxes:
+            outbox.stop(5.0 if patience is None else min(5.0, patience))
 
     def _stopped(self) -> None:
         _started.discard(self)
@@ -557,6 +572,12 @@ class App(_App):
         task = self._task(name)
         if task is None:
             payload = _encode_any(dict(arguments), f"arguments for {name!r}")
+            tx = options.pop("tx", None)
+            if tx is not None:
+                from taskloom.outbox._enqueue import submit_by_name
+
+                handle: Any = submit_by_name(self, tx, name, payload, bool(allow_unknown), dict(options))
+                return handle  # type: ignore[no-any-return]
             return self._submit_by_name(name, payload, bool(allow_unknown), dict(options))
         args, kwargs = by_position(task, dict(arguments))
         return (task.options(**options) if options else task).submit(*args, **kwargs)
@@ -753,7 +774,41 @@ class App(_App):
         no sense; ``health.unserved`` has the queued tasks that no process runs: the handler's name, how many, since when.
         """
         found = _health(self)
-        return Health(True, False, ()) if found is None else health(*found)
+        whole = Health(True, False, ()) if found is None else health(*found)
+        more = [warning for outbox in self._outboxes for warning in outbox.warnings]
+        return whole._replace(warnings=(*whole.warnings, *more)) if more else whole
+
+    def outbox(self, connect: Callable[[], Any]) -> Outbox:
+        """Relays tasks that ``task.options(tx=connection).submit(…)`` wrote inside your own transaction.
+
+        ``connect`` opens a connection to your database with the same library (sqlite3, SQLAlchemy, psycopg, asyncpg), a
+        new one at each call; it may be an ``async def``. The relay keeps one, on a thread of its own, from when the app
+        starts (now, if it runs) until it stops. What is committed starts within 50 ms, as a rule within 20; each row is
+        one task, whose id is the row's, even if the relay dies half-way or there are several of them. ``docs/outbox.md``
+        is the guide, with what becomes of rows that make no sense.
+
+        Raises ``InvalidOptions`` if ``connect`` is no function or, once it has been called, for a library that is not
+        supported.
+
+        >>> import sqlite3
+        >>> shop = App()
+        >>> @shop.task
+        ... def confirm(order: int) -> str:
+        ...     return f"confirmed {order}"
+        >>> outbox = shop.outbox(lambda: sqlite3.connect("shop.db"))
+        >>> with shop, sqlite3.connect("shop.db") as connection:
+        ...     handle = confirm.options(tx=connection).submit(7)
+        ...     connection.commit()
+        ...     handle.result(timeout=30)
+        'confirmed 7'
+        """
+        from taskloom.outbox import Outbox  # here, since most programs have no use for it
+
+        outbox = Outbox(self, connect)
+        self._outboxes.append(outbox)
+        if self._is_running:
+            outbox.start()
+        return outbox
 
     def handlers(self) -> builtins.list[Handler]:
         """The handlers that are registered, by name and version."""

@@ -42,6 +42,7 @@ __all__ = [
     "_handlers",
     "_health",
     "_imported_on_main_thread",
+    "_is_in_memory",
     "_leaving",
     "_limit",
     "_limits",
@@ -49,6 +50,12 @@ __all__ = [
     "_listen",
     "_loop_blocked",
     "_next_firings",
+    "_outbox_relay",
+    "_outbox_row",
+    "_outbox_row_by_name",
+    "_outbox_schema",
+    "_outbox_statements",
+    "_outbox_tell",
     "_publish",
     "_purge",
     "_put_schedule",
@@ -149,12 +156,17 @@ class Task(Generic[_P, _R_co, _C_co]):
         kind), `timeout` of one attempt (seconds or a `timedelta`), `retries`, `retry` (`Retry`, of which a submit
         says only the waits), `max_crashes`, `version` of the handler, `tags`, `metadata`, `correlation_id`, `traceparent`, `unique_key` with `unique_for` and
         `on_conflict` (`"return"`, `"replace"`, `"reject"`), `detached` (of a child: it outlives a cancelled parent).
-        `docs/options.md` says what each does.
+        `docs/options.md` says what each does. With `tx` (a connection of your database's library) a submit is a row of your
+        own transaction, which `app.outbox` relays, and returns an `OutboxHandle`: `docs/outbox.md`.
 
         Raises `InvalidOptions`, at once, for an option that is unknown, not available yet, or makes no sense.
 
         >>> handle = resize.options(priority="high", delay=5).submit("a.png", 100)
         """
+
+    @property
+    def _app(self) -> _App:
+        """The app that it was registered with."""
 
     def _submit_child(
         self, attempt: Attempt, args: tuple[Any, ...], kwargs: dict[str, Any] | None
@@ -778,6 +790,31 @@ def _remove_schedule(app: _App, name: str) -> None:
 
 def _schedule_firings(app: _App, name: str, count: int) -> list[int]:
     """The next times of a schedule, in microseconds since the epoch."""
+
+def _outbox_row(
+    task: Task[..., Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None
+) -> tuple[str, str, str, str | None, int]:
+    """The row of an outbox for a call of a task: id, name, payload, options, created."""
+
+def _outbox_row_by_name(
+    app: _App, name: str, payload: bytes, allow_unknown: bool, options: dict[str, Any] | None
+) -> tuple[str, str, str, str | None, int]:
+    """The same for a handler that is not registered here; `payload` is the JSON of the arguments."""
+
+def _outbox_relay(app: _App, rows: Sequence[tuple[Any, ...]]) -> list[tuple[bool, str, str, str | None] | None]:
+    """Submits what rows ask for; of each None, or whether it is refused for good, the code, the message, the hint."""
+
+def _outbox_tell(app: _App, refused: Sequence[tuple[str, str, str, str]], interrupted: str | None) -> None:
+    """Publishes rows that were refused (id, name, code, message), that the relay is interrupted, or that it goes on."""
+
+def _outbox_schema(dialect: str) -> list[str] | None:
+    """The statements that make the table; None for a dialect that there is not."""
+
+def _outbox_statements(dialect: str, style: str) -> dict[str, str] | None:
+    """The statements on the table by name, for a dialect and a style of placeholders."""
+
+def _is_in_memory(app: _App) -> bool:
+    """Whether the app's store is in this process's memory only."""
 
 def _next_firings(expression: str, tz: str, start: int, count: int) -> list[int]:
     """The next times of a cron expression after `start`, in microseconds since the epoch."""

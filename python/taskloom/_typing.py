@@ -131,6 +131,7 @@ class SubmitOptions(TaskOptions, total=False):
     correlation_id: str | None
     traceparent: str | None
     detached: bool
+    tx: object
 
 
 if TYPE_CHECKING:

@@ -44,7 +44,7 @@ class as_completed(Generic[R]):
     def __iter__(self) -> Iterator[TaskHandle[R]]:
         waiter = Waiter()
         for index, handle in enumerate(self._handles):
-            waiter.add(handle, index)
+            waiter.add(_task_of(handle, self._end), index)
         for come in range(len(self._handles)):
             ended = waiter.next(self._left())
             if ended is None:
@@ -77,6 +77,11 @@ class as_completed(Generic[R]):
             code="TL2005",
             hint="the tasks go on: wait for the rest again, or cancel them",
         )
+
+
+def _task_of(handle: TaskHandle[Any], end: float | None) -> TaskHandle[Any]:
+    """A handle of a task; of a row of an outbox, once there is one."""
+    return handle if isinstance(handle, TaskHandle) else handle._wait(end)
 
 
 def _put(ended: asyncio.Queue[TaskHandle[R]], handle: TaskHandle[R], future: asyncio.Future[Any]) -> None:

@@ -141,6 +141,17 @@ impl App {
         Ok(())
     }
 
+    /// The options of a handler, if it is registered: in this version, or the newest.
+    pub(crate) fn handler_options(&self, name: &str, version: Option<Version>) -> Option<Options> {
+        let state = self.state.lock();
+        let named = state.registrations.iter().filter(|known| known.name == name);
+        match version {
+            Some(version) => named.filter(|known| known.version == version).max_by_key(|known| known.version),
+            None => named.max_by_key(|known| known.version),
+        }
+        .map(|known| known.options.clone())
+    }
+
     /// Adds a schedule: to the store of the engine that there is, and of each that is opened. One of the same name takes
     /// its place.
     ///

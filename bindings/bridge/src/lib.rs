@@ -2,13 +2,14 @@
 //!
 //! [`App`] is an application before, while and after it has an engine: its settings, its handlers, and the engine
 //! that is made on first use. [`set_option`] reads the options of a submit from plain values, by name, with messages
-//! for people. What remains for a binding is to turn its language's values into [`Value`]s and bytes, and to run
+//! for people. [`App::outbox_row`] and [`relay_rows`] are the two ends of an outbox. What remains for a binding is to turn its language's values into [`Value`]s and bytes, and to run
 //! handlers.
 #![forbid(unsafe_code)]
 
 mod app;
 mod operating;
 mod options;
+mod outbox;
 mod schedules;
 mod testing;
 
@@ -17,3 +18,6 @@ pub use operating::{Limit, check_child, discard, limit_for, limits, replay};
 pub use options::{Value, set_option, settings_from};
 pub use schedules::{change_schedule, new_schedule};
 pub use testing::Testing;
+pub use taskloom::outbox::{
+    Dialect, Placeholders, Row as OutboxRow, Statement, Verdict, relay as relay_rows,
+};

@@ -138,10 +138,11 @@ pub(crate) const AVAILABLE: &[&str] = &[
     "concurrency",
     "rate",
     "detached",
+    "tx",
 ];
 
 /// Options that this version knows of and refuses.
-const LATER: &[&str] = &["depends_on", "requires", "agent", "tx", "executor", "allow_unknown"];
+const LATER: &[&str] = &["depends_on", "requires", "agent", "executor", "allow_unknown"];
 
 /// Settings of an application that this version knows of and refuses.
 const SETTINGS_LATER: &[&str] = &["lease"];
@@ -238,6 +239,13 @@ pub fn set_option(options: &mut Options, name: &str, value: &Value) -> Result<()
                 "detached is for children, and this task has no parent",
             )
             .hint("submit it with ctx.submit(…), or leave detached out"));
+        }
+        "tx" => {
+            return Err(Error::new(
+                Code::InvalidOption,
+                "tx is for the submit of one task, inside a transaction",
+            )
+            .hint("write task.options(tx=connection).submit(…)"));
         }
         other => return Err(unknown("option", other, AVAILABLE, LATER)),
     }

@@ -26,6 +26,7 @@ mod host;
 mod info;
 mod lane;
 mod operating;
+mod outbox;
 mod place;
 mod plan;
 mod port;
@@ -69,6 +70,11 @@ mod _native {
     use crate::operating::{
         cancel_all, discard, handlers, health, limit, limits, list, purge, replay, run_now, set_paused,
         stats, sweep,
+    };
+    #[pymodule_export]
+    use crate::outbox::{
+        is_in_memory, outbox_relay, outbox_row, outbox_row_by_name, outbox_schema, outbox_statements,
+        outbox_tell,
     };
     #[pymodule_export]
     use crate::plan::Plan;

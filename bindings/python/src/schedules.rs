@@ -33,6 +33,7 @@ pub(crate) fn put_schedule(
             &error.hint("make the schedule with the app that the task was registered with"),
         ));
     }
+    own.check_no_tx(py, "what a schedule submits is no row of a transaction")?;
     let payload = own.encode(py, args, kwargs)?;
     let mut options = own.own_options();
     options.key = options.key.or(own.key(py, args, kwargs)?);

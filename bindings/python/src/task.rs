@@ -39,6 +39,8 @@ pub(crate) struct Task {
     key_of: Option<Py<PyAny>>,
     /// Arguments and results are passed as they are.
     by_reference: bool,
+    /// The user's transaction that its submits are rows of.
+    tx: Option<Py<PyAny>>,
     bound: Mutex<Option<Arc<Entrance>>>,
 }
 
@@ -63,6 +65,7 @@ impl Task {
             detached: false,
             key_of: None,
             by_reference,
+            tx: None,
             bound: Mutex::new(None),
         }
     }
@@ -108,6 +111,30 @@ impl Task {
         }
     }
 
+    /// The app that it belongs to.
+    pub(crate) fn app(&self) -> &Py<NativeApp> {
+        &self.app
+    }
+
+    /// Refuses a task whose submits are rows of a transaction, where that makes no sense.
+    pub(crate) fn check_no_tx(&self, py: Python<'_>, what: &str) -> PyResult<()> {
+        if self.tx.is_none() {
+            return Ok(());
+        }
+        let error = Error::new(Code::InvalidOption, format!("tx is given, and {what}"));
+        Err(to_python(py, &error.hint("leave tx out")))
+    }
+
+    /// A submit inside the user's own transaction: what `taskloom.outbox` makes of it.
+    fn enqueue(
+        slf: &Bound<'_, Self>,
+        how: &str,
+        call: (&Bound<'_, PyAny>, Option<&Bound<'_, PyDict>>),
+    ) -> PyResult<Py<PyAny>> {
+        let enqueue = helper_in(slf.py(), "taskloom.outbox._enqueue", how)?;
+        Ok(ffi::call_with(&enqueue, (slf, &slf.get().tx, call.0, call.1))?.unbind())
+    }
+
     /// The name of its handler.
     pub(crate) fn handler(&self) -> &str {
         &self.name
@@ -135,13 +162,19 @@ impl Task {
         Ok(self.plan.get().encode_call(py, args, kwargs)?.into_boxed_slice())
     }
 
-    /// The engine, opened if need be, with our options made ready for it.
-    fn bound(&self, py: Python<'_>) -> PyResult<(Arc<Engine>, Arc<Entrance>)> {
+    /// Refuses what only a child can be, where there is no parent.
+    pub(crate) fn check_detached(&self, py: Python<'_>) -> PyResult<()> {
         if self.detached {
             let error =
                 Error::new(Code::InvalidOption, "detached is for children, and this task has no parent");
             return Err(to_python(py, &error.hint("submit it with ctx.submit(…), or leave detached out")));
         }
+        Ok(())
+    }
+
+    /// The engine, opened if need be, with our options made ready for it.
+    fn bound(&self, py: Python<'_>) -> PyResult<(Arc<Engine>, Arc<Entrance>)> {
+        self.check_detached(py)?;
         self.bound_as_child(py)
     }
 
@@ -200,6 +233,57 @@ impl Task {
         }
     }
 
+    fn submit_here<'py>(
+        &self,
+        py: Python<'py>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, TaskHandle>> {
+        let (payload, host) = self.input(py, args, kwargs, copy_current(py)?)?;
+        let (engine, bound) = self.bound(py)?;
+        let admission = self.admission(py, &bound, args, kwargs)?;
+        let inside = self.app.get().on_its_loop();
+        if !inside && must_hear_signals(&engine) {
+            let submit = |patience: &mut dyn FnMut() -> bool| {
+                engine.submit_while(&bound.entry, &admission, (payload, host), false, patience)
+            };
+            return self.accepted(py, hearing_signals(py, submit)?);
+        }
+        let submit = || engine.submit(&bound.entry, &admission, payload, host, inside);
+        // In memory nothing is waited for, unless for room; on a file, the disk is.
+        let handle = if engine.may_wait() { HangOnUnwind::around(|| py.detach(submit)) } else { submit() };
+        handle.map_err(|error| to_python(py, &error)).and_then(|handle| self.accepted(py, handle))
+    }
+
+    fn submit_many_here<'py>(
+        &self,
+        py: Python<'py>,
+        items: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let mut payloads = Vec::with_capacity(items.len().unwrap_or(0));
+        let context = copy_current(py)?;
+        for item in items.try_iter()? {
+            payloads.push(self.item(&item?, context.clone())?);
+        }
+        let (engine, bound) = self.bound(py)?;
+        let inside = self.app.get().on_its_loop();
+        let handles = if !inside && must_hear_signals(&engine) {
+            let payloads = payloads.into_iter();
+            hearing_signals(py, |patience| {
+                engine.submit_many_while(&bound.entry, &bound.admission, payloads, false, patience)
+            })?
+        } else {
+            let submit = || engine.submit_many(&bound.entry, &bound.admission, payloads.into_iter(), inside);
+            let handles =
+                if engine.may_wait() { HangOnUnwind::around(|| py.detach(submit)) } else { submit() };
+            handles.map_err(|error| to_python(py, &error))?
+        };
+        self.app.get().submitted(py)?;
+        let handles =
+            handles.into_iter().map(|handle| self.wrap(py, handle)).collect::<PyResult<Vec<_>>>()?;
+        PyList::new(py, handles)
+    }
+
     /// What was just submitted, as its submitter sees it.
     fn accepted<'py>(
         &self,
@@ -230,6 +314,11 @@ impl Task {
     }
 
     #[getter]
+    fn _app(&self, py: Python<'_>) -> Py<NativeApp> {
+        self.app.clone_ref(py)
+    }
+
+    #[getter]
     fn __wrapped__(&self, py: Python<'_>) -> Py<PyAny> {
         self.function.clone_ref(py)
     }
@@ -246,51 +335,22 @@ impl Task {
     }
 
     #[pyo3(signature = (*args, **kwargs))]
-    fn submit<'py>(
-        &self,
-        py: Python<'py>,
-        args: &Bound<'py, PyTuple>,
-        kwargs: Option<&Bound<'py, PyDict>>,
-    ) -> PyResult<Bound<'py, TaskHandle>> {
-        let (payload, host) = self.input(py, args, kwargs, copy_current(py)?)?;
-        let (engine, bound) = self.bound(py)?;
-        let admission = self.admission(py, &bound, args, kwargs)?;
-        let inside = self.app.get().on_its_loop();
-        if !inside && must_hear_signals(&engine) {
-            let submit = |patience: &mut dyn FnMut() -> bool| {
-                engine.submit_while(&bound.entry, &admission, (payload, host), false, patience)
-            };
-            return self.accepted(py, hearing_signals(py, submit)?);
+    fn submit(
+        slf: &Bound<'_, Self>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<PyAny>> {
+        if slf.get().tx.is_some() {
+            return Self::enqueue(slf, "submit", (args, kwargs));
         }
-        let submit = || engine.submit(&bound.entry, &admission, payload, host, inside);
-        // In memory nothing is waited for, unless for room; on a file, the disk is.
-        let handle = if engine.may_wait() { HangOnUnwind::around(|| py.detach(submit)) } else { submit() };
-        handle.map_err(|error| to_python(py, &error)).and_then(|handle| self.accepted(py, handle))
+        Ok(slf.get().submit_here(slf.py(), args, kwargs)?.into_any().unbind())
     }
 
-    fn submit_many<'py>(&self, py: Python<'py>, items: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
-        let mut payloads = Vec::with_capacity(items.len().unwrap_or(0));
-        let context = copy_current(py)?;
-        for item in items.try_iter()? {
-            payloads.push(self.item(&item?, context.clone())?);
+    fn submit_many<'py>(slf: &Bound<'py, Self>, items: &Bound<'py, PyAny>) -> PyResult<Py<PyAny>> {
+        if slf.get().tx.is_some() {
+            return Self::enqueue(slf, "submit_many", (items, None));
         }
-        let (engine, bound) = self.bound(py)?;
-        let inside = self.app.get().on_its_loop();
-        let handles = if !inside && must_hear_signals(&engine) {
-            let payloads = payloads.into_iter();
-            hearing_signals(py, |patience| {
-                engine.submit_many_while(&bound.entry, &bound.admission, payloads, false, patience)
-            })?
-        } else {
-            let submit = || engine.submit_many(&bound.entry, &bound.admission, payloads.into_iter(), inside);
-            let handles =
-                if engine.may_wait() { HangOnUnwind::around(|| py.detach(submit)) } else { submit() };
-            handles.map_err(|error| to_python(py, &error))?
-        };
-        self.app.get().submitted(py)?;
-        let handles =
-            handles.into_iter().map(|handle| self.wrap(py, handle)).collect::<PyResult<Vec<_>>>()?;
-        PyList::new(py, handles)
+        Ok(slf.get().submit_many_here(slf.py(), items)?.into_any().unbind())
     }
 
     #[pyo3(signature = (*args, **kwargs))]
@@ -300,9 +360,12 @@ impl Task {
         kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<PyAny>> {
         let (py, own) = (slf.py(), slf.get());
+        if own.tx.is_some() {
+            return Self::enqueue(slf, "submit_async", (args, kwargs));
+        }
         let (engine, bound) = own.bound(py)?;
         if !engine.is_durable() {
-            let handle = own.submit(py, args, kwargs)?;
+            let handle = own.submit_here(py, args, kwargs)?;
             let handle = handle.into_any().unbind();
             return Ok(Ready::new(Ok(handle)).into_pyobject(py)?.into_any().unbind());
         }
@@ -339,10 +402,18 @@ impl Task {
             None => self.detached,
         };
         let options = options.map(|options| options.copy()).transpose()?;
-        if let Some(options) = &options
-            && options.contains("detached")?
-        {
-            options.del_item("detached")?;
+        let mut tx = self.tx.as_ref().map(|tx| tx.clone_ref(py));
+        if let Some(options) = &options {
+            if options.contains("detached")? {
+                options.del_item("detached")?;
+            }
+            if let Some(given) = options.get_item("tx")? {
+                options.del_item("tx")?;
+                if !given.is_none() {
+                    ffi::call_with(&helper_in(py, "taskloom.outbox._enqueue", "check")?, (&given,))?;
+                    tx = Some(given.unbind());
+                }
+            }
         }
         let own = read_options(py, options.as_ref())?;
         let own = own.over(&self.own);
@@ -358,6 +429,7 @@ impl Task {
             detached,
             key_of: self.key_of.as_ref().map(|function| function.clone_ref(py)),
             by_reference: self.by_reference,
+            tx,
             bound: Mutex::new(None),
         })
     }
@@ -370,6 +442,7 @@ impl Task {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, TaskHandle>> {
+        self.check_no_tx(py, "a child of a task is no row of a transaction")?;
         let (payload, host) = self.input(py, args, kwargs, copy_current(py)?)?;
         let (engine, bound) = self.bound_as_child(py)?;
         let attempt = attempt.get().attempt_itself();
@@ -393,6 +466,7 @@ impl Task {
         visit.call(&self.app)?;
         visit.call(&self.function)?;
         visit.call(&self.plan)?;
+        self.tx.iter().try_for_each(|tx| visit.call(tx))?;
         self.key_of.iter().try_for_each(|function| visit.call(function))
     }
 }

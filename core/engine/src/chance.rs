@@ -5,10 +5,14 @@
 //! the same ids.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use fastrand::Rng;
+use parking_lot::Mutex;
 use taskloom_model::{TaskId, Timestamp};
+
+use crate::edge;
 
 /// The source of ids and jitter of one engine.
 pub(crate) struct Chance {
@@ -76,6 +80,22 @@ impl Chance {
     pub(crate) fn unit(&self) -> f64 {
         self.with(|stream| stream.rng.f64())
     }
+}
+
+/// An id for a task that this process submits without an engine, such as by an outbox.
+///
+/// A process that was forked draws from a source of its own: it must not make the ids that its parent makes.
+pub fn fresh_id(now: Timestamp) -> TaskId {
+    static SOURCE: Mutex<Option<(u32, Arc<Chance>)>> = Mutex::new(None);
+    let process = std::process::id();
+    let source = {
+        let mut known = SOURCE.lock();
+        match &*known {
+            Some((owner, source)) if *owner == process => Arc::clone(source),
+            _ => Arc::clone(&known.insert((process, Arc::new(Chance::new(edge::seed())))).1),
+        }
+    };
+    source.id(now)
 }
 
 #[cfg(test)]

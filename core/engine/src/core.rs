@@ -461,8 +461,9 @@ impl Core {
     pub(crate) fn find(&self, id: TaskId) -> Result<Option<Arc<Task>>> {
         if !self.capability.resident
             && let Some(task) = self.live.resident(id)
-            // One that has ended may have been started over since, or forgotten.
-            && (!task.is_final() || self.is_stopped())
+            // One that has ended may have been started over since, or forgotten. One that was never claimed may not be
+            // committed yet, and may never be.
+            && (task.with_row(|row| !row.state.is_terminal() && row.attempt > 0) || self.is_stopped())
         {
             return Ok(Some(task));
         }

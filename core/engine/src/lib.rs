@@ -62,6 +62,7 @@ mod others;
 mod pool;
 mod queues;
 mod registry;
+mod relayed;
 mod reports;
 mod retention;
 mod room;
@@ -77,6 +78,7 @@ mod virtual_clock;
 mod worker;
 
 pub use announce::{Hook, Moment};
+pub use chance::fresh_id;
 pub use driver::{Drive, Submits};
 pub use edge::{Clock, SystemClock, deadline_in as deadline_after, spawn_thread};
 pub use engine::{Engine, EngineOptions, Registration};
@@ -91,6 +93,7 @@ pub use meter::{Count, Figures, MAX_METERS, Meter, Meters, OTHER, Recorder, Snap
 pub use notes::MAX_NOTES;
 pub use queues::Served;
 pub use registry::RegistryStats;
+pub use relayed::Relayed;
 pub use runtime::{Native, Runtime};
 pub use shutdown::Stop;
 pub use stats::{HandlerStats, Health, QueueStats, RunningStats, Stats};

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use common::disk::Disk;
 use common::*;
-use taskloom_engine::{Attempt, Drive, Engine, EngineOptions, Outcome, Stop};
-use taskloom_model::{Code, Options, RetryPolicy, State, TaskId, When};
+use taskloom_engine::{Attempt, Drive, Engine, EngineOptions, Outcome, Relayed, Stop};
+use taskloom_model::{Code, Error, Options, RetryPolicy, State, TaskId, When};
 
 fn over(disk: &Arc<Disk>, workers: usize) -> Arc<Engine> {
     Arc::new(Engine::new(disk.store(), EngineOptions { drive: Drive::Stepped, ..options(workers) }).unwrap())
@@ -191,6 +191,46 @@ fn a_refused_duplicate_does_not_take_the_place_of_the_first() {
     assert_eq!(error.code(), Code::DuplicateId);
     engine.start().unwrap();
     assert_eq!(result(&first), "first");
+}
+
+#[test]
+fn what_is_not_committed_is_not_found() {
+    let disk = Disk::new();
+    let engine = started_over(&disk, 1);
+    let entry = register(&engine, "echo", echo);
+    let id = with_id(1).id.unwrap();
+    let arrived = disk.arrived.len();
+    disk.gate.shut();
+    std::thread::scope(|scope| {
+        let submitting = scope.spawn(|| submit_with(&engine, &entry, with_id(1), "1"));
+        disk.arrived.wait_for(arrived + 1);
+        assert!(engine.get(id).unwrap().is_none(), "it may yet be refused");
+        disk.gate.open();
+        submitting.join().unwrap();
+    });
+    assert_eq!(result(&engine.get(id).unwrap().unwrap()), "1");
+}
+
+#[test]
+fn tasks_of_a_relay_are_accepted_each_by_itself() {
+    let disk = Disk::new();
+    let engine = started_over(&disk, 1);
+    let entry = register(&engine, "echo", echo);
+    submit_with(&engine, &entry, with_id(2), "known");
+    let relayed = |number, payload: &[u8]| Relayed {
+        entry: &entry,
+        admission: engine.admission(&with_id(number)).unwrap(),
+        payload: payload.into(),
+    };
+    let large = vec![b'1'; taskloom_model::MAX_PAYLOAD + 1];
+    let tasks = [relayed(1, b"1"), relayed(2, b"2"), relayed(3, &large), relayed(4, b"4")];
+    let verdicts = engine.submit_each(tasks).unwrap();
+    let codes: Vec<_> = verdicts.iter().map(|verdict| verdict.as_ref().err().map(Error::code)).collect();
+    assert_eq!(codes, [None, Some(Code::DuplicateId), Some(Code::PayloadTooLarge), None]);
+    let found = |number| result(&engine.get(with_id(number).id.unwrap()).unwrap().unwrap());
+    assert_eq!([found(1), found(2), found(4)], ["1", "known", "4"]);
+    engine.stop(Stop::Finish);
+    assert_eq!(engine.submit_each([relayed(5, b"5")]).unwrap_err().code(), Code::ShutDown);
 }
 
 #[test]

@@ -2,7 +2,10 @@
 
 use std::fmt;
 use std::num::NonZeroI64;
+use std::str::FromStr;
 use std::time::Duration;
+
+use crate::{Code, Error};
 
 /// A point in time: microseconds since the Unix epoch, UTC.
 ///
@@ -74,6 +77,19 @@ impl fmt::Display for Timestamp {
     }
 }
 
+impl FromStr for Timestamp {
+    type Err = Error;
+
+    /// ISO 8601 with a zone, which is `Z` or how far its clocks are from UTC.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let read: jiff::Timestamp = text.parse().map_err(|_| {
+            Error::new(Code::InvalidOption, format!("{text:?} is not a point in time"))
+                .hint("write it as ISO 8601 with its zone, such as \"2030-01-31T09:30:00Z\"")
+        })?;
+        Ok(Self::from_micros(read.as_microsecond()))
+    }
+}
+
 impl fmt::Debug for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -107,6 +123,19 @@ mod tests {
             (951_782_400_000_000, "2000-02-29T00:00:00.000000Z"),
         ] {
             assert_eq!(Timestamp::from_micros(micros).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn reads_what_it_prints() {
+        for micros in [1_709_164_800_000_000, 1_798_675_199_999_999, -1] {
+            let time = Timestamp::from_micros(micros);
+            assert_eq!(time.to_string().parse::<Timestamp>().unwrap(), time);
+        }
+        let zoned: Timestamp = "2030-01-31T10:30:00+01:00".parse().unwrap();
+        assert_eq!(zoned.to_string(), "2030-01-31T09:30:00.000000Z");
+        for bad in ["", "2030-01-31", "2030-01-31T09:30:00", "tomorrow", "2030-02-31T09:30:00Z"] {
+            assert!(bad.parse::<Timestamp>().is_err(), "{bad}");
         }
     }
 

@@ -246,6 +246,7 @@ mod info;
 mod lane;
 mod open;
 mod operate;
+pub mod outbox;
 mod registration;
 mod retry_if;
 mod schedules;

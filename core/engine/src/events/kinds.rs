@@ -355,6 +355,30 @@ kinds! {
         [Field::new("unfinished", FieldType::Count, "attempts that were called off at the deadline")]
         r#"{"unfinished": 0}"#;
 
+    // ── outbox ──────────────────────────────────────────────────────────────────────────────────────────────────
+    /// A row of an outbox cannot become a task. It is kept there, marked with the error.
+    OutboxRefused "outbox.refused" Observability of_none
+        "The relay that has read it, once it is marked."
+        [
+            Field::new("row", FieldType::Text, "the row's id"),
+            Field::new("name", FieldType::Text, "the handler's name, as the row has it"),
+            Field::new("code", FieldType::Text, "the code of the error"),
+            Field::new("error", FieldType::Text, "what is wrong with it"),
+        ]
+        r#"{"row": "01980a2b-7c3d-7e4f-8a1b-2c3d4e5f6071", "name": "emial", "code": "TL1101", "error": "no handler \"emial\""}"#;
+
+    /// A relay cannot read its outbox: the database does not answer, say. It tries again until it can.
+    OutboxInterrupted "outbox.interrupted" Observability of_none
+        "The relay, once for each time."
+        [Field::new("error", FieldType::Text, "what the database's driver said")]
+        r#"{"error": "OperationalError: the connection is closed"}"#;
+
+    /// A relay that could not read its outbox reads it again.
+    OutboxResumed "outbox.resumed" Observability of_none
+        "The relay, after the first rows that it could read."
+        []
+        r#"{}"#;
+
     // ── what should not happen ──────────────────────────────────────────────────────────────────────────────────
     /// A handler keeps its event loop from turning: every other task of that loop waits for it.
     LoopBlocked "loop.blocked" Observability of_task

@@ -18,8 +18,8 @@ use super::catalog::catalog;
 
 /// First segments that belong to the core, now or in a later version.
 const RESERVED: &[&str] = &[
-    "task", "queue", "handler", "worker", "engine", "loop", "report", "events", "step", "run", "workflow",
-    "schedule", "agent",
+    "task", "queue", "handler", "worker", "engine", "outbox", "loop", "report", "events", "step", "run",
+    "workflow", "schedule", "agent",
 ];
 
 /// How long a name or a pattern may be.
