@@ -7,9 +7,11 @@
 #![forbid(unsafe_code)]
 
 mod app;
+#[cfg(unix)]
+pub mod children;
 mod options;
 mod schedules;
 
 pub use app::{App, HandlerFactory, OnOpen, Registration, Settings};
-pub use options::{Value, set_option, settings_from};
+pub use options::{Value, set_option, settings_beside, settings_from};
 pub use schedules::{change_schedule, new_schedule};

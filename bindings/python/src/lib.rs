@@ -12,6 +12,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 mod app;
 mod callbacks;
 mod check;
+mod child;
+mod children;
 mod context;
 mod current;
 mod decode;
@@ -28,6 +30,7 @@ mod operating;
 mod place;
 mod plan;
 mod port;
+mod processes;
 mod reference;
 mod retry_rules;
 mod runtime;
@@ -45,6 +48,8 @@ mod waiting;
 mod _native {
     #[pymodule_export]
     use crate::app::NativeApp;
+    #[pymodule_export]
+    use crate::child::{ChildPort, Job as ChildJob};
     #[pymodule_export]
     use crate::context::NativeAttempt;
     #[pymodule_export]
@@ -64,8 +69,8 @@ mod _native {
     use crate::lane::{AsyncLane, Job};
     #[pymodule_export]
     use crate::operating::{
-        cancel_all, discard, handlers, health, limit, limits, list, purge, replay, run_now, set_paused,
-        stats, sweep,
+        cancel_all, child_figures, discard, handlers, health, limit, limits, list, purge, replay, run_now,
+        set_paused, stats, sweep,
     };
     #[pymodule_export]
     use crate::plan::Plan;

@@ -151,6 +151,7 @@ impl NativeTesting {
         let own = app.get();
         let clock = Arc::new(VirtualClock::new(start.map_or_else(App::present, Timestamp::from_micros)));
         let runtime = Arc::new(Driven(Arc::clone(own.runtime())));
+        own.processes().set_inline(true);
         let begin = || {
             let engine = own.bridge().begin_testing(Arc::clone(&clock), seed, runtime)?;
             let submits = Submits::of(&engine)?;
@@ -162,7 +163,10 @@ impl NativeTesting {
                 kept: Mutex::default(),
             }))
         };
-        let mode = HangOnUnwind::around(|| py.detach(begin)).map_err(|error| to_python(py, &error))?;
+        let mode = HangOnUnwind::around(|| py.detach(begin)).map_err(|error| {
+            own.processes().set_inline(false);
+            to_python(py, &error)
+        })?;
         own.set_mode(Some(Arc::clone(&mode)));
         Ok(Self { app: app.clone().unbind(), mode })
     }
@@ -172,6 +176,7 @@ impl NativeTesting {
         self.mode.note(py)?;
         self.app.get().set_mode(None);
         HangOnUnwind::around(|| py.detach(|| self.app.get().bridge().end_testing()));
+        self.app.get().processes().set_inline(false);
         Ok(())
     }
 
