@@ -16,11 +16,11 @@ from datetime import datetime, timedelta, tzinfo
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar, overload
 
-from taskloom import _watchdog
+from taskloom import _children, _watchdog
 from taskloom._context import Context
 from taskloom._errors import InvalidOptions, Misuse
 from taskloom._events import EventStream, listener
-from taskloom._function import by_position, caller_locals, check_kind, is_async, take_hook
+from taskloom._function import by_position, caller_locals, check_kind, is_async, take_executor, take_hook
 from taskloom._json_logs import json_logs
 from taskloom._keys import take_key
 from taskloom._loop import OwnLoop, Runner, in_thread
@@ -32,6 +32,7 @@ from taskloom._native import (
     _App,
     _await_told,
     _cancel_all,
+    _child_figures,
     _discard,
     _encode_any,
     _handlers,
@@ -93,6 +94,9 @@ _AT_EXIT = 5.0
 _TOLD = 5.0
 """How long, in seconds, a stop waits for callbacks and subscribers that have not been told everything."""
 
+_CHILDREN = 5.0
+"""How long, in seconds, a stop waits for child processes to end, which are killed if they do not."""
+
 _started: weakref.WeakSet[App] = weakref.WeakSet()
 
 
@@ -150,6 +154,7 @@ class App(_App):
     _listeners: list[_Listener]
     _outboxes: builtins.list[Outbox]
     _testing: Testing | AsyncTesting | None
+    _has_children: bool
 
     def __new__(cls, url: str = "memory:", **settings: Unpack[Settings]) -> Self:
         self = super().__new__(cls, url, dict(settings))
@@ -160,6 +165,7 @@ class App(_App):
         self._listeners = []
         self._outboxes = []
         self._testing = None
+        self._has_children = False
         return self
 
     # ── registering ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -276,10 +282,28 @@ class App(_App):
             raise InvalidOptions(f"replace is {replace!r}; it must be True or False", code="TL1001")
         hooks = tuple(take_hook(options, hook) for hook in ("on_success", "on_retry", "on_failure"))
         rules = take_rules(options)
+        in_child = take_executor(options)
+        if in_child:
+            _children.check_handler(name, function, is_async, self._by_reference, rules, self._middleware)
         key_of = take_key(options, function, plan)
         task = self._register(
-            function, plan, Context, name, is_async, options, bool(replace), hooks, self._middleware, rules, key_of
+            function,
+            plan,
+            Context,
+            name,
+            is_async,
+            in_child,
+            options,
+            bool(replace),
+            hooks,
+            self._middleware,
+            rules,
+            key_of,
         )
+        if in_child:
+            self._has_children = True
+            if self._is_running:
+                self._serve_children()
         for attribute in functools.WRAPPER_ASSIGNMENTS:
             if hasattr(function, attribute):
                 setattr(task, attribute, getattr(function, attribute))
@@ -491,6 +515,8 @@ class App(_App):
             runner.close()
         if own_loop is not None:
             own_loop.close()
+        if self._has_children:
+            self._close_children(_CHILDREN)
 
     def __enter__(self) -> Self:
         self.start()
@@ -765,7 +791,7 @@ class App(_App):
         ``running`` lists the attempts in progress; ``workers``, ``away`` (waiting for another task, or stuck) and
         ``stuck`` count threads.
         """
-        return stats(_stats(self))
+        return stats(_stats(self), _child_figures(self))
 
     def health(self) -> Health:
         """Whether all is well: ``health.ok``, ``health.ready`` and what the ``problems`` are. Never raises.
@@ -774,7 +800,7 @@ class App(_App):
         no sense; ``health.unserved`` has the queued tasks that no process runs: the handler's name, how many, since when.
         """
         found = _health(self)
-        whole = Health(True, False, ()) if found is None else health(*found)
+        whole = Health(True, False, ()) if found is None else health(*found, _child_figures(self))
         more = [warning for outbox in self._outboxes for warning in outbox.warnings]
         return whole._replace(warnings=(*whole.warnings, *more)) if more else whole
 
@@ -884,6 +910,8 @@ class App(_App):
         it raises is the attempt's outcome. Plain calls of a task go past it.
         """
         check(function)
+        if self._has_children:
+            _children.check_middleware(function)
         self._middleware.append(function)
         return function
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
@@ -223,6 +223,8 @@ class Context:
             )
         if isinstance(self._attempt, Alone):
             return task.submit(*args, **kwargs)
+        if _in_child is not None:
+            return self._attempt.submit_child(task, args, kwargs)  # type: ignore[no-any-return, attr-defined]
         return task._submit_child(self._attempt, args, kwargs)  # type: ignore[arg-type]
 
     def publish(self, name: str, data: Any = None) -> None:
@@ -328,6 +330,10 @@ class Alone:
         return self.saved
 
 
+_in_child: Callable[[], _Attempt | None] | None = None
+"""In a child process of a pool: the attempt that the calling thread runs."""
+
+
 on_loop: ContextVar[_Attempt | None] = ContextVar("taskloom_attempt", default=None)
 """The attempt of an ``async def`` handler, in the context of its task and all that it starts."""
 
@@ -338,5 +344,5 @@ def current_context() -> Context | None:
     >>> current_context() is None
     True
     """
-    attempt = _current_attempt() or on_loop.get()
+    attempt = _current_attempt() or on_loop.get() or (_in_child and _in_child())
     return None if attempt is None else Context(attempt)

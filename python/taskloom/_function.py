@@ -19,6 +19,18 @@ def take_hook(options: dict[str, Any], name: str) -> Callable[..., object] | Non
     return hook
 
 
+def take_executor(options: dict[str, Any]) -> bool:
+    """Whether the handler runs in child processes."""
+    executor = options.pop("executor", None)
+    if executor not in (None, "thread", "process"):
+        raise InvalidOptions(
+            f'executor is {executor!r}; it must be "thread" or "process"',
+            code="TL1001",
+            hint="leave it out for a thread, or for the event loop if the handler is an `async def`",
+        )
+    return bool(executor == "process")
+
+
 def caller_locals(function: Callable[..., Any], depth: int) -> dict[str, Any] | None:
     """Names around a function that is defined inside another: its hints may use them."""
     if "<locals>" not in getattr(function, "__qualname__", ""):

@@ -92,8 +92,16 @@ class Handler(NamedTuple):
 
 
 def health(
-    ok: bool, ready: bool, problems: list[str], warnings: list[str], unserved: list[tuple[str, int, int]]
+    ok: bool,
+    ready: bool,
+    problems: list[str],
+    warnings: list[str],
+    unserved: list[tuple[str, int, int]],
+    processes: dict[str, Any] | None,
 ) -> Health:
+    if processes is not None and processes["trouble"] is not None:
+        problems.append(f"child processes cannot run tasks: {processes['trouble']}")
+        ok = False
     waiting = tuple(Unserved(name, count, _time(since)) for name, count, since in unserved)
     return Health(ok, ready, tuple(problems), tuple(warnings), waiting)
 
@@ -102,9 +110,10 @@ def handler(name: str, version: str, is_async: bool, queue: str, retries: int, r
     return Handler(name, version, is_async, queue, retries, _time(registered))
 
 
-def stats(raw: dict[str, Any]) -> dict[str, Any]:
+def stats(raw: dict[str, Any], processes: dict[str, Any] | None) -> dict[str, Any]:
     """The engine's figures, with times as datetimes."""
     raw["at"] = _time(raw["at"])
+    raw["processes"] = processes
     registry = raw["registry"]
     registry["namespaces"] = dict(registry["namespaces"])
     if registry["last_registration"] is not None:

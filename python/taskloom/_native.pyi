@@ -175,6 +175,11 @@ class Task(Generic[_P, _R_co, _C_co]):
 
     @classmethod
     def __class_getitem__(cls, _item: Any) -> type[Self]: ...
+    def _asked(self, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> bytes:
+        """A call of it, as a child process asks its parent to submit it."""
+
+    def _decode_result(self, data: bytes) -> _R_co:
+        """A result of it, of its JSON."""
 
 @final
 class TaskHandle(Generic[_R_co]):
@@ -319,6 +324,7 @@ class _App:
         context: Callable[[Attempt], Any],
         name: str,
         is_async: bool,
+        in_child: bool,
         options: dict[str, Any] | None,
         replace: bool,
         hooks: Sequence[Callable[..., object] | None],
@@ -327,6 +333,16 @@ class _App:
         key_of: KeyOf | None,
     ) -> Task[..., Any]:
         """Registers a function under a name. Raises `InvalidOptions` if the name is taken, or the options are wrong."""
+
+    @property
+    def _by_reference(self) -> bool:
+        """Whether arguments and results are passed as they are."""
+
+    def _serve_children(self) -> None:
+        """A handler for child processes has come to an app that runs."""
+
+    def _close_children(self, timeout: float) -> None:
+        """Has the child processes end, and waits for that for so many seconds at most."""
 
     @property
     def _is_open(self) -> bool:
@@ -556,6 +572,65 @@ class Attempt:
         """What was saved last."""
 
 @final
+class _ChildJob:
+    """A task that a child process is to run."""
+
+    @property
+    def handler(self) -> int: ...
+    @property
+    def id(self) -> str: ...
+    @property
+    def attempt(self) -> int: ...
+    @property
+    def failures(self) -> int: ...
+    @property
+    def is_last(self) -> bool: ...
+    @property
+    def queue(self) -> str: ...
+    @property
+    def deadline(self) -> int | None: ...
+    @property
+    def cancelled(self) -> bool: ...
+    @property
+    def time_left(self) -> float | None: ...
+    @property
+    def tags(self) -> list[str]: ...
+    @property
+    def metadata(self) -> dict[str, str]: ...
+    @property
+    def correlation_id(self) -> str | None: ...
+    @property
+    def schedule(self) -> tuple[str, int] | None: ...
+
+@final
+class _ChildPort:
+    """A child process's end of the socket to its parent."""
+
+    def __new__(cls, parent: int) -> Self: ...
+    def next(self) -> bytes | tuple[int, bool, bytes] | _ChildJob | None: ...
+    def ready(self, number: int | None = None) -> None: ...
+    def importing(self, is_so: bool) -> None: ...
+    def run(self, job: _ChildJob, plan: Plan, function: Callable[..., Any], context: Callable[[], Any]) -> None: ...
+    def fail(
+        self,
+        job: _ChildJob,
+        took: float,
+        kind: str,
+        message: str,
+        backtrace: str,
+        permanent: bool,
+        retry_after: float | None,
+        pickled: bytes | None,
+    ) -> None: ...
+    def postpone(self, job: _ChildJob, took: float, key: str, wait: float) -> None: ...
+    def is_called_off(self, job: _ChildJob) -> bool: ...
+    def progress(self, job: _ChildJob, value: float, message: str | None) -> None: ...
+    def log(self, job: _ChildJob, level: str, message: str) -> None: ...
+    def ask(
+        self, job: _ChildJob, what: int, body: bytes, timeout: float | None = None
+    ) -> tuple[bool, bytes] | None: ...
+
+@final
 class Plan:
     """How the calls and results of one handler are encoded and decoded; made by `taskloom._signature.build_plan`."""
 
@@ -726,6 +801,9 @@ def _run_now(app: _App, id: str) -> TaskHandle[Any]:
 
 def _stats(app: _App) -> dict[str, Any]:
     """The engine in figures."""
+
+def _child_figures(app: _App) -> dict[str, Any] | None:
+    """The app's child processes in figures; None if there are none."""
 
 def _health(app: _App) -> tuple[bool, bool, list[str], list[str], list[tuple[str, int, int]]] | None:
     """Whether all is well: ok, ready, problems, warnings, queued tasks that nobody runs; None without an engine."""

@@ -52,6 +52,9 @@ class Settings(TypedDict, total=False):
     require_metadata: Sequence[str] | None
     name: str | None
     durability: Literal["disk", "process"] | None
+    processes: int | None
+    max_memory: int | None
+    max_tasks_per_child: int | None
 
 
 class _CommonOptions(TypedDict, total=False):
@@ -85,6 +88,7 @@ class HandlerOptions(_CommonOptions, total=False):
     namespace: str | None
     key: str | Callable[..., str | None] | None
     replace: bool
+    executor: Literal["thread", "process"] | None
     on_success: Callable[[TaskHandle[Any]], object] | None
     on_retry: Callable[[TaskHandle[Any]], object] | None
     on_failure: Callable[[TaskHandle[Any]], object] | None

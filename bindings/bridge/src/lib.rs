@@ -7,6 +7,8 @@
 #![forbid(unsafe_code)]
 
 mod app;
+#[cfg(unix)]
+pub mod children;
 mod operating;
 mod options;
 mod outbox;
@@ -15,9 +17,9 @@ mod testing;
 
 pub use app::{App, HandlerFactory, OnOpen, Registration, Settings};
 pub use operating::{Limit, check_child, discard, limit_for, limits, replay};
-pub use options::{Value, set_option, settings_from};
+pub use options::{Value, set_option, settings_beside, settings_from};
 pub use schedules::{change_schedule, new_schedule};
-pub use testing::Testing;
 pub use taskloom::outbox::{
     Dialect, Placeholders, Row as OutboxRow, Statement, Verdict, relay as relay_rows,
 };
+pub use testing::Testing;

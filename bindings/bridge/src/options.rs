@@ -247,6 +247,10 @@ pub fn set_option(options: &mut Options, name: &str, value: &Value) -> Result<()
             )
             .hint("write task.options(tx=connection).submit(…)"));
         }
+        "executor" => {
+            return Err(Error::new(Code::InvalidOption, "executor is the handler's, and not a submit's")
+                .hint("say it where the handler is registered: @app.task(executor=\"process\")"));
+        }
         other => return Err(unknown("option", other, AVAILABLE, LATER)),
     }
     Ok(())
@@ -266,6 +270,11 @@ fn rate(value: &Value) -> Result<Rate> {
 ///
 /// Errors: as [`set_option`].
 pub fn settings_from(url: &str, values: &[(String, Value)]) -> Result<Settings> {
+    settings_beside(url, values, &[])
+}
+
+/// The same, for a binding that has taken out settings of its own; `beside` are their names, for messages.
+pub fn settings_beside(url: &str, values: &[(String, Value)], beside: &[&str]) -> Result<Settings> {
     let mut settings = Settings { url: url.to_owned(), ..Settings::default() };
     for (name, value) in values {
         if matches!(value, Value::None) {
@@ -300,7 +309,9 @@ pub fn settings_from(url: &str, values: &[(String, Value)]) -> Result<Settings> 
                     _ => return Err(value.wrong(name, "\"disk\" or \"process\"")),
                 };
             }
-            other => return Err(unknown("setting", other, SETTINGS, SETTINGS_LATER)),
+            other => {
+                return Err(unknown("setting", other, &[SETTINGS, beside].concat(), SETTINGS_LATER));
+            }
         }
     }
     Ok(settings)

@@ -202,6 +202,7 @@ pub(crate) fn handlers(engine: &Engine) -> Value {
             "kind": match entry.handler() {
                 Handler::Blocking(_) => "blocking",
                 Handler::Asynchronous(_) => "async",
+                Handler::Pooled(_) => "pooled",
             },
             "queue": entry.admission().queue().as_str(),
             "retries": entry.options().retries.unwrap_or(0),

@@ -9,16 +9,19 @@ use parking_lot::{Condvar, Mutex};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
-use taskloom_bridge::{App, Registration, Value, set_option, settings_from};
+use taskloom_bridge::children::{POOL_SETTINGS, take_pool_settings};
+use taskloom_bridge::{App, HandlerFactory, Registration, Value, set_option, settings_beside};
 use taskloom_engine::{Engine, Handle, Handler, Hook, LoopHost, Stop};
-use taskloom_model::{Options, State, TaskId};
+use taskloom_model::{Code, Error, Options, State, TaskId};
 
+use crate::child::is_importing;
 use crate::errors::{helper_in, to_python};
 use crate::ffi::{self, HangOnUnwind};
 use crate::handle::{LOOPS_EXIST, TaskHandle, seconds, wait_for};
 use crate::handler::{AsyncHandler, BlockingHandler, Hooks, Parts};
 use crate::lane::{AsyncLane, Lane};
 use crate::plan::Plan;
+use crate::processes::Processes;
 use crate::runtime::{PyRuntime, Shared};
 use crate::task::Task;
 use crate::testing::Mode;
@@ -50,13 +53,47 @@ pub(crate) struct NativeApp {
     /// Whether it is in testing mode: looked at by every submit.
     is_testing: AtomicBool,
     mode: Mutex<Option<Arc<Mode>>>,
+    processes: Processes,
+    /// It was made by a module that a child process imported for its handlers.
+    is_of_parent: bool,
 }
 
 impl NativeApp {
     pub(crate) fn engine(&self, py: Python<'_>) -> PyResult<Arc<Engine>> {
         self.note_use();
+        self.check_not_in_child(py)?;
         // Opening a file may wait for the disk.
         HangOnUnwind::around(|| py.detach(|| self.app.engine())).map_err(|error| to_python(py, &error))
+    }
+
+    /// Refuses what makes no sense in a child process: to use an app while that imports its handlers, and one that is in
+    /// the memory of its parent.
+    fn check_not_in_child(&self, py: Python<'_>) -> PyResult<()> {
+        if !self.is_of_parent {
+            return Ok(());
+        }
+        let url = &self.app.settings().url;
+        let error = if is_importing() {
+            Error::new(
+                Code::InChild,
+                format!("a child process imports this module to find its handlers, and the module uses App({url:?})"),
+            )
+            .hint("put what starts the app and submits to it under `if __name__ == \"__main__\":`")
+        } else if url.starts_with("memory:") {
+            Error::new(
+                Code::InChild,
+                format!("App({url:?}) is in the memory of the process that started this child, which cannot reach it"),
+            )
+            .hint("submit with ctx.submit(task, …), which asks that process, or keep the tasks in a file")
+        } else {
+            return Ok(());
+        };
+        Err(to_python(py, &error))
+    }
+
+    /// Its child processes.
+    pub(crate) fn processes(&self) -> &Processes {
+        &self.processes
     }
 
     fn note_use(&self) {
@@ -108,7 +145,8 @@ impl NativeApp {
 
     /// Whether nothing is left that could call a handler. Once stopped for good, it never becomes false again.
     fn is_quiet(&self) -> bool {
-        self.runtime.is_empty() && self.lanes.lock().iter().all(|lane| lane.strong_count() == 0)
+        let lanes = self.lanes.lock().iter().all(|lane| lane.strong_count() == 0);
+        self.runtime.is_empty() && lanes && self.processes.is_quiet()
     }
 
     /// Whether the calling thread runs our event loop, and may be inside a handler.
@@ -123,8 +161,9 @@ impl NativeApp {
     #[new]
     #[pyo3(signature = (url, settings))]
     fn new(py: Python<'_>, url: &str, settings: &Bound<'_, PyDict>) -> PyResult<Self> {
-        let settings =
-            settings_from(url, &read_values(py, Some(settings))?).map_err(|error| to_python(py, &error))?;
+        let mut values = read_values(py, Some(settings))?;
+        let pool = take_pool_settings(&mut values).map_err(|error| to_python(py, &error))?;
+        let settings = settings_beside(url, &values, POOL_SETTINGS).map_err(|error| to_python(py, &error))?;
         let runtime = Arc::new(PyRuntime::default());
         let app = Arc::new(App::new(settings, Arc::new(Shared(Arc::clone(&runtime)))));
         Ok(Self {
@@ -137,6 +176,8 @@ impl NativeApp {
             loop_thread: Mutex::new(None),
             is_testing: AtomicBool::new(false),
             mode: Mutex::new(None),
+            processes: Processes::new(pool),
+            is_of_parent: is_importing(),
         })
     }
 
@@ -145,12 +186,18 @@ impl NativeApp {
         &self.app.settings().url
     }
 
+    /// Whether arguments and results are passed as they are.
+    #[getter]
+    fn _by_reference(&self) -> bool {
+        self.by_reference()
+    }
+
     /// Registers a function, and returns the `Task` for it.
     ///
     /// `hooks` are what to call with the handle on success, retry and failure; each may be None. `middleware` is the
     /// app's list of functions around each execution, which may still grow. `retry_rules` are of
     /// `taskloom._retry_rules`, `key_of` is of `taskloom._keys`.
-    #[pyo3(signature = (function, plan, context, name, is_async, options, replace, hooks, middleware, retry_rules, key_of))]
+    #[pyo3(signature = (function, plan, context, name, is_async, in_child, options, replace, hooks, middleware, retry_rules, key_of))]
     #[expect(clippy::too_many_arguments, reason = "called from one place, which is ours")]
     fn _register(
         slf: &Bound<'_, Self>,
@@ -159,6 +206,7 @@ impl NativeApp {
         context: Py<PyAny>,
         name: String,
         is_async: bool,
+        in_child: bool,
         options: Option<&Bound<'_, PyDict>>,
         replace: bool,
         hooks: [Option<Py<PyAny>>; 3],
@@ -184,13 +232,13 @@ impl NativeApp {
         });
         let own = Arc::clone(&parts);
         let hook = parts.hooks.as_ref().map(|_| Arc::new(Hooks(Arc::clone(&parts))) as Arc<dyn Hook>);
-        let make = Box::new(move || {
-            if is_async {
-                Handler::Asynchronous(Arc::new(AsyncHandler(Arc::clone(&own))))
-            } else {
-                Handler::Blocking(Box::new(BlockingHandler(Arc::clone(&own))))
-            }
-        });
+        let make: HandlerFactory = if in_child {
+            Box::new(slf.get().processes.add(&parts))
+        } else if is_async {
+            Box::new(move || Handler::Asynchronous(Arc::new(AsyncHandler(Arc::clone(&own)))))
+        } else {
+            Box::new(move || Handler::Blocking(Box::new(BlockingHandler(Arc::clone(&own)))))
+        };
         let registration =
             Registration { name: name.clone(), version: parts.version, replace, options, make, hook };
         slf.get().app.register(registration).map_err(|error| to_python(py, &error))?;
@@ -212,9 +260,26 @@ impl NativeApp {
     /// Starts the engine's threads.
     fn _start(&self, py: Python<'_>) -> PyResult<()> {
         self.note_use();
-        HangOnUnwind::around(|| py.detach(|| self.app.start()))
-            .map(|_| ())
-            .map_err(|error| to_python(py, &error))
+        self.check_not_in_child(py)?;
+        let start = || {
+            let engine = self.app.start()?;
+            self.processes.serve(&engine, &self.runtime);
+            Ok(())
+        };
+        HangOnUnwind::around(|| py.detach(start)).map_err(|error| to_python(py, &error))
+    }
+
+    /// A handler for child processes has come to an app that runs.
+    fn _serve_children(&self, py: Python<'_>) {
+        if let Some(engine) = self.app.current() {
+            HangOnUnwind::around(|| py.detach(|| self.processes.serve(&engine, &self.runtime)));
+        }
+    }
+
+    /// Has the child processes end, and waits for that for so many seconds at most.
+    fn _close_children(&self, py: Python<'_>, timeout: f64) {
+        let patience = Duration::try_from_secs_f64(timeout.max(0.0)).unwrap_or(Duration::MAX);
+        HangOnUnwind::around(|| py.detach(|| self.processes.close_within(patience)));
     }
 
     /// Stops; `timeout` is how long what runs may go on, None for as long as it takes.
@@ -271,6 +336,7 @@ impl NativeApp {
             py.detach(|| {
                 self.app.end_testing();
                 self.app.stop(Stop::Within(Duration::ZERO));
+                self.processes.close_within(Duration::ZERO);
             });
         });
     }
@@ -398,6 +464,7 @@ impl NativeApp {
         // Dropped without the lock: what they hold may come back here as it goes.
         let handlers = std::mem::take(&mut *self.handlers.lock());
         drop(handlers);
+        self.processes.clear();
         self.app.forget();
     }
 }

@@ -11,9 +11,12 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 use taskloom_model::TaskId;
 use taskloom_store::{Host, HostData, Task};
 
+use crate::errors::helper_in;
+use crate::ffi;
 use crate::place::Place;
 use crate::reference::Reference;
 
@@ -71,9 +74,15 @@ pub(crate) fn forget_inputs(task: &Task) {
     }
 }
 
+/// An exception, or what a child process made of it.
+enum Kept {
+    Object(Py<PyAny>),
+    Pickled(Arc<[u8]>),
+}
+
 #[derive(Default)]
 struct Exceptions {
-    by_task: HashMap<TaskId, Py<PyAny>>,
+    by_task: HashMap<TaskId, Kept>,
     oldest_first: VecDeque<TaskId>,
 }
 
@@ -81,6 +90,15 @@ static EXCEPTIONS: Mutex<Option<Exceptions>> = Mutex::new(None);
 
 /// Keeps the exception that an attempt ended with, in the place of an earlier attempt's.
 pub(crate) fn keep_exception(task: &Arc<Task>, exception: Py<PyAny>) {
+    keep(task, Kept::Object(exception));
+}
+
+/// The same for one that a child process has pickled. It is unpickled if somebody asks for it.
+pub(crate) fn keep_pickled(task: &Arc<Task>, exception: &[u8]) {
+    keep(task, Kept::Pickled(exception.into()));
+}
+
+fn keep(task: &Arc<Task>, exception: Kept) {
     let mut dropped = None;
     {
         let mut all = EXCEPTIONS.lock();
@@ -101,6 +119,20 @@ pub(crate) fn keep_exception(task: &Arc<Task>, exception: Py<PyAny>) {
 
 /// The exception that a task ended with, if it is still kept.
 pub(crate) fn exception_of(py: Python<'_>, task: &Task) -> Option<Py<PyAny>> {
-    let all = EXCEPTIONS.lock();
-    all.as_ref()?.by_task.get(&task.id()).map(|exception| exception.clone_ref(py))
+    let pickled = match EXCEPTIONS.lock().as_ref()?.by_task.get(&task.id())? {
+        Kept::Object(exception) => return Some(exception.clone_ref(py)),
+        Kept::Pickled(pickled) => Arc::clone(pickled),
+    };
+    // Not under the lock: unpickling runs code of the user.
+    let load = helper_in(py, "taskloom._children", "unpickled").ok()?;
+    let exception = ffi::call_with(&load, (PyBytes::new(py, &pickled),)).ok()?;
+    (!exception.is_none()).then(|| exception.unbind())
+}
+
+/// The exception that a task ended with in a child process, as that has pickled it.
+pub(crate) fn pickled_of(task: &Task) -> Option<Arc<[u8]>> {
+    match EXCEPTIONS.lock().as_ref()?.by_task.get(&task.id())? {
+        Kept::Pickled(pickled) => Some(Arc::clone(pickled)),
+        Kept::Object(_) => None,
+    }
 }

@@ -103,7 +103,7 @@ impl AsyncLane {
                 completion: Mutex::new(Some(started.completion)),
                 handler: match started.entry.handler() {
                     Handler::Asynchronous(handler) => Arc::clone(handler).downcast::<AsyncHandler>().ok(),
-                    Handler::Blocking(_) => None,
+                    Handler::Blocking(_) | Handler::Pooled(_) => None,
                 },
             })
             .collect()

@@ -12,6 +12,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 mod app;
 mod callbacks;
 mod check;
+mod child;
+mod children;
 mod command;
 mod context;
 mod current;
@@ -30,6 +32,7 @@ mod outbox;
 mod place;
 mod plan;
 mod port;
+mod processes;
 mod reference;
 mod retry_rules;
 mod runtime;
@@ -47,6 +50,8 @@ mod waiting;
 mod _native {
     #[pymodule_export]
     use crate::app::NativeApp;
+    #[pymodule_export]
+    use crate::child::{ChildPort, Job as ChildJob};
     #[pymodule_export]
     use crate::command::command;
     #[pymodule_export]
@@ -68,8 +73,8 @@ mod _native {
     use crate::lane::{AsyncLane, Job};
     #[pymodule_export]
     use crate::operating::{
-        cancel_all, discard, handlers, health, limit, limits, list, purge, replay, run_now, set_paused,
-        stats, sweep,
+        cancel_all, child_figures, discard, handlers, health, limit, limits, list, purge, replay, run_now,
+        set_paused, stats, sweep,
     };
     #[pymodule_export]
     use crate::outbox::{

@@ -11,6 +11,7 @@ use taskloom_model::{Code, Error, Name, Result, TaskId, Timestamp};
 use taskloom_store::Filter;
 
 use crate::app::{NativeApp, read_options};
+use crate::children::figures;
 use crate::errors::to_python;
 use crate::ffi::HangOnUnwind;
 use crate::handle::TaskHandle;
@@ -57,6 +58,7 @@ pub(crate) fn list(
         dead: false,
         after: parsed(py, after)?,
         limit,
+        ..Filter::default()
     };
     let app = app.get();
     let found = ask(app, py, |engine| engine.list(&filter))?;
@@ -197,6 +199,15 @@ pub(crate) fn run_now(py: Python<'_>, app: &Bound<'_, NativeApp>, id: &str) -> P
 #[pyfunction(name = "_stats")]
 pub(crate) fn stats<'py>(py: Python<'py>, app: &Bound<'py, NativeApp>) -> PyResult<Bound<'py, PyDict>> {
     stats_of(py, &ask(app.get(), py, |engine| engine.stats())?)
+}
+
+/// The app's child processes in figures. None if there are none.
+#[pyfunction(name = "_child_figures")]
+pub(crate) fn child_figures<'py>(
+    py: Python<'py>,
+    app: &Bound<'py, NativeApp>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    app.get().processes().pool().map(|pool| figures(py, &pool)).transpose()
 }
 
 /// Whether all is well. None if there is no engine.

@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use pyo3::prelude::*;
+use taskloom_bridge::children::Pool;
 use taskloom_engine::Runtime;
 use taskloom_model::{Fence, TaskId};
 use taskloom_store::Task;
@@ -163,6 +164,8 @@ pub(crate) struct PyRuntime {
     interrupter: Mutex<Option<Sender<Running>>>,
     /// The event loop's side, which interrupts its own tasks.
     lane: Mutex<Weak<Lane>>,
+    /// The child processes, which interrupt their own.
+    pool: Mutex<Weak<Pool>>,
 }
 
 impl PyRuntime {
@@ -177,6 +180,40 @@ impl PyRuntime {
 
     pub(crate) fn set_lane(&self, lane: Weak<Lane>) {
         *self.lane.lock() = lane;
+    }
+
+    /// The pool of child processes, if there is one.
+    pub(crate) fn pool(&self) -> Option<Arc<Pool>> {
+        self.pool.lock().upgrade()
+    }
+
+    pub(crate) fn set_pool(&self, pool: Weak<Pool>) {
+        *self.pool.lock() = pool;
+    }
+
+    /// Makes the calling thread one whose handlers can be interrupted: the main thread of a child process, which runs
+    /// handlers and belongs to no engine.
+    pub(crate) fn enlist(&self) {
+        let slot = Arc::new(Slot::new());
+        slot.asleep.store(false, Ordering::Relaxed);
+        self.slots.lock().push(Arc::clone(&slot));
+        SLOT.set(Some(slot));
+    }
+
+    /// Has an exception raised in the handler of this attempt, if that is what a thread runs. Does not block.
+    pub(crate) fn interrupt_running(self: &Arc<Self>, running: Running) {
+        let mut interrupter = self.interrupter.lock();
+        let sender = interrupter.get_or_insert_with(|| {
+            let (sender, orders) = channel();
+            let runtime = Arc::downgrade(self);
+            // Without the thread there are no interrupts, and handlers end when they end.
+            let _ = taskloom_engine::spawn_thread("taskloom-interrupter", move || {
+                Self::interrupter(&runtime, &orders);
+            });
+            sender
+        });
+        // A closed channel means that the thread could not be started.
+        let _ = sender.send(running);
     }
 
     fn interrupt_now(slots: &[Arc<Slot>], lane: Option<Arc<Lane>>, running: Running) {
@@ -254,24 +291,11 @@ impl Runtime for Shared {
     }
 
     fn interrupt(&self, task: &Arc<Task>, fence: Fence) {
-        let mut interrupter = self.0.interrupter.lock();
-        let sender = interrupter.get_or_insert_with(|| {
-            let (sender, orders) = channel();
-            let runtime = Arc::downgrade(&self.0);
-            // Without the thread there are no interrupts, and handlers end when they end.
-            let _ = taskloom_engine::spawn_thread("taskloom-interrupter", move || {
-                Self::interrupter_life(&runtime, &orders)
-            });
-            sender
-        });
-        // A closed channel means that the thread could not be started.
-        let _ = sender.send((task.id(), fence.attempt));
-    }
-}
-
-impl Shared {
-    fn interrupter_life(runtime: &Weak<PyRuntime>, orders: &Receiver<Running>) {
-        PyRuntime::interrupter(runtime, orders);
+        let running = (task.id(), fence.attempt);
+        if let Some(pool) = self.0.pool() {
+            pool.interrupt(running.0, running.1);
+        }
+        self.0.interrupt_running(running);
     }
 }
 

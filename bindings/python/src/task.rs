@@ -6,7 +6,9 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyTuple, PyType};
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple, PyType};
+use taskloom_bridge::children::wire::Outgoing;
+use taskloom_bridge::children::write_options;
 use taskloom_engine::{Engine, HandlerEntry, Input, NewTask};
 use taskloom_model::{Admission, Code, Error, Options, Version};
 
@@ -451,6 +453,29 @@ impl Task {
         let submit = || attempt.submit(&bound.entry, &admission, payload, host, self.detached);
         let handle = HangOnUnwind::around(|| py.detach(submit)).map_err(|error| to_python(py, &error))?;
         self.accepted(py, handle)
+    }
+
+    /// A call of it as a child process asks its parent to submit it as a child of a task.
+    fn _asked<'py>(
+        &self,
+        py: Python<'py>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let payload = self.plan.get().encode_call(py, args, kwargs)?;
+        let key = self.key(py, args, kwargs)?;
+        let mut out = Outgoing::default();
+        out.text(&self.name);
+        out.u8(self.detached.into());
+        out.maybe(key.as_deref(), Outgoing::text);
+        write_options(&mut out, &self.own_options());
+        out.bytes(&payload);
+        Ok(PyBytes::new(py, &out.take()))
+    }
+
+    /// A result of it, of its JSON.
+    fn _decode_result(&self, py: Python<'_>, data: &[u8]) -> PyResult<Py<PyAny>> {
+        self.plan.get().decode_result(py, data)
     }
 
     #[classmethod]

@@ -142,11 +142,15 @@ impl NativeTesting {
     ) -> PyResult<Self> {
         let own = app.get();
         let runtime = Arc::new(Driven(Arc::clone(own.runtime())));
+        own.processes().set_inline(true);
         let begin = || {
             let testing = Testing::begin(own.bridge(), start, seed, runtime)?;
             Ok(Arc::new(Mode { testing, inline, kept: Mutex::default() }))
         };
-        let mode = HangOnUnwind::around(|| py.detach(begin)).map_err(|error| to_python(py, &error))?;
+        let mode = HangOnUnwind::around(|| py.detach(begin)).map_err(|error| {
+            own.processes().set_inline(false);
+            to_python(py, &error)
+        })?;
         own.set_mode(Some(Arc::clone(&mode)));
         Ok(Self { app: app.clone().unbind(), mode })
     }
@@ -156,6 +160,7 @@ impl NativeTesting {
         self.mode.note(py)?;
         self.app.get().set_mode(None);
         HangOnUnwind::around(|| py.detach(|| self.app.get().bridge().end_testing()));
+        self.app.get().processes().set_inline(false);
         Ok(())
     }
 

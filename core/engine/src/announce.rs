@@ -104,7 +104,9 @@ impl Core {
             self.timers.look_now();
         }
         // What follows from a report in the same transaction, such as an expiry, is not the worker's.
-        let is_report = by_its_worker && effects.from == Some(State::Running);
+        // Nor is it the worker's that it has died.
+        let crashed = effects.left.is_some_and(|fence| self.crashes.take(task, fence));
+        let is_report = by_its_worker && effects.from == Some(State::Running) && !crashed;
         let is_given_back = is_report && effects.to == State::Queued;
         if !is_given_back {
             if is_report
@@ -124,7 +126,7 @@ impl Core {
         }
         // If it was claimed ahead and is given back, nobody has seen it begin.
         if !is_given_back && self.events.is_any_wanted(CHANGES) {
-            self.publish_change(task, effects);
+            self.publish_change(task, effects, crashed);
         }
     }
 
@@ -176,8 +178,9 @@ impl Core {
         self.events.is_any_wanted(&[EventKind::TaskSubmitted, EventKind::TaskExpired])
     }
 
-    fn publish_change(&self, task: &Task, effects: &Effects) {
+    fn publish_change(&self, task: &Task, effects: &Effects, crashed: bool) {
         let Some(kind) = kind_of(effects, self.owner()) else { return };
+        let kind = if crashed && kind == EventKind::TaskReleased { EventKind::TaskLost } else { kind };
         if !self.events.is_wanted(kind) {
             return;
         }

@@ -22,10 +22,11 @@ const REFILL: usize = LANE / 2;
 pub(crate) struct More {
     blocking: bool,
     asynchronous: bool,
+    pooled: bool,
 }
 
 impl More {
-    pub(crate) const ALL: Self = Self { blocking: true, asynchronous: true };
+    pub(crate) const ALL: Self = Self { blocking: true, asynchronous: true, pooled: true };
 
     pub(crate) fn any(self) -> bool {
         self != Self::default()
@@ -35,6 +36,7 @@ impl More {
         match route {
             Route::Blocking => self.blocking,
             Route::Asynchronous => self.asynchronous,
+            Route::Pooled => self.pooled,
         }
     }
 
@@ -42,6 +44,7 @@ impl More {
         match route {
             Route::Blocking => self.blocking = true,
             Route::Asynchronous => self.asynchronous = true,
+            Route::Pooled => self.pooled = true,
         }
     }
 
@@ -49,6 +52,7 @@ impl More {
         Self {
             blocking: self.blocking || other.blocking,
             asynchronous: self.asynchronous || other.asynchronous,
+            pooled: self.pooled || other.pooled,
         }
     }
 
@@ -56,6 +60,7 @@ impl More {
         Self {
             blocking: self.blocking && !other.blocking,
             asynchronous: self.asynchronous && !other.asynchronous,
+            pooled: self.pooled && !other.pooled,
         }
     }
 }
@@ -73,10 +78,11 @@ pub(crate) fn room(core: &Core, more: More) -> Option<Room> {
         return None;
     }
     let (mut names, mut limit, mut routes) = (Vec::new(), LANE, More::default());
-    for route in [Route::Blocking, Route::Asynchronous] {
+    for route in Route::ALL {
         let served = match route {
             Route::Blocking => core.pool.was_started(),
             Route::Asynchronous => core.loops.has_host(),
+            Route::Pooled => core.pooled.has_host(),
         };
         let room = LANE.saturating_sub(core.queues.len(route));
         if !more.has(route) || !served || room < REFILL {

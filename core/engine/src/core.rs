@@ -45,7 +45,7 @@ use crate::others::Others;
 use crate::pool::Pool;
 use crate::queues::{Queue, Queues, Route, Served};
 use crate::registry::Registry;
-use crate::reports::Told;
+use crate::reports::{Crashes, Told};
 use crate::room::Room;
 use crate::running::Running;
 use crate::runtime::Runtime;
@@ -71,6 +71,8 @@ pub(crate) struct Core {
     /// has something to do.
     pub(crate) spinning: AtomicBool,
     pub(crate) loops: Loops,
+    /// The same for a pool of foreign workers.
+    pub(crate) pooled: Loops,
     pub(crate) running: Running,
     pub(crate) timers: Timers,
     pub(crate) committer: Committer,
@@ -85,6 +87,7 @@ pub(crate) struct Core {
     pub(crate) live: Live,
     /// Progress and log on their way to a durable store.
     pub(crate) told: Mutex<HashMap<TaskId, Told>>,
+    pub(crate) crashes: Crashes,
     /// What handlers note beside their results.
     pub(crate) notes: Notes,
     /// Submitters that wait for room.
@@ -128,6 +131,7 @@ impl Core {
             runtime: parts.runtime,
             chance: Chance::new(parts.seed),
             queues: Queues::new(parts.queues),
+            crashes: Crashes::default(),
             notes: Notes::default(),
             room: Room::default(),
             wait_when_full: parts.wait_when_full,
@@ -137,7 +141,8 @@ impl Core {
             sleepers: Sleepers::new(),
             pool: Pool::new(parts.workers),
             spinning: AtomicBool::new(false),
-            loops: Loops::new(parts.max_in_flight),
+            loops: Loops::new(Route::Asynchronous, parts.max_in_flight),
+            pooled: Loops::new(Route::Pooled, usize::MAX),
             running: Running::default(),
             timers: Timers::default(),
             committer: Committer::new(parts.store.capability().resident),
@@ -369,6 +374,7 @@ impl Core {
                 }
             }
             Route::Asynchronous => self.loops.wake(),
+            Route::Pooled => self.pooled.wake(),
         }
     }
 
@@ -498,5 +504,6 @@ pub(crate) fn route_of(entry: &HandlerEntry) -> Route {
     match entry.handler {
         Handler::Blocking(_) => Route::Blocking,
         Handler::Asynchronous(_) => Route::Asynchronous,
+        Handler::Pooled(_) => Route::Pooled,
     }
 }

@@ -172,6 +172,7 @@ impl Engine {
             let route = match entry.handler {
                 Handler::Blocking(_) => "blocking",
                 Handler::Asynchronous(_) => "async",
+                Handler::Pooled(_) => "pooled",
             };
             data.text("handler", name.as_str()).plain("kind", route).text("queue", admission_queue.as_str())
         });
@@ -411,6 +412,23 @@ impl Engine {
     /// For the event loop: takes tasks, at most as many as there are free places.
     pub fn take(&self, started: &mut Vec<Started>) {
         self.core.loops.take(&self.core, &self.home, started);
+    }
+
+    /// Makes a pool of foreign workers the one that runs its handlers.
+    pub fn set_pool(&self, host: Option<Arc<dyn LoopHost>>) {
+        self.core.pooled.set_host(host);
+        self.core.committer.ask_for_more();
+    }
+
+    /// For the pool: takes tasks one after the other, for as long as `more` says after each that it wants another, and
+    /// says before the first.
+    pub fn take_pooled(&self, more: &mut dyn FnMut(Option<Started>) -> bool) {
+        self.core.pooled.take_while(&self.core, &self.home, more);
+    }
+
+    /// Whether a task waits for the pool.
+    pub fn has_pooled(&self) -> bool {
+        self.core.pooled.has_tasks(&self.core)
     }
 
     /// Whether a task is this engine's, and an event loop runs it.

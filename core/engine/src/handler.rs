@@ -36,6 +36,8 @@ pub enum Handler {
     Blocking(Box<dyn Blocking>),
     /// On an event loop that takes its tasks itself; the value is the loop's own.
     Asynchronous(Arc<dyn Any + Send + Sync>),
+    /// In a pool of foreign workers, such as child processes, that takes its tasks itself; the value is the pool's own.
+    Pooled(Arc<dyn Any + Send + Sync>),
 }
 
 /// A registered handler.

@@ -3,6 +3,9 @@
 //! The engine never calls into a loop. It wakes the loop's [`LoopHost`], at most once until the loop has come to look,
 //! and the loop takes as many tasks as there are free places (`max_in_flight`), each with a one-shot [`Completion`].
 //!
+//! A pool of foreign workers (child processes, say) takes its tasks in the same way, by a second one of these. It says
+//! itself how many it wants ([`Loops::take_while`]), and how an attempt ended whose worker died ([`Completion::crash`]).
+//!
 //! # Invariants
 //! * `in_flight` counts completions that were handed out and not used up. A completion that is dropped unused reports
 //!   `HandlerLost`: no attempt ends without an outcome, unless it was called off before.
@@ -30,9 +33,10 @@ use crate::meter::{Count, Recorder};
 use crate::queues::{Route, View};
 use crate::worker::{Over, WORKER_PLACES, begin};
 
-/// A foreign event loop.
+/// A foreign event loop, or a pool of foreign workers.
 pub trait LoopHost: Send + Sync {
-    /// There may be tasks to take: have the loop call [`crate::Engine::take`] soon. Called on any thread; must not
+    /// There may be tasks to take: have the loop call [`crate::Engine::take`] soon, or the pool
+    /// [`crate::Engine::take_pooled`]. Called on any thread; must not
     /// block.
     fn wake(&self);
 
@@ -58,6 +62,7 @@ pub struct Started {
 
 /// The event loop's side of an engine.
 pub(crate) struct Loops {
+    route: Route,
     host: RwLock<Option<Arc<dyn LoopHost>>>,
     woken: AtomicBool,
     /// Tasks that were claimed by hand: they come before all others, whatever their queue.
@@ -81,11 +86,13 @@ const PLACES: usize = 4_096;
 impl Loops {
     /// Where the next attempt is noted, beyond the worker threads' places.
     fn place(&self) -> usize {
-        WORKER_PLACES + self.taken.load(Ordering::Relaxed) % PLACES
+        let first = WORKER_PLACES + if self.route == Route::Pooled { PLACES } else { 0 };
+        first + self.taken.load(Ordering::Relaxed) % PLACES
     }
 
-    pub(crate) fn new(max_in_flight: usize) -> Self {
+    pub(crate) fn new(route: Route, max_in_flight: usize) -> Self {
         Self {
+            route,
             host: RwLock::new(None),
             woken: AtomicBool::new(false),
             by_hand: Mutex::default(),
@@ -136,20 +143,34 @@ impl Loops {
 
     /// Takes tasks for the loop, at most as many as there is room for.
     pub(crate) fn take(&self, core: &Arc<Core>, home: &Arc<Home>, started: &mut Vec<Started>) {
+        self.take_while(core, home, &mut |one| {
+            started.extend(one);
+            true
+        });
+    }
+
+    /// Takes tasks for as long as there is room and `more` says so: asked before the first, and handed each.
+    pub(crate) fn take_while(
+        &self,
+        core: &Arc<Core>,
+        home: &Arc<Home>,
+        more: &mut dyn FnMut(Option<Started>) -> bool,
+    ) {
         self.woken.swap(false, Ordering::SeqCst);
         fence(Ordering::SeqCst);
         let mut over = Vec::new();
         let mut view = self.view.lock();
-        while !core.is_stopped() && self.reserve() {
+        let mut goes_on = more(None);
+        while goes_on && !core.is_stopped() && self.reserve() {
             // The place is taken before the task is popped, so that at no moment a task is in neither.
-            let Some((entry, attempt, started_at)) = next(core, home, &mut view, &mut over) else {
+            let Some((entry, attempt, started_at)) = self.next(core, home, &mut view, &mut over) else {
                 self.release(core);
                 break;
             };
             let (task, fence) = (Arc::clone(&attempt.task), attempt.fence);
-            let completion =
-                Completion { home: Arc::clone(home), task: Some(task), fence, started: started_at };
-            started.push(Started { entry, attempt, completion });
+            let (home, route) = (Arc::clone(home), self.route);
+            let completion = Completion { home, route, task: Some(task), fence, started: started_at };
+            goes_on = more(Some(Started { entry, attempt, completion }));
         }
         drop(view);
         over.into_iter().for_each(|over: Over| over.end(core));
@@ -203,8 +224,8 @@ impl Loops {
     }
 
     /// Whether a task waits for the loop.
-    fn has_tasks(&self, core: &Core) -> bool {
-        core.queues.len(Route::Asynchronous) > 0 || !self.by_hand.lock().is_empty()
+    pub(crate) fn has_tasks(&self, core: &Core) -> bool {
+        core.queues.len(self.route) > 0 || !self.by_hand.lock().is_empty()
     }
 
     /// An attempt in flight waits for another task: its place goes to that one, or to any other.
@@ -227,23 +248,30 @@ impl Loops {
         self.became_idle.notify_all();
     }
 
+    /// Whether something is in flight, or waits for the loop.
+    pub(crate) fn is_busy(&self, core: &Core) -> bool {
+        // A task that is taken while this looks is in flight after the first look, and no longer in a lane at the
+        // second. So both count only if no place was taken meanwhile: whoever takes a task takes a place before.
+        let taken = self.ever_taken();
+        self.in_flight.load(Ordering::SeqCst) > 0
+            || self.has_host() && self.has_tasks(core)
+            || self.ever_taken() != taken
+    }
+
+    /// How often a place was taken.
+    pub(crate) fn ever_taken(&self) -> usize {
+        self.taken.load(Ordering::SeqCst)
+    }
+
     /// Waits until nothing is in flight or waits for the loop, or until the deadline of the shutdown; whether that is
     /// so.
     pub(crate) fn wait_idle(&self, core: &Core) -> bool {
         let mut guard = self.idle.lock();
-        let busy = || {
-            // A task that is taken while this looks is in flight after the first look, and no longer in a lane at the
-            // second. So both count only if no place was taken meanwhile: whoever takes a task takes a place before.
-            let taken = self.taken.load(Ordering::SeqCst);
-            self.in_flight.load(Ordering::SeqCst) > 0
-                || self.has_host() && self.has_tasks(core)
-                || self.taken.load(Ordering::SeqCst) != taken
-        };
-        while busy() {
+        while self.is_busy(core) {
             match core.stopping.deadline() {
                 Some(deadline) => {
                     if self.became_idle.wait_until(&mut guard, deadline).timed_out() {
-                        return !busy();
+                        return !self.is_busy(core);
                     }
                 }
                 None => self.became_idle.wait(&mut guard),
@@ -253,46 +281,49 @@ impl Loops {
     }
 }
 
-/// Begins the next task that is still to be run.
-fn next(
-    core: &Arc<Core>,
-    home: &Arc<Home>,
-    view: &mut View,
-    over: &mut Vec<Over>,
-) -> Option<(Arc<HandlerEntry>, Attempt, Timestamp)> {
-    loop {
-        let by_hand = core.loops.next_by_hand();
-        let claimed = by_hand.is_some();
-        let Some(task) = by_hand.or_else(|| core.queues.pop(Route::Asynchronous, view)) else {
-            core.committer.look_again();
-            return None;
-        };
-        let Some(entry) = core.handler_of(&task) else { continue };
-        if route_of(&entry) != Route::Asynchronous {
-            // Its handler was replaced by a blocking one while it waited.
-            core.enqueue(task);
-            continue;
-        }
-        let note = |current| core.running.begin_on_loop(current);
-        let begun = match begin(home, task, claimed, None, &entry, core.loops.place(), note) {
-            Ok(begun) => begun,
-            Err(late) => {
-                over.push(late);
+impl Loops {
+    /// Begins the next task that is still to be run.
+    fn next(
+        &self,
+        core: &Arc<Core>,
+        home: &Arc<Home>,
+        view: &mut View,
+        over: &mut Vec<Over>,
+    ) -> Option<(Arc<HandlerEntry>, Attempt, Timestamp)> {
+        loop {
+            let by_hand = self.next_by_hand();
+            let claimed = by_hand.is_some();
+            let Some(task) = by_hand.or_else(|| core.queues.pop(self.route, view)) else {
+                core.committer.look_again();
+                return None;
+            };
+            let Some(entry) = core.handler_of(&task) else { continue };
+            if route_of(&entry) != self.route {
+                // Its handler was replaced by one of another kind while it waited.
+                core.enqueue(task);
                 continue;
             }
-        };
-        let attempt = begun.attempt;
-        let mut let_in = begun.let_in;
-        core.follow_all(&mut let_in);
-        if attempt.may_run() {
-            core.loops.record(core, |recorder| {
-                recorder.started(attempt.task.spec().queue, entry.name, begun.waited);
-            });
-            core.announce_start(&attempt.task, attempt.fence, begun.waited);
-            return Some((entry, attempt, begun.started));
+            let note = |current| core.running.begin_on_loop(current);
+            let begun = match begin(home, task, claimed, None, &entry, self.place(), note) {
+                Ok(begun) => begun,
+                Err(late) => {
+                    over.push(late);
+                    continue;
+                }
+            };
+            let attempt = begun.attempt;
+            let mut let_in = begun.let_in;
+            core.follow_all(&mut let_in);
+            if attempt.may_run() {
+                self.record(core, |recorder| {
+                    recorder.started(attempt.task.spec().queue, entry.name, begun.waited);
+                });
+                core.announce_start(&attempt.task, attempt.fence, begun.waited);
+                return Some((entry, attempt, begun.started));
+            }
+            core.running.end_on_loop(attempt.task.id(), attempt.fence);
+            core.give_back_begun(attempt.task, attempt.fence);
         }
-        core.running.end_on_loop(attempt.task.id(), attempt.fence);
-        core.give_back_begun(attempt.task, attempt.fence);
     }
 }
 
@@ -300,12 +331,21 @@ fn next(
 #[must_use = "dropping a completion fails the attempt with HandlerLost"]
 pub struct Completion {
     home: Arc<Home>,
+    route: Route,
     task: Option<Arc<Task>>,
     fence: Fence,
     started: Timestamp,
 }
 
 impl Completion {
+    /// Who hands such tasks out.
+    fn loops(&self) -> &Loops {
+        match self.route {
+            Route::Pooled => &self.home.core.pooled,
+            Route::Blocking | Route::Asynchronous => &self.home.core.loops,
+        }
+    }
+
     /// Reports the outcome.
     pub fn complete(mut self, outcome: Outcome) {
         self.end(outcome);
@@ -319,7 +359,21 @@ impl Completion {
         core.running.end_on_loop(task.id(), self.fence);
         drop((core.notes.take(task.id(), self.fence), core.hooks.take(&task, self.fence)));
         self.count(&task, None, core.clock.now());
-        core.loops.release(core);
+        self.loops().release(core);
+    }
+
+    /// The worker that ran the attempt has died, and this process has not: counted towards `max_crashes`, and the task
+    /// goes back or fails for good. `cause` says what it died of, as the end of a sentence (`was killed by signal 11`).
+    pub fn crash(mut self, cause: &str) {
+        let Some(task) = self.task.take() else { return };
+        let core = &self.home.core;
+        core.running.end_on_loop(task.id(), self.fence);
+        drop(core.notes.take(task.id(), self.fence));
+        self.count(&task, None, core.clock.now());
+        if let Some(ended) = core.crash(task, self.fence, cause) {
+            ended.settle();
+        }
+        self.loops().release(core);
     }
 
     /// For a host that ends while the attempt runs: there will be no outcome, and that is not the handler's fault. The
@@ -331,7 +385,7 @@ impl Completion {
         drop(core.notes.take(task.id(), self.fence));
         self.count(&task, None, core.clock.now());
         core.give_back_attempt(task, self.fence);
-        core.loops.release(core);
+        self.loops().release(core);
     }
 
     fn end(&mut self, outcome: Outcome) {
@@ -343,13 +397,13 @@ impl Completion {
         if let Some(ended) = core.report(task, self.fence, outcome, now, |how| self.count(&own, how, now)) {
             ended.settle();
         }
-        core.loops.release(core);
+        self.loops().release(core);
     }
 
     fn count(&self, task: &Task, how: Option<Count>, now: Timestamp) {
         let (core, spec) = (&self.home.core, task.spec());
         let ran = now.since(self.started);
-        core.loops.record(core, |recorder| recorder.ended(spec.queue, spec.name, how, ran, now));
+        self.loops().record(core, |recorder| recorder.ended(spec.queue, spec.name, how, ran, now));
     }
 }
 

@@ -163,6 +163,7 @@ impl Engine {
         }
         match &entry.handler {
             Handler::Asynchronous(_) => core.loops.take_by_hand(Arc::clone(&task)),
+            Handler::Pooled(_) => core.pooled.take_by_hand(Arc::clone(&task)),
             Handler::Blocking(_) if let Some(driver) = &core.driver => {
                 driver.run_claimed(core, Arc::clone(&task));
             }
@@ -236,6 +237,7 @@ impl Core {
     fn wait_for_begins(&self) {
         self.running.wait_for_begins();
         self.loops.wait_for_begins();
+        self.pooled.wait_for_begins();
     }
 
     /// Gives back what this process has claimed from a queue and not begun.
@@ -264,6 +266,7 @@ impl Core {
         self.committer.ask_for_more();
         self.sleepers.notify_all();
         self.loops.wake();
+        self.pooled.wake();
         if !self.is_open() {
             // The threads may have found nothing to take, and left. If none can be started, what is left has no outcome.
             let _ = self.pool.fill(self);

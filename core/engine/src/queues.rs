@@ -1,7 +1,7 @@
 //! The lanes: eligible tasks of each queue, in memory, and the order in which queues are served.
 //!
-//! A queue has two sets of four priority lanes, one for tasks that a worker thread runs and one for those that an
-//! event loop takes, so that neither ever has to step over the other's. On a resident store a lane holds tasks that
+//! A queue has three sets of four priority lanes: one for tasks that a worker thread runs, one for those that an event
+//! loop takes, and one for those of a pool of foreign workers, so that none ever has to step over another's. On a resident store a lane holds tasks that
 //! are `queued` and are claimed when popped; on others it holds tasks that this process has claimed already. A task
 //! that was cancelled meanwhile stays where it is: whoever pops it finds out by its row.
 //!
@@ -46,6 +46,13 @@ pub(crate) enum Route {
     Blocking,
     /// An event loop.
     Asynchronous,
+    /// A pool of foreign workers, such as child processes.
+    Pooled,
+}
+
+impl Route {
+    /// Every one of them.
+    pub(crate) const ALL: [Self; 3] = [Self::Blocking, Self::Asynchronous, Self::Pooled];
 }
 
 /// Which queues an engine serves, and in which order.
@@ -96,6 +103,7 @@ pub(crate) struct Queue {
     name: Name,
     blocking: Lanes<Arc<Task>>,
     asynchronous: Lanes<Arc<Task>>,
+    pooled: Lanes<Arc<Task>>,
     served: bool,
     /// Why nothing is taken: [`PAUSED`], and [`PURGE`] for each purge that is under way.
     shut: AtomicUsize,
@@ -112,6 +120,7 @@ impl Queue {
         match route {
             Route::Blocking => &self.blocking,
             Route::Asynchronous => &self.asynchronous,
+            Route::Pooled => &self.pooled,
         }
     }
 
@@ -165,6 +174,7 @@ impl Queues {
             name,
             blocking: Lanes::new(),
             asynchronous: Lanes::new(),
+            pooled: Lanes::new(),
             served: self.served.has(name),
             shut: AtomicUsize::new(0),
         });
@@ -283,7 +293,7 @@ impl Queues {
     pub(crate) fn take_all(&self, name: Name) -> Vec<Arc<Task>> {
         let queue = self.queue(name);
         let mut all = Vec::new();
-        for route in [Route::Blocking, Route::Asynchronous] {
+        for route in Route::ALL {
             while let Some(task) = queue.lanes(route).pop() {
                 all.push(task);
             }

@@ -4,10 +4,14 @@
 //! and log lines wait in [`Told`] for the next transaction, and no more of them than would be kept, the others being
 //! counted: a handler that tells a lot costs no more than one that tells little.
 
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use taskloom_model::{Code, Error, Fence, LogLine, MAX_LOG_LINES, Operation, Progress, Result, Timestamp};
+use parking_lot::Mutex;
+use taskloom_model::{
+    Code, Error, Fence, LogLine, MAX_LOG_LINES, Operation, Progress, Result, TaskId, Timestamp,
+};
 use taskloom_store::Task;
 
 use crate::announce::count_of;
@@ -25,6 +29,26 @@ pub(crate) struct Told {
     pub(crate) lines: Vec<LogLine>,
     /// How many lines came before those and would not be kept.
     pub(crate) dropped: u32,
+}
+
+/// Attempts whose workers have died, until that is committed and told.
+#[derive(Default)]
+pub(crate) struct Crashes {
+    /// Whether there ever was one.
+    any: AtomicBool,
+    attempts: Mutex<HashSet<(TaskId, u32)>>,
+}
+
+impl Crashes {
+    fn add(&self, task: &Task, fence: Fence) {
+        self.any.store(true, Ordering::Release);
+        self.attempts.lock().insert((task.id(), fence.attempt));
+    }
+
+    /// Whether this attempt is one of them; from now on it is not.
+    pub(crate) fn take(&self, task: &Task, fence: Fence) -> bool {
+        self.any.load(Ordering::Acquire) && self.attempts.lock().remove(&(task.id(), fence.attempt))
+    }
 }
 
 impl Core {
@@ -93,6 +117,15 @@ impl Core {
         self.give_back(task);
     }
 
+    /// The worker of this very attempt has died; if the attempt was called off before, nothing happens. Whether that
+    /// ended the task is returned as by [`Core::report`].
+    #[must_use = "whoever waits for the task hears of its end when it is settled"]
+    pub(crate) fn crash(self: &Arc<Self>, task: Arc<Task>, fence: Fence, cause: &str) -> Option<Arc<Task>> {
+        self.crashes.add(&task, fence);
+        let operation = Operation::Crash { fence, cause: cause.into() };
+        self.committer.report(self, task, [operation], self.clock.now())
+    }
+
     /// A report about an attempt was refused, or could not be written.
     pub(crate) fn count_late_report(
         self: &Arc<Self>,
@@ -103,6 +136,7 @@ impl Core {
             // Most often whoever ended the attempt has told it. But it may have been another process.
             self.ended_elsewhere(task, fence);
             drop(self.hooks.take(task, fence));
+            self.crashes.take(task, fence);
         }
         self.late_reports.fetch_add(1, Ordering::Relaxed);
         self.announce_late(task, fence.map_or(0, |fence| fence.attempt), report);

@@ -22,6 +22,7 @@ use taskloom_store::{Batch, Commit, Filter, Task};
 
 use crate::core::{Core, fence_of};
 use crate::events::EventKind;
+use crate::loops::Loops;
 use crate::queues::Route;
 use crate::{driver, edge, worker};
 
@@ -86,6 +87,7 @@ fn begin(core: &Arc<Core>, how: Stop) {
     }
     core.pool.look_again();
     core.loops.look_again();
+    core.pooled.look_again();
     core.room.look_again();
 }
 
@@ -135,6 +137,7 @@ fn end(core: &Arc<Core>, myself: Option<usize>) {
     }
     settle_the_rest(core);
     core.loops.set_host(None);
+    core.pooled.set_host(None);
     say_goodbye(core, unfinished);
 }
 
@@ -155,9 +158,15 @@ fn finish(core: &Arc<Core>, myself: Option<usize>) {
     loop {
         core.sleepers.notify_all();
         core.loops.wake();
+        core.pooled.wake();
         let Some(threads) = core.pool.wait_empty(core, myself) else { return };
-        if !core.loops.wait_idle(core) {
+        let taken = [&core.loops, &core.pooled].map(Loops::ever_taken);
+        if !core.loops.wait_idle(core) || !core.pooled.wait_idle(core) {
             return;
+        }
+        // What ran in the one may have handed something to the other.
+        if [&core.loops, &core.pooled].map(Loops::ever_taken) != taken || core.loops.is_busy(core) {
+            continue;
         }
         // If no thread was started since there was none, none has handed anything to the loop, and the loop, which is
         // idle now, has handed nothing to a thread.
@@ -186,12 +195,12 @@ fn call_off(core: &Arc<Core>) -> usize {
 /// Takes what this process claimed and has not begun out of the lanes, to give it back.
 fn unbegun(core: &Core) -> Vec<(Arc<Task>, Operation)> {
     let mut unbegun = Vec::new();
-    while let Some(task) = core.loops.next_by_hand() {
+    while let Some(task) = core.loops.next_by_hand().or_else(|| core.pooled.next_by_hand()) {
         if let Some(fence) = fence_of(&task) {
             unbegun.push((task, Operation::Release { fence }));
         }
     }
-    for route in [Route::Blocking, Route::Asynchronous] {
+    for route in Route::ALL {
         while let Some(task) = core.queues.take_any(route) {
             if let Some(fence) = fence_of(&task) {
                 unbegun.push((task, Operation::Release { fence }));
@@ -233,5 +242,6 @@ pub(crate) fn die(core: &Arc<Core>) {
     core.sleepers.notify_all();
     settle_the_rest(core);
     core.loops.set_host(None);
+    core.pooled.set_host(None);
     say_goodbye(core, 0);
 }

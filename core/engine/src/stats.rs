@@ -33,7 +33,7 @@ pub struct Stats {
     pub away: usize,
     /// Of those, the ones that do not come back from a handler that was called off.
     pub stuck: usize,
-    /// Attempts in flight on event loops.
+    /// Attempts in flight on event loops and in a pool of foreign workers.
     pub in_flight: usize,
     /// Reports that came too late and were refused.
     pub late_reports: u64,
@@ -147,7 +147,7 @@ impl Engine {
             workers,
             away,
             stuck: core.running.stuck(),
-            in_flight: core.loops.in_flight(),
+            in_flight: core.loops.in_flight() + core.pooled.in_flight(),
             late_reports: core.late_reports(),
             registry: core.registry.stats(),
             subscribers: core.events.subscribers(),

@@ -117,7 +117,12 @@ impl Subject<'_> {
                 history.children = history.children.max(ordinal.saturating_add(1));
             }
             Operation::Checkpoint { value, .. } => self.row.history_mut().checkpoint = value,
-            Operation::Lose { owner } => self.lose(owner)?,
+            Operation::Lose { owner } => {
+                if self.row.state == State::Running && self.row.owner == Some(owner) {
+                    self.crash(None)?;
+                }
+            }
+            Operation::Crash { cause, .. } => self.crash(Some(&cause))?,
             Operation::Elapse => self.elapse()?,
             Operation::Wake => self.wake()?,
             Operation::Hasten => self.hasten()?,
@@ -235,11 +240,8 @@ impl Subject<'_> {
         self.fail(failure, false, None, chance, State::TimedOut)
     }
 
-    /// Its process died. Three times, and the task itself is suspect.
-    fn lose(&mut self, owner: OwnerId) -> Result<(), Error> {
-        if self.row.state != State::Running || self.row.owner != Some(owner) {
-            return Ok(());
-        }
+    /// Its worker died. Three times, and the task itself is suspect.
+    fn crash(&mut self, cause: Option<&str>) -> Result<(), Error> {
         let crashes = self.row.crashes.saturating_add(1);
         if crashes < self.spec.max_crashes {
             self.queue()?;
@@ -247,7 +249,12 @@ impl Subject<'_> {
             self.go(State::Failed)?;
             let failure = Failure {
                 kind: "HandlerLost".into(),
-                message: format!("its worker process died {crashes} times while it ran this task"),
+                message: match cause {
+                    None => format!("its worker process died {crashes} times while it ran this task"),
+                    Some(cause) => format!(
+                        "its worker process died {crashes} times while it ran this task; the last one {cause}"
+                    ),
+                },
                 backtrace: String::new(),
                 attempt: self.row.attempt,
                 at: self.now,

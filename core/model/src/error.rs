@@ -138,6 +138,8 @@ codes! {
     InUse "TL1604" Misuse false,
     /// No schedule has this name.
     UnknownSchedule "TL1608" Misuse false,
+    /// A use of an app that makes no sense in a child process.
+    InChild "TL1620" Misuse false,
     /// The engine has stopped.
     ShutDown "TL1701" ShutDown false,
     /// The engine lives in the process that this one was forked from.

@@ -112,6 +112,13 @@ pub enum Operation {
         /// The dead process.
         owner: OwnerId,
     },
+    /// The worker that ran this very attempt has died, and its process lives: a child process, say.
+    Crash {
+        /// Whose attempt.
+        fence: Fence,
+        /// What it died of.
+        cause: Box<str>,
+    },
     /// A time of the task has come: its eta, the end of its backoff or sleep, its expiry, its deadline.
     Elapse,
     /// What the task waits for came before its time: a signal, or room under its key.
@@ -163,6 +170,7 @@ impl Operation {
             Self::Spawn { .. } => "spawn",
             Self::Checkpoint { .. } => "checkpoint",
             Self::Lose { .. } => "lose",
+            Self::Crash { .. } => "crash",
             Self::Elapse => "elapse",
             Self::Wake => "wake",
             Self::Hasten => "hasten",
@@ -184,6 +192,7 @@ impl Operation {
             | Self::Suspend { fence, .. }
             | Self::Postpone { fence, .. }
             | Self::Release { fence }
+            | Self::Crash { fence, .. }
             | Self::Progress { fence, .. }
             | Self::Log { fence, .. }
             | Self::Spawn { fence, .. }
