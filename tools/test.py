@@ -33,6 +33,16 @@ LOOM_TARGET = os.environ.get("CARGO_TARGET_DIR", "target") + "-loom"
 MINORS = range(10, 15)
 """The CPython versions, 3.x, that the Python tests run on where they are found."""
 
+BETWEEN = [
+    f"tests/python/test_{name}.py"
+    for name in (
+        *("async", "awaiting", "cancel", "context", "event_streams", "exit", "exit_daemons", "fork", "gc", "golden"),
+        *("interrupts", "lifecycle", "lives", "processes", "results", "testing_async", "timeouts", "watchdog"),
+    )
+]
+"""What depends on the interpreter: threads, loops, interrupts, exit, memory. The Python tests of versions between the oldest
+and the newest one that is found; those two have all of them."""
+
 MINUTE = 60.0
 
 
@@ -360,13 +370,14 @@ def found_pythons() -> dict[int, str]:
 
 
 def other_pythons() -> Iterator[Stage]:
-    """The Python tests on each further version that there is. Says what there is not."""
+    """The Python tests on each further version that there is. Says what there is not, and which have a part of them."""
     own = version_of(PYTHON) or sys.version_info.minor
     found = found_pythons()
     missing = [f"3.{minor}" for minor in MINORS if minor not in found and minor != own]
     for minor, python in sorted(found.items()):
         if minor == own:
             continue
+        whole = minor in (min(found), max(found))
         directory = ROOT / ".venvs" / f"3.{minor}"
         prepare = Stage(
             f"venv 3.{minor}",
@@ -374,7 +385,9 @@ def other_pythons() -> Iterator[Stage]:
             needs=("wheel",),
         )
         yield prepare
-        yield pytest(f"python 3.{minor}", str(directory / BIN.name / "python"), "tests/python", needs=(prepare.name,))
+        tests = ["tests/python"] if whole else BETWEEN
+        name = f"python 3.{minor}" if whole else f"python 3.{minor}, a part"
+        yield pytest(name, str(directory / BIN.name / "python"), *tests, needs=(prepare.name,))
     if missing:
         print(f"note: not found here, and so not tested on: CPython {', '.join(missing)}", flush=True)
     if len(missing) == len(MINORS) - 1:
