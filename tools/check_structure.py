@@ -33,6 +33,7 @@ MAY_USE: dict[str, set[str]] = {
     "taskloom-testkit": {"taskloom-engine", "taskloom-model", "taskloom-store"},
     "taskloom-simulator": {"taskloom-engine", "taskloom-model", "taskloom-store"},
     "taskloom-crash": {"taskloom", "taskloom-engine"},
+    "taskloom-peer": {"taskloom"},
     "taskloom-benches": {"taskloom", "taskloom-engine", "taskloom-model", "taskloom-store", "taskloom-store-sqlite"},
 }
 """Which of our crates each of them may use when it is shipped."""
@@ -42,7 +43,7 @@ TESTS_MAY_USE: dict[str, set[str]] = {
 }
 """What its tests may use besides, and `taskloom-testkit`."""
 
-DEVELOPMENT = {"taskloom-simulator", "taskloom-testkit", "taskloom-benches", "taskloom-crash"}
+DEVELOPMENT = {"taskloom-simulator", "taskloom-testkit", "taskloom-benches", "taskloom-crash", "taskloom-peer"}
 """Crates that nothing which is shipped may use."""
 
 FOREIGN = {"pyo3", "napi", "tokio"}

@@ -234,6 +234,7 @@ TYPED = [
     "tests/python/typing_cases.py",
     "tests/python/test_golden.py",
     "tests/docs",
+    "tests/cross_language",
     "examples",
     "benches/python",
     "tools",
@@ -259,6 +260,7 @@ NODE_TESTS = Stage(
     needs=("npm package",),
 )
 NODE_TYPES = Stage("node types", ["npm", "--prefix", "tests/node", "run", "--silent", "types"], needs=("npm package",))
+PEER = Stage("rust peer", cargo("build", "--package", "taskloom-peer"))
 STUBS = Stage(
     "stubs",
     [PYTHON, "-m", "mypy.stubtest", "--mypy-config-file", "pyproject.toml", "taskloom._native"],
@@ -288,7 +290,8 @@ def everything() -> Iterator[Stage]:
     yield pytest("outbox", PYTHON, "tests/outbox", dist="loadfile")
     # Some of a file's tests look at what the others have found.
     yield pytest("docs", PYTHON, "tests/docs", dist="loadfile")
-    yield from (NODE, NODE_TYPES, NODE_TESTS)
+    yield from (NODE, NODE_TYPES, NODE_TESTS, PEER)
+    yield pytest("cross language", PYTHON, "tests/cross_language", needs=("wheel", NODE.name, PEER.name))
     yield from other_pythons()
 
 

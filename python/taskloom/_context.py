@@ -8,15 +8,17 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, overload
 
 from taskloom._errors import InvalidOptions, LeaseLost, TaskCancelled
 from taskloom._info import CurrentTask, _time
 from taskloom._native import Task, _check_event_name, _current_attempt, _decode_any, _encode_any
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from taskloom._native import TaskHandle
-    from taskloom._typing import P, R
+    from taskloom._typing import P, R, SubmitOptions
 
 __all__ = ["Context", "current_context"]
 
@@ -205,8 +207,23 @@ class Context:
             self._result_metadata = ResultMetadata(self._attempt, {})
             return self._result_metadata
 
-    def submit(self, task: Task[P, R, Any], /, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
+    @overload
+    def submit(self, task: Task[P, R, Any], /, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]: ...
+    @overload
+    def submit(
+        self,
+        task: str,
+        arguments: Mapping[str, Any] | None = None,
+        /,
+        *,
+        allow_unknown: bool = False,
+        **options: Unpack[SubmitOptions],
+    ) -> TaskHandle[Any]: ...
+    def submit(self, task: Task[..., Any, Any] | str, /, *args: Any, **kwargs: Any) -> TaskHandle[Any]:
         """Submits a child of this task, with these arguments; options by ``task.options(…)``.
+
+        A handler of any language goes by its name, with a dict of arguments of JSON values and options by keyword, as in
+        :meth:`App.submit`: ``ctx.submit("thumbnail", {"path": path}, queue="images")``.
 
         Children are keyed by the order in which an attempt submits them: when the task is tried again, the children
         that it submits again are those that are there already, with their results. Cancelling the task cancels its
@@ -215,17 +232,44 @@ class Context:
         Raises as ``task.submit``; ``LeaseLost`` if this attempt no longer counts, ``Duplicate`` if an earlier attempt
         submitted another task in this place, ``InvalidOptions`` for an ``id`` or a ``unique_key``.
         """
+        if isinstance(task, str):
+            return self._submit_by_name(task, *args, **kwargs)
         if not isinstance(task, Task):
             raise InvalidOptions(
                 f"ctx.submit got {task!r}, which is no task",
                 code="TL1001",
-                hint="decorate it with @app.task, and pass the task itself: ctx.submit(resize, path)",
+                hint="decorate it with @app.task, and pass the task itself, or its name: ctx.submit(resize, path)",
             )
         if isinstance(self._attempt, Alone):
             return task.submit(*args, **kwargs)
         if _in_child is not None:
             return self._attempt.submit_child(task, args, kwargs)  # type: ignore[no-any-return, attr-defined]
         return task._submit_child(self._attempt, args, kwargs)  # type: ignore[arg-type]
+
+    def _submit_by_name(
+        self, name: str, arguments: Any = None, /, *, allow_unknown: bool = False, **options: Any
+    ) -> TaskHandle[Any]:
+        if arguments is None:
+            arguments = {}
+        if not isinstance(arguments, Mapping):
+            raise InvalidOptions(
+                f"the arguments for {name!r} are {arguments!r}; they must be a dict, by parameter name",
+                code="TL1001",
+                hint=f'ctx.submit({name!r}, {{"parameter": value}}); options go by keyword',
+            )
+        if isinstance(self._attempt, Alone):
+            raise InvalidOptions(
+                f"in a plain call nobody knows which app has {name!r}",
+                code="TL1001",
+                hint="pass the task itself, or submit it by its name with app.submit",
+            )
+        detached = options.pop("detached", False)
+        if not isinstance(detached, bool):
+            raise InvalidOptions(f"detached is {detached!r}; it must be True or False", code="TL1001")
+        payload = _encode_any(dict(arguments), f"arguments for {name!r}")
+        submit = self._attempt.submit_by_name  # type: ignore[attr-defined]
+        handle: TaskHandle[Any] = submit(name, payload, bool(allow_unknown), detached, options)
+        return handle
 
     def publish(self, name: str, data: Any = None) -> None:
         """Publishes an event of your own, about this task: ``ctx.publish("order.paid", {"order": 7})``.

@@ -553,6 +553,11 @@ class Attempt:
     def deadline(self) -> int | None:
         """When the task must have ended, in microseconds since the epoch."""
 
+    def submit_by_name(
+        self, name: str, payload: bytes, allow_unknown: bool, detached: bool, options: dict[str, Any]
+    ) -> TaskHandle[Any]:
+        """Submits a child by its handler's name; `payload` is the JSON of the arguments."""
+
     def log(self, level: str, message: str) -> None:
         """Adds a line to the task's log. Raises `LeaseLost` if the attempt no longer counts."""
 
@@ -825,6 +830,9 @@ def _publish(app: _App, name: str, data: str) -> None:
 
 def _loop_blocked(app: _App, name: str, task_id: str, seconds: float) -> None:
     """Publishes that a handler blocks its event loop."""
+
+def _child_call(name: str, payload: bytes, allow_unknown: bool, detached: bool, options: dict[str, Any]) -> bytes:
+    """A submit that a child process asks for, of a handler by its name."""
 
 def _check_event_name(name: str) -> None:
     """Refuses a name that an event of the user's cannot have."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from taskloom import _children, _errors, _failures
 from taskloom._errors import LeaseLost, WaitTimeout
 from taskloom._info import LogLine, Progress, TaskInfo
-from taskloom._native import _check_event_name
+from taskloom._native import _check_event_name, _child_call, _decode_any
 from taskloom._options import seconds
 
 if TYPE_CHECKING:
@@ -180,7 +180,13 @@ class RemoteAttempt:
         self, task: Task[..., Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> RemoteHandle[Any]:
         id = self.answered(_SUBMIT, task._asked(args, kwargs)).decode()
-        return RemoteHandle(self, id, task)
+        return RemoteHandle(self, id, task.name, task)
+
+    def submit_by_name(
+        self, name: str, payload: bytes, allow_unknown: bool, detached: bool, options: dict[str, Any]
+    ) -> RemoteHandle[Any]:
+        id = self.answered(_SUBMIT, _child_call(name, payload, allow_unknown, detached, options)).decode()
+        return RemoteHandle(self, id, name, None)
 
 
 class RemoteHandle(Generic[R]):
@@ -189,17 +195,15 @@ class RemoteHandle(Generic[R]):
     It has what handlers need of a :class:`TaskHandle`, and asks the parent for it; what it cannot do it does not have.
     """
 
-    __slots__ = ("_attempt", "_outcome", "_task", "id")
+    __slots__ = ("_attempt", "_outcome", "_task", "id", "name")
 
-    def __init__(self, attempt: RemoteAttempt, id: str, task: Task[..., R, Any]) -> None:
+    def __init__(self, attempt: RemoteAttempt, id: str, name: str, task: Task[..., R, Any] | None) -> None:
         self._attempt = attempt
         self._task = task
+        """What knows the type of its result; of one that was submitted by name nobody here does."""
         self._outcome: bytes | None = None
         self.id = id
-
-    @property
-    def name(self) -> str:
-        return self._task.name
+        self.name = name
 
     def _look(self) -> tuple[TaskInfo, Progress | None, list[LogLine], list[AttemptError], dict[str, Any]]:
         found = pickle.loads(self._attempt.answered(_LOOK, _text(self.id)))
@@ -259,7 +263,7 @@ class RemoteHandle(Generic[R]):
                 raise WaitTimeout(f"task {self.id} has not ended within {limit} s", hint="the task goes on")
         fields = _Fields(self._outcome)
         if fields.number("B"):
-            result: R = self._task._decode_result(fields.bytes())
+            result: R = (self._task._decode_result if self._task else _decode_any)(fields.bytes())
             return result
         refused = _error(fields.bytes())
         errors = [

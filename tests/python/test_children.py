@@ -307,3 +307,66 @@ def test_from_below_the_handler(app, child):
         handle = parent.submit()
         assert handle.result(timeout=LONG) == 6
         assert len(handle.children) == 1
+
+
+class TestByName:
+    """A child whose handler is known by its name only: of another process, perhaps in another language."""
+
+    def test_is_submitted_and_waited_for(self, app, child):
+        @app.task
+        def parent(ctx: Context) -> list:
+            handle = ctx.submit("child", {"x": 3}, tags=["named"], priority="high")
+            return [handle.result(), handle.info().priority, list(handle.info().tags)]
+
+        with app:
+            assert parent.submit().result(timeout=LONG) == [6, "high", ["named"]]
+
+    def test_detached_outlives_its_parent(self, app, child):
+        @app.task
+        def parent(ctx: Context) -> str:
+            ctx.submit("child", {"x": 1}, detached=True, delay=3600)
+            ctx.submit("child", {"x": 2}, delay=3600)
+            begun.set()
+            while not ctx.cancelled:
+                threading.Event().wait(0.001)
+            return ""
+
+        begun = threading.Event()
+        with app:
+            handle = parent.submit()
+            assert begun.wait(LONG)
+            assert handle.cancel()
+            assert [each.state for each in handle.children] == ["pending", "cancelled"]
+            app.cancel(name="child")
+
+    @pytest.mark.parametrize(
+        "call, code, text",
+        [
+            (lambda ctx: ctx.submit("chidl", {"x": 1}), "TL1201", "child"),
+            (lambda ctx: ctx.submit("child", 3), "TL1001", "must be a dict"),
+            (lambda ctx: ctx.submit("child", {"x": 1}, detached="yes"), "TL1001", "detached is 'yes'"),
+            (lambda ctx: ctx.submit("child", {"x": float("nan")}), "TL1601", "nan"),
+            (lambda ctx: ctx.submit("child", {"x": 1}, unique_key="a"), "TL1001", "unique"),
+        ],
+    )
+    def test_what_is_wrong_is_told(self, app, child, call, code, text):
+        @app.task
+        def parent(ctx: Context) -> list:
+            try:
+                call(ctx)
+            except taskloom.Error as error:
+                return [error.code, str(error) + (error.hint or "")]
+            return []
+
+        with app:
+            told = parent.submit().result(timeout=LONG)
+        assert told[0] == code
+        assert text in told[1]
+
+    def test_a_plain_call_does_not_know_which_app(self, app, child):
+        @app.task
+        def parent(ctx: Context) -> None:
+            ctx.submit("child", {"x": 1})
+
+        with pytest.raises(taskloom.InvalidOptions, match="plain call"):
+            parent()

@@ -9,10 +9,13 @@ use std::process::Command;
 use std::sync::Arc;
 
 use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
 use taskloom_bridge::children::wire::{Broken, Fields, Outgoing};
-use taskloom_bridge::children::{Pool, PooledHandler, Reply, Trade, give, read_options, write_error};
+use taskloom_bridge::children::{
+    Pool, PooledHandler, Reply, Trade, give, read_options, write_error, write_options,
+};
 use taskloom_engine::{Attempt, Engine, Handle};
-use taskloom_model::{Code, Error, Result};
+use taskloom_model::{Code, Error, Options, Result};
 use taskloom_store::Task;
 
 use crate::errors::helper_in;
@@ -32,6 +35,10 @@ mod ask {
     pub(super) const PUBLISH: u8 = 7;
     pub(super) const NOTE: u8 = 8;
 }
+
+/// How a child is to be submitted.
+pub(crate) const DETACHED: u8 = 1;
+const ALLOW_UNKNOWN: u8 = 2;
 
 /// What the pool asks of Python.
 pub(crate) struct PythonTrade;
@@ -96,21 +103,46 @@ fn broken(_: Broken) -> Error {
         .hint("a child is started with the package of its parent; was that replaced while it ran?")
 }
 
+/// A submit that a child process asks for, of a handler by its name; `payload` is the JSON of the arguments.
+#[pyfunction(name = "_child_call")]
+pub(crate) fn child_call<'py>(
+    py: Python<'py>,
+    name: &str,
+    payload: &[u8],
+    allow_unknown: bool,
+    detached: bool,
+    options: &Bound<'py, PyDict>,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let flags = if allow_unknown { ALLOW_UNKNOWN } else { 0 } | u8::from(detached) * DETACHED;
+    Ok(PyBytes::new(py, &call(name, flags, None, &crate::app::read_options(py, Some(options))?, payload)))
+}
+
+/// A submit as a child process asks for it.
+pub(crate) fn call(name: &str, flags: u8, key: Option<&str>, options: &Options, payload: &[u8]) -> Vec<u8> {
+    let mut out = Outgoing::default();
+    out.text(name);
+    out.u8(flags);
+    out.maybe(key, Outgoing::text);
+    write_options(&mut out, options);
+    out.bytes(payload);
+    out.take()
+}
+
 fn submit(engine: &Arc<Engine>, attempt: &Attempt, fields: &mut Fields<'_>) -> Result<Vec<u8>> {
     let name = fields.text().map_err(broken)?;
-    let detached = fields.u8().map_err(broken)? != 0;
+    let flags = fields.u8().map_err(broken)?;
     let key = fields.maybe(Fields::text).map_err(broken)?;
     let options = read_options(fields).map_err(broken)?;
     let payload = fields.bytes().map_err(broken)?;
     let entry = match options.version {
         Some(version) => engine.handler_version(name, version)?,
-        None => engine.handler(name)?,
+        None => engine.handler_anywhere(name, flags & ALLOW_UNKNOWN != 0)?,
     };
     let mut admission = engine.admission_for(&options, &entry)?;
     if let Some(key) = key {
         admission = admission.with_key(key.to_owned())?;
     }
-    let handle = attempt.submit(&entry, &admission, payload.into(), None, detached)?;
+    let handle = attempt.submit(&entry, &admission, payload.into(), None, flags & DETACHED != 0)?;
     Ok(handle.id().to_string().into_bytes())
 }
 

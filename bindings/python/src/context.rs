@@ -6,8 +6,11 @@ use pyo3::types::{PyBytes, PyDict};
 use taskloom_engine::{Attempt, LentPlace};
 use taskloom_store::Task;
 
+use crate::app::read_options;
 use crate::current;
 use crate::errors::to_python;
+use crate::ffi::HangOnUnwind;
+use crate::handle::TaskHandle;
 
 /// One attempt, as its handler sees it.
 #[pyclass(frozen, name = "Attempt", module = "taskloom._native")]
@@ -120,6 +123,23 @@ impl NativeAttempt {
     fn save_checkpoint(&self, py: Python<'_>, value: Option<Vec<u8>>) -> PyResult<()> {
         let value = value.map(Vec::into_boxed_slice);
         py.detach(|| self.0.save_checkpoint(value)).map_err(|error| to_python(py, &error))
+    }
+
+    /// Submits a child by its handler's name; `payload` is the JSON of the arguments.
+    fn submit_by_name(
+        &self,
+        py: Python<'_>,
+        name: &str,
+        payload: Vec<u8>,
+        allow_unknown: bool,
+        detached: bool,
+        options: &Bound<'_, PyDict>,
+    ) -> PyResult<TaskHandle> {
+        let options = read_options(py, Some(options))?;
+        let payload = payload.into_boxed_slice();
+        let submit = || self.0.submit_by_name(name, allow_unknown, &options, payload, detached);
+        let handle = HangOnUnwind::around(|| py.detach(submit)).map_err(|error| to_python(py, &error))?;
+        Ok(TaskHandle::new(handle, None))
     }
 
     fn load_checkpoint<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {

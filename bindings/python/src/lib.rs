@@ -53,6 +53,8 @@ mod _native {
     #[pymodule_export]
     use crate::child::{ChildPort, Job as ChildJob};
     #[pymodule_export]
+    use crate::children::child_call;
+    #[pymodule_export]
     use crate::command::command;
     #[pymodule_export]
     use crate::context::NativeAttempt;

@@ -7,12 +7,11 @@ use parking_lot::Mutex;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple, PyType};
-use taskloom_bridge::children::wire::Outgoing;
-use taskloom_bridge::children::write_options;
 use taskloom_engine::{Engine, HandlerEntry, Input, NewTask};
 use taskloom_model::{Admission, Code, Error, Options, Version};
 
 use crate::app::{NativeApp, read_options};
+use crate::children;
 use crate::context::NativeAttempt;
 use crate::errors::{helper_in, shorten, to_python};
 use crate::ffi::{self, HangOnUnwind};
@@ -464,13 +463,9 @@ impl Task {
     ) -> PyResult<Bound<'py, PyBytes>> {
         let payload = self.plan.get().encode_call(py, args, kwargs)?;
         let key = self.key(py, args, kwargs)?;
-        let mut out = Outgoing::default();
-        out.text(&self.name);
-        out.u8(self.detached.into());
-        out.maybe(key.as_deref(), Outgoing::text);
-        write_options(&mut out, &self.own_options());
-        out.bytes(&payload);
-        Ok(PyBytes::new(py, &out.take()))
+        let flags = u8::from(self.detached) * children::DETACHED;
+        let asked = children::call(&self.name, flags, key.as_deref(), &self.own_options(), &payload);
+        Ok(PyBytes::new(py, &asked))
     }
 
     /// A result of it, of its JSON.

@@ -3,16 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use taskloom_model::{Admission, Code, Error, Name, Operation, Options, Result, TaskId, Version, check_name};
+use taskloom_model::{Admission, Name, Operation, Options, Result, TaskId, Version, check_name};
 use taskloom_store::{Counts, Store, Task};
 
+use crate::admitting::admission_of;
 use crate::announce::Hook;
 use crate::core::{Core, Parts};
 use crate::driver::{Drive, Driver};
 use crate::edge::{self, Clock, SystemClock};
 use crate::events::json::Object;
 use crate::events::{EventKind, Subscription, SubscriptionOptions};
-use crate::handler::{Attempt, Blocking, Handler, HandlerEntry, Home, Outcome};
+use crate::handler::{Handler, HandlerEntry, Home};
 use crate::loops::{LoopHost, Started};
 use crate::queues::Served;
 use crate::registry::RegistryStats;
@@ -80,15 +81,6 @@ pub struct Registration {
     pub hook: Option<Arc<dyn Hook>>,
 }
 
-/// What stands for a handler of another process while a task for it is submitted. It is never registered.
-struct Elsewhere;
-
-impl Blocking for Elsewhere {
-    fn run(&self, _: &Attempt) -> Outcome {
-        Outcome::failure("UnknownHandler", "its handler is not registered in this process")
-    }
-}
-
 /// A task engine over one store. Dropping it calls off what runs and stops it.
 pub struct Engine {
     pub(crate) core: Arc<Core>,
@@ -153,7 +145,7 @@ impl Engine {
         let core = &self.core;
         check_name("handler", name)?;
         // What an app demands of every task's metadata may come with the submit.
-        let admission = self.admission_of(&registration.options)?;
+        let admission = admission_of(&registration.options)?;
         let (version, replace, admission_queue) =
             (registration.version, registration.replace, admission.queue());
         let queue = core.queues.queue(admission_queue);
@@ -194,8 +186,7 @@ impl Engine {
     ///
     /// Errors: as [`Engine::admission`], and `InvalidOption` for a limit that has no key to hold for.
     pub fn admission_for(&self, own: &Options, entry: &HandlerEntry) -> Result<Admission> {
-        own.validate_submit(entry.options())?;
-        self.admission(&own.over(entry.options()))
+        self.core.admission_for(own, entry)
     }
 
     /// Makes options ready for submitting.
@@ -203,21 +194,7 @@ impl Engine {
     /// Errors: `InvalidOption`, `NotAvailable` for an option that is not built yet, and `MissingMetadata` if the engine
     /// demands an entry that is not there.
     pub fn admission(&self, options: &Options) -> Result<Admission> {
-        self.core.check_metadata(&options.metadata)?;
-        let admission = self.admission_of(options)?;
-        self.core.check_served(admission.queue())?;
-        Ok(admission)
-    }
-
-    fn admission_of(&self, options: &Options) -> Result<Admission> {
-        if let Some(option) = options.not_available_yet() {
-            return Err(Error::new(
-                Code::NotAvailable,
-                format!("the option {option} is not available in this version"),
-            )
-            .hint("leave it out; docs/options.md lists what there is"));
-        }
-        Admission::new(options)
+        self.core.admission(options)
     }
 
     /// The handler with this name, or `UnknownHandler` with the nearest one.
@@ -241,28 +218,7 @@ impl Engine {
     ///
     /// Errors: `UnknownHandler` with the nearest name, `InvalidOption` for what cannot be one, `StoreFailed`.
     pub fn handler_anywhere(&self, name: &str, allow_unknown: bool) -> Result<Arc<HandlerEntry>> {
-        let core = &self.core;
-        if core.capability.resident || core.registry.has(name) {
-            return core.registry.named(name, None);
-        }
-        core.check_process()?;
-        check_name("handler", name)?;
-        if !allow_unknown && !core.store.knows_handler(name)? {
-            let error = core.registry.unknown_everywhere(name, &core.store.known_handlers()?);
-            return Err(error);
-        }
-        let options = Options::default();
-        let admission = self.admission_of(&options)?;
-        Ok(Arc::new(HandlerEntry {
-            name: Name::new(name),
-            version: Version::default(),
-            registered: core.clock.now(),
-            queue: core.queues.queue(admission.queue()),
-            options,
-            admission,
-            handler: Handler::Blocking(Box::new(Elsewhere)),
-            hook: None,
-        }))
+        self.core.handler_anywhere(name, allow_unknown)
     }
 
     /// Starts the worker threads and services. Starting twice is starting once.

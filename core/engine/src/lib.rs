@@ -36,6 +36,7 @@
 #![forbid(unsafe_code)]
 
 mod absence;
+mod admitting;
 mod ahead;
 mod announce;
 mod answer;

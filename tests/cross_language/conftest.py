@@ -1,0 +1,33 @@
+"""Tests here may import `peers`, which is beside them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from peers import Peer
+
+
+@pytest.fixture
+def peer(tmp_path: Path) -> Iterator[Callable[[str], Peer]]:
+    """Starts processes on one file of this test; all have to end well."""
+    url = f"sqlite:{tmp_path / 'tasks.db'}"
+    peers: list[Peer] = []
+
+    def start(language: str) -> Peer:
+        peers.append(Peer(language, url))
+        return peers[-1]
+
+    try:
+        yield start
+    except BaseException:
+        for one in peers:
+            one.kill()
+        raise
+    for one in peers:
+        one.leave()
