@@ -342,10 +342,10 @@ class TestByName:
     @pytest.mark.parametrize(
         "call, code, text",
         [
-            (lambda ctx: ctx.submit("chidl", {"x": 1}), "TL1201", "child"),
+            (lambda ctx: ctx.submit("chidl", {"x": 1}), "TL1101", "child"),
             (lambda ctx: ctx.submit("child", 3), "TL1001", "must be a dict"),
             (lambda ctx: ctx.submit("child", {"x": 1}, detached="yes"), "TL1001", "detached is 'yes'"),
-            (lambda ctx: ctx.submit("child", {"x": float("nan")}), "TL1601", "nan"),
+            (lambda ctx: ctx.submit("child", {"x": float("nan")}), "TL1202", "nan"),
             (lambda ctx: ctx.submit("child", {"x": 1}, unique_key="a"), "TL1001", "unique"),
         ],
     )
