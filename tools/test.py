@@ -237,6 +237,7 @@ TYPED = [
     "tests/docs",
     "examples",
     "benches/python",
+    "benches/command_line",
     "tools",
 ]
 
