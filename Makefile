@@ -19,7 +19,7 @@ WHEEL_SOURCES := Cargo.toml pyproject.toml $(wildcard Cargo.lock) \
 	$(shell find core bindings -type f \( -name '*.rs' -o -name '*.sql' -o -name 'Cargo.toml' \) 2>/dev/null) \
 	$(shell find python -type f -not -path '*/__pycache__/*' 2>/dev/null)
 
-.PHONY: wheel venv node node-packed node-test demo test lint bench bench-node soak clean help
+.PHONY: wheel venv node node-packed node-test demo test lint bench bench-node bench-command-line soak clean help
 
 wheel: $(WHEEL_STAMP)  ## builds the wheel and installs it into .venv (the default)
 
@@ -40,6 +40,9 @@ test:  ## everything, from nothing; the last line is the sum
 
 lint:  ## the checks that need no build: format, structure, types, clippy
 	@$(PYTHON) tools/test.py --fast $(ARGS)
+
+bench-command-line: wheel  ## how long the command takes over a million tasks, and whether it reaches its floor
+	$(BIN)/python benches/command_line/run.py $(ARGS)
 
 soak:  ## longer versions of the searching tests, again and again; takes hours
 	@$(PYTHON) tools/test.py --soak $(ARGS)

@@ -66,7 +66,13 @@ impl From<io::Error> for Failure {
 }
 
 /// Tells what the parser has to say: an error, or help that was asked for.
-pub(crate) fn tell_usage(error: &clap::Error) -> u8 {
+pub(crate) fn tell_usage(error: &clap::Error, json: bool) -> u8 {
+    if json && error.use_stderr() {
+        let text = error.to_string();
+        let message = text.trim().strip_prefix("error: ").unwrap_or(text.trim());
+        let error = Error::new(Code::InvalidOption, message).hint("taskloom --help, taskloom COMMAND --help");
+        return tell(&Failure::Error(error), true);
+    }
     match error.print() {
         Ok(()) => u8::try_from(error.exit_code()).unwrap_or(USAGE),
         Err(_) => CLOSED,

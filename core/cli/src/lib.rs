@@ -57,9 +57,11 @@ use session::Session;
 /// assert_eq!(command(["taskloom".into(), "no-such-command".into()], &RustHost), 2);
 /// ```
 pub fn command(arguments: impl IntoIterator<Item = OsString>, host: &dyn Host) -> u8 {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let json = arguments.iter().any(|argument| argument == "--json");
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
-        Err(error) => return exit::tell_usage(&error),
+        Err(error) => return exit::tell_usage(&error, json),
     };
     let session = Session::new(host, arguments.global);
     match arguments.command.run(&session) {

@@ -120,6 +120,7 @@ fn mistakes_are_explained() {
         "task list --stat failed",
         "tasks list --state faild",
         "tasks lst",
+        "tasks lst --json",
         "tasks show 7",
         "tasks list --limit 0",
         "tasks list --store memory:",

@@ -1,6 +1,6 @@
 //! The reference part of docs/command-line.md is what the command says of itself.
 //!
-//!     TASKLOOM_UPDATE_DOCS=1 cargo test -p taskloom-cli --test reference      writes it anew
+//!     UPDATE_DOCS=1 cargo test -p taskloom-cli --test reference      writes it anew
 
 use std::fmt::Write;
 use std::path::Path;
@@ -15,12 +15,12 @@ fn the_page_says_what_the_command_says() {
     let (before, rest) = page.split_once(BEGIN).expect("the page has no reference");
     let (written, after) = rest.split_once(END).expect("the reference has no end");
     let wanted = reference();
-    if std::env::var_os("TASKLOOM_UPDATE_DOCS").is_some() {
+    if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(&path, format!("{before}{BEGIN}{wanted}{END}{after}")).unwrap();
     } else {
         assert!(
             written == wanted,
-            "docs/command-line.md is old: TASKLOOM_UPDATE_DOCS=1 cargo test -p taskloom-cli --test reference"
+            "docs/command-line.md is old: UPDATE_DOCS=1 cargo test -p taskloom-cli --test reference"
         );
     }
 }

@@ -10,6 +10,7 @@ mod failure;
 mod forks;
 mod handlers;
 mod holder;
+mod listing;
 mod locks;
 mod news;
 mod open;

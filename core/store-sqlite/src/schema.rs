@@ -311,32 +311,61 @@ pub(crate) const NEXT_DUE: &str = "SELECT min(due) FROM tasks INDEXED BY alarm W
 /// Looks at every row: see the note on indexes.
 pub(crate) const OWNED: &str = "SELECT seq, id FROM tasks WHERE state = 2 AND owner = ?1";
 
-/// The filters that are not wanted are NULL. It has no limit, since it cannot see tags: it is read for as long as it
-/// is stepped.
+/// Which tasks a list is of, of those with ids between `?1` and `?9`. The filters that are not wanted are NULL.
+macro_rules! fits {
+    ($between:literal) => {
+        concat!(
+            $between,
+            " AND (?2 IS NULL OR state = ?2) AND (?3 IS NULL OR queue = ?3) AND (?4 IS NULL OR name = ?4) \
+             AND (NOT ?5 OR state < 4) AND (NOT ?6 OR rare IS NOT NULL) AND (NOT ?7 OR state BETWEEN 5 AND 8) \
+             AND (?8 IS NULL OR updated >= ?8) "
+        )
+    };
+}
+
+/// It has no limit, since it cannot see tags: it is read for as long as it is stepped.
 macro_rules! list {
-    ($how:literal, $which:literal, $order:literal) => {
+    ($between:literal, $order:literal) => {
         concat!(
             "SELECT ",
             row!(),
             ", ",
             spec!(),
-            ", id FROM tasks ",
-            $how,
-            " WHERE ",
-            $which,
-            " AND (?2 IS NULL OR state = ?2) \
-             AND (?3 IS NULL OR queue = ?3) AND (?4 IS NULL OR name = ?4) AND (NOT ?5 OR state < 4) \
-             AND (NOT ?6 OR rare IS NOT NULL) AND (NOT ?7 OR state BETWEEN 5 AND 8) \
-             AND (?8 IS NULL OR updated >= ?8) ORDER BY ",
+            ", id FROM tasks INDEXED BY task_id WHERE ",
+            fits!($between),
             $order
         )
     };
 }
-pub(crate) const LIST: &str = list!("INDEXED BY task_id", "id > ?1", "id");
-pub(crate) const LIST_NEWEST_FIRST: &str = list!("INDEXED BY task_id", "id < ?1", "id DESC");
-/// For the few that were changed lately: all rows are looked at, and that is faster in the order in which they lie.
-pub(crate) const LIST_CHANGED: &str = list!("NOT INDEXED", "id > ?1", "id");
-pub(crate) const LIST_CHANGED_NEWEST_FIRST: &str = list!("NOT INDEXED", "id < ?1", "id DESC");
+
+/// By one pass over the table, at most `?10`: see [`crate::listing`].
+macro_rules! list_scanning {
+    ($between:literal, $order:literal) => {
+        concat!(
+            "SELECT ",
+            row!(),
+            ", ",
+            spec!(),
+            ", id FROM tasks WHERE seq IN (SELECT seq FROM tasks NOT INDEXED WHERE ",
+            fits!($between),
+            $order,
+            " LIMIT ?10) ",
+            $order
+        )
+    };
+}
+
+pub(crate) const LIST: &str = list!("id > ?1 AND id <= ?9", "ORDER BY id");
+pub(crate) const LIST_NEWEST_FIRST: &str = list!("id < ?1 AND id >= ?9", "ORDER BY id DESC");
+pub(crate) const LIST_SCANNING: &str = list_scanning!("id > ?1 AND id <= ?9", "ORDER BY id");
+pub(crate) const LIST_SCANNING_NEWEST_FIRST: &str =
+    list_scanning!("id < ?1 AND id >= ?9", "ORDER BY id DESC");
+
+/// The id so many places on.
+pub(crate) const PLACE: &str =
+    "SELECT id FROM tasks INDEXED BY task_id WHERE id > ?1 ORDER BY id LIMIT 1 OFFSET ?2";
+pub(crate) const PLACE_NEWEST_FIRST: &str =
+    "SELECT id FROM tasks INDEXED BY task_id WHERE id < ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2";
 
 /// Counts need the queue and the state of every row; the order is the caller's concern.
 pub(crate) const COUNTS: &str = "SELECT queue, state, count(*) FROM tasks GROUP BY queue, state";
@@ -468,10 +497,10 @@ mod tests {
             (DUE, "SEARCH tasks USING INDEX alarm (due<?)"),
             (NEXT_DUE, "SEARCH tasks USING COVERING INDEX alarm (due>?)"),
             (ALL_DUE, "SEARCH tasks USING COVERING INDEX alarm (due>?)"),
-            (LIST, "SEARCH tasks USING INDEX task_id (id>?)"),
-            (LIST_NEWEST_FIRST, "SEARCH tasks USING INDEX task_id (id<?)"),
-            (LIST_CHANGED, "SCAN tasks; USE TEMP B-TREE FOR ORDER BY"),
-            (LIST_CHANGED_NEWEST_FIRST, "SCAN tasks; USE TEMP B-TREE FOR ORDER BY"),
+            (LIST, "SEARCH tasks USING INDEX task_id (id>? AND id<?)"),
+            (LIST_NEWEST_FIRST, "SEARCH tasks USING INDEX task_id (id>? AND id<?)"),
+            (PLACE, "SEARCH tasks USING COVERING INDEX task_id (id>?)"),
+            (PLACE_NEWEST_FIRST, "SEARCH tasks USING COVERING INDEX task_id (id<?)"),
             (REPORT, by_id),
             (FINISH, by_id),
             (ROW_BY_ID, by_id),
@@ -508,6 +537,11 @@ mod tests {
                 ENDED,
                 "SEARCH tasks USING INTEGER PRIMARY KEY (rowid>? AND rowid<?); CORRELATED SCALAR SUBQUERY 1; \
                  SEARCH above USING INDEX task_id (id=?)",
+            ),
+            (
+                LIST_SCANNING,
+                "SEARCH tasks USING INTEGER PRIMARY KEY (rowid=?); LIST SUBQUERY 1; SCAN tasks; \
+                 USE TEMP B-TREE FOR ORDER BY; USE TEMP B-TREE FOR ORDER BY",
             ),
             (COUNTS, "SCAN tasks; USE TEMP B-TREE FOR GROUP BY"),
         ] {

@@ -43,7 +43,7 @@ use crate::rows::{self, Fault};
 use crate::turns::Turns;
 use crate::whereabouts::Whereabouts;
 use crate::write::{Known, Writing, is_anything_ready, next_gate, paused, read_limits};
-use crate::{open, schedules, schema};
+use crate::{listing, open, schedules, schema};
 
 /// What an acknowledged task outlives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -287,42 +287,7 @@ impl Store for SqliteStore {
     }
 
     fn list(&self, filter: &Filter, residents: &dyn Residents) -> Result<Vec<Arc<Task>>, Error> {
-        let found = self.read(|conn| {
-            let mut found = Vec::new();
-            // Where it begins, if nobody says: before every id, or after.
-            let (sql, begin): (_, &[u8]) = match (filter.newest_first, filter.changed_since) {
-                (false, None) => (schema::LIST, &[]),
-                (false, Some(_)) => (schema::LIST_CHANGED, &[]),
-                (true, None) => (schema::LIST_NEWEST_FIRST, &[u8::MAX; 17]),
-                (true, Some(_)) => (schema::LIST_CHANGED_NEWEST_FIRST, &[u8::MAX; 17]),
-            };
-            let mut statement = conn.prepare_cached(sql)?;
-            let mut stored = statement.query(params![
-                filter.after.as_ref().map_or(begin, |id| id.as_bytes()),
-                filter.state.map(State::number),
-                filter.queue.map(|queue| queue.as_str()),
-                filter.name.map(|name| name.as_str()),
-                filter.unfinished,
-                filter.tag.is_some(),
-                filter.dead,
-                filter.changed_since.map(Timestamp::micros),
-            ])?;
-            while found.len() < filter.limit
-                && let Some(stored) = stored.next()?
-            {
-                let id = rows::read_id(stored, schema::ROW_COLUMNS + schema::SPEC_COLUMNS)?;
-                if let Some(tag) = &filter.tag
-                    && !rows::has_tag(stored, tag).map_err(|error| Fault::Task(id, error))?
-                {
-                    continue;
-                }
-                found.push(match residents.resident(id) {
-                    Some(held) => (held, true),
-                    None => (read_task(id, stored).map_err(|error| Fault::Task(id, error))?, false),
-                });
-            }
-            Ok(found)
-        })?;
+        let found = self.read(|conn| listing::list(conn, filter, residents))?;
         // A task that somebody holds is read once more, by itself: only then may its row be shown.
         let mut tasks = Vec::with_capacity(found.len());
         for (task, held) in found {

@@ -43,7 +43,9 @@ pub(super) fn gather(session: &Session<'_>) -> Result<Facts> {
     let file = session.file();
     while store.examine()? {}
     let newest = store.list(&Filter { newest_first: true, limit: 1, ..Filter::default() }, &Nobody)?;
-    let counts = store.counts()?;
+    let queues = store.queue_counts()?;
+    let mut counts = Counts::default();
+    queues.iter().for_each(|(_, some)| counts.add_all(*some));
     let mut waiting = in_state(&*store, &counts, State::Pending)?;
     waiting.extend(in_state(&*store, &counts, State::Retrying)?);
     Ok(Facts {
@@ -57,7 +59,7 @@ pub(super) fn gather(session: &Session<'_>) -> Result<Facts> {
         check: store.check(),
         damaged: store.damaged()?,
         owners: store.owners()?,
-        queues: store.queue_counts()?,
+        queues,
         paused: store.paused()?,
         unserved: store.unserved()?,
         running: in_state(&*store, &counts, State::Running)?,
