@@ -21,7 +21,13 @@ function counting() {
 for (const [kind, url] of STORES) {
   test(`a handler runs so many at once: ${kind}`, async (t) => {
     const { most, inside } = counting();
-    const [app, one] = await started(t, { store: url(t) }, (app) => app.task('one', { concurrency: 2 }, () => inside('one')));
+    const met = gate();
+    const work = async () => {
+      const ends = inside('one');
+      if (most.one === 2) met.open();
+      await Promise.all([ends, met.promise]);
+    };
+    const [app, one] = await started(t, { store: url(t) }, (app) => app.task('one', { concurrency: 2 }, work));
     const handles = await one.submitMany(Array(20).fill(null));
     await Promise.all(handles.map((handle) => handle.result()));
     assert.deepEqual(most, { one: 2 });
