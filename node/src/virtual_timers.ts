@@ -210,9 +210,11 @@ export class VirtualTimers {
     for (const name of ['clearTimeout', 'clearInterval'] as const) {
       const original = globalThis[name] as (timer: unknown) => void;
       const clear = (timer: unknown): void => {
-        const known = timer instanceof VirtualTimer ? timer : own.byNumber.get(Number(timer));
-        if (known === undefined) original(timer);
-        else own.clear(known);
+        // A number, or a text of one, may stand for either.
+        const isNumber = typeof timer === 'number' || typeof timer === 'string';
+        const known = isNumber ? own.byNumber.get(Number(timer)) : timer;
+        if (known instanceof VirtualTimer) own.clear(known);
+        else original(timer);
       };
       this.exchange([globalThis as never, timers], name, clear);
     }
