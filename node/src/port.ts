@@ -518,7 +518,12 @@ export class Port {
 
   /** Whether a handler is in flight whose continuations cannot be told from other code. */
   hasUntoldContexts(): boolean {
-    return this.contexts.some((context) => context !== undefined && !context._app._asyncContext);
+    return this.contexts.some((context) => context !== undefined && !context._isOver && !context._app._asyncContext);
+  }
+
+  /** What still runs of an app is over, whether or not it comes back. */
+  abandon(app: App): void {
+    for (const context of this.contexts) if (context !== undefined && context._app === app) endedContext(context);
   }
 
   /** Subscribes a listener, which `lasts` beyond the engine that there is: what happens after this call is heard. */

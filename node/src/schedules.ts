@@ -24,7 +24,7 @@ export interface ScheduleOptions extends Omit<SubmitOptions, 'id' | 'delay' | 'e
   tz?: string;
   /** What happens when a firing comes while the last one's task has not ended; `'skip'`. */
   overlap?: Overlap;
-  /** What happens to missed firings; `'none'`. */
+  /** What happens to missed firings; `'last'`. */
   catchUp?: CatchUp;
   /** At most so much is added at random to each firing. */
   jitter?: Duration;
@@ -46,18 +46,29 @@ export interface ScheduleChanges extends Omit<ScheduleOptions, 'name'> {
 
 /** A schedule, as it was when it was asked for. Spans are in milliseconds. */
 export interface Schedule {
+  /** Its name in the store. */
   readonly name: string;
   /** The handler that it submits tasks for. */
   readonly task: string;
+  /** What its tasks are called with. */
   readonly input: unknown;
+  /** The queue of its tasks. */
   readonly queue: string;
+  /** Its cron expression. */
   readonly cron: string | undefined;
+  /** The zone whose clocks that goes by. */
   readonly tz: string | undefined;
+  /** Its interval. */
   readonly every: number | undefined;
+  /** Its only time. */
   readonly at: Date | undefined;
+  /** What happens when a firing comes while the last one's task has not ended. */
   readonly overlap: Overlap;
+  /** What happens to missed firings. */
   readonly catchUp: CatchUp;
+  /** At most so much is added at random to each firing. */
   readonly jitter: number;
+  /** Whether it fires. */
   readonly enabled: boolean;
   /** How many tasks it has submitted. */
   readonly runs: number;
@@ -69,11 +80,15 @@ export interface Schedule {
   readonly waiting: number;
   /** The id of its last task. */
   readonly lastTask: string | undefined;
+  /** No firing before it. */
   readonly start: Date | undefined;
+  /** No firing after it. */
   readonly end: Date | undefined;
+  /** When it was made. */
   readonly created: Date;
   /** Its next time, by its rule; nothing once it is over. */
   readonly next: Date | undefined;
+  /** When it fired last, by its rule. */
   readonly last: Date | undefined;
 }
 

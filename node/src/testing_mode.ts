@@ -165,7 +165,7 @@ export class Testing {
     const { inline, start, seed, timers } = checked(options);
     this.app = app;
     this.inline = inline;
-    this.timers = timers ? new VirtualTimers(() => this.times()[1]) : undefined;
+    this.timers = timers ? new VirtualTimers(() => this.times()[1], () => this.handler() !== undefined) : undefined;
     this.timers?.install();
     try {
       const line = JSON.stringify({ start: start === undefined ? null : start.getTime() * 1000, seed });
@@ -244,6 +244,7 @@ export class Testing {
     // What was called off gets a moment to clean up; the timers that it may set are real ones already.
     this.timers?.uninstall();
     for (let turn = 0; turn < 3; turn++) await loopTurn();
+    port().abandon(this.app);
   }
 
   /** For `await using`: ends the mode. */

@@ -88,8 +88,17 @@ export class VirtualTimers {
   private readonly byNumber = new Map<number, VirtualTimer>();
   private readonly before: Array<() => void> = [];
 
-  /** @param now the time in microseconds, on a clock that only goes forward */
-  constructor(private readonly now: () => number) {}
+  /** What handlers wait for: they are told when the clock goes away. */
+  private readonly waits = new Set<() => void>();
+
+  /**
+   * @param now the time in microseconds, on a clock that only goes forward
+   * @param isHandler whether the code that asks belongs to a handler
+   */
+  constructor(
+    private readonly now: () => number,
+    private readonly isHandler: () => boolean,
+  ) {}
 
   /** How many wait. */
   get size(): number {
@@ -158,18 +167,26 @@ export class VirtualTimers {
 
   private wait<T>(millis: unknown, value: T, { signal }: WaitOptions = {}): Promise<T> {
     return new Promise((resolve, reject) => {
-      const aborted = (): void => {
-        if (timer !== undefined) this.clear(timer);
-        reject(Object.assign(new Error('The operation was aborted', { cause: signal!.reason }), { name: 'AbortError', code: 'ABORT_ERR' }));
-      };
       let timer: VirtualTimer | undefined;
+      const giveUp = (message: string, cause: unknown): void => {
+        if (timer !== undefined) this.clear(timer);
+        over();
+        reject(Object.assign(new Error(message, { cause }), { name: 'AbortError', code: 'ABORT_ERR' }));
+      };
+      const aborted = (): void => giveUp('The operation was aborted', signal!.reason);
+      const ended = (): void => giveUp('testing mode has ended, and with it the clock', undefined);
+      const over = (): void => {
+        signal?.removeEventListener('abort', aborted);
+        this.waits.delete(ended);
+      };
       if (signal?.aborted) return aborted();
       const done = (): void => {
-        signal?.removeEventListener('abort', aborted);
+        over();
         resolve(value);
       };
       timer = this.make(done, millis, [], false);
       signal?.addEventListener('abort', aborted, { once: true });
+      if (this.isHandler()) this.waits.add(ended);
     });
   }
 
@@ -193,9 +210,11 @@ export class VirtualTimers {
     for (const name of ['clearTimeout', 'clearInterval'] as const) {
       const original = globalThis[name] as (timer: unknown) => void;
       const clear = (timer: unknown): void => {
-        const known = timer instanceof VirtualTimer ? timer : own.byNumber.get(Number(timer));
-        if (known === undefined) original(timer);
-        else own.clear(known);
+        // A number, or a text of one, may stand for either.
+        const isNumber = typeof timer === 'number' || typeof timer === 'string';
+        const known = isNumber ? own.byNumber.get(Number(timer)) : timer;
+        if (known instanceof VirtualTimer) own.clear(known);
+        else original(timer);
       };
       this.exchange([globalThis as never, timers], name, clear);
     }
@@ -218,12 +237,13 @@ export class VirtualTimers {
     }
   }
 
-  /** Gives Node's timers back. Those that wait are dropped. */
+  /** Gives Node's timers back. Those that wait are dropped; a handler that awaits one is told, so that it can end. */
   uninstall(): void {
     if (installed !== this) return;
     installed = undefined;
     for (const restore of this.before.splice(0).reverse()) restore();
     syncBuiltinESMExports();
+    for (const ended of [...this.waits]) ended();
     this.line = [];
     this.byNumber.clear();
   }

@@ -9,9 +9,10 @@ import { STORES, gate, started, thrown } from './helpers.mjs';
 /** Handlers that count how many are inside at once. */
 function counting() {
   const [running, most] = [{}, {}];
-  const inside = async (name) => {
+  const inside = async (name, during) => {
     running[name] = (running[name] ?? 0) + 1;
     most[name] = Math.max(most[name] ?? 0, running[name]);
+    await during?.();
     await new Promise((resolve) => setImmediate(resolve));
     running[name] -= 1;
   };
@@ -21,7 +22,14 @@ function counting() {
 for (const [kind, url] of STORES) {
   test(`a handler runs so many at once: ${kind}`, async (t) => {
     const { most, inside } = counting();
-    const [app, one] = await started(t, { store: url(t) }, (app) => app.task('one', { concurrency: 2 }, () => inside('one')));
+    const met = gate();
+    // The first two are inside until they have met.
+    const meet = () => {
+      if (most.one === 2) met.open();
+      return met.promise;
+    };
+    const work = () => inside('one', meet);
+    const [app, one] = await started(t, { store: url(t) }, (app) => app.task('one', { concurrency: 2 }, work));
     const handles = await one.submitMany(Array(20).fill(null));
     await Promise.all(handles.map((handle) => handle.result()));
     assert.deepEqual(most, { one: 2 });

@@ -212,7 +212,7 @@ test('a handler of another process is known by its name', async (t) => {
   const unknown = await thrown(() => here.submit('resise', 7));
   assert.deepEqual([unknown.name, unknown.hint.includes('resize')], ['UnknownHandler', true]);
   const handle = await here.submit('elsewhere', { n: 20 }, { allowUnknown: true, priority: 'high' });
-  assert.equal(handle.state, 'queued');
+  assert.equal((await handle.info()).state, 'queued');
   await here.start();
   const { warnings, unserved } = await here.health();
   assert.deepEqual(unserved.map(({ name, count }) => [name, count]), [['elsewhere', 1]]);
@@ -228,7 +228,7 @@ test('a handler of another process is known by its name', async (t) => {
   const [result] = await Promise.all([handle.result(), script(source)]);
   assert.equal(result, 21);
   const again = await here.submit('elsewhere', { n: 1 });
-  assert.equal(again.state, 'queued', 'it was registered there once');
+  assert.equal((await again.info()).state, 'queued', 'it was registered there once');
   await again.cancel();
 });
 

@@ -5,7 +5,7 @@ import { setTimeout as sleep, setInterval as every, scheduler } from 'node:timer
 import * as timers from 'node:timers';
 import { promisify } from 'node:util';
 
-import { App } from 'taskloom';
+import { App, currentContext } from 'taskloom';
 
 const REAL = { setTimeout, clearTimeout, setInterval, clearInterval, sleep, every, wait: scheduler.wait };
 
@@ -147,4 +147,25 @@ test('they can be left alone', async (t) => {
   const handle = await work.submit();
   await clock.drain();
   assert.equal(await handle.result(), 'done', 'its handle waits for what is real');
+});
+
+test('a handler that sleeps at the end is told, and one that is not is nobody\u2019s any more', async () => {
+  const app = new App();
+  const told = [];
+  const work = app.task('work', async (how) => {
+    try {
+      await (how === 'promise' ? sleep(3_600_000) : new Promise((resolve) => setTimeout(resolve, 3_600_000)));
+    } catch (error) {
+      told.push(error.name);
+    } finally {
+      told.push(how);
+    }
+  });
+  const clock = app.testing();
+  await work.submitMany(['promise', 'callback']);
+  await clock.drain();
+  assert.throws(() => currentContext(), /it cannot be told/);
+  await clock.end();
+  assert.deepEqual(told, ['AbortError', 'promise']);
+  assert.equal(currentContext(), undefined);
 });
