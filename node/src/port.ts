@@ -23,10 +23,13 @@ import { load, type NativePort } from './addon.js';
 import { RESULT, copied, encode } from './payload.js';
 import { validate } from './schema.js';
 import type { Handler } from './task.js';
-import { Command, Flag, News, idAt } from './wire.js';
+import { Command, Flag, HEAD, News, idAt } from './wire.js';
 
 /** How long we may keep the event loop in one turn, in milliseconds. */
 const TURN = 8;
+
+/** How long we go on in one microtask, in milliseconds: then other microtasks have theirs. */
+const LAP = 2;
 
 /** So many lines are handed over before the turn is over. */
 const PASSING = 1_024;
@@ -82,7 +85,12 @@ export class Port {
   private chars = 0;
   private lines: string[] = [];
   private readonly room = new Uint32Array(ROOM);
+  /** Whether a crossing in full is on its way: at the end of the microtasks, or in the loop's next turn. */
   private isScheduled = false;
+  /** Whether what is said now is handed over before any microtask that is queued from now on runs. */
+  private isNear = false;
+  /** So many submits there is room for, whatever else happens until the next crossing. */
+  private credit = 0;
   private turn = 0;
   private readonly slots = new Table<TaskHandle>();
   /** Of slots whose task came from here and runs here: the input until it starts, then the result. */
@@ -122,9 +130,10 @@ export class Port {
       longer.set(this.asked);
       this.asked = longer;
     }
-    if (!this.isScheduled) {
+    if (!this.isNear) {
+      this.isNear = true;
+      queueMicrotask(this.isScheduled ? this.handOver : this.pump);
       this.isScheduled = true;
-      queueMicrotask(this.pump);
     } else if (!this.isReading && (this.lines.length >= PASSING || this.chars > MAX_TEXT)) {
       // So much in one turn is handed over at once: what was accepted then need not outlive the turn.
       this.cross(true);
@@ -141,6 +150,7 @@ export class Port {
   /** Submits one task: its outcome goes to the handle. */
   submit(app: App, handle: TaskHandle, handler: number, name: string | undefined, options: string | undefined, payload: string, input: unknown): void {
     this.reserve(5);
+    this.credit -= 1;
     const slot = this.slots.add(handle);
     if (app._isLocal) this.values[slot] = input;
     handle._slot = slot;
@@ -159,9 +169,35 @@ export class Port {
     this.line(payload);
   }
 
+  /** Whether a plain submit of an app that accepts at once would be. */
+  hasRoom(app: App): boolean {
+    return this.credit > 0 && app._isStarted;
+  }
+
+  /** Submits a task that nobody can refuse: see {@link hasRoom}. */
+  submitAtOnce(app: App, handle: TaskHandle, handler: number, payload: string, input: unknown): void {
+    this.reserve(5);
+    this.credit -= 1;
+    const slot = this.slots.add(handle);
+    this.values[slot] = input;
+    handle._slot = slot;
+    this.busy += 1;
+    app._pending += 1;
+    const asked = this.asked;
+    let at = this.used;
+    asked[at++] = Command.submit;
+    asked[at++] = app._number;
+    asked[at++] = slot;
+    asked[at++] = handler;
+    asked[at++] = 0;
+    this.used = at;
+    this.line(payload);
+  }
+
   /** Submits many tasks, all or none. */
   submitMany(app: App, handles: TaskHandle[], handler: number, options: string | undefined, keys: string[] | undefined, payloads: string[], inputs: unknown[]): void {
     this.reserve(5 + handles.length);
+    this.credit -= handles.length;
     const flags = (options === undefined ? 0 : Flag.options) | (keys === undefined ? 0 : Flag.keys);
     this.say(Command.submitMany, app._number, handler, flags, handles.length);
     for (let place = 0; place < handles.length; place++) {
@@ -181,6 +217,7 @@ export class Port {
   /** Submits a child of the task that a handler runs; the handler's number is that of the app. */
   submitChild(job: number, app: App, handle: TaskHandle, handler: number, name: string | undefined, options: string | undefined, payload: string): void {
     this.reserve(6);
+    this.credit -= 1;
     handle._slot = this.slots.add(handle);
     this.busy += 1;
     const flags = (options === undefined ? 0 : Flag.options) | (name === undefined ? 0 : Flag.byName);
@@ -203,6 +240,8 @@ export class Port {
 
   private ask(app: App, what: string, details: Record<string, unknown>, asking: Asking): void {
     this.reserve(3);
+    // It may be one that brings tasks of its own.
+    this.credit = 0;
     this.busy += 1;
     this.say(Command.request, app._number, this.requests.add(asking));
     this.line(JSON.stringify({ do: what, ...details }));
@@ -238,19 +277,38 @@ export class Port {
   /** Crosses, and again for what came of it, for as long as the turn lasts. */
   private readonly pump = (): void => {
     if (this.isReading) return;
+    let now = performance.now();
     if (this.turn === 0) {
-      this.turn = performance.now();
+      this.turn = now;
       setImmediate(this.turned);
     }
-    this.isScheduled = true;
-    const more = this.cross(false);
-    this.isScheduled = false;
-    if (more || this.used > 0) {
+    this.isScheduled = this.isNear = true;
+    const lap = now + LAP;
+    let more: boolean;
+    do {
+      more = this.cross(false) || this.used > 0;
+      if (!more) break;
+      now = performance.now();
+    } while (now < lap);
+    this.isScheduled = this.isNear = false;
+    if (more) {
       this.isScheduled = true;
-      if (performance.now() - this.turn < TURN) queueMicrotask(this.pump);
-      else setImmediate(this.pump);
+      if (now - this.turn < TURN) {
+        this.isNear = true;
+        queueMicrotask(this.pump);
+      } else {
+        setImmediate(this.pump);
+        this.handOver();
+      }
     }
     this.settleKeeper();
+  };
+
+  /** Hands over what was said, and no more: nothing that runs code of a user's. */
+  private readonly handOver = (): void => {
+    if (this.isReading) return;
+    this.isNear = false;
+    if (this.used > 0) this.cross(true);
   };
 
   private readonly turned = (): void => {
@@ -280,10 +338,11 @@ export class Port {
     this.used = this.chars = 0;
     this.lines = [];
     const said = this.native.exchange(asked, used, text, room, inPassing);
-    const end = room[0] + 2;
-    if (used > 0 || end > 2) this.active();
+    const end = room[0] + HEAD;
+    if (used > 0 || end > HEAD) this.active();
     const more = room[1] !== 0;
-    if (end > 2) {
+    this.credit = room[2];
+    if (end > HEAD) {
       this.isReading = true;
       try {
         this.read(said, end);
@@ -299,13 +358,14 @@ export class Port {
     const words = this.room.slice(0, end);
     const lines = said === '' ? [] : said.split('\n');
     let line = 0;
-    for (let at = 2; at < end; ) {
+    for (let at = HEAD; at < end; ) {
       switch (words[at]) {
         case News.accepted: {
           const last = at + 2 + 5 * words[at + 1];
           for (at += 2; at < last; at += 5) {
             const handle = this.slots.rows[words[at]];
             if (handle === undefined) continue;
+            if (!handle._accepted(words, at + 1)) continue;
             this.busy -= 1;
             this.keep(handle._app, 1);
             const scope = this.submitted[words[at]];
@@ -313,7 +373,6 @@ export class Port {
               this.submitted[words[at]] = undefined;
               this.scopes.set(idAt(words, at + 1), scope);
             }
-            handle._accepted(words, at + 1);
           }
           break;
         }
@@ -321,7 +380,8 @@ export class Port {
           const error = errorFrom(JSON.parse(lines[line++]) as Described);
           this.busy -= 1;
           this.submitted[words[at + 1]] = this.values[words[at + 1]] = undefined;
-          this.slots.take(words[at + 1])?._refused(error);
+          const handle = this.slots.take(words[at + 1]);
+          if (handle?._refused(error)) handle._app._pending -= 1;
           at += 2;
           break;
         }
