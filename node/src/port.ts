@@ -3,8 +3,12 @@
  *
  * What is to be said (submits, outcomes of handlers, requests) is written down and handed over in one crossing at the
  * end of the microtasks that are under way; the same crossing brings what there is to hear. A crossing that brings
- * handlers to run is followed by another one for their outcomes, and so on, until there is nothing left or the turn of
- * the event loop has lasted long enough: then timers and sockets have theirs first.
+ * handlers to run is followed by another one for their outcomes, and so on in the same microtask, until there is nothing
+ * left or the turn of the event loop has lasted long enough: then timers and sockets have theirs first. What is submitted
+ * between such turns is handed over at the end of its microtasks, too, but nothing is run for it.
+ *
+ * So a submit's crossing is on its way before whoever awaits the submit can be. Where nothing can refuse it, it is accepted
+ * at once ({@link Port.submitAtOnce}): each crossing says how many of those there is room for until the next one.
  *
  * The process stays alive while something is pending here: a submit, a task whose outcome somebody may want, a handler,
  * a request. Otherwise nothing of this keeps it alive.
@@ -20,16 +24,13 @@ import { type Described, errorFrom } from './errors.js';
 import { describe } from './failures.js';
 import type { TaskHandle } from './handle.js';
 import { load, type NativePort } from './addon.js';
-import { RESULT, copied, encode } from './payload.js';
+import { RESULT, copied, encode, encodePlain } from './payload.js';
 import { validate } from './schema.js';
 import type { Handler } from './task.js';
 import { Command, Flag, HEAD, News, idAt } from './wire.js';
 
 /** How long we may keep the event loop in one turn, in milliseconds. */
 const TURN = 8;
-
-/** How long we go on in one microtask, in milliseconds: then other microtasks have theirs. */
-const LAP = 2;
 
 /** So many lines are handed over before the turn is over. */
 const PASSING = 1_024;
@@ -96,7 +97,10 @@ export class Port {
   /** Of slots whose task came from here and runs here: the input until it starts, then the result. */
   private readonly values: unknown[] = [];
   private readonly requests = new Table<Asking>();
+  /** Of handlers that are awaited. */
   private readonly contexts: Array<Context | undefined> = [];
+  /** While we read: the app that the last handler is of. */
+  private near: App | undefined;
   private readonly listeners = new Map<number, Listener>();
   readonly apps = new Map<number, WeakRef<App>>();
   private readonly thrown = new Map<string, unknown>();
@@ -277,30 +281,19 @@ export class Port {
   /** Crosses, and again for what came of it, for as long as the turn lasts. */
   private readonly pump = (): void => {
     if (this.isReading) return;
-    let now = performance.now();
     if (this.turn === 0) {
-      this.turn = now;
+      this.turn = performance.now();
       setImmediate(this.turned);
     }
     this.isScheduled = this.isNear = true;
-    const lap = now + LAP;
-    let more: boolean;
-    do {
-      more = this.cross(false) || this.used > 0;
-      if (!more) break;
-      now = performance.now();
-    } while (now < lap);
-    this.isScheduled = this.isNear = false;
-    if (more) {
-      this.isScheduled = true;
-      if (now - this.turn < TURN) {
-        this.isNear = true;
-        queueMicrotask(this.pump);
-      } else {
-        setImmediate(this.pump);
-        this.handOver();
-      }
+    while (this.cross(false) || this.used > 0) {
+      if (performance.now() - this.turn < TURN) continue;
+      setImmediate(this.pump);
+      this.handOver();
+      this.settleKeeper();
+      return;
     }
+    this.isScheduled = this.isNear = false;
     this.settleKeeper();
   };
 
@@ -348,6 +341,7 @@ export class Port {
         this.read(said, end);
       } finally {
         this.isReading = false;
+        this.near = undefined;
       }
     }
     return more;
@@ -460,15 +454,15 @@ export class Port {
   }
 
   private start(words: Uint32Array, at: number, payload: string | undefined, slot: number): void {
-    const app = this.apps.get(words[at + 1])?.deref();
+    const app = this.near !== undefined && this.near._number === words[at + 1] ? this.near : this.apps.get(words[at + 1])?.deref();
     const job = words[at + 3];
     const handler = app?._handler(words[at + 2]);
     if (app === undefined || handler === undefined) {
       this.failed(job, describe(new Error('the app that has this handler is gone'), Date.now));
       return;
     }
+    this.near = app;
     const context = makeContext(app, handler, job, words[at + 4], words, at + 5);
-    this.contexts[job] = context;
     this.busy += 1;
     this.current = context;
     this.running[0] = job + 1;
@@ -484,13 +478,18 @@ export class Port {
       const output = handler.schema === undefined ? this.call(handler, input, context) : this.validated(handler, input, context);
       if (isThenable(output)) {
         this.running[1] += 1;
+        this.contexts[job] = context;
+        const ended = (): void => {
+          this.running[1] -= 1;
+          this.contexts[job] = undefined;
+        };
         output.then(
           (value) => {
-            this.running[1] -= 1;
+            ended();
             this.succeeded(context, value);
           },
           (error) => {
-            this.running[1] -= 1;
+            ended();
             this.threw(context, error);
           },
         );
@@ -520,12 +519,14 @@ export class Port {
   }
 
   private succeeded(context: Context, value: unknown): void {
-    let line: string;
-    try {
-      line = encode(value, RESULT + context._handler.name);
-    } catch (error) {
-      this.threw(context, error);
-      return;
+    let line = encodePlain(value);
+    if (line === undefined) {
+      try {
+        line = encode(value, RESULT + context._handler.name);
+      } catch (error) {
+        this.threw(context, error);
+        return;
+      }
     }
     const handle = context._handle;
     // The slot may be another task's by now, if this one was cancelled.
@@ -534,7 +535,8 @@ export class Port {
     }
     const job = this.release(context);
     this.reserve(2);
-    this.say(Command.succeeded, job);
+    this.asked[this.used++] = Command.succeeded;
+    this.asked[this.used++] = job;
     this.line(line);
   }
 
@@ -557,11 +559,9 @@ export class Port {
 
   /** A handler has ended; its job's number. */
   private release(context: Context): number {
-    const job = context._job;
-    this.contexts[job] = undefined;
     if (!context._isCalledOff) this.busy -= 1;
     endedContext(context);
-    return job;
+    return context._job;
   }
 
   private calledOff(context: Context, why: string): void {
@@ -573,7 +573,7 @@ export class Port {
 
   /** Whether a handler of an app is in flight. */
   hasJobs(app: App): boolean {
-    return this.contexts.some((context) => context !== undefined && context._app === app);
+    return this.current?._app === app || this.contexts.some((context) => context !== undefined && context._app === app);
   }
 
   /** Whether a handler is in flight whose continuations cannot be told from other code. */
