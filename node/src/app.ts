@@ -41,6 +41,7 @@ export class App extends Operating {
   /** @internal */ readonly _number: number;
   /** @internal */ readonly _asyncContext: boolean;
   /** Whether its tasks live in this process only. @internal */ _isLocal: boolean;
+  /** Whether a plain submit is accepted at once while there is room. @internal */ readonly _acceptsAtOnce: boolean;
   /** @internal */ _pending = 0;
   /** @internal */ _isStarted = false;
   private readonly registered: Handler[] = [];
@@ -65,6 +66,7 @@ export class App extends Operating {
     this.url = settings.store;
     this._isLocal = settings.store.startsWith('memory:');
     this._asyncContext = settings.asyncContext;
+    this._acceptsAtOnce = settings.isRoomy;
     this.keepAlive = settings.keepAlive;
     this._submitting = new Submitting(this, settings.waits);
     this._number = native(() => port().native.open(this.url, settings.line));

@@ -2,7 +2,7 @@
 
 import type { App } from './app.js';
 import type { Context } from './context.js';
-import { TaskHandle, type WaitOptions } from './handle.js';
+import { TaskHandle, type WaitOptions, type Waiter } from './handle.js';
 
 /**
  * The handle of a child, in the hands of its parent. While the parent waits for it, it takes no place among the handlers in
@@ -11,8 +11,8 @@ import { TaskHandle, type WaitOptions } from './handle.js';
  * @internal
  */
 export class ChildHandle<Result = unknown> extends TaskHandle<Result> {
-  constructor(app: App, name: string, resolve: (handle: TaskHandle) => void, reject: (error: unknown) => void, private readonly parent: Context) {
-    super(app, name, undefined, resolve, reject);
+  constructor(app: App, name: string, waits: Waiter, private readonly parent: Context) {
+    super(app, name, undefined, waits);
   }
 
   override result(options?: WaitOptions): Promise<Result> {

@@ -133,15 +133,16 @@ export class Context {
   /** @internal */ _isOver = false;
   /** The handle of its task, if that was submitted here and its input was kept. @internal */
   _handle: TaskHandle | undefined = undefined;
-  private controller: AbortController | undefined;
-  private why: unknown;
-  private view: ContextTask | undefined;
-  private details: Details | undefined;
-  private lines: TaskLog | undefined;
-  private saved: string | undefined;
   /** How many children it waits for. */
   private children = 0;
-  private notes: Record<string, unknown> | undefined;
+  // There is one of these for each attempt, and most handlers ask for none of the following: so they have no place in it.
+  declare private controller: AbortController | undefined;
+  declare private why: unknown;
+  declare private view: ContextTask | undefined;
+  declare private details: Details | undefined;
+  declare private lines: TaskLog | undefined;
+  declare private saved: string | undefined;
+  declare private notes: Record<string, unknown> | undefined;
 
   /** @internal */
   constructor(

@@ -30,9 +30,27 @@ export interface WaitOptions {
 
 type Settle = (value: any) => void;
 
-interface Waiter {
+/** Somebody who waits for a submit, or for an outcome. @internal */
+export interface Waiter {
   resolve: Settle;
   reject: Settle;
+}
+
+/** Who waits for an outcome: a promise, by what resolves it, or somebody who wants to hear of an error as such. */
+type Waits = Settle | Waiter;
+
+/** What resolves the promise that was made last. */
+let resolveLast: Settle;
+
+/** Makes a promise of which only what resolves it is kept: what rejects it, and a closure for each, would outlive it. */
+const keepResolve = (resolve: Settle): void => {
+  resolveLast = resolve;
+};
+
+function tell(waits: Waits, value: unknown, error: unknown): void {
+  if (typeof waits === 'function') waits(error === undefined ? value : Promise.reject(error));
+  else if (error === undefined) waits.resolve(value);
+  else waits.reject(error);
 }
 
 /** A submit of many, while it is under way. @internal */
@@ -86,20 +104,20 @@ export class TaskHandle<Result = unknown> {
   private stage: Stage;
   /** See the stages; while it is pending, the state that a store has told. */
   private outcome: unknown = undefined;
-  /** Whoever waits: for the submit first, then for the outcome. */
-  private resolve: Settle | undefined;
-  private reject: Settle | undefined;
-  /** Others who wait; or the submit of many that it is part of. */
-  private more: Waiter[] | Together | undefined = undefined;
+  /** Whoever waits for the submit, or the submit of many that it is part of; then whoever waits for the outcome. */
+  private waits: Waits | Waits[] | Together | undefined;
 
-  /** @internal */
-  constructor(app: App, name: string, id: string | undefined, resolve?: Settle, reject?: Settle) {
+  /**
+   * Of a task that has an id, or whose submit somebody waits for; with neither, of one that is accepted at once.
+   *
+   * @internal
+   */
+  constructor(app: App, name: string, id: string | undefined, waits?: Waiter | Together) {
     this._app = app;
     this.name = name;
     this.ids = id ?? '';
-    this.stage = id === undefined ? Stage.Submitting : Stage.Pending;
-    this.resolve = resolve;
-    this.reject = reject;
+    this.stage = waits === undefined ? Stage.Pending : Stage.Submitting;
+    this.waits = waits;
   }
 
   /** The task's id. */
@@ -134,8 +152,14 @@ export class TaskHandle<Result = unknown> {
    * `WaitTimeout` if `timeout` passes; what `signal` says if it is aborted.
    */
   result(options?: WaitOptions): Promise<Result> {
-    if (this.stage === Stage.Ended) return Promise.reject(this.outcome);
-    if (this.stage >= Stage.Text) return new Promise((resolve) => resolve(this.value() as Result));
+    switch (this.stage) {
+      case Stage.Value:
+        return Promise.resolve(this.outcome as Result);
+      case Stage.Text:
+        return new Promise((resolve) => resolve(this.value() as Result));
+      case Stage.Ended:
+        return Promise.reject(this.outcome);
+    }
     const testing = this._app._testing;
     if (testing !== undefined) return testing._result(this, options);
     return this._wait(options);
@@ -144,7 +168,9 @@ export class TaskHandle<Result = unknown> {
   /** Waits for the outcome, and does nothing for it. @internal */
   _wait(options?: WaitOptions): Promise<Result> {
     if (options !== undefined) return this.resultWithin(options);
-    return new Promise<Result>((resolve, reject) => this.wait(resolve, reject));
+    const promise = new Promise<Result>(keepResolve);
+    this.wait(resolveLast);
+    return promise;
   }
 
   private async resultWithin({ timeout, signal }: WaitOptions): Promise<Result> {
@@ -168,9 +194,7 @@ export class TaskHandle<Result = unknown> {
         },
       };
       const giveUp = (error: unknown): void => {
-        const others = this.more as Waiter[] | undefined;
-        const place = others?.indexOf(waiter) ?? -1;
-        if (place >= 0) others!.splice(place, 1);
+        this.forget(waiter);
         waiter.reject(error);
       };
       const aborted = (): void => giveUp(signal!.reason);
@@ -180,20 +204,22 @@ export class TaskHandle<Result = unknown> {
         }, span);
       }
       signal?.addEventListener('abort', aborted, { once: true });
-      // Not in the first place, which cannot be given up.
-      this.listen();
-      ((this.more ??= []) as Waiter[]).push(waiter);
+      this.wait(waiter);
     });
   }
 
-  private wait(resolve: Settle, reject: Settle): void {
+  private wait(waits: Waits): void {
     this.listen();
-    if (this.resolve === undefined) {
-      this.resolve = resolve;
-      this.reject = reject;
-    } else {
-      ((this.more ??= []) as Waiter[]).push({ resolve, reject });
-    }
+    const others = this.waits as Waits | Waits[] | undefined;
+    if (others === undefined) this.waits = waits;
+    else if (Array.isArray(others)) others.push(waits);
+    else this.waits = [others, waits];
+  }
+
+  private forget(waits: Waits): void {
+    const all = this.waits as Waits | Waits[] | undefined;
+    if (all === waits) this.waits = undefined;
+    else if (Array.isArray(all)) this.waits = all.filter((other) => other !== waits);
   }
 
   /** For a handle that was had from an id: until somebody waits, nothing is heard of its task. */
@@ -217,7 +243,7 @@ export class TaskHandle<Result = unknown> {
       queueMicrotask(() => listener(this));
     };
     if (this.done()) told();
-    else this.wait(told, told);
+    else this.wait({ resolve: told, reject: told });
   }
 
   /** Cancels the task: true if it was or will be cancelled, false if it had ended. */
@@ -280,29 +306,33 @@ export class TaskHandle<Result = unknown> {
 
   // ── what the port says ────────────────────────────────────────────────────────────────────────────────────────
 
-  /** @internal */
-  _accepted(ids: Uint32Array, at: number): void {
+  /** The task has its id; whether somebody has waited for that. @internal */
+  _accepted(ids: Uint32Array, at: number): boolean {
     this.ids = ids;
     this.at = at;
+    if (this.stage !== Stage.Submitting) return false;
     this.stage = Stage.Pending;
-    const { resolve } = this;
-    if (resolve !== undefined) {
-      this.resolve = this.reject = undefined;
-      resolve(this);
-      return;
+    const waits = this.waits as Waiter | Together;
+    this.waits = undefined;
+    if ('left' in waits) {
+      if (--waits.left === 0) waits.resolve(waits.handles);
+    } else {
+      waits.resolve(this);
     }
-    const together = this.more as Together;
-    this.more = undefined;
-    if (--together.left === 0) together.resolve(together.handles);
+    return true;
   }
 
-  /** @internal */
-  _refused(error: TaskloomError): void {
-    const { reject, more } = this;
+  /** Its submit was refused; whether it had been accepted at once all the same. @internal */
+  _refused(error: TaskloomError): boolean {
     this._slot = -1;
-    this.resolve = this.reject = this.more = undefined;
-    if (reject !== undefined) reject(error);
-    else (more as Together).reject(error);
+    if (this.stage !== Stage.Submitting) {
+      this._ended(error);
+      return true;
+    }
+    const waits = this.waits as Waiter | Together;
+    this.waits = undefined;
+    waits.reject(error);
+    return false;
   }
 
   /** @internal */
@@ -310,8 +340,7 @@ export class TaskHandle<Result = unknown> {
     this.stage = Stage.Text;
     this.outcome = text;
     this._app._ended();
-    const { resolve } = this;
-    if (resolve === undefined && this.more === undefined) return;
+    if (this.waits === undefined) return;
     let value: unknown;
     try {
       value = this.value();
@@ -327,7 +356,7 @@ export class TaskHandle<Result = unknown> {
     this.stage = Stage.Value;
     this.outcome = value;
     this._app._ended();
-    if (this.resolve !== undefined || this.more !== undefined) this.settle(value, undefined);
+    if (this.waits !== undefined) this.settle(value, undefined);
   }
 
   /** @internal */
@@ -339,22 +368,10 @@ export class TaskHandle<Result = unknown> {
   }
 
   private settle(value: unknown, error: unknown): void {
-    const { resolve, reject } = this;
-    const others = this.more as Waiter[] | undefined;
-    this.resolve = this.reject = this.more = undefined;
-    if (error === undefined) {
-      resolve?.(value);
-      if (others !== undefined) for (const other of others) other.resolve(value);
-    } else {
-      reject?.(error);
-      if (others !== undefined) for (const other of others) other.reject(error);
-    }
-  }
-
-  /** It is part of a submit of many. @internal */
-  _with(together: Together): this {
-    this.more = together as unknown as Together;
-    return this;
+    const waits = this.waits as Waits | Waits[] | undefined;
+    this.waits = undefined;
+    if (Array.isArray(waits)) for (const one of waits) tell(one, value, error);
+    else if (waits !== undefined) tell(waits, value, error);
   }
 
   /** The errors of all attempts, if it has failed for good, as they came with that. @internal */

@@ -19,7 +19,12 @@ const DEEP = 64;
 /** Stands for what asks for a closer look. */
 const UNCLEAR = Symbol('unclear');
 
-/** A copy of what `JSON.stringify` says as it is: what `JSON.parse` would make of that, and cheaper. */
+/**
+ * A copy of what `JSON.stringify` says as it is: what `JSON.parse` would make of that, and cheaper.
+ *
+ * Objects and arrays are spread first and then gone through: so the copy has the shape of its original at once, and only
+ * what is no text or truth value is written again.
+ */
 function copy(value: unknown, depth: number): unknown {
   switch (typeof value) {
     case 'string':
@@ -35,27 +40,35 @@ function copy(value: unknown, depth: number): unknown {
   }
   if (value === null) return null;
   if (depth > DEEP) return UNCLEAR;
+  const prototype: unknown = Object.getPrototypeOf(value);
   if (Array.isArray(value)) {
-    const items: unknown[] = [];
-    for (let place = 0; place < value.length; place++) {
-      const own = copy(value[place], depth + 1);
+    if (prototype !== Array.prototype) return UNCLEAR;
+    const items: unknown[] = [...(value as unknown[])];
+    for (let place = 0; place < items.length; place++) {
+      const item = items[place];
+      if (typeof item === 'string' || typeof item === 'boolean') continue;
+      const own = copy(item, depth + 1);
       if (own === UNCLEAR) return UNCLEAR;
-      items.push(own);
+      if (typeof item !== 'number' || item === 0) items[place] = own;
     }
     return items;
   }
-  const prototype = Object.getPrototypeOf(value);
   if (prototype !== Object.prototype && prototype !== null) return UNCLEAR;
-  const fields: Record<string, unknown> = {};
-  for (const key of Object.keys(value)) {
-    const own = (value as Record<string, unknown>)[key];
-    if (own === undefined) continue;
-    if (key === 'toJSON' || key === '__proto__') return UNCLEAR;
-    const copied = copy(own, depth + 1);
-    if (copied === UNCLEAR) return UNCLEAR;
-    fields[key] = copied;
+  if (Object.getOwnPropertySymbols(value).length > 0) return UNCLEAR;
+  const fields: Record<string, unknown> = { ...(value as Record<string, unknown>) };
+  let isLacking = false;
+  for (const key of Object.keys(fields)) {
+    const field = fields[key];
+    if (typeof field === 'string' || typeof field === 'boolean') continue;
+    if (field === undefined) {
+      isLacking = true;
+      continue;
+    }
+    const own = copy(field, depth + 1);
+    if (own === UNCLEAR) return UNCLEAR;
+    if (typeof field !== 'number' || field === 0) fields[key] = own;
   }
-  return fields;
+  return isLacking ? Object.fromEntries(Object.entries(fields).filter(([, field]) => field !== undefined)) : fields;
 }
 
 /** What a value lacks a form for, and what to do instead. */
@@ -130,14 +143,21 @@ function typed(path: string, object: object): void {
 /** What the last call of {@link encode} has encoded, as whoever decodes it finds it. @internal */
 export let copied: unknown;
 
-/** Encodes; `path` is what the value is called in messages. @internal */
-export function encode(value: unknown, path: string): string {
+/** Encodes what JSON says as it is; nothing if that asks for a closer look. @internal */
+export function encodePlain(value: unknown): string | undefined {
   if (value === undefined) {
     copied = null;
     return 'null';
   }
   copied = copy(value, 0);
-  if (copied !== UNCLEAR) return JSON.stringify(copied);
+  if (copied === UNCLEAR) return undefined;
+  return typeof copied === 'number' || copied === null ? String(copied) : JSON.stringify(copied);
+}
+
+/** Encodes; `path` is what the value is called in messages. @internal */
+export function encode(value: unknown, path: string): string {
+  const plain = encodePlain(value);
+  if (plain !== undefined) return plain;
   try {
     check(value, path, []);
   } catch (error) {

@@ -3,8 +3,12 @@
  *
  * What is to be said (submits, outcomes of handlers, requests) is written down and handed over in one crossing at the
  * end of the microtasks that are under way; the same crossing brings what there is to hear. A crossing that brings
- * handlers to run is followed by another one for their outcomes, and so on, until there is nothing left or the turn of
- * the event loop has lasted long enough: then timers and sockets have theirs first.
+ * handlers to run is followed by another one for their outcomes, and so on in the same microtask, until there is nothing
+ * left or the turn of the event loop has lasted long enough: then timers and sockets have theirs first. What is submitted
+ * between such turns is handed over at the end of its microtasks, too, but nothing is run for it.
+ *
+ * So a submit's crossing is on its way before whoever awaits the submit can be. Where nothing can refuse it, it is accepted
+ * at once ({@link Port.submitAtOnce}): each crossing says how many of those there is room for until the next one.
  *
  * The process stays alive while something is pending here: a submit, a task whose outcome somebody may want, a handler,
  * a request. Otherwise nothing of this keeps it alive.
@@ -20,10 +24,10 @@ import { type Described, errorFrom } from './errors.js';
 import { describe } from './failures.js';
 import type { TaskHandle } from './handle.js';
 import { load, type NativePort } from './addon.js';
-import { RESULT, copied, encode } from './payload.js';
+import { RESULT, copied, encode, encodePlain } from './payload.js';
 import { validate } from './schema.js';
 import type { Handler } from './task.js';
-import { Command, Flag, News, idAt } from './wire.js';
+import { Command, Flag, HEAD, News, idAt } from './wire.js';
 
 /** How long we may keep the event loop in one turn, in milliseconds. */
 const TURN = 8;
@@ -82,13 +86,21 @@ export class Port {
   private chars = 0;
   private lines: string[] = [];
   private readonly room = new Uint32Array(ROOM);
+  /** Whether a crossing in full is on its way: at the end of the microtasks, or in the loop's next turn. */
   private isScheduled = false;
+  /** Whether what is said now is handed over before any microtask that is queued from now on runs. */
+  private isNear = false;
+  /** So many submits there is room for, whatever else happens until the next crossing. */
+  private credit = 0;
   private turn = 0;
   private readonly slots = new Table<TaskHandle>();
   /** Of slots whose task came from here and runs here: the input until it starts, then the result. */
   private readonly values: unknown[] = [];
   private readonly requests = new Table<Asking>();
+  /** Of handlers that are awaited. */
   private readonly contexts: Array<Context | undefined> = [];
+  /** While we read: the app that the last handler is of. */
+  private near: App | undefined;
   private readonly listeners = new Map<number, Listener>();
   readonly apps = new Map<number, WeakRef<App>>();
   private readonly thrown = new Map<string, unknown>();
@@ -122,9 +134,10 @@ export class Port {
       longer.set(this.asked);
       this.asked = longer;
     }
-    if (!this.isScheduled) {
+    if (!this.isNear) {
+      this.isNear = true;
+      queueMicrotask(this.isScheduled ? this.handOver : this.pump);
       this.isScheduled = true;
-      queueMicrotask(this.pump);
     } else if (!this.isReading && (this.lines.length >= PASSING || this.chars > MAX_TEXT)) {
       // So much in one turn is handed over at once: what was accepted then need not outlive the turn.
       this.cross(true);
@@ -141,6 +154,7 @@ export class Port {
   /** Submits one task: its outcome goes to the handle. */
   submit(app: App, handle: TaskHandle, handler: number, name: string | undefined, options: string | undefined, payload: string, input: unknown): void {
     this.reserve(5);
+    this.credit -= 1;
     const slot = this.slots.add(handle);
     if (app._isLocal) this.values[slot] = input;
     handle._slot = slot;
@@ -159,9 +173,35 @@ export class Port {
     this.line(payload);
   }
 
+  /** Whether a plain submit of an app that accepts at once would be. */
+  hasRoom(app: App): boolean {
+    return this.credit > 0 && app._isStarted;
+  }
+
+  /** Submits a task that nobody can refuse: see {@link hasRoom}. */
+  submitAtOnce(app: App, handle: TaskHandle, handler: number, payload: string, input: unknown): void {
+    this.reserve(5);
+    this.credit -= 1;
+    const slot = this.slots.add(handle);
+    this.values[slot] = input;
+    handle._slot = slot;
+    this.busy += 1;
+    app._pending += 1;
+    const asked = this.asked;
+    let at = this.used;
+    asked[at++] = Command.submit;
+    asked[at++] = app._number;
+    asked[at++] = slot;
+    asked[at++] = handler;
+    asked[at++] = 0;
+    this.used = at;
+    this.line(payload);
+  }
+
   /** Submits many tasks, all or none. */
   submitMany(app: App, handles: TaskHandle[], handler: number, options: string | undefined, keys: string[] | undefined, payloads: string[], inputs: unknown[]): void {
     this.reserve(5 + handles.length);
+    this.credit -= handles.length;
     const flags = (options === undefined ? 0 : Flag.options) | (keys === undefined ? 0 : Flag.keys);
     this.say(Command.submitMany, app._number, handler, flags, handles.length);
     for (let place = 0; place < handles.length; place++) {
@@ -181,6 +221,7 @@ export class Port {
   /** Submits a child of the task that a handler runs; the handler's number is that of the app. */
   submitChild(job: number, app: App, handle: TaskHandle, handler: number, name: string | undefined, options: string | undefined, payload: string): void {
     this.reserve(6);
+    this.credit -= 1;
     handle._slot = this.slots.add(handle);
     this.busy += 1;
     const flags = (options === undefined ? 0 : Flag.options) | (name === undefined ? 0 : Flag.byName);
@@ -203,6 +244,8 @@ export class Port {
 
   private ask(app: App, what: string, details: Record<string, unknown>, asking: Asking): void {
     this.reserve(3);
+    // It may be one that brings tasks of its own.
+    this.credit = 0;
     this.busy += 1;
     this.say(Command.request, app._number, this.requests.add(asking));
     this.line(JSON.stringify({ do: what, ...details }));
@@ -242,15 +285,23 @@ export class Port {
       this.turn = performance.now();
       setImmediate(this.turned);
     }
-    this.isScheduled = true;
-    const more = this.cross(false);
-    this.isScheduled = false;
-    if (more || this.used > 0) {
-      this.isScheduled = true;
-      if (performance.now() - this.turn < TURN) queueMicrotask(this.pump);
-      else setImmediate(this.pump);
+    this.isScheduled = this.isNear = true;
+    while (this.cross(false) || this.used > 0) {
+      if (performance.now() - this.turn < TURN) continue;
+      setImmediate(this.pump);
+      this.handOver();
+      this.settleKeeper();
+      return;
     }
+    this.isScheduled = this.isNear = false;
     this.settleKeeper();
+  };
+
+  /** Hands over what was said, and no more: nothing that runs code of a user's. */
+  private readonly handOver = (): void => {
+    if (this.isReading) return;
+    this.isNear = false;
+    if (this.used > 0) this.cross(true);
   };
 
   private readonly turned = (): void => {
@@ -280,15 +331,17 @@ export class Port {
     this.used = this.chars = 0;
     this.lines = [];
     const said = this.native.exchange(asked, used, text, room, inPassing);
-    const end = room[0] + 2;
-    if (used > 0 || end > 2) this.active();
+    const end = room[0] + HEAD;
+    if (used > 0 || end > HEAD) this.active();
     const more = room[1] !== 0;
-    if (end > 2) {
+    this.credit = room[2];
+    if (end > HEAD) {
       this.isReading = true;
       try {
         this.read(said, end);
       } finally {
         this.isReading = false;
+        this.near = undefined;
       }
     }
     return more;
@@ -299,13 +352,14 @@ export class Port {
     const words = this.room.slice(0, end);
     const lines = said === '' ? [] : said.split('\n');
     let line = 0;
-    for (let at = 2; at < end; ) {
+    for (let at = HEAD; at < end; ) {
       switch (words[at]) {
         case News.accepted: {
           const last = at + 2 + 5 * words[at + 1];
           for (at += 2; at < last; at += 5) {
             const handle = this.slots.rows[words[at]];
             if (handle === undefined) continue;
+            if (!handle._accepted(words, at + 1)) continue;
             this.busy -= 1;
             this.keep(handle._app, 1);
             const scope = this.submitted[words[at]];
@@ -313,7 +367,6 @@ export class Port {
               this.submitted[words[at]] = undefined;
               this.scopes.set(idAt(words, at + 1), scope);
             }
-            handle._accepted(words, at + 1);
           }
           break;
         }
@@ -321,7 +374,8 @@ export class Port {
           const error = errorFrom(JSON.parse(lines[line++]) as Described);
           this.busy -= 1;
           this.submitted[words[at + 1]] = this.values[words[at + 1]] = undefined;
-          this.slots.take(words[at + 1])?._refused(error);
+          const handle = this.slots.take(words[at + 1]);
+          if (handle?._refused(error)) handle._app._pending -= 1;
           at += 2;
           break;
         }
@@ -400,15 +454,15 @@ export class Port {
   }
 
   private start(words: Uint32Array, at: number, payload: string | undefined, slot: number): void {
-    const app = this.apps.get(words[at + 1])?.deref();
+    const app = this.near !== undefined && this.near._number === words[at + 1] ? this.near : this.apps.get(words[at + 1])?.deref();
     const job = words[at + 3];
     const handler = app?._handler(words[at + 2]);
     if (app === undefined || handler === undefined) {
       this.failed(job, describe(new Error('the app that has this handler is gone'), Date.now));
       return;
     }
+    this.near = app;
     const context = makeContext(app, handler, job, words[at + 4], words, at + 5);
-    this.contexts[job] = context;
     this.busy += 1;
     this.current = context;
     this.running[0] = job + 1;
@@ -424,13 +478,18 @@ export class Port {
       const output = handler.schema === undefined ? this.call(handler, input, context) : this.validated(handler, input, context);
       if (isThenable(output)) {
         this.running[1] += 1;
+        this.contexts[job] = context;
+        const ended = (): void => {
+          this.running[1] -= 1;
+          this.contexts[job] = undefined;
+        };
         output.then(
           (value) => {
-            this.running[1] -= 1;
+            ended();
             this.succeeded(context, value);
           },
           (error) => {
-            this.running[1] -= 1;
+            ended();
             this.threw(context, error);
           },
         );
@@ -460,12 +519,14 @@ export class Port {
   }
 
   private succeeded(context: Context, value: unknown): void {
-    let line: string;
-    try {
-      line = encode(value, RESULT + context._handler.name);
-    } catch (error) {
-      this.threw(context, error);
-      return;
+    let line = encodePlain(value);
+    if (line === undefined) {
+      try {
+        line = encode(value, RESULT + context._handler.name);
+      } catch (error) {
+        this.threw(context, error);
+        return;
+      }
     }
     const handle = context._handle;
     // The slot may be another task's by now, if this one was cancelled.
@@ -474,7 +535,8 @@ export class Port {
     }
     const job = this.release(context);
     this.reserve(2);
-    this.say(Command.succeeded, job);
+    this.asked[this.used++] = Command.succeeded;
+    this.asked[this.used++] = job;
     this.line(line);
   }
 
@@ -497,11 +559,9 @@ export class Port {
 
   /** A handler has ended; its job's number. */
   private release(context: Context): number {
-    const job = context._job;
-    this.contexts[job] = undefined;
     if (!context._isCalledOff) this.busy -= 1;
     endedContext(context);
-    return job;
+    return context._job;
   }
 
   private calledOff(context: Context, why: string): void {
@@ -513,7 +573,7 @@ export class Port {
 
   /** Whether a handler of an app is in flight. */
   hasJobs(app: App): boolean {
-    return this.contexts.some((context) => context !== undefined && context._app === app);
+    return this.current?._app === app || this.contexts.some((context) => context !== undefined && context._app === app);
   }
 
   /** Whether a handler is in flight whose continuations cannot be told from other code. */

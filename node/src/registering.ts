@@ -13,6 +13,13 @@ import type { Handler, HandlerFunction, Task, TaskOptions } from './task.js';
 /** Options of a handler that are not options of its tasks. */
 const OWN = ['replace', 'schema', 'onSuccess', 'onRetry', 'onFailure', 'namespace'];
 
+/** Options that hold up or refuse no submit, whatever they say. */
+const PLAIN = ['priority', 'timeout', 'retries', 'retry', 'maxCrashes', 'tags', 'metadata', 'replace', 'onSuccess', 'onRetry', 'onFailure', 'namespace'];
+
+function isPlain(options: TaskOptions): boolean {
+  return Object.entries(options).every(([name, value]) => value === undefined || PLAIN.includes(name));
+}
+
 /** What an app was asked to register. @internal */
 export interface Registration {
   readonly handler: Omit<Handler, 'number'>;
@@ -47,7 +54,7 @@ export function readRegistration(own: string, options: TaskOptions, handler: Han
     }
   }
   return {
-    handler: { name, plain: handler, run: handler, rules, schema, key: typeof key === 'function' ? key : undefined, hooks },
+    handler: { name, plain: handler, run: handler, rules, schema, isPlain: isPlain(options), key: typeof key === 'function' ? key : undefined, hooks },
     line: JSON.stringify({ name, options: values, perKey: typeof key === 'function', replace, hooks: hooks.some((hook) => hook !== undefined) }),
   };
 }

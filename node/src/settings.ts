@@ -53,6 +53,9 @@ const OURS = ['store', 'keepAlive', 'asyncContext'];
 
 const SETTINGS_LATER = ['lease', 'payloads'];
 
+/** A capacity from which on the native half says how much room there is; `ROOMY` of `bindings/node/src/seat.rs`. */
+const ROOMY = 1 << 17;
+
 /** Settings, read and checked as far as JavaScript can. @internal */
 export interface Settings {
   readonly store: string;
@@ -60,6 +63,8 @@ export interface Settings {
   readonly asyncContext: boolean;
   /** Whether a submit waits when there is no room. */
   readonly waits: boolean;
+  /** Whether nothing but a lack of room refuses a plain submit: nobody else has the store, and it is large. */
+  readonly isRoomy: boolean;
   /** For the core, which checks the rest. */
   readonly line: string;
 }
@@ -88,5 +93,8 @@ export function readSettings(options: AppOptions): Settings {
   if (typeof asyncContext !== 'boolean') {
     throw new InvalidOptions(`asyncContext is ${shown(asyncContext)}; it must be true or false`);
   }
-  return { store, keepAlive, asyncContext, waits: onFull === 'wait', line: JSON.stringify(settings) };
+  const { capacity = ROOMY, queues, requireMetadata } = options;
+  const isPlain = onFull !== 'wait' && !asyncContext && queues === undefined && requireMetadata === undefined;
+  const isRoomy = store === 'memory:' && isPlain && capacity >= ROOMY;
+  return { store, keepAlive, asyncContext, waits: onFull === 'wait', isRoomy, line: JSON.stringify(settings) };
 }

@@ -10,7 +10,7 @@ import { shown } from './durations.js';
 import { InvalidOptions, InvalidPayload, QueueFull } from './errors.js';
 import { TaskHandle, type Together } from './handle.js';
 import { type ChildOptions, type SubmitOptions, submitLine } from './options.js';
-import { copied, encode } from './payload.js';
+import { copied, encode, encodePlain } from './payload.js';
 import { port } from './port.js';
 import { registeredOf } from './registering.js';
 import { validate } from './schema.js';
@@ -20,6 +20,9 @@ import type { Handler, Task } from './task.js';
 interface Parked {
   submit(): void;
 }
+
+/** A payload of so many characters is not too large, whatever they are. */
+const SMALL = 1 << 16;
 
 /** The submits of an app. @internal */
 export class Submitting {
@@ -36,8 +39,12 @@ export class Submitting {
 
   /** Submits one task of a handler, or of the one that has a name. */
   one(handler: Handler | undefined, name: string | undefined, input: unknown, options: SubmitOptions | undefined, allowUnknown = false): Promise<TaskHandle> {
-    const submitting = this.submitOne(handler, name, input, options, allowUnknown);
     const testing = this.app._testing;
+    if (options === undefined && name === undefined && handler!.isPlain && this.app._acceptsAtOnce && testing === undefined && !this.app._isStopping) {
+      const handle = this.atOnce(handler!, input);
+      if (handle !== undefined) return Promise.resolve(handle);
+    }
+    const submitting = this.submitOne(handler, name, input, options, allowUnknown);
     return testing === undefined ? submitting : testing._submitted(submitting);
   }
 
@@ -57,10 +64,25 @@ export class Submitting {
       if (handler?.schema !== undefined || this.waits) {
         this.submitLater(handler, name, line, payload, given, resolve, reject);
       } else {
-        const handle = new TaskHandle(this.app, name ?? handler!.name, undefined, resolve, reject);
+        const handle = new TaskHandle(this.app, name ?? handler!.name, undefined, { resolve, reject });
         port().submit(this.app, handle, handler === undefined ? 0 : handler.number, name, line, payload, given);
       }
     });
+  }
+
+  /**
+   * Submits a task that nobody can refuse. There is room for it, and it will have been handed over before anybody who
+   * awaits its submit goes on; so it is accepted here and now, and its submit needs no promise that is kept. Nothing if
+   * it cannot be done so.
+   */
+  private atOnce(handler: Handler, input: unknown): TaskHandle | undefined {
+    const own = port();
+    if (!own.hasRoom(this.app)) return undefined;
+    const payload = encodePlain(input);
+    if (payload === undefined || payload.length > SMALL) return undefined;
+    const handle = new TaskHandle(this.app, handler.name, undefined);
+    own.submitAtOnce(this.app, handle, handler.number, payload, copied);
+    return handle;
   }
 
   /** A submit that waits for a schema's verdict, or for room. */
@@ -75,7 +97,7 @@ export class Submitting {
   ): void {
     const send = (): void => {
       const refused = this.waits ? (error: unknown): void => this.parkIfFull(error, send, reject) : reject;
-      const handle = new TaskHandle(this.app, name ?? handler!.name, undefined, resolve, refused);
+      const handle = new TaskHandle(this.app, name ?? handler!.name, undefined, { resolve, reject: refused });
       port().submit(this.app, handle, handler?.number ?? 0, name, line, payload, given);
     };
     const verdict = handler?.schema === undefined ? undefined : validate(handler.schema, handler.name, JSON.parse(payload));
@@ -118,7 +140,7 @@ export class Submitting {
           else reject(error);
         };
         const together: Together = { handles: [], left: payloads.length, resolve, reject: refused };
-        together.handles = payloads.map(() => new TaskHandle(this.app, handler.name, undefined)._with(together));
+        together.handles = payloads.map(() => new TaskHandle(this.app, handler.name, undefined, together));
         port().submitMany(this.app, together.handles, handler.number, line, keys, payloads, given);
       };
       send();
@@ -145,7 +167,7 @@ export class Submitting {
       const line = submitLine(handler?.key === undefined ? options : keyed(handler, copied, options));
       const validated = handler?.schema === undefined ? undefined : validate(handler.schema, handler.name, JSON.parse(payload));
       const send = (): void => {
-        const handle = new ChildHandle(this.app, name ?? handler!.name, resolve, reject, parent);
+        const handle = new ChildHandle(this.app, name ?? handler!.name, { resolve, reject }, parent);
         const byName = handler === undefined ? name : undefined;
         port().submitChild(job, app, handle, handler?.number ?? 0, byName, line, payload);
       };

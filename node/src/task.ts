@@ -75,6 +75,8 @@ export interface Handler {
   readonly schema: StandardSchema | undefined;
   /** Which errors are worth another attempt. */
   readonly rules: Rules | undefined;
+  /** Whether nothing about its tasks could have one refused that a payload of JSON is given. */
+  readonly isPlain: boolean;
   /** Gives each task its key. */
   readonly key: ((input: unknown) => string | null | undefined) | undefined;
   readonly hooks: ReadonlyArray<((handle: TaskHandle) => void) | undefined>;

@@ -19,6 +19,9 @@ export const Command = {
 /** Which lines a submit has besides its payload; `keys`: before each payload of many its key in JSON, or nothing. */
 export const Flag = { options: 1, byName: 2, keys: 4 } as const;
 
+/** What comes before what we hear: how many words follow, whether to come again at once, how many submits there is room for. */
+export const HEAD = 3;
+
 /** What we hear. */
 export const News = {
   accepted: 1,

@@ -18,7 +18,7 @@ use taskloom_model::{Code, Error, Result};
 use crate::failures::{error_json, failed, outcome_json, parsed};
 use crate::lane::Dispatcher;
 use crate::options::{options_of, settings};
-use crate::port::{News, Port as Inner};
+use crate::port::{Accepted, Heard, News, Port as Inner};
 use crate::requests::request;
 use crate::seat::{Seat, Shared};
 use crate::submitting::{Input, Submit};
@@ -30,6 +30,8 @@ use crate::{describe, schedules, words};
 pub struct Port {
     pub(crate) inner: Arc<Inner>,
     started: Vec<taskloom_engine::Started>,
+    /// Kept for its room.
+    heard: Heard,
 }
 
 #[napi]
@@ -44,11 +46,12 @@ impl Port {
         }));
         let own = Arc::clone(&inner);
         env.add_env_cleanup_hook((), move |()| own.close())?;
-        Ok(Self { inner, started: Vec::new() })
+        Ok(Self { inner, started: Vec::new(), heard: Heard::default() })
     }
 
     /// A crossing: `count` words and the lines of JavaScript's messages, and room for those of the answer. The first
-    /// word of the answer is how many follow; the second whether JavaScript should come again at once.
+    /// word of the answer is how many follow those three; the second whether JavaScript should come again at once; the
+    /// third how many submits it may accept by itself until then.
     ///
     /// In the midst of a turn, `in_passing`, only what was accepted is told: nothing that runs code of a user's.
     #[napi]
@@ -76,16 +79,15 @@ impl Port {
             }
         }
         let (answer, is_ascii) = words::with(room, |room| {
-            let (head, body) = room.split_at_mut(2);
+            let (head, body) = room.split_at_mut(3);
             let mut writer = Writer::new(body);
-            port.hear(|news| match news {
-                News::Accepted(_) => write(port, &mut writer, news),
-                news if in_passing => Some(news),
-                news => write(port, &mut writer, news),
+            port.hear(&mut self.heard, &mut writer, accept, |writer, news| {
+                if in_passing { Some(news) } else { write(port, writer, news) }
             });
             let (used, text, is_ascii) = writer.finish();
             head[0] = used as u32;
             head[1] = u32::from(port.leave());
+            head[2] = port.credit();
             (text, is_ascii)
         });
         if is_ascii {
@@ -351,30 +353,32 @@ const LONGEST: usize = 10;
 /// How many events go into one message.
 const EVENTS: usize = 256;
 
+/// Writes down what was accepted, as much as there is room for; that much is taken out.
+fn accept(writer: &mut Writer<'_>, accepted: &mut Vec<Accepted>) {
+    if accepted.is_empty() || !writer.has_room(2 + 5) {
+        return;
+    }
+    let fits = ((writer.room() - 2) / 5).min(accepted.len());
+    writer.words(&[news::ACCEPTED, fits as u32]);
+    for (slot, id) in accepted.drain(..fits) {
+        writer.word(slot);
+        writer.id(id);
+    }
+}
+
 /// Writes one thing down; what there is no room for is returned.
 fn write(port: &Inner, writer: &mut Writer<'_>, news: News) -> Option<News> {
     if !writer.has_room(LONGEST) {
         return Some(news);
     }
     match news {
-        News::Accepted(mut ids) => {
-            let fits = ((writer.room() - 2) / 5).min(ids.len());
-            let rest = ids.split_off(fits);
-            writer.words(&[news::ACCEPTED, fits as u32]);
-            for (slot, id) in ids {
-                writer.word(slot);
-                writer.id(id);
-            }
-            return (!rest.is_empty()).then_some(News::Accepted(rest));
-        }
         News::Refused(slot, error) => {
             writer.words(&[news::REFUSED, slot]);
             line(writer, &error_json(&error));
         }
         News::Start(job) => {
-            let own = port.own_input(job);
-            let kind = if own.is_some() { news::START_OWN } else { news::START };
-            port.with_job(job, |found| {
+            port.start(job, |found, own| {
+                let kind = if own.is_some() { news::START_OWN } else { news::START };
                 let (task, route) = (found.attempt.task(), found.route);
                 writer.words(&[kind, route.app, route.handler, job, found.attempt.fence().attempt]);
                 writer.id(task.id());

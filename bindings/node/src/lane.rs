@@ -129,6 +129,11 @@ impl LoopHost for Dispatcher {
 }
 
 impl Runtime for Dispatcher {
+    /// The event loops have better things to do than to forget tasks that have ended.
+    fn is_serial(&self) -> bool {
+        true
+    }
+
     fn interrupt(&self, task: &Arc<Task>, fence: Fence) {
         let why = match task.state() {
             State::Cancelled => "cancelled",

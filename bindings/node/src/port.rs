@@ -33,10 +33,19 @@ use crate::seat::Seat;
 use crate::slab::Slab;
 use crate::watchdog::{Blocked, Pulse};
 
-/// A thing to hear.
+/// A task that was accepted, by its slot.
+pub(crate) type Accepted = (u32, TaskId);
+
+/// What there is to hear.
+#[derive(Default)]
+pub(crate) struct Heard {
+    /// Told first: of a task that is not known to be accepted nothing else is told.
+    accepted: Vec<Accepted>,
+    news: VecDeque<News>,
+}
+
+/// A thing to hear, besides what was accepted.
 pub(crate) enum News {
-    /// Tasks were accepted, by slot.
-    Accepted(Vec<(u32, TaskId)>),
     /// A submit was refused.
     Refused(u32, Error),
     /// A handler is to run.
@@ -113,7 +122,7 @@ impl Host for Submitted {
 
 /// An environment. See the module's essay.
 pub(crate) struct Port {
-    news: Mutex<VecDeque<News>>,
+    heard: Mutex<Heard>,
     woken: AtomicBool,
     /// An engine has tasks for an event loop.
     tasks_wait: AtomicBool,
@@ -136,7 +145,7 @@ impl Port {
     /// `call` has JavaScript cross soon. It is called on any thread and must not wait.
     pub(crate) fn new(call: Box<dyn Fn() + Send + Sync>) -> Arc<Self> {
         Arc::new_cyclic(|own| Self {
-            news: Mutex::default(),
+            heard: Mutex::default(),
             woken: AtomicBool::new(false),
             tasks_wait: AtomicBool::new(false),
             call,
@@ -161,7 +170,7 @@ impl Port {
         if self.is_closed() {
             return;
         }
-        self.news.lock().push_back(news);
+        self.heard.lock().news.push_back(news);
         self.wake();
     }
 
@@ -197,7 +206,11 @@ impl Port {
     /// JavaScript is about to leave; whether there is something to come back for at once.
     pub(crate) fn leave(&self) -> bool {
         self.woken.store(false, Ordering::SeqCst);
-        let more = !self.news.lock().is_empty() || self.tasks_wait.load(Ordering::SeqCst);
+        let is_all_heard = {
+            let heard = self.heard.lock();
+            heard.accepted.is_empty() && heard.news.is_empty()
+        };
+        let more = !is_all_heard || self.tasks_wait.load(Ordering::SeqCst);
         if more {
             // It comes back without being called.
             self.woken.store(true, Ordering::SeqCst);
@@ -210,64 +223,99 @@ impl Port {
         self.tasks_wait.swap(false, Ordering::SeqCst)
     }
 
-    /// Hands out the oldest news, for as long as `write` has room; one that it returns is kept for the next time.
-    pub(crate) fn hear(&self, mut write: impl FnMut(News) -> Option<News>) {
-        loop {
-            let Some(news) = self.news.lock().pop_front() else { return };
-            if let Some(left) = write(news) {
-                self.news.lock().push_front(left);
-                return;
+    /// Hands out what there is to hear, oldest first. `accept` takes out what it has room for; `write` gives back what it
+    /// has none for, and that is kept for the next time with all that comes after it. `spare` is empty, before and after.
+    pub(crate) fn hear<W>(
+        &self,
+        spare: &mut Heard,
+        writer: &mut W,
+        accept: impl FnOnce(&mut W, &mut Vec<Accepted>),
+        mut write: impl FnMut(&mut W, News) -> Option<News>,
+    ) {
+        std::mem::swap(spare, &mut *self.heard.lock());
+        accept(writer, &mut spare.accepted);
+        while spare.accepted.is_empty()
+            && let Some(news) = spare.news.pop_front()
+        {
+            if let Some(left) = write(writer, news) {
+                spare.news.push_front(left);
+                break;
             }
         }
+        if !spare.accepted.is_empty() || !spare.news.is_empty() {
+            let mut heard = self.heard.lock();
+            spare.accepted.append(&mut heard.accepted);
+            spare.news.append(&mut heard.news);
+            std::mem::swap(spare, &mut *heard);
+        }
+    }
+
+    /// How many submits JavaScript may accept by itself until it comes again.
+    pub(crate) fn credit(&self) -> u32 {
+        self.seats.lock().iter().filter_map(|(_, seat)| seat.credit()).min().unwrap_or(0)
     }
 
     // ── slots ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     /// Tasks were accepted: their outcomes go to these slots.
     pub(crate) fn accepted(self: &Arc<Self>, slots: &[u32], handles: Vec<Handle>) {
-        let ids = slots.iter().zip(&handles).map(|(slot, handle)| (*slot, handle.id())).collect();
-        // First this, so that nothing is heard of a task before it is accepted.
-        self.tell(News::Accepted(ids));
-        for (slot, handle) in slots.iter().zip(handles) {
-            self.expect(*slot, handle);
+        if self.is_closed() {
+            return;
         }
+        // First this, so that nothing is heard of a task before it is accepted.
+        self.heard
+            .lock()
+            .accepted
+            .extend(slots.iter().zip(&handles).map(|(slot, handle)| (*slot, handle.id())));
+        self.wake();
+        let (mut settled, mut others) = (Vec::new(), Vec::new());
+        {
+            let mut all = self.slots.lock();
+            for (slot, handle) in slots.iter().zip(handles) {
+                let marks = self.mark(*slot, &handle);
+                match marks {
+                    Some(true) => settled.push(*slot),
+                    Some(false) => {}
+                    None => others.push((*slot, handle.clone())),
+                }
+                fill(&mut all, *slot, Slot::Waits(handle, marks.is_some()));
+            }
+        }
+        settled.into_iter().for_each(|slot| self.tell(News::Settled(slot)));
+        others.into_iter().for_each(|(slot, handle)| self.observe(slot, &handle));
     }
 
     /// Has the outcome of a task told to a slot.
     pub(crate) fn expect(self: &Arc<Self>, slot: u32, handle: Handle) {
+        let marks = self.mark(slot, &handle);
+        fill(&mut self.slots.lock(), slot, Slot::Waits(handle.clone(), marks.is_some()));
+        match marks {
+            Some(true) => self.tell(News::Settled(slot)),
+            Some(false) => {}
+            None => self.observe(slot, &handle),
+        }
+    }
+
+    /// Notes that the outcome of a task is expected, if that was submitted for this slot: whether it has one already.
+    fn mark(&self, slot: u32, handle: &Handle) -> Option<bool> {
         // Who is done before the mark either told its host before, or was never alive.
         let done = handle.is_done();
         // The first who expects it is the one who submitted it; whoever comes later may have the slot's number by chance.
-        let marks = handle
-            .task()
-            .host::<Submitted>()
-            .filter(|own| own.slot == slot && own.port.as_ptr() == self.own.as_ptr())
-            .map(|own| own.marks.fetch_or(EXPECTED, Ordering::SeqCst))
-            .filter(|marks| marks & EXPECTED == 0);
-        self.fill(slot, handle.clone(), marks.is_some());
-        if let Some(marks) = marks {
-            if marks & SETTLED != 0 || done {
-                self.tell(News::Settled(slot));
-            }
-            return;
+        let own = handle.task().host::<Submitted>()?;
+        if own.slot != slot || own.port.as_ptr() != self.own.as_ptr() {
+            return None;
         }
+        let marks = own.marks.fetch_or(EXPECTED, Ordering::SeqCst);
+        (marks & EXPECTED == 0).then_some(marks & SETTLED != 0 || done)
+    }
+
+    fn observe(self: &Arc<Self>, slot: u32, handle: &Handle) {
         let port = Arc::downgrade(self);
         handle.observe(move |_| {
             if let Some(port) = port.upgrade() {
                 port.tell(News::Settled(slot));
             }
         });
-    }
-
-    fn fill(&self, slot: u32, handle: Handle, is_own: bool) {
-        {
-            let mut slots = self.slots.lock();
-            let place = slot as usize;
-            if place >= slots.len() {
-                slots.resize_with(place + 1, || Slot::Free);
-            }
-            slots[place] = Slot::Waits(handle, is_own);
-        }
     }
 
     /// What a task that is submitted from here to a memory store has with it.
@@ -317,29 +365,39 @@ impl Port {
         self.with_job(job, |job| job.attempt.clone())
     }
 
-    /// If the task of a job was submitted here, for a slot that is still its own, and this is its first attempt: the
-    /// slot, where JavaScript has kept the input.
-    pub(crate) fn own_input(&self, job: u32) -> Option<u32> {
+    /// A job is told to JavaScript by `tell`. If its task was submitted here, for a slot that is still its own, and this
+    /// is its first attempt: with the slot, where JavaScript has kept the input.
+    pub(crate) fn start(&self, job: u32, tell: impl FnOnce(&Job, Option<u32>)) {
         let mut jobs = self.jobs.lock();
-        let job = jobs.get_mut(job).filter(|job| job.attempt.fence().attempt == 1)?;
-        let slot =
-            job.attempt.task().host::<Submitted>().filter(|own| own.port.as_ptr() == self.own.as_ptr())?.slot;
-        match self.slots.lock().get(slot as usize)? {
-            Slot::Waits(handle, true) if Arc::ptr_eq(handle.task(), job.attempt.task()) => {}
-            _ => return None,
+        let Some(job) = jobs.get_mut(job) else { return };
+        let own = self.own_input(job);
+        job.has_own = own.is_some();
+        tell(job, own);
+    }
+
+    fn own_input(&self, job: &Job) -> Option<u32> {
+        if job.attempt.fence().attempt != 1 {
+            return None;
         }
-        job.has_own = true;
-        Some(slot)
+        let own = job.attempt.task().host::<Submitted>()?;
+        if own.port.as_ptr() != self.own.as_ptr() {
+            return None;
+        }
+        match self.slots.lock().get(own.slot as usize)? {
+            Slot::Waits(handle, true) if Arc::ptr_eq(handle.task(), job.attempt.task()) => Some(own.slot),
+            _ => None,
+        }
     }
 
     /// A job's handler has returned; JavaScript has kept what, if it had kept the input.
     pub(crate) fn succeeded(&self, job: u32) -> Option<Completion> {
-        self.with_job(job, |job| {
-            if let Some(own) = job.attempt.task().host::<Submitted>().filter(|_| job.has_own) {
-                own.marks.fetch_or(KEPT, Ordering::SeqCst);
-            }
-        });
-        self.end(job)
+        let job = self.take_job(job)?;
+        if job.has_own
+            && let Some(own) = job.attempt.task().host::<Submitted>()
+        {
+            own.marks.fetch_or(KEPT, Ordering::SeqCst);
+        }
+        Some(job.completion)
     }
 
     /// Whether JavaScript has kept the result of a task that has succeeded.
@@ -352,9 +410,13 @@ impl Port {
 
     /// A job's handler has ended: where its outcome goes.
     pub(crate) fn end(&self, job: u32) -> Option<Completion> {
+        Some(self.take_job(job)?.completion)
+    }
+
+    fn take_job(&self, job: u32) -> Option<Job> {
         let job = self.jobs.lock().remove(job)?;
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
-        Some(job.completion)
+        Some(job)
     }
 
     /// A job's handler waits for a child, and lends its place meanwhile; or it goes on.
@@ -463,7 +525,15 @@ impl Port {
         jobs.into_iter().for_each(|job| job.completion.give_back());
         let slots = std::mem::take(&mut *self.slots.lock());
         drop(slots);
-        let news = std::mem::take(&mut *self.news.lock());
-        drop(news);
+        let heard = std::mem::take(&mut *self.heard.lock());
+        drop(heard);
     }
+}
+
+fn fill(slots: &mut Vec<Slot>, slot: u32, with: Slot) {
+    let place = slot as usize;
+    if place >= slots.len() {
+        slots.resize_with(place + 1, || Slot::Free);
+    }
+    slots[place] = with;
 }

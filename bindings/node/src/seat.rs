@@ -122,6 +122,16 @@ fn key_of(url: &str) -> Option<String> {
     }
 }
 
+/// A capacity from which on JavaScript may accept submits at once; `ROOMY` of `node/src/settings.ts`.
+const ROOMY: usize = 1 << 17;
+
+/// So many of them until the next crossing, if there is room for [`MARGIN`]: the rest is for what schedules and replays
+/// add on other threads meanwhile.
+const CREDIT: u32 = 1 << 14;
+
+/// See [`CREDIT`].
+const MARGIN: usize = 1 << 16;
+
 /// An application in one environment.
 pub(crate) struct Seat {
     pub(crate) number: u32,
@@ -179,6 +189,17 @@ impl Seat {
     /// Whether what it is asked may have to wait for a disk.
     pub(crate) fn may_wait(&self) -> bool {
         !self.shared.settings.url.starts_with("memory:") && !self.shared.is_tested.load(Ordering::SeqCst)
+    }
+
+    /// How many submits there is room for until the next crossing, whatever else happens meanwhile, if JavaScript may
+    /// accept them at once: nobody but this environment can submit many, and the engine runs.
+    pub(crate) fn credit(&self) -> Option<u32> {
+        let settings = &self.shared.settings;
+        if settings.url != "memory:" || settings.capacity.is_some_and(|capacity| capacity < ROOMY) {
+            return None;
+        }
+        let room = self.running()?.room()?;
+        Some(if room < MARGIN { 0 } else { CREDIT })
     }
 
     /// A handler by the number that JavaScript gave it.

@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 use taskloom_model::planted::{self, Bug};
 use taskloom_model::{
     Admission, Code, Effects, Error, Fence, Name, Operation, OwnerId, Parent, Result, Spec, State, TaskId,
-    admit, next_due,
+    Timestamp, admit, next_due,
 };
 use taskloom_store::{Capability, Change, HostData, Live, Residents, Store, Task};
 use taskloom_sync::{Sleepers, fork_generation};
@@ -251,14 +251,14 @@ impl Core {
 
     // ── submitting ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    /// Builds a task, without telling anybody.
+    /// Builds a task that comes in now, without telling anybody.
     pub(crate) fn build(
         &self,
         entry: &HandlerEntry,
         admission: &Admission,
         new: NewTask,
+        now: Timestamp,
     ) -> Result<(Arc<Task>, Effects)> {
-        let now = self.clock.now();
         let id = admission.id().unwrap_or_else(|| self.chance.id(now));
         let (mut spec, row, effects) = admit(admission, id, entry.name, new.payload, now)?;
         if let Some(key) = new.key {

@@ -394,6 +394,11 @@ impl Engine {
             && handler().is_some_and(|entry| matches!(entry.handler(), Handler::Asynchronous(_)))
     }
 
+    /// How many more tasks the store takes; `None` if it has no bound.
+    pub fn room(&self) -> Option<usize> {
+        self.core.store.room()
+    }
+
     /// Whether a submit may have to wait: for the disk, or for room.
     pub fn may_wait(&self) -> bool {
         !self.core.capability.resident || self.core.wait_when_full

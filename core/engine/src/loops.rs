@@ -20,7 +20,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering, fence};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, RwLock};
@@ -31,7 +31,7 @@ use crate::core::{Core, route_of};
 use crate::handler::{Attempt, HandlerEntry, Home, Outcome};
 use crate::meter::{Count, Recorder};
 use crate::queues::{Route, View};
-use crate::worker::{Over, WORKER_PLACES, begin};
+use crate::worker::{Over, TIDY_EVERY, WORKER_PLACES, begin};
 
 /// A foreign event loop, or a pool of foreign workers.
 pub trait LoopHost: Send + Sync {
@@ -70,6 +70,8 @@ pub(crate) struct Loops {
     in_flight: AtomicUsize,
     /// How often a place was taken.
     taken: AtomicUsize,
+    /// How many attempts have ended.
+    ended: AtomicU32,
     max_in_flight: usize,
     /// Places of attempts that wait for another task.
     lent: AtomicUsize,
@@ -98,6 +100,7 @@ impl Loops {
             by_hand: Mutex::default(),
             in_flight: AtomicUsize::new(0),
             taken: AtomicUsize::new(0),
+            ended: AtomicU32::new(0),
             max_in_flight,
             lent: AtomicUsize::new(0),
             view: Mutex::default(),
@@ -180,6 +183,13 @@ impl Loops {
     /// [`crate::running::Running::wait_for_begins`].
     pub(crate) fn wait_for_begins(&self) {
         drop(self.view.lock());
+    }
+
+    /// An attempt has ended. A loop that only one thread can be inside has others forget what is no longer kept.
+    fn tidy(&self, core: &Core) {
+        if self.ended.fetch_add(1, Ordering::Relaxed).is_multiple_of(TIDY_EVERY) && core.runtime.is_serial() {
+            core.timers.look_now();
+        }
     }
 
     /// Counts on behalf of a thread that has no recorder of its own.
@@ -393,10 +403,13 @@ impl Completion {
         let core = &self.home.core;
         core.running.end_on_loop(task.id(), self.fence);
         let now = core.clock.now();
-        let own = Arc::clone(&task);
-        if let Some(ended) = core.report(task, self.fence, outcome, now, |how| self.count(&own, how, now)) {
+        let (queue, name) = (task.spec().queue, task.spec().name);
+        let ran = now.since(self.started);
+        let count = |how| self.loops().record(core, |recorder| recorder.ended(queue, name, how, ran, now));
+        if let Some(ended) = core.report(task, self.fence, outcome, now, count) {
             ended.settle();
         }
+        self.loops().tidy(core);
         self.loops().release(core);
     }
 

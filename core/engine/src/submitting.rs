@@ -65,7 +65,8 @@ impl Engine {
         } else {
             core.check_process()?;
         }
-        let (task, effects) = core.build(entry, admission, NewTask { payload, host, key: None })?;
+        let (task, effects) =
+            core.build(entry, admission, NewTask { payload, host, key: None }, core.clock.now())?;
         if !core.capability.resident {
             let (answer, reply) = Answer::new();
             core.committer.insert(core, vec![task], true, reply);
@@ -141,8 +142,10 @@ impl Engine {
         core.check_open(inside || self.on_worker())?;
         let mut effects = Vec::with_capacity(payloads.size_hint().0);
         let mut tasks = Vec::with_capacity(payloads.size_hint().0);
+        // They come in together, and so at one time.
+        let now = core.clock.now();
         for new in payloads {
-            let (task, first) = core.build(entry, admission, new.into())?;
+            let (task, first) = core.build(entry, admission, new.into(), now)?;
             tasks.push(task);
             effects.push(first);
         }

@@ -99,8 +99,8 @@ pub(crate) struct Worker {
 /// when the process dies, it is not held to have crashed.
 pub(crate) const WORKER_PLACES: usize = 1_024;
 
-/// So many attempts end on a worker before it has somebody see what is to be forgotten.
-const TIDY_EVERY: u32 = 512;
+/// So many attempts end on a worker, or on event loops, before it has somebody see what is to be forgotten.
+pub(crate) const TIDY_EVERY: u32 = 512;
 
 impl Drop for Worker {
     fn drop(&mut self) {

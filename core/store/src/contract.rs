@@ -413,6 +413,12 @@ pub trait Store: Send + Sync {
         Ok(sum)
     }
 
+    /// How many more tasks it takes before it answers `QueueFull`; `None` if it has no bound. Others may be about to insert
+    /// some.
+    fn room(&self) -> Option<usize> {
+        None
+    }
+
     /// Pauses a queue, or lets it go on: for all processes, until somebody says otherwise. Whether that was new.
     fn set_paused(&self, queue: Name, paused: bool) -> Result<bool, Error>;
 

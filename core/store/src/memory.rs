@@ -420,6 +420,12 @@ impl Store for MemoryStore {
         Capability { resident: true, durable: false, dependencies: false, schedules: true }
     }
 
+    fn room(&self) -> Option<usize> {
+        let accepted = self.submitters.0.count.load(Ordering::Relaxed);
+        let ended = self.workers.0.count.load(Ordering::Relaxed);
+        Some(self.options.capacity.saturating_sub(accepted.wrapping_sub(ended)))
+    }
+
     fn write(&self, batch: &mut Batch, _: &dyn Residents, now: Timestamp) -> Result<(), Error> {
         for insert in &mut batch.inserts {
             insert.verdict = Some(self.insert_all(insert, &mut batch.consequences, now));

@@ -18,6 +18,9 @@ use crate::{Residents, Task};
 
 const SHARDS: usize = 64;
 
+/// A shard with room for so many tasks is not worth making smaller: all of them together take 2 MB.
+const LARGE: usize = 4_096;
+
 /// A shard has its cache line to itself: neighbours must not slow each other down.
 #[derive(Default)]
 #[repr(align(64))]
@@ -92,9 +95,10 @@ impl Registry {
         removed.is_some()
     }
 
-    /// After a burst the table gives its memory back, yet not so eagerly that a steady load would resize it.
+    /// After a burst the table gives its memory back, yet not so eagerly that a steady load would resize it, or one burst
+    /// after the other: to move an entry is to fetch its task from memory.
     fn give_back(shard: &mut HashTable<Arc<Task>>) {
-        if shard.capacity() > 1024 && shard.len() * 8 < shard.capacity() {
+        if shard.capacity() > LARGE && shard.len() * 8 < shard.capacity() {
             let room = shard.len() * 2;
             shard.shrink_to(room, |other| other.id().table_hash());
         }
