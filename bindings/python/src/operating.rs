@@ -55,7 +55,6 @@ pub(crate) fn list(
         name: name.map(Name::new),
         tag,
         unfinished,
-        dead: false,
         after: parsed(py, after)?,
         limit,
         ..Filter::default()

@@ -1,0 +1,66 @@
+/**
+ * What `taskloom tasks run` does in a process of its own: `node run_task.js FILE ID`.
+ *
+ * `FILE` is a module whose default export, or the export named `app`, is an app. It is imported, and not started: nothing
+ * else is run. The task's outcome is in the store; the command tells it from there.
+ *
+ * Exit codes: 0 when the attempt has ended, however it did; 1 if the app cannot be loaded or the task cannot be run; 2 if
+ * what was named is no app; 3 if the app's store has no such task.
+ */
+
+import { existsSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
+
+import { App } from './app.js';
+import { TaskloomError } from './errors.js';
+
+function tell(why: string, code: number): number {
+  console.error(`taskloom: ${why}`);
+  return code;
+}
+
+async function main(target: string, id: string): Promise<number> {
+  const file = resolve(target);
+  if (!existsSync(file)) return tell(`there is no file ${file}\nhint: say --app tasks.mjs`, 2);
+  const module = (await import(pathToFileURL(file).href)) as Record<string, unknown>;
+  // What a CommonJS module exports is its default, whatever is in it.
+  const exported = { ...(module.default as object | undefined), ...module } as Record<string, unknown>;
+  const app = module.default instanceof App ? module.default : exported.app;
+  if (!(app instanceof App)) return tell(`${target} exports no App\nhint: export const app = new App(…)`, 2);
+  try {
+    if ((await app.get(id)) === undefined) {
+      return tell(`the app's store, ${app.store}, has no task ${id}\nhint: --store has to name the store of the app`, 3);
+    }
+    const handle = await app.runNow(id);
+    // A retry is another attempt, and not this one's to wait for.
+    const { attempt } = await handle.info();
+    const ended = handle.result().then(
+      () => true,
+      () => true,
+    );
+    const pause = (): Promise<boolean> => new Promise((wake) => setTimeout(wake, 50, false));
+    while (!(await Promise.race([ended, pause()]))) {
+      const info = await handle.info();
+      if (info.state !== 'running' || info.attempt !== attempt) break;
+    }
+    await app.stop({ timeout: 5000 });
+    return 0;
+  } catch (error) {
+    if (error instanceof TaskloomError) return tell(error.hint ? `${error.message}\nhint: ${error.hint}` : error.message, 1);
+    throw error;
+  }
+}
+
+if (process.argv.length !== 4) {
+  console.error('this program is started by `taskloom tasks run`, and by nobody else');
+  process.exitCode = 1;
+} else {
+  main(process.argv[2], process.argv[3]).then(
+    (code) => process.exit(code),
+    (error: unknown) => {
+      console.error(error);
+      process.exit(1);
+    },
+  );
+}

@@ -1,0 +1,96 @@
+"""What ``taskloom tasks run`` does in a process of its own: ``python -m taskloom._run_task APP ID``.
+
+``APP`` is ``module:app``, or ``module:make_app()``. The app is loaded, and not started: no worker of it takes anything. The
+one task is run, and its outcome is in the store; the command tells it from there.
+
+Exit codes: 0 when the attempt has ended, however it did; 1 if the app cannot be loaded or the task cannot be run; 2 if what
+was named is no app; 3 if the app's store has no such task.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+
+from taskloom import App, Error
+from taskloom._loop import OwnLoop
+
+
+class Refused(Exception):
+    """What was named is no app; the message is for people."""
+
+
+def main(target: str, id: str) -> int:
+    """Runs the task; the exit code."""
+    directory = os.getcwd()
+    if directory not in sys.path and "" not in sys.path:
+        sys.path.insert(0, directory)
+    try:
+        app = find(target)
+    except Refused as why:
+        return _tell(why, 2)
+    except Exception:
+        traceback.print_exc()
+        return 1
+    try:
+        if app.get(id) is None:
+            return _tell(f"the app's store, {app.url}, has no task {id}\nhint: --store has to name the store of the app", 3)
+        if app._async_names and app._own_loop is None:
+            app._own_loop = OwnLoop(app)  # which takes what is handed to it, and claims nothing
+        handle = app.run_now(id)
+    except Error as why:
+        return _tell(why, 1)
+    attempt = handle.attempt
+    try:
+        # A retry is another attempt, and not this one's to wait for.
+        while not handle.done() and handle.state == "running" and handle.attempt == attempt:
+            try:
+                handle.result(timeout=0.05)
+            except TimeoutError:
+                continue
+    except Error:
+        pass  # it is in the store
+    finally:
+        app.stop(timeout=5)
+    return 0
+
+
+def _tell(why: object, code: int) -> int:
+    print(f"taskloom: {why}", file=sys.stderr, flush=True)
+    return code
+
+
+def find(target: str) -> App:
+    """The app that ``module:app`` or ``module:make_app()`` names; ``module`` alone is ``module:app``.
+
+    Raises :class:`Refused`, and whatever the module raises when it is imported.
+    """
+    name, _, path = target.partition(":")
+    path = path or "app"
+    called = path.endswith("()")
+    try:
+        found: object = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name.split(".")[0] and error.name != name:
+            raise
+        raise Refused(f"there is no module {name!r} in {os.getcwd()} or on Python's path\nhint: say module:app") from None
+    except (TypeError, ValueError):
+        raise Refused(f"{target!r} names no app\nhint: say module:app, or module:make_app()") from None
+    for part in path.removesuffix("()").split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            raise Refused(f"{name} has no {part!r}\nhint: say module:app, or module:make_app()") from None
+    if called and callable(found):
+        found = found()
+    if not isinstance(found, App):
+        raise Refused(f"{target} is no App, but {found!r}")
+    return found
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit("this program is started by `taskloom tasks run`, and by nobody else")
+    sys.exit(main(sys.argv[1], sys.argv[2]))
