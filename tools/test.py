@@ -231,6 +231,7 @@ def pytest(
 
 TYPED = [
     "python/taskloom",
+    "python/taskloom_command",
     "tests/python/typing_cases.py",
     "tests/python/test_golden.py",
     "tests/docs",
@@ -284,6 +285,7 @@ def everything() -> Iterator[Stage]:
     yield WHEEL
     yield STUBS
     yield pytest("python", PYTHON, "tests/python")
+    yield pytest("command line", PYTHON, "tests/command_line")
     # A PostgreSQL for each process that has tests of it.
     yield pytest("outbox", PYTHON, "tests/outbox", dist="loadfile")
     # Some of a file's tests look at what the others have found.

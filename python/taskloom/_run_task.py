@@ -36,7 +36,9 @@ def main(target: str, id: str) -> int:
         return 1
     try:
         if app.get(id) is None:
-            return _tell(f"the app's store, {app.url}, has no task {id}\nhint: --store has to name the store of the app", 3)
+            return _tell(
+                f"the app's store, {app.url}, has no task {id}\nhint: --store has to name the store of the app", 3
+            )
         if app._async_names and app._own_loop is None:
             app._own_loop = OwnLoop(app)  # which takes what is handed to it, and claims nothing
         handle = app.run_now(id)
@@ -75,7 +77,9 @@ def find(target: str) -> App:
     except ModuleNotFoundError as error:
         if error.name != name.split(".")[0] and error.name != name:
             raise
-        raise Refused(f"there is no module {name!r} in {os.getcwd()} or on Python's path\nhint: say module:app") from None
+        raise Refused(
+            f"there is no module {name!r} in {os.getcwd()} or on Python's path\nhint: say module:app"
+        ) from None
     except (TypeError, ValueError):
         raise Refused(f"{target!r} names no app\nhint: say module:app, or module:make_app()") from None
     for part in path.removesuffix("()").split("."):

@@ -1,0 +1,50 @@
+"""What the tests of the wheel's command share: a directory to work in, and the command as a user types it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parent))  # pytest's importlib mode leaves it out
+
+from shell import COMMAND, SECONDS, Run, environment
+
+
+@pytest.fixture
+def taskloom(tmp_path: Path) -> Run:
+    """Runs the command in a directory of the test's own."""
+
+    def run(*arguments: str | bytes, **more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(COMMAND), *arguments],
+            cwd=tmp_path,
+            env=environment(**more),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            timeout=SECONDS,
+        )
+
+    return run
+
+
+@pytest.fixture
+def python(tmp_path: Path) -> Run:
+    """Runs a Python program in the same directory."""
+
+    def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *arguments],
+            cwd=tmp_path,
+            env=environment(**more),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+        )
+
+    return run
