@@ -5,7 +5,8 @@
  * module with an app, `SETTINGS` a JSON object of what the command was told.
  *
  * The module is imported, the app is started, and the supervisor is told which handlers there are. SIGTERM lets what runs
- * finish within the grace; SIGINT, or a second signal, gives it back at once.
+ * finish within the grace; SIGINT gives it back at once. A second SIGTERM changes nothing: service managers send one to
+ * every process, and the supervisor does too.
  *
  * Exit codes: 0 after a signal, 1 if the module or the store does not work, 2 if what was named is no app to serve.
  */
@@ -48,16 +49,14 @@ async function main(target: string, settings: Settings): Promise<void> {
     if (error instanceof Refused || error instanceof TaskloomError) return leave(lifeline, tell(error, ours));
     throw error;
   }
-  const handlers = (await app.listHandlers()).map((handler) => handler.name);
+  const handlers = (await app.handlers()).map((handler) => handler.name);
   lifeline.ready(port().native, app._number, handlers, settings.counts);
   // Signals keep no process alive; a worker without tasks waits for some.
   const hold = setInterval(() => {}, 2 ** 30);
-  const first = await signals.next();
-  if (first !== 'SIGINT') {
-    const finished = app.stop({ timeout: settings.grace * 1000 });
-    await Promise.race([finished, signals.next()]);
-  }
-  // Also what has not finished by a second signal.
+  await signals.any;
+  const finished = signals.isUrgent ? undefined : app.stop({ timeout: settings.grace * 1000 });
+  await Promise.race([finished, signals.urgent]);
+  // Also what has not finished when it became urgent.
   await app.stop({ timeout: 0 });
   clearInterval(hold);
   leave(lifeline, 0);
@@ -80,23 +79,16 @@ function configure(app: App, settings: Settings): void {
 
 /** SIGTERM and SIGINT, from now on. */
 class Signals {
-  private readonly come: string[] = [];
-  private waiting: ((signal: string) => void) | undefined;
-
-  constructor() {
-    for (const name of ['SIGTERM', 'SIGINT'] as const) {
-      process.on(name, () => {
-        this.come.push(name);
-        this.waiting?.(this.come.shift()!);
-        this.waiting = undefined;
-      });
-    }
-  }
-
-  /** The next one. */
-  async next(): Promise<string> {
-    return this.come.shift() ?? (await new Promise((heard) => (this.waiting = heard)));
-  }
+  isUrgent = false;
+  /** SIGINT has come. */
+  readonly urgent = new Promise<void>((come) => {
+    process.on('SIGINT', () => {
+      this.isUrgent = true;
+      come();
+    });
+  });
+  /** One of them has. */
+  readonly any = Promise.race([this.urgent, new Promise<void>((come) => process.on('SIGTERM', () => come()))]);
 }
 
 /** The app of a file: its default export, or the one named `app`; of `file.mjs:name`, that one. */
@@ -128,7 +120,7 @@ async function find(target: string): Promise<App> {
 }
 
 function isForeign(value: unknown): boolean {
-  return typeof value === 'object' && value !== null && value.constructor.name === 'App' && 'listHandlers' in value;
+  return typeof value === 'object' && value !== null && value.constructor.name === 'App' && 'handlers' in value;
 }
 
 function described(value: unknown): string {

@@ -4,7 +4,8 @@ The supervisor (``core/cli/src/worker``) starts it, and only it: standard input 
 ``module:app``, ``SETTINGS`` a JSON object of what the command was told.
 
 The module is imported, the app is started, and the supervisor is told which handlers there are. Then the main thread
-waits for a signal: SIGTERM lets what runs finish within the grace, SIGINT, or a second signal, gives it back at once.
+waits for a signal: SIGTERM lets what runs finish within the grace, SIGINT gives it back at once. A second SIGTERM changes
+nothing: service managers send one to every process, and the supervisor does too.
 
 Exit codes: 0 after a signal, 1 if the module or the store does not work, 2 if what was named is no app to serve.
 """
@@ -103,12 +104,11 @@ class _Signals:
                 return number
 
     def interrupt_from_now(self) -> bool:
-        """The next one raises ``KeyboardInterrupt``; whether it has come already."""
-        for each in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(each, self._interrupt)
+        """The next SIGINT raises ``KeyboardInterrupt``; whether one has come already."""
+        signal.signal(signal.SIGINT, self._interrupt)
         os.set_blocking(self._read, False)
         try:
-            return any(number in (signal.SIGTERM, signal.SIGINT) for number in os.read(self._read, 100))
+            return signal.SIGINT in os.read(self._read, 100)
         except BlockingIOError:
             return False
 

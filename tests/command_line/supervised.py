@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import queue
 import signal
 import subprocess
-import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -16,10 +14,17 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from shell import COMMAND, environment
+
 LONG = 60.0
 """A bound for waits that end at once if all is well. Only a hang reaches it."""
 
 _pause = threading.Event()
+
+
+def own_environment(**more: str) -> dict[str, str]:
+    """As other commands have it, but that apps name their stores themselves."""
+    return {name: value for name, value in environment(**more).items() if name != "TASKLOOM_STORE"}
 
 
 def until(condition: Callable[[], Any], what: str) -> Any:
@@ -39,11 +44,10 @@ class Worker:
         self.told: list[dict[str, Any]] = []
         self.other: list[str] = []
         self._new: queue.Queue[dict[str, Any] | None] = queue.Queue()
-        environment = {**os.environ, "TASKLOOM_TEST_MARK": self.mark, "PYTHONFAULTHANDLER": "1"}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "taskloom_command", "--json", "worker", *arguments],
+            [str(COMMAND), "--json", "worker", *arguments],
             cwd=directory,
-            env=environment,
+            env=own_environment(TASKLOOM_TEST_MARK=self.mark),
             stderr=subprocess.PIPE,
             text=True,
             **popen,
@@ -131,10 +135,16 @@ def worker(directory: Path, *arguments: str, **popen: Any) -> Iterator[Worker]:
 def run(directory: Path, *arguments: str) -> tuple[int, str]:
     """What a command comes to that ends by itself: its exit code and all that it said."""
     done: subprocess.CompletedProcess[str] = subprocess.run(
-        command(*arguments), cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=LONG
+        command(*arguments),
+        cwd=directory,
+        env=own_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=LONG,
     )
     return done.returncode, done.stdout
 
 
 def command(*arguments: str) -> Sequence[str]:
-    return [sys.executable, "-m", "taskloom_command", *arguments]
+    return [str(COMMAND), *arguments]

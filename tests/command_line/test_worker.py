@@ -254,7 +254,7 @@ def test_what_is_no_app_is_explained(folder: Path, monkeypatch: pytest.MonkeyPat
     [
         ("shop:ap", "taskloom: shop has no 'ap'\nhint: did you mean shop:app or shop:private?\n"),
         ("shop:private", 'in the memory of this process ("memory:"): nobody else could submit to it'),
-        ("tasks.mjs", "looks like JavaScript\nhint: npx taskloom worker tasks.mjs"),
+        ("tasks.mjs", "hint: npx taskloom worker tasks.mjs"),
     ],
 )
 def test_what_is_no_app_ends_it(folder: Path, app: str, says: str) -> None:
