@@ -324,6 +324,13 @@ def soak() -> Iterator[Stage]:
         limit=60 * MINUTE,
     )
     yield Stage(
+        "kills of supervised workers",
+        [PYTHON, "-m", "pytest", "-q", "-o", "faulthandler_timeout=600", "tests/command_line/test_kills.py"],
+        by_pytest,
+        needs=("wheel",),
+        environment={"TASKLOOM_KILLS": "100"},
+    )
+    yield Stage(
         "power cuts",
         cargo("test", "--release", "--package", "taskloom-store-sqlite", "--test", "power", "--test", "faults"),
         by_cargo,

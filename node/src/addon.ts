@@ -33,7 +33,15 @@ export interface NativePort {
   traffic(): { crossings: number; calls: number; started: number };
 }
 
+/** The class `Lifeline` of `bindings/node/src/worker.rs`: there on Unix. @internal */
+export interface NativeLifeline {
+  ready(port: NativePort, app: number, handlers: string[], counts: boolean): void;
+  leave(): void;
+}
+
 interface Binding {
+  Lifeline: new () => NativeLifeline;
+  serveWith(port: NativePort, app: number, store: string | null, settings: string): void;
   Port: new (wake: () => void) => NativePort;
   command(args: string[], node: string, runtime: string, folder: string): number;
 }

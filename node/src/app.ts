@@ -47,7 +47,7 @@ export class App extends Operating {
   private readonly registered: Handler[] = [];
   private readonly byName = new Map<string, Handler>();
   private readonly middlewares = new Stack();
-  private readonly url: string;
+  private url: string;
   private readonly keepAlive: boolean;
   /** Schedules that the program has said: like a timer, they keep the process. */
   private readonly said = new Set<string>();
@@ -321,6 +321,12 @@ export class App extends Operating {
    */
   testing(options: TestingOptions = {}): Testing {
     return new Testing(this, options);
+  }
+
+  /** `taskloom worker` has given it another store, before it was used. @internal */
+  _moved(store: string): void {
+    this.url = store;
+    this._isLocal = store.startsWith('memory:');
   }
 
   // ── for the other modules ─────────────────────────────────────────────────────────────────────────────────────

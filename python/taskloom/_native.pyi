@@ -26,6 +26,7 @@ __all__ = [
     "_Accepted",
     "_App",
     "_Lent",
+    "_Lifeline",
     "_Listener",
     "_Subscription",
     "_Testing",
@@ -65,6 +66,7 @@ __all__ = [
     "_schedule",
     "_schedule_firings",
     "_schedules",
+    "_serve_with",
     "_set_paused",
     "_set_schedule_enabled",
     "_stats",
@@ -836,6 +838,22 @@ def _child_call(name: str, payload: bytes, allow_unknown: bool, detached: bool, 
 
 def _check_event_name(name: str) -> None:
     """Refuses a name that an event of the user's cannot have."""
+
+@final
+class _Lifeline:
+    """A worker process's tie to its supervisor: what was standard input."""
+
+    def __new__(cls) -> Self:
+        """Raises `OSError` if nobody supervises this process."""
+
+    def ready(self, app: _App, handlers: list[str], counts: bool) -> None:
+        """The app runs tasks of these handlers now; with `counts` the supervisor hears how many have ended."""
+
+    def leave(self) -> None:
+        """The last thing that the process does. If there is no supervisor any more, all that it started is killed."""
+
+def _serve_with(app: _App, store: str | None, settings: dict[str, Any]) -> None:
+    """Has an app take other settings than its own, before it is used. Raises `InvalidOptions` and `Misuse`."""
 
 def _command(arguments: list[str], interpreter: str, runtime: str) -> int:
     """Runs the command `taskloom` without the global lock; its exit code."""

@@ -9,30 +9,21 @@ was named is no app; 3 if the app's store has no such task.
 
 from __future__ import annotations
 
-import importlib
-import os
 import sys
-import traceback
 
-from taskloom import App, Error
+from taskloom import Error
+from taskloom._find_app import Refused, find, show
 from taskloom._loop import OwnLoop
-
-
-class Refused(Exception):
-    """What was named is no app; the message is for people."""
 
 
 def main(target: str, id: str) -> int:
     """Runs the task; the exit code."""
-    directory = os.getcwd()
-    if directory not in sys.path and "" not in sys.path:
-        sys.path.insert(0, directory)
     try:
         app = find(target)
     except Refused as why:
         return _tell(why, 2)
-    except Exception:
-        traceback.print_exc()
+    except Exception as error:
+        show(error)
         return 1
     try:
         if app.get(id) is None:
@@ -62,36 +53,6 @@ def main(target: str, id: str) -> int:
 def _tell(why: object, code: int) -> int:
     print(f"taskloom: {why}", file=sys.stderr, flush=True)
     return code
-
-
-def find(target: str) -> App:
-    """The app that ``module:app`` or ``module:make_app()`` names; ``module`` alone is ``module:app``.
-
-    Raises :class:`Refused`, and whatever the module raises when it is imported.
-    """
-    name, _, path = target.partition(":")
-    path = path or "app"
-    called = path.endswith("()")
-    try:
-        found: object = importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name.split(".")[0] and error.name != name:
-            raise
-        raise Refused(
-            f"there is no module {name!r} in {os.getcwd()} or on Python's path\nhint: say module:app"
-        ) from None
-    except (TypeError, ValueError):
-        raise Refused(f"{target!r} names no app\nhint: say module:app, or module:make_app()") from None
-    for part in path.removesuffix("()").split("."):
-        try:
-            found = getattr(found, part)
-        except AttributeError:
-            raise Refused(f"{name} has no {part!r}\nhint: say module:app, or module:make_app()") from None
-    if called and callable(found):
-        found = found()
-    if not isinstance(found, App):
-        raise Refused(f"{target} is no App, but {found!r}")
-    return found
 
 
 if __name__ == "__main__":

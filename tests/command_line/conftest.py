@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 sys.path.append(str(Path(__file__).parent))  # pytest's importlib mode leaves it out
 
 from shell import COMMAND, SECONDS, Run, environment
+from taskloom import App
 
 
 @pytest.fixture
@@ -48,3 +51,18 @@ def python(tmp_path: Path) -> Run:
         )
 
     return run
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the module `shop`, for workers."""
+    shutil.copy(Path(__file__).parent / "shop.py", tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def client(folder: Path) -> Iterator[App]:
+    """An app on the same file that submits, and runs nothing."""
+    app = App(f"sqlite:{folder / 'tasks.db'}")
+    yield app
+    app.stop()

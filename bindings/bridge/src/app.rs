@@ -12,7 +12,7 @@
 //! * Schedules that a program has said are put into the store of each engine that is opened, after its handlers.
 //! * The lock is not held while an engine is stopped or anything else that may take long.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -98,6 +98,8 @@ struct State {
 /// An application. See the module's essay.
 pub struct App {
     settings: Settings,
+    /// What is in their place in a worker process.
+    instead: OnceLock<Settings>,
     runtime: Arc<dyn Runtime>,
     state: Mutex<State>,
 }
@@ -105,12 +107,25 @@ pub struct App {
 impl App {
     /// An application that has not been used yet. The URL is checked when the store is opened.
     pub fn new(settings: Settings, runtime: Arc<dyn Runtime>) -> Self {
-        Self { settings, runtime, state: Mutex::default() }
+        Self { settings, instead: OnceLock::new(), runtime, state: Mutex::default() }
     }
 
     /// Its settings.
     pub fn settings(&self) -> &Settings {
-        &self.settings
+        self.instead.get().unwrap_or(&self.settings)
+    }
+
+    /// Has other settings take the place of its own: those that were given to `taskloom worker`. Once, and before it is
+    /// used.
+    ///
+    /// Errors: `InUse` if that is too late.
+    pub fn serve_with(&self, settings: Settings) -> Result<()> {
+        let state = self.state.lock();
+        if state.engine.is_some() || state.stopped || self.instead.set(settings).is_err() {
+            return Err(Error::new(Code::InUse, "the app is in use already, with the settings of its own")
+                .hint("submit and start nothing while the module is imported; or leave the options out that differ from the app's"));
+        }
+        Ok(())
     }
 
     /// Adds a handler.
@@ -260,7 +275,7 @@ impl App {
         }
         let drive = Drive::Driven(clock);
         let options = EngineOptions { runtime, drive, seed: Some(seed), ..EngineOptions::default() };
-        let engine = self.open_over(&mut state, testing_store(self.settings.capacity), options)?;
+        let engine = self.open_over(&mut state, testing_store(self.settings().capacity), options)?;
         state.testing = Some(std::mem::replace(&mut state.stopped, false));
         drop(state);
         engine.start()?;
@@ -296,7 +311,7 @@ impl App {
     }
 
     fn open(&self, state: &mut State) -> Result<Arc<Engine>> {
-        let settings = &self.settings;
+        let settings = self.settings();
         if settings.by_reference && !settings.url.starts_with("memory:") {
             let url = &settings.url;
             return Err(Error::new(
@@ -323,7 +338,7 @@ impl App {
         store: Box<dyn Store>,
         mut options: EngineOptions,
     ) -> Result<Arc<Engine>> {
-        let settings = &self.settings;
+        let settings = self.settings();
         options.workers = settings.workers.unwrap_or(options.workers);
         options.max_in_flight = settings.max_in_flight.unwrap_or(options.max_in_flight);
         options.queues = settings.queues.clone();

@@ -275,7 +275,17 @@ pub fn settings_from(url: &str, values: &[(String, Value)]) -> Result<Settings> 
 
 /// The same, for a binding that has taken out settings of its own; `beside` are their names, for messages.
 pub fn settings_beside(url: &str, values: &[(String, Value)], beside: &[&str]) -> Result<Settings> {
-    let mut settings = Settings { url: url.to_owned(), ..Settings::default() };
+    change(Settings { url: url.to_owned(), ..Settings::default() }, values, beside)
+}
+
+/// Settings with some of them changed, by name.
+///
+/// Errors: as [`set_option`].
+pub fn change_settings(settings: Settings, values: &[(String, Value)]) -> Result<Settings> {
+    change(settings, values, &[])
+}
+
+fn change(mut settings: Settings, values: &[(String, Value)], beside: &[&str]) -> Result<Settings> {
     for (name, value) in values {
         if matches!(value, Value::None) {
             continue;

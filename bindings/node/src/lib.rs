@@ -23,6 +23,7 @@
 //! | `failures` | errors as JSON, both ways |
 //! | `watchdog` | who blocks an environment |
 //! | `words` | JavaScript's memory |
+//! | `worker` | a process of `taskloom worker` |
 //! | `slab` | a table whose numbers are used again |
 
 mod command;
@@ -42,3 +43,4 @@ mod testing;
 mod watchdog;
 mod wire;
 mod words;
+mod worker;

@@ -188,7 +188,18 @@ impl Seat {
 
     /// Whether what it is asked may have to wait for a disk.
     pub(crate) fn may_wait(&self) -> bool {
-        !self.shared.settings.url.starts_with("memory:") && !self.shared.is_tested.load(Ordering::SeqCst)
+        !self.shared.app.settings().url.starts_with("memory:") && !self.shared.is_tested.load(Ordering::SeqCst)
+    }
+
+    /// Where its tasks live.
+    pub(crate) fn url(&self) -> String {
+        self.shared.app.settings().url.clone()
+    }
+
+    /// Has other settings take the place of its own, before it is used.
+    pub(crate) fn serve_with(&self, change: impl FnOnce(Settings) -> Result<Settings>) -> Result<()> {
+        let settings = change(self.shared.app.settings().clone())?;
+        self.shared.app.serve_with(settings)
     }
 
     /// How many submits there is room for until the next crossing, whatever else happens meanwhile, if JavaScript may

@@ -44,6 +44,7 @@ mod testing;
 mod told;
 mod variables;
 mod waiting;
+mod worker;
 
 /// The module as Python imports it. Everything in it is private to the `taskloom` package.
 #[pyo3::pymodule]
@@ -104,4 +105,6 @@ mod _native {
     use crate::waiting::Waiter;
     #[pymodule_export]
     use crate::waiting::imported_on_main_thread;
+    #[pymodule_export]
+    use crate::worker::{Lifeline, serve_with};
 }

@@ -12,6 +12,7 @@ use crate::schedules::Schedules;
 use crate::session::Session;
 use crate::submit::Submit;
 use crate::tasks::Tasks;
+use crate::worker::Worker;
 
 /// Runs and operates Taskloom: a task engine that lives in your process
 ///
@@ -46,6 +47,7 @@ pub(crate) struct Global {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Worker(Box<Worker>),
     Submit(Box<Submit>),
     #[command(subcommand, visible_alias = "task")]
     Tasks(Tasks),
@@ -71,6 +73,7 @@ impl Command {
             Self::Events(command) => command.run(session),
             Self::New(command) => command.run(session),
             Self::Doctor(command) => command.run(session),
+            Self::Worker(command) => command.run(session),
             Self::Completion(command) => command.run(session),
         }
     }

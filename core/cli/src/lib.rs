@@ -15,10 +15,12 @@
 //! | `values`, `filter` | what may be said for an option |
 //! | `submit`, `tasks`, `queues`, `schedules`, `events`, `new`, `doctor`, `completion` | a command each |
 //! | `waiting` | waiting for a task |
+//! | `worker` | `worker APP`: processes that are supervised |
+//! | `supervise` | what a supervisor decides, without processes |
+//! | `lifeline` | a worker process's end of what ties it to its supervisor |
 //!
 //! A command is a struct of its arguments with a `run(self, &Session)`. No command starts workers in this process. Ctrl-C is
 //! not handled: the default action ends the process, and what a store has been told it keeps.
-#![forbid(unsafe_code)]
 
 mod arguments;
 mod completion;
@@ -28,17 +30,21 @@ mod events;
 mod exit;
 mod filter;
 mod host;
+#[cfg(unix)]
+mod lifeline;
 mod new;
 mod queues;
 mod schedules;
 mod session;
 mod submit;
+mod supervise;
 mod table;
 mod tasks;
 mod terminal;
 mod values;
 mod waiting;
 mod words;
+mod worker;
 
 use std::ffi::OsString;
 
@@ -46,6 +52,8 @@ use clap::{CommandFactory, Parser};
 
 pub use exit::exit_codes;
 pub use host::{Host, RustHost};
+#[cfg(unix)]
+pub use lifeline::{Ended, Lifeline};
 
 use arguments::Arguments;
 use session::Session;

@@ -154,6 +154,11 @@ impl Engine {
         })
     }
 
+    /// How many attempts have ended here, one way or another. The store is not asked.
+    pub fn attempts_ended(&self) -> u64 {
+        self.core.meters.total(self.core.clock.now()).ended()
+    }
+
     /// Whether all is well, and what is not.
     pub fn health(&self) -> Health {
         let core = &self.core;
