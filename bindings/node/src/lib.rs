@@ -21,6 +21,7 @@
 //! | `describe` | tasks, figures and events as JSON |
 //! | `options` | options and settings from JSON |
 //! | `failures` | errors as JSON, both ways |
+//! | `threads` | handlers that compute, in threads of their own |
 //! | `watchdog` | who blocks an environment |
 //! | `words` | JavaScript's memory |
 //! | `slab` | a table whose numbers are used again |
@@ -39,6 +40,7 @@ mod seat;
 mod slab;
 mod submitting;
 mod testing;
+mod threads;
 mod watchdog;
 mod wire;
 mod words;

@@ -1,0 +1,47 @@
+/**
+ * What runs in a thread of a pool: an app with a seat at the engine of the one that started it. It has no handlers of its
+ * own, and loads those that it is given tasks for.
+ *
+ * @internal
+ */
+
+import { workerData } from 'node:worker_threads';
+
+import { App } from './app.js';
+import { fromModule, type ModulePlace } from './modules.js';
+import { port } from './port.js';
+import type { Handler } from './task.js';
+import type { Invited } from './threads.js';
+
+const { invitation, thread, store } = (workerData as { taskloom: Invited }).taskloom;
+
+class ThreadApp extends App {
+  private readonly loaded = new Map<number, Handler>();
+
+  constructor() {
+    // One task at a time: there is no doubt whose context it is.
+    super({ store, asyncContext: true });
+  }
+
+  override _open(): number {
+    return port().native.join(invitation);
+  }
+
+  override _handler(number: number): Handler | undefined {
+    let handler = this.loaded.get(number);
+    if (handler === undefined) {
+      const found = port().native.module(this._number, number);
+      if (found === null) return undefined;
+      const place = JSON.parse(found) as ModulePlace;
+      const run = fromModule(place);
+      handler = { name: place.name, number, plain: run, run, rules: undefined, schema: undefined, key: undefined, hooks: [] };
+      this.loaded.set(number, handler);
+    }
+    return handler;
+  }
+}
+
+const app = new ThreadApp();
+// Until it is ended.
+port().hold(1);
+port().native.serve(app._number, thread);
