@@ -34,6 +34,8 @@ export interface NativePort {
   join(invitation: number): number;
   serve(app: number, thread: number): void;
   module(app: number, handler: number): string | null;
+  awaits(app: number, thread: number, slot?: number | null): void;
+  lent(app: number): number;
   threadEnded(app: number, thread: number, why?: string | null): boolean;
   traffic(): { crossings: number; calls: number; started: number };
 }

@@ -8,6 +8,7 @@
 import { workerData } from 'node:worker_threads';
 
 import { App } from './app.js';
+import { TaskHandle } from './handle.js';
 import { fromModule, type ModulePlace } from './modules.js';
 import { port } from './port.js';
 import type { Handler } from './task.js';
@@ -42,6 +43,31 @@ class ThreadApp extends App {
 }
 
 const app = new ThreadApp();
+
+/** The tasks that the handler waits for. */
+const awaited = new Set<TaskHandle>();
+
+function tell(): void {
+  const [handle] = awaited;
+  port().native.awaits(app._number, thread, handle === undefined || handle._slot < 0 ? null : handle._slot);
+}
+
+const { result } = TaskHandle.prototype;
+
+// Nowhere but in a thread, where one task is all that runs.
+TaskHandle.prototype.result = async function (this: TaskHandle, options) {
+  if (this.done()) return await result.call(this, options);
+  const waits = result.call(this, options);
+  awaited.add(this);
+  tell();
+  try {
+    return await waits;
+  } finally {
+    awaited.delete(this);
+    tell();
+  }
+};
+
 // Until it is ended.
 port().hold(1);
 port().native.serve(app._number, thread);

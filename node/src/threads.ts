@@ -39,7 +39,8 @@ class Threads {
 
   /** A task waits for a thread. */
   start(): void {
-    if (this.all.size >= this.settings.size) return;
+    // One that waits for another task lends its place.
+    if (this.all.size >= this.settings.size + port().native.lent(this.app)) return;
     const thread = (this.last += 1);
     const taskloom: Invited = { invitation: this.invitation, thread, store: this.store };
     const { maxMemory } = this.settings;

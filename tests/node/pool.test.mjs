@@ -89,6 +89,13 @@ for (const [kind, url] of STORES) {
   });
 }
 
+for (const [kind, url] of STORES) {
+  test(`a handler that waits for its children lends its place: ${kind}`, async (t) => {
+    const [, [tree]] = await pool(t, 1, ['tree'], {}, url(t));
+    assert.equal(await (await tree.submit(2)).result(), 4);
+  });
+}
+
 test('each thread runs one task at a time, also one that awaits', async (t) => {
   const [, [alone]] = await pool(t, 1, ['alone']);
   const handles = await alone.submitMany(Array(10).fill(null));

@@ -8,13 +8,17 @@
 //! is wanted, and when one is to be ended. A thread has an environment of its own with a seat at the same engine, by
 //! which its handlers log, save checkpoints and submit children like any others.
 //!
+//! A handler that waits for another task lends its place: its worker is another one's in the engine, and there may be one
+//! thread more. So a parent can wait for its child in a pool of one.
+//!
 //! # What it owns
 //! The pool knows which threads are idle and which are at work, each of these with a [`Ticket`], the place where the
 //! waiting worker finds the outcome.
 //!
 //! # Invariants
 //! * A ticket is ended once: by the handler, by the thread's death, or by the pool's end, whichever comes first.
-//! * A thread is idle, or at work, or unknown here: one that is to be ended leaves both lists before JavaScript is told.
+//! * A thread is idle, or at work, or unknown here. One that JavaScript was told to end is given no more tasks, though its
+//!   handler may return before that happens.
 //! * No lock is held while the engine is called, nor while a thread's environment is given a task.
 //!
 //! # What can fail
@@ -31,7 +35,7 @@ use std::sync::{Arc, Weak};
 
 use napi_derive::napi;
 use parking_lot::{Condvar, Mutex};
-use taskloom_engine::{Attempt, Blocking, Outcome};
+use taskloom_engine::{Attempt, Blocking, Handle, Outcome};
 use taskloom_model::{Code, Error, Fence, TaskId};
 
 use crate::exchange::{Port as Exposed, no_app, thrown};
@@ -54,24 +58,51 @@ pub(crate) enum Errand {
 /// The place where a worker finds what came of an attempt that it gave to a thread.
 #[derive(Default)]
 pub(crate) struct Ticket {
-    outcome: Mutex<Option<Outcome>>,
-    ended: Condvar,
+    told: Mutex<Told>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Told {
+    outcome: Option<Outcome>,
+    /// What the handler waits for at present, doing nothing meanwhile.
+    awaited: Option<Handle>,
 }
 
 impl Ticket {
     /// The attempt is over; only the first one to say so is heard.
     pub(crate) fn end(&self, outcome: Outcome) {
-        self.outcome.lock().get_or_insert(outcome);
-        self.ended.notify_all();
+        self.told.lock().outcome.get_or_insert(outcome);
+        self.changed.notify_all();
     }
 
+    /// The handler waits for this task, or for none any more.
+    fn awaits(&self, awaited: Option<Handle>) {
+        let before = std::mem::replace(&mut self.told.lock().awaited, awaited);
+        self.changed.notify_all();
+        // Without the lock: it may be the last of its task.
+        drop(before);
+    }
+
+    /// For the worker: waits for the outcome. While the handler waits for another task, so does the worker, and lends its
+    /// place.
     fn wait(&self) -> Outcome {
-        let mut outcome = self.outcome.lock();
         loop {
-            if let Some(outcome) = outcome.take() {
+            let mut told = self.told.lock();
+            while told.outcome.is_none() && told.awaited.is_none() {
+                self.changed.wait(&mut told);
+            }
+            if let Some(outcome) = told.outcome.take() {
                 return outcome;
             }
-            self.ended.wait(&mut outcome);
+            let Some(awaited) = told.awaited.clone() else { continue };
+            drop(told);
+            awaited.lending(|| {
+                let mut told = self.told.lock();
+                while told.outcome.is_none() && told.awaited.is_some() {
+                    self.changed.wait(&mut told);
+                }
+            });
         }
     }
 }
@@ -94,6 +125,8 @@ struct Work {
     fence: Fence,
     /// How often it was told that it was called off.
     told: u32,
+    /// Whether its handler waits for another task: then there may be one thread more.
+    awaits: bool,
 }
 
 #[derive(Default)]
@@ -142,8 +175,9 @@ impl Pool {
         member.port.begin(attempt.clone(), End::Thread(Arc::clone(&ticket)), route);
         let outcome = ticket.wait();
         let mut state = self.state.lock();
-        // Unless it has died.
-        if state.work.remove(&member.thread).is_some() && !member.port.is_closed() {
+        // Unless it has died, or JavaScript was told to end it.
+        let work = state.work.remove(&member.thread);
+        if work.is_some_and(|work| work.told < PATIENCE) && !member.port.is_closed() {
             member.tasks += 1;
             if state.max_tasks.is_some_and(|max| member.tasks >= max) {
                 drop(state);
@@ -171,7 +205,7 @@ impl Pool {
             if let Some(member) = state.idle.pop() {
                 let (id, fence) = (attempt.task().id(), attempt.fence());
                 let (ticket, port) = (Arc::clone(ticket), Arc::downgrade(&member.port));
-                state.work.insert(member.thread, Work { ticket, port, id, fence, told: 0 });
+                state.work.insert(member.thread, Work { ticket, port, id, fence, told: 0, awaits: false });
                 return Ok(member);
             }
             if let Some(why) = state.stillborn.pop_front() {
@@ -212,6 +246,24 @@ impl Pool {
             (None, _) => {}
         }
         waits
+    }
+
+    /// The handler in a thread waits for another task, or for none any more.
+    fn awaits(&self, thread: u32, awaited: Option<Handle>) {
+        let mut state = self.state.lock();
+        let Some(work) = state.work.get_mut(&thread) else { return };
+        work.awaits = awaited.is_some();
+        let (ticket, lends) = (Arc::clone(&work.ticket), work.awaits && state.waiting > 0);
+        drop(state);
+        ticket.awaits(awaited);
+        if lends {
+            self.ask(Errand::Start);
+        }
+    }
+
+    /// How many threads there may be above the size of the pool, since so many wait.
+    fn lent(&self) -> usize {
+        self.state.lock().work.values().filter(|work| work.awaits).count()
     }
 
     /// An attempt was called off; whether it is in a thread of this pool.
@@ -307,6 +359,21 @@ impl Exposed {
     pub fn module(&self, app: u32, handler: u32) -> Option<String> {
         let registered = self.inner.app(app)?.host()?.registered(handler)?;
         registered.handler.module.clone()
+    }
+
+    /// In a thread: its handler waits for the task in this slot, or for none any more.
+    #[napi]
+    pub fn awaits(&self, app: u32, thread: u32, slot: Option<u32>) {
+        let awaited = slot.and_then(|slot| self.inner.slot(slot));
+        if let Some(host) = self.inner.app(app).and_then(|seat| seat.host()) {
+            host.threads().awaits(thread, awaited);
+        }
+    }
+
+    /// How many threads of an app wait for others.
+    #[napi]
+    pub fn lent(&self, app: u32) -> u32 {
+        self.inner.app(app).map_or(0, |seat| seat.threads().lent() as u32)
     }
 
     /// A thread of an app's is gone: `why`, unless that was wanted. Whether a task waits for another one.

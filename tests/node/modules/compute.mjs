@@ -58,6 +58,14 @@ export async function tell(input, ctx) {
   return { child: await child.result(), page: saved.page, id: task.id, tags: task.tags, aborted: ctx.signal.aborted };
 }
 
+/** The sum of what its children say, which are of its own kind, and they of theirs. */
+export async function tree(depth, ctx) {
+  if (depth === 0) return 1;
+  const children = [await ctx.submit('tree', depth - 1), await ctx.submit('tree', depth - 1)];
+  const counts = await Promise.all(children.map((child) => child.result()));
+  return counts[0] + counts[1];
+}
+
 export function far() {
   throw new RangeError('too far');
 }
