@@ -237,6 +237,22 @@ test('an app that stops in the midst of it gives back what runs', async (t) => {
   await app.stop();
 });
 
+test('in testing mode they run here, on the clock of the test', async () => {
+  const app = new App({ threads: 1 });
+  const where = app.task('where', { ...IN_THREAD, export: 'where' });
+  const t = app.testing();
+  try {
+    const handle = await where.submit(null, { delay: '3 days' });
+    await t.advance('3 days');
+    assert.equal((await handle.result()).isMainThread, true);
+  } finally {
+    await t.end();
+  }
+  await app.start();
+  assert.equal((await (await where.submit()).result()).isMainThread, false);
+  await app.stop();
+});
+
 const START = `
   import { App } from 'taskloom';
   const app = new App({ threads: 2 });

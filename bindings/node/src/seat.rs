@@ -314,9 +314,10 @@ impl Seat {
         let shared = &self.shared;
         let mut tested = shared.tested.lock();
         let runtime = Arc::clone(&shared.dispatcher) as Arc<dyn Runtime>;
-        shared.dispatcher.keep_in_one_place(true);
+        let keep = |keep| shared.dispatcher.keep_in_one_place(keep);
+        keep(true);
         let testing = Testing::begin(&shared.app, start, seed, runtime);
-        let testing = Arc::new(testing.inspect_err(|_| shared.dispatcher.keep_in_one_place(false))?);
+        let testing = Arc::new(testing.inspect_err(|_| keep(tested.is_some()))?);
         testing.engine().set_loop(Some(Arc::clone(&shared.dispatcher) as Arc<dyn LoopHost>));
         *tested = Some(Tested { port: self.port.clone(), number: self.number, testing });
         shared.is_tested.store(true, Ordering::SeqCst);

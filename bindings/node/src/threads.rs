@@ -38,9 +38,9 @@ use parking_lot::{Condvar, Mutex};
 use taskloom_engine::{Attempt, Blocking, Handle, Outcome};
 use taskloom_model::{Code, Error, Fence, TaskId};
 
-use crate::exchange::{Port as Exposed, no_app, thrown};
+use crate::exchange::{Port, no_app, thrown};
 use crate::lane::{NodeHandler, Route};
-use crate::port::{End, News, Port};
+use crate::port::{End, News, Port as Inner};
 use crate::seat::Seat;
 
 /// So often an attempt is told that it was called off; then its thread is ended. The engine takes some 60 ms for it.
@@ -110,7 +110,7 @@ impl Ticket {
 /// A thread that serves.
 struct Member {
     thread: u32,
-    port: Arc<Port>,
+    port: Arc<Inner>,
     /// The number of its seat in its own environment.
     app: u32,
     /// How many tasks it has had.
@@ -120,7 +120,7 @@ struct Member {
 /// An attempt in a thread.
 struct Work {
     ticket: Arc<Ticket>,
-    port: Weak<Port>,
+    port: Weak<Inner>,
     id: TaskId,
     fence: Fence,
     /// How often it was told that it was called off.
@@ -146,7 +146,7 @@ struct State {
 
 /// The threads of an app. See the module's essay.
 pub(crate) struct Pool {
-    owner: Weak<Port>,
+    owner: Weak<Inner>,
     app: u32,
     state: Mutex<State>,
     changed: Condvar,
@@ -154,7 +154,7 @@ pub(crate) struct Pool {
 
 impl Pool {
     /// The pool of an app of this environment.
-    pub(crate) fn new(owner: Weak<Port>, app: u32) -> Self {
+    pub(crate) fn new(owner: Weak<Inner>, app: u32) -> Self {
         Self { owner, app, state: Mutex::default(), changed: Condvar::new() }
     }
 
@@ -222,7 +222,7 @@ impl Pool {
     }
 
     /// A thread can take tasks.
-    fn join(&self, thread: u32, port: &Arc<Port>, app: u32) {
+    fn join(&self, thread: u32, port: &Arc<Inner>, app: u32) {
         let mut state = self.state.lock();
         if !state.closed {
             state.served.insert(thread);
@@ -318,7 +318,7 @@ static INVITED: Mutex<Vec<(u32, Weak<Seat>)>> = Mutex::new(Vec::new());
 static NEXT: AtomicU32 = AtomicU32::new(1);
 
 #[napi]
-impl Exposed {
+impl Port {
     /// The number by which threads of this app's find it; `max_tasks` is after how many tasks a thread is ended.
     #[napi]
     pub fn invite(&self, app: u32, max_tasks: Option<f64>) -> napi::Result<u32> {
