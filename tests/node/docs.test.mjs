@@ -11,10 +11,20 @@ const run = promisify(execFile);
 
 const PAGES = [
   'README.md',
+  'docs/coming-from.md',
   'docs/dead-letters.md',
+  'docs/durability.md',
+  'docs/events.md',
   'docs/javascript.md',
   'docs/limits.md',
+  'docs/monitoring.md',
+  'docs/options.md',
+  'docs/patterns.md',
+  'docs/quickstart.md',
+  'docs/recipes.md',
+  'docs/schedules.md',
   'docs/testing-your-tasks.md',
+  'docs/troubleshooting.md',
   'node/README.md',
 ];
 
@@ -36,7 +46,7 @@ for (const page of PAGES) {
     test(`snippet ${place + 1} of ${page}`, async () => {
       const path = join(folder, `snippet-${place + 1}.mjs`);
       writeFileSync(path, source);
-      const { stdout } = await run(process.execPath, [path], { cwd: folder, timeout: 120_000 });
+      const { stdout } = await run(process.execPath, [path], { cwd: folder, timeout: 60_000 });
       // `console.log(…); // what it prints`, up to a colon that begins a remark.
       const wanted = [...source.matchAll(/console\.log\(.*\/\/ (.*)$/gm)].map(([, said]) => said.split(': ')[0]);
       const lines = stdout.trim().split('\n');
