@@ -36,7 +36,7 @@ export interface NativePort {
   module(app: number, handler: number): string | null;
   awaits(app: number, thread: number, slot?: number | null): void;
   lent(app: number): number;
-  threadEnded(app: number, thread: number, why?: string | null): boolean;
+  threadEnded(app: number, thread: number, cause?: string | null): boolean;
   traffic(): { crossings: number; calls: number; started: number };
 }
 

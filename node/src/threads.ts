@@ -53,12 +53,12 @@ class Threads {
     });
     worker.unref();
     this.all.set(thread, worker);
-    let why: string | undefined;
-    worker.on('error', (error: unknown) => (why = this.told(error)));
+    let cause: string | undefined;
+    worker.on('error', (error: unknown) => (cause = this.told(error)));
     worker.on('exit', (code) => {
       this.all.delete(thread);
       const wanted = this.leaving.delete(worker);
-      const waits = port().native.threadEnded(this.app, thread, wanted ? undefined : (why ?? `its thread ended by process.exit(${code})`));
+      const waits = port().native.threadEnded(this.app, thread, wanted ? undefined : (cause ?? `called process.exit(${code})`));
       if (waits) this.start();
     });
   }
@@ -66,9 +66,9 @@ class Threads {
   private told(error: unknown): string {
     if ((error as { code?: unknown } | null)?.code === 'ERR_WORKER_OUT_OF_MEMORY') {
       const { maxMemory } = this.settings;
-      return `its thread ran out of memory${maxMemory === undefined ? '' : ` (maxMemory is ${maxMemory} MB)`}`;
+      return `ran out of memory${maxMemory === undefined ? '' : ` (maxMemory is ${maxMemory} MB)`}`;
     }
-    return `its thread was ended by an error that nobody caught: ${error instanceof Error ? `${error.name}: ${error.message}` : String(error)}`;
+    return `was ended by an error that nobody caught: ${error instanceof Error ? `${error.name}: ${error.message}` : String(error)}`;
   }
 
   /** Ends a thread, whatever it does. */

@@ -208,8 +208,8 @@ impl Pool {
                 state.work.insert(member.thread, Work { ticket, port, id, fence, told: 0, awaits: false });
                 return Ok(member);
             }
-            if let Some(why) = state.stillborn.pop_front() {
-                return Err(Outcome::Lost { why });
+            if let Some(cause) = state.stillborn.pop_front() {
+                return Err(Outcome::Lost { cause });
             }
             state.waiting += 1;
             if !asked {
@@ -231,16 +231,18 @@ impl Pool {
         }
     }
 
-    /// A thread is gone: `why`, unless that was wanted. Whether somebody waits for another.
-    fn lost(&self, thread: u32, why: Option<String>) -> bool {
+    /// A thread is gone: of what `cause`, unless that was wanted. Whether somebody waits for another.
+    fn lost(&self, thread: u32, cause: Option<String>) -> bool {
         let mut state = self.state.lock();
         state.idle.retain(|member| member.thread != thread);
         let (work, served) = (state.work.remove(&thread), state.served.remove(&thread));
         let waits = state.waiting > 0;
-        match (&work, why) {
-            (Some(work), why) => work.ticket.end(why.map_or(Outcome::GivenBack, |why| Outcome::Lost { why })),
-            (None, Some(why)) if !served && waits => {
-                state.stillborn.push_back(why);
+        match (&work, cause) {
+            (Some(work), cause) => {
+                work.ticket.end(cause.map_or(Outcome::GivenBack, |cause| Outcome::Lost { cause }))
+            }
+            (None, Some(cause)) if !served && waits => {
+                state.stillborn.push_back(cause);
                 self.changed.notify_one();
             }
             (None, _) => {}
@@ -376,9 +378,9 @@ impl Port {
         self.inner.app(app).map_or(0, |seat| seat.threads().lent() as u32)
     }
 
-    /// A thread of an app's is gone: `why`, unless that was wanted. Whether a task waits for another one.
+    /// A thread of an app's is gone: of what `cause`, unless that was wanted. Whether a task waits for another one.
     #[napi]
-    pub fn thread_ended(&self, app: u32, thread: u32, why: Option<String>) -> bool {
-        self.inner.app(app).is_some_and(|seat| seat.threads().lost(thread, why))
+    pub fn thread_ended(&self, app: u32, thread: u32, cause: Option<String>) -> bool {
+        self.inner.app(app).is_some_and(|seat| seat.threads().lost(thread, cause))
     }
 }
