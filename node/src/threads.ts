@@ -11,6 +11,7 @@
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 
+import { shown } from './durations.js';
 import { port } from './port.js';
 import type { ThreadSettings } from './settings.js';
 
@@ -19,6 +20,10 @@ export interface Invited {
   readonly invitation: number;
   readonly thread: number;
   readonly store: string;
+}
+
+function said(error: unknown): string {
+  return error instanceof Error ? `${error.name}: ${error.message}` : shown(error);
 }
 
 /** The threads of an app. */
@@ -42,15 +47,14 @@ class Threads {
     // One that waits for another task lends its place.
     if (this.all.size >= this.settings.size + port().native.lent(this.app)) return;
     const thread = (this.last += 1);
-    const taskloom: Invited = { invitation: this.invitation, thread, store: this.store };
-    const { maxMemory } = this.settings;
-    const worker = new Worker(join(__dirname, 'thread.js'), {
-      name: `taskloom-${thread}`,
-      workerData: { taskloom },
-      resourceLimits: maxMemory === undefined ? undefined : { maxOldGenerationSizeMb: maxMemory },
-      // What a program was given on the command line is no file, and Node would take the thread's for it.
-      execArgv: process.execArgv.some((option) => /^--(?:input-type|eval|print)|^-[ep]/.test(option)) ? [] : undefined,
-    });
+    let worker: Worker;
+    try {
+      worker = this.worker(thread);
+    } catch (error) {
+      // As one that died at once: whoever waits for it hears why.
+      port().native.threadEnded(this.app, thread, `could not be started: ${said(error)}`);
+      return;
+    }
     worker.unref();
     this.all.set(thread, worker);
     let cause: string | undefined;
@@ -63,12 +67,24 @@ class Threads {
     });
   }
 
+  private worker(thread: number): Worker {
+    const taskloom: Invited = { invitation: this.invitation, thread, store: this.store };
+    const { maxMemory } = this.settings;
+    return new Worker(join(__dirname, 'thread.js'), {
+      name: `taskloom-${thread}`,
+      workerData: { taskloom },
+      resourceLimits: maxMemory === undefined ? undefined : { maxOldGenerationSizeMb: maxMemory },
+      // What a program was given on the command line is no file, and Node would take the thread's for it.
+      execArgv: process.execArgv.some((option) => /^--(?:input-type|eval|print)|^-[ep]/.test(option)) ? [] : undefined,
+    });
+  }
+
   private told(error: unknown): string {
     if ((error as { code?: unknown } | null)?.code === 'ERR_WORKER_OUT_OF_MEMORY') {
       const { maxMemory } = this.settings;
       return `ran out of memory${maxMemory === undefined ? '' : ` (maxMemory is ${maxMemory} MB)`}`;
     }
-    return `was ended by an error that nobody caught: ${error instanceof Error ? `${error.name}: ${error.message}` : String(error)}`;
+    return `was ended by an error that nobody caught: ${said(error)}`;
   }
 
   /** Ends a thread, whatever it does. */

@@ -132,6 +132,13 @@ test('a thread that needs more memory than it may have dies', async (t) => {
   assert.equal((await (await where.submit()).result()).isMainThread, false);
 });
 
+test('threads that die before they can serve are no endless loop', async (t) => {
+  const [, [where]] = await pool(t, { size: 1, maxMemory: 1 }, ['where']);
+  const error = await thrown(async () => (await where.submit()).result());
+  assert.equal(error.type, 'HandlerLost');
+  assert.match(error.message, /died 3 times while it ran this task; the last one ran out of memory \(maxMemory is 1 MB\)/);
+});
+
 test('after so many tasks another thread takes the place of one', async (t) => {
   const [, [where]] = await pool(t, { size: 1, maxTasksPerThread: 2 }, ['where']);
   const ids = [];
