@@ -19,7 +19,7 @@ WHEEL_SOURCES := Cargo.toml pyproject.toml $(wildcard Cargo.lock) \
 	$(shell find core bindings -type f \( -name '*.rs' -o -name '*.sql' -o -name 'Cargo.toml' \) 2>/dev/null) \
 	$(shell find python -type f -not -path '*/__pycache__/*' 2>/dev/null)
 
-.PHONY: wheel venv node node-packed node-test demo test lint bench bench-node bench-command-line soak clean help
+.PHONY: wheel venv node node-packed node-test demo demo-node test lint bench bench-node bench-command-line soak clean help
 
 wheel: $(WHEEL_STAMP)  ## builds the wheel and installs it into .venv (the default)
 
@@ -27,13 +27,16 @@ venv: $(VENV_STAMP)  ## makes .venv, with what builds and tests need
 
 node: $(NODE_STAMP)  ## builds the npm package in node/, which can then be required or linked as it is
 
-node-packed: node tests/node/node_modules/.installed  ## packs it as it is published, and installs that for the tests
+node-packed: node tests/node/node_modules/.installed examples/node/node_modules/.installed  ## packs it as it is published, and installs that for the tests
 
 node-test: node-packed  ## the tests of the npm package
 	cd tests/node && npm test --silent
 
-demo: wheel  ## a census of Python's standard library by two processes, one of which is killed; ARGS="--store memory: --processes 0"
+demo: wheel demo-node  ## a census of Python's standard library by two processes, one of which is killed, and of npm by threads
 	$(BIN)/python examples/census.py --processes 2 $(ARGS)
+
+demo-node: examples/node/node_modules/.installed  ## the latter by itself; NODE_ARGS="--store sqlite:census.db --threads 4"
+	node examples/node/census.mjs $(NODE_ARGS)
 
 test:  ## everything, from nothing; the last line is the sum
 	@$(PYTHON) tools/test.py $(ARGS)
@@ -56,7 +59,7 @@ bench-node: node  ## the npm package beside its peers, and whether it reaches it
 	cd benches/node && npm run --silent bench -- $(ARGS)
 
 clean:  ## removes all that was built
-	rm -rf target target-* dist .venv .venvs node/dist node/npm node/node_modules tests/node/node_modules
+	rm -rf target target-* dist .venv .venvs node/dist node/npm node/node_modules tests/node/node_modules examples/node/node_modules
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1\t\2/p' Makefile | expand -t 15
@@ -89,4 +92,9 @@ tests/node/node_modules/.installed: tests/node/package.json tests/node/package-l
 	$(PYTHON) tools/pack_node.py
 	cd tests/node && npm ci --no-audit --ignore-scripts --loglevel=error
 	cd tests/node && npm install --no-save --offline --no-audit --ignore-scripts --loglevel=error ../../dist/npm/*.tgz
+	touch $@
+
+examples/node/node_modules/.installed: examples/node/package.json examples/node/package-lock.json tests/node/node_modules/.installed
+	cd examples/node && npm ci --no-audit --ignore-scripts --loglevel=error
+	cd examples/node && npm install --no-save --offline --no-audit --ignore-scripts --loglevel=error ../../dist/npm/*.tgz
 	touch $@

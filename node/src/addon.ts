@@ -30,6 +30,13 @@ export interface NativePort {
   times(app: number): number[];
   submitted(app: number, known: number): string;
   unsubscribe(subscription: number): void;
+  invite(app: number, maxTasks?: number | null): number;
+  join(invitation: number): number;
+  serve(app: number, thread: number): void;
+  module(app: number, handler: number): string | null;
+  awaits(app: number, thread: number, slot?: number | null): void;
+  lent(app: number): number;
+  threadEnded(app: number, thread: number, cause?: string | null): boolean;
   traffic(): { crossings: number; calls: number; started: number };
 }
 

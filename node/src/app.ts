@@ -12,10 +12,11 @@ import { port } from './port.js';
 import { readRegistration, registeredOf, taskOf } from './registering.js';
 import type { InputOf, OutputOf, StandardSchema } from './schema.js';
 import { type ScheduleChanges, type ScheduleOptions, Schedules, scheduleValues } from './schedules.js';
-import { type AppOptions, readSettings } from './settings.js';
+import { type AppOptions, type ThreadSettings, readSettings } from './settings.js';
 import { Submitting, checkedName } from './submitting.js';
-import type { Handler, HandlerFunction, Task, TaskOptions } from './task.js';
+import type { Handler, HandlerFunction, Task, TaskOptions, ThreadTaskOptions } from './task.js';
 import { Testing, type TestingOptions } from './testing_mode.js';
+import { endThreads, forgetThreads, poolFor } from './threads.js';
 
 /** What `stop` takes. */
 export interface StopOptions {
@@ -49,6 +50,7 @@ export class App extends Operating {
   private readonly middlewares = new Stack();
   private url: string;
   private readonly keepAlive: boolean;
+  private readonly threads: ThreadSettings;
   /** Schedules that the program has said: like a timer, they keep the process. */
   private readonly said = new Set<string>();
   private isHeld = false;
@@ -68,10 +70,16 @@ export class App extends Operating {
     this._asyncContext = settings.asyncContext;
     this._acceptsAtOnce = settings.isRoomy;
     this.keepAlive = settings.keepAlive;
+    this.threads = settings.threads;
     this._submitting = new Submitting(this, settings.waits);
-    this._number = native(() => port().native.open(this.url, settings.line));
+    this._number = native(() => this._open(settings.line));
     port().apps.set(this._number, new WeakRef(this));
     abandoned.register(this, this._number);
+  }
+
+  /** Opens what is native of it; its number. @internal */
+  _open(line: string): number {
+    return port().native.open(this.url, line);
   }
 
   /** Where its tasks live. */
@@ -98,10 +106,19 @@ export class App extends Operating {
     handler: HandlerFunction<Input, Result>,
   ): Task<Input, Awaited<Result>>;
   task<Input, Result>(name: string, handler: HandlerFunction<Input, Result>): Task<Input, Awaited<Result>>;
+  /**
+   * Registers a handler that computes: it runs in a thread of the app's pool, and is found in a module. Its type can be
+   * said: `app.task<typeof import('./hash.mjs').default>('hash', { thread: true, module })`.
+   */
+  task<Function extends HandlerFunction<any, any>>(
+    name: string,
+    options: ThreadTaskOptions,
+  ): Task<Parameters<Function>[0], Awaited<ReturnType<Function>>>;
   task(name: string, first: TaskOptions | HandlerFunction<any, any>, second?: HandlerFunction<any, any>): Task<any, any> {
     const [options, handler] = typeof first === 'function' && second === undefined ? [{}, first] : [first as TaskOptions, second];
-    const { handler: read, line } = readRegistration(name, options, handler);
+    const { handler: read, line, module } = readRegistration(name, options, handler);
     native(() => port().native.register(this._number, line));
+    if (module !== undefined) poolFor(this._number, this.url, this.threads);
     const made: Handler = { ...read, number: this.registered.length };
     this.middlewares.surround(made);
     this.registered.push(made);
@@ -145,6 +162,7 @@ export class App extends Operating {
     this._isStopping = true;
     this._submitting.stop();
     await port().request(this, 'stop', { timeout });
+    await endThreads(this._number);
     this.isStopped = true;
     port().count(this, false);
     clearTimeout(this.look);
@@ -408,4 +426,5 @@ const rooted = new Set<App>();
 const abandoned = new FinalizationRegistry<number>((number) => {
   port().apps.delete(number);
   port().native.close(number);
+  forgetThreads(number);
 });

@@ -115,7 +115,7 @@ const SUBMIT: Record<string, Form> = {
 const HANDLER: Record<string, Form> = { ...COMMON, version: 'text', key: 'text' };
 
 /** Options that this version knows of and refuses. */
-const LATER = ['dependsOn', 'requires', 'agent', 'tx', 'executor', 'thread'];
+const LATER = ['dependsOn', 'requires', 'agent', 'tx', 'executor'];
 
 /** How many letters two names differ in, up to swaps. */
 function distance(a: string, b: string): number {

@@ -27,6 +27,7 @@ import { load, type NativePort } from './addon.js';
 import { RESULT, copied, encode, encodePlain } from './payload.js';
 import { validate } from './schema.js';
 import type { Handler } from './task.js';
+import { threadErrand } from './threads.js';
 import { Command, Flag, HEAD, News, idAt } from './wire.js';
 
 /** How long we may keep the event loop in one turn, in milliseconds. */
@@ -432,6 +433,10 @@ export class Port {
           this.apps.get(words[at + 1])?.deref()?._hooked(words[at + 2], idAt(words, at + 3), lines[line++]);
           at += 7;
           break;
+        case News.thread:
+          threadErrand(words[at + 1], words[at + 2]);
+          at += 3;
+          break;
         case News.blocked:
           warn(JSON.parse(lines[line++]) as Parameters<typeof warn>[0]);
           at += 1;
@@ -646,7 +651,7 @@ function warn({ handlers, millis, isSure }: { handlers: string[]; millis: number
     {
       type: 'TaskloomWarning',
       code: 'TASKLOOM_LOOP_BLOCKED',
-      detail: 'let it await now and then, or run what computes in a worker thread with an app on the same store',
+      detail: 'let it await now and then, or run what computes in a thread: app.task(name, { thread: true, module })',
     },
   );
 }

@@ -4,6 +4,7 @@ import type { App } from './app.js';
 import { detachedContext, storage } from './context.js';
 import { shown } from './durations.js';
 import { InvalidOptions } from './errors.js';
+import { type ModulePlace, fromModule, readModule } from './modules.js';
 import { type SubmitOptions, handlerOptions } from './options.js';
 import { encode } from './payload.js';
 import { Rules } from './retry_rules.js';
@@ -11,7 +12,7 @@ import { isSchema, validate } from './schema.js';
 import type { Handler, HandlerFunction, Task, TaskOptions } from './task.js';
 
 /** Options of a handler that are not options of its tasks. */
-const OWN = ['replace', 'schema', 'onSuccess', 'onRetry', 'onFailure', 'namespace'];
+const OWN = ['replace', 'schema', 'onSuccess', 'onRetry', 'onFailure', 'namespace', 'thread', 'module', 'export'];
 
 /** Options that hold up or refuse no submit, whatever they say. */
 const PLAIN = ['priority', 'timeout', 'retries', 'retry', 'maxCrashes', 'tags', 'metadata', 'replace', 'onSuccess', 'onRetry', 'onFailure', 'namespace'];
@@ -22,6 +23,8 @@ function isPlain(options: TaskOptions): boolean {
 
 /** What an app was asked to register. @internal */
 export interface Registration {
+  /** Where it is, if it runs in threads. */
+  readonly module: ModulePlace | undefined;
   readonly handler: Omit<Handler, 'number'>;
   /** For the core. */
   readonly line: string;
@@ -30,12 +33,18 @@ export interface Registration {
 /** Reads what `app.task` was given. @internal */
 export function readRegistration(own: string, options: TaskOptions, handler: HandlerFunction<any, any> | undefined): Registration {
   const name = fullName(own, options);
-  if (typeof handler !== 'function') {
+  const module = readModule(name, options, handler);
+  if (module === undefined && typeof handler !== 'function') {
     throw new InvalidOptions(`the handler of ${shown(name)} is ${shown(handler)}; it must be a function`, {
       hint: "as in app.task('resize', async (input, ctx) => { … })",
     });
   }
   const { rules, policy } = Rules.take(name, options.retry);
+  if (module !== undefined && rules !== undefined) {
+    throw new InvalidOptions(`the retry policy of ${shown(name)} looks at errors, which it cannot do from another thread`, {
+      hint: 'throw PermanentError or RetryAfter in the module',
+    });
+  }
   const plain: Record<string, unknown> = { ...options, retry: policy };
   const { key } = options;
   if (typeof key === 'function') delete plain.key;
@@ -53,9 +62,11 @@ export function readRegistration(own: string, options: TaskOptions, handler: Han
       throw new InvalidOptions(`${OWN[place + 2]} is ${shown(hook)}; it must be a function of the handle`);
     }
   }
+  const run = module === undefined ? handler! : fromModule(module);
   return {
-    handler: { name, plain: handler, run: handler, rules, schema, isPlain: isPlain(options), key: typeof key === 'function' ? key : undefined, hooks },
-    line: JSON.stringify({ name, options: values, perKey: typeof key === 'function', replace, hooks: hooks.some((hook) => hook !== undefined) }),
+    module,
+    handler: { name, plain: run, run, rules, schema, isPlain: isPlain(options), key: typeof key === 'function' ? key : undefined, hooks, isInModule: module !== undefined },
+    line: JSON.stringify({ name, options: values, perKey: typeof key === 'function', replace, hooks: hooks.some((hook) => hook !== undefined), module }),
   };
 }
 
@@ -72,7 +83,7 @@ export function taskOf(app: App, handler: Handler): Task<any, any> {
   const call = async (input: unknown): Promise<unknown> => {
     const context = detachedContext(app, handler);
     const encoded: unknown = JSON.parse(encode(input, 'input'));
-    const given = handler.schema === undefined ? encoded : await validate(handler.schema, handler.name, encoded);
+    const given = handler.schema === undefined || handler.isInModule ? encoded : await validate(handler.schema, handler.name, encoded);
     return await storage.run(context, () => handler.plain(given, context));
   };
   const task = Object.assign(call, {

@@ -1,5 +1,7 @@
 /** What an app is made with. */
 
+import { availableParallelism } from 'node:os';
+
 import { type Duration, millis, shown } from './durations.js';
 import { InvalidOptions } from './errors.js';
 import { snake, unknown } from './options.js';
@@ -24,6 +26,8 @@ export interface AppOptions {
   requireMetadata?: readonly string[];
   /** What it calls itself among the processes that share its store. */
   name?: string;
+  /** The threads that run handlers with `thread: true`: how many at most, or more about them. */
+  threads?: number | ThreadOptions;
   /** Whether a started app keeps the process alive while it has nothing to do; false. */
   keepAlive?: boolean;
   /**
@@ -32,6 +36,21 @@ export interface AppOptions {
    * promise of the process dearer before Node 24, so it is off unless asked for.
    */
   asyncContext?: boolean;
+}
+
+/** The threads that run handlers with `thread: true`. */
+export interface ThreadOptions {
+  /** How many there are at most; as many as the machine runs at once. They are started when tasks wait for them. */
+  size?: number;
+  /** The heap of each, in megabytes: one that needs more dies. Node's own limit if not given. */
+  maxMemory?: number;
+  /** After so many tasks a thread is ended, and another takes its place; never if not given. */
+  maxTasksPerThread?: number;
+}
+
+/** The same, complete. @internal */
+export interface ThreadSettings extends ThreadOptions {
+  readonly size: number;
 }
 
 const SETTINGS = [
@@ -44,12 +63,13 @@ const SETTINGS = [
   'retention',
   'requireMetadata',
   'name',
+  'threads',
   'keepAlive',
   'asyncContext',
 ];
 
 /** Settings that the engine knows nothing of. */
-const OURS = ['store', 'keepAlive', 'asyncContext'];
+const OURS = ['store', 'threads', 'keepAlive', 'asyncContext'];
 
 const SETTINGS_LATER = ['lease', 'payloads'];
 
@@ -61,6 +81,7 @@ export interface Settings {
   readonly store: string;
   readonly keepAlive: boolean;
   readonly asyncContext: boolean;
+  readonly threads: ThreadSettings;
   /** Whether a submit waits when there is no room. */
   readonly waits: boolean;
   /** Whether nothing but a lack of room refuses a plain submit: nobody else has the store, and it is large. */
@@ -80,7 +101,7 @@ export function readSettings(options: AppOptions): Settings {
   for (const [name, value] of Object.entries(options)) {
     if (name === 'workers') {
       throw new InvalidOptions('there is no setting workers: handlers run on the event loop', {
-        hint: 'how many run at once is maxInFlight',
+        hint: 'how many run at once is maxInFlight; how many threads run those with thread: true is threads',
       });
     }
     if (!SETTINGS.includes(name)) throw unknown('setting', name, SETTINGS, SETTINGS_LATER);
@@ -93,8 +114,30 @@ export function readSettings(options: AppOptions): Settings {
   if (typeof asyncContext !== 'boolean') {
     throw new InvalidOptions(`asyncContext is ${shown(asyncContext)}; it must be true or false`);
   }
+  const threads = readThreads(options.threads);
+  settings.threads = threads.size;
   const { capacity = ROOMY, queues, requireMetadata } = options;
   const isPlain = onFull !== 'wait' && !asyncContext && queues === undefined && requireMetadata === undefined;
   const isRoomy = store === 'memory:' && isPlain && capacity >= ROOMY;
-  return { store, keepAlive, asyncContext, waits: onFull === 'wait', isRoomy, line: JSON.stringify(settings) };
+  return { store, keepAlive, asyncContext, threads, waits: onFull === 'wait', isRoomy, line: JSON.stringify(settings) };
 }
+
+function readThreads(given: unknown): ThreadSettings {
+  if (typeof given === 'number') return readThreads({ size: given });
+  if (given === undefined) return { size: availableParallelism() };
+  if (typeof given !== 'object' || given === null || Array.isArray(given)) {
+    throw new InvalidOptions(`threads is ${shown(given)}; it must be a number, or an object such as { size: 4, maxMemory: 512 }`);
+  }
+  const names = ['size', 'maxMemory', 'maxTasksPerThread'];
+  for (const [name, value] of Object.entries(given)) {
+    if (!names.includes(name)) throw unknown('option of threads', name, names, []);
+    if (value !== undefined && !(Number.isSafeInteger(value) && value >= 1 && value <= MOST)) {
+      throw new InvalidOptions(`threads.${name} is ${shown(value)}; it must be a whole number from 1 to ${MOST}`);
+    }
+  }
+  const { size = availableParallelism(), ...others } = given as ThreadOptions;
+  return { size, ...others };
+}
+
+/** As many workers as an engine may have, which is enough of everything else, too. */
+const MOST = 10_000;

@@ -29,6 +29,16 @@ export interface TaskOptions extends Omit<CommonOptions, 'retry'> {
   onFailure?: (handle: TaskHandle) => void;
 }
 
+/** What is said of a handler that computes, and so runs in a thread of the app's pool. */
+export interface ThreadTaskOptions extends TaskOptions {
+  /** It runs in a thread, which is ended if it takes too long or is cancelled. */
+  thread: true;
+  /** The module that the handler is in: a URL, such as `new URL('./hash.mjs', import.meta.url)`, or an absolute path. */
+  module: URL | string;
+  /** The name under which the module exports it; `'default'`. */
+  export?: string;
+}
+
 /** What runs a task. */
 export type HandlerFunction<Input, Result> = (input: Input, ctx: Context) => Result | PromiseLike<Result>;
 
@@ -79,6 +89,8 @@ export interface Handler {
   readonly isPlain: boolean;
   /** Gives each task its key. */
   readonly key: ((input: unknown) => string | null | undefined) | undefined;
+  /** Whether its module validates the input itself, wherever it runs. */
+  readonly isInModule?: boolean;
   readonly hooks: ReadonlyArray<((handle: TaskHandle) => void) | undefined>;
 }
 

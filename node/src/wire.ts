@@ -37,6 +37,7 @@ export const News = {
   blocked: 11,
   startOwn: 12,
   succeededOwn: 13,
+  thread: 14,
 } as const;
 
 const hex: string[] = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'));

@@ -193,7 +193,7 @@ for (const [what, register, message] of [
   ['an unknown option', (app) => app.task('job', { retires: 3 }, () => 1), /did you mean retries/],
   ['a schema that is none', (app) => app.task('job', { schema: {} }, () => 1), /it must be a Standard Schema/],
   ['a hook that is none', (app) => app.task('job', { onRetry: 1 }, () => 1), /onRetry is 1; it must be a function/],
-  ['thread', (app) => app.task('job', { thread: true }, () => 1), /thread is not available in this version/],
+  ['an option of later', (app) => app.task('job', { executor: 'process' }, () => 1), /executor is not available in this version/],
 ]) {
   test(`refused at the registration: ${what}`, () => {
     const app = new App();

@@ -70,6 +70,18 @@ same<typeof withValibot, Task<{ n: number }, number>>();
 // @ts-expect-error: n is a number
 await withValibot.submit({ n: '7' });
 
+// In a thread: the types are those of the module's function.
+const module = new URL('./modules/compute.mjs', import.meta.url);
+const inThread = app.task<(input: { n: number }, ctx: Context) => Promise<string>>('thread', { thread: true, module, timeout: '1m' });
+same<typeof inThread, Task<{ n: number }, string>>();
+app.task('any', { thread: true, module: '/somewhere/hash.cjs', export: 'hash' });
+new App({ threads: 4 });
+new App({ threads: { size: 4, maxMemory: 512, maxTasksPerThread: 100 } });
+// @ts-expect-error: a thread needs a module
+app.task('none', { thread: true });
+// @ts-expect-error: no such option
+new App({ threads: { max: 4 } });
+
 // By name, nothing is known.
 const unknown = await app.submit('resize', { path: 'a.png' });
 same<typeof unknown, TaskHandle<unknown>>();

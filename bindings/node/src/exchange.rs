@@ -22,6 +22,7 @@ use crate::port::{Accepted, Heard, News, Port as Inner};
 use crate::requests::request;
 use crate::seat::{Seat, Shared};
 use crate::submitting::{Input, Submit};
+use crate::threads::Errand;
 use crate::wire::{Reader, Writer, command, flag, news};
 use crate::{describe, schedules, words};
 
@@ -124,7 +125,7 @@ impl Port {
         }
     }
 
-    /// Registers an app's next handler: `name`, `options`, `perKey`, `replace`, `hooks`.
+    /// Registers an app's next handler: `name`, `options`, `perKey`, `replace`, `hooks`; and `module`, if it runs in threads.
     #[napi]
     pub fn register(&self, app: u32, line: String) -> napi::Result<()> {
         let register = || {
@@ -135,7 +136,8 @@ impl Port {
             let flag = |name: &str| asked[name].as_bool().unwrap_or(false);
             // What it limits is each key by itself.
             options.per_key = flag("perKey");
-            seat.register(&self.inner, name, options, flag("replace"), flag("hooks"))
+            let module = asked["module"].is_object().then(|| asked["module"].to_string());
+            seat.register(&self.inner, name, options, flag("replace"), flag("hooks"), module)
         };
         register().map_err(thrown)
     }
@@ -436,6 +438,13 @@ fn write(port: &Inner, writer: &mut Writer<'_>, news: News) -> Option<News> {
             writer.word(news::BLOCKED);
             let told = json!({"handlers": blocked.handlers, "millis": blocked.span.as_secs_f64() * 1e3, "isSure": blocked.is_sure});
             line(writer, &told);
+        }
+        News::Thread(app, errand) => {
+            let thread = match errand {
+                Errand::Start => 0,
+                Errand::End(thread) => thread,
+            };
+            writer.words(&[news::THREAD, app, thread]);
         }
         News::Hook(told) => {
             let moment = match told.moment {

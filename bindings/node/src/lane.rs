@@ -12,7 +12,8 @@ use taskloom_engine::{Engine, Handler, Hook, LoopHost, Moment, Runtime, Started}
 use taskloom_model::{Fence, Options, State, Version};
 use taskloom_store::Task;
 
-use crate::port::{News, Port, Told};
+use crate::port::{End, News, Port, Told};
+use crate::threads::InThread;
 
 /// Where a handler runs: the app in an environment, and the handler's number there.
 #[derive(Clone, Copy, Debug)]
@@ -26,15 +27,23 @@ pub(crate) struct NodeHandler {
     pub(crate) name: String,
     pub(crate) version: Version,
     pub(crate) options: Options,
+    /// Where threads find it, as JSON, if it runs in those.
+    pub(crate) module: Option<String>,
     places: RwLock<Vec<(Weak<Port>, Route)>>,
     /// Whether somebody wants to be told how its attempts end.
     has_hooks: AtomicBool,
 }
 
 impl NodeHandler {
-    pub(crate) fn new(name: String, version: Version, options: Options, has_hooks: bool) -> Self {
+    pub(crate) fn new(
+        name: String,
+        version: Version,
+        options: Options,
+        module: Option<String>,
+        has_hooks: bool,
+    ) -> Self {
         let has_hooks = AtomicBool::new(has_hooks);
-        Self { name, version, options, places: RwLock::default(), has_hooks }
+        Self { name, version, options, module, places: RwLock::default(), has_hooks }
     }
 
     /// It runs in this environment, too.
@@ -58,7 +67,7 @@ impl NodeHandler {
     }
 
     /// The environment that is to run the next task. In testing mode that is the app that is tested.
-    fn place(&self, tested: Option<(&Port, u32)>) -> Option<(Arc<Port>, Route)> {
+    pub(crate) fn place(&self, tested: Option<(&Port, u32)>) -> Option<(Arc<Port>, Route)> {
         let places = self.places.read();
         let is_tested = |(port, route): &&(Weak<Port>, Route)| {
             tested.is_none_or(|(own, app)| std::ptr::eq(port.as_ptr(), own) && route.app == app)
@@ -71,8 +80,11 @@ impl NodeHandler {
     }
 
     /// As the engine keeps it.
-    pub(crate) fn for_engine(self: &Arc<Self>) -> Handler {
-        Handler::Asynchronous(Arc::clone(self) as _)
+    pub(crate) fn for_engine(self: &Arc<Self>, in_threads: bool) -> Handler {
+        match self.module {
+            Some(_) if in_threads => Handler::Blocking(Box::new(InThread(Arc::clone(self)))),
+            _ => Handler::Asynchronous(Arc::clone(self) as _),
+        }
     }
 }
 
@@ -92,6 +104,8 @@ impl Hook for NodeHandler {
 #[derive(Default)]
 pub(crate) struct Dispatcher {
     ports: Mutex<Vec<Weak<Port>>>,
+    /// In testing mode all handlers run in the environment that is tested, on its clock.
+    in_one_place: AtomicBool,
 }
 
 impl Dispatcher {
@@ -104,6 +118,16 @@ impl Dispatcher {
         }
     }
 
+    /// Testing mode begins, or ends.
+    pub(crate) fn keep_in_one_place(&self, keep: bool) {
+        self.in_one_place.store(keep, Ordering::SeqCst);
+    }
+
+    /// Whether handlers may run in threads.
+    pub(crate) fn has_threads(&self) -> bool {
+        !self.in_one_place.load(Ordering::SeqCst)
+    }
+
     fn ports(&self) -> Vec<Arc<Port>> {
         self.ports.lock().iter().filter_map(Weak::upgrade).collect()
     }
@@ -114,7 +138,7 @@ impl Dispatcher {
         for Started { entry, attempt, completion } in started.drain(..) {
             let Handler::Asynchronous(handler) = entry.handler() else { continue };
             match handler.downcast_ref::<NodeHandler>().and_then(|handler| handler.place(tested)) {
-                Some((port, route)) => port.begin(attempt, completion, route),
+                Some((port, route)) => port.begin(attempt, End::Loop(completion), route),
                 // The last environment that had it has just gone.
                 None => drop(completion),
             }
@@ -142,6 +166,11 @@ impl Runtime for Dispatcher {
         };
         for port in self.ports() {
             if port.call_off(task.id(), fence, why) {
+                return;
+            }
+        }
+        for seat in self.ports().iter().flat_map(|port| port.apps()) {
+            if seat.threads().call_off(task.id(), fence, why) {
                 return;
             }
         }

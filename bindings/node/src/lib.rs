@@ -21,6 +21,7 @@
 //! | `describe` | tasks, figures and events as JSON |
 //! | `options` | options and settings from JSON |
 //! | `failures` | errors as JSON, both ways |
+//! | `threads` | handlers that compute, in threads of their own |
 //! | `watchdog` | who blocks an environment |
 //! | `words` | JavaScript's memory |
 //! | `worker` | a process of `taskloom worker` |
@@ -40,6 +41,7 @@ mod seat;
 mod slab;
 mod submitting;
 mod testing;
+mod threads;
 mod watchdog;
 mod wire;
 mod words;

@@ -43,11 +43,17 @@ pub(crate) fn options_of(json: &Json) -> Result<Options> {
 
 /// Settings of an application.
 pub(crate) fn settings(url: &str, json: &Json) -> Result<Settings> {
-    let values: Vec<_> =
-        json.as_object().into_iter().flatten().map(|(name, value)| (name.clone(), value_of(value))).collect();
+    let values: Vec<_> = json
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(name, _)| *name != "threads")
+        .map(|(name, value)| (name.clone(), value_of(value)))
+        .collect();
     let mut settings = settings_from(url, &values)?;
-    // Handlers of JavaScript run in its own environments: one thread is left for what the engine does for itself.
-    settings.workers = Some(1);
+    // Handlers of JavaScript run in its own environments. A worker of the engine is what waits for a thread of the pool.
+    settings.workers =
+        Some(json["threads"].as_u64().and_then(|size| usize::try_from(size).ok()).unwrap_or(1));
     Ok(settings)
 }
 

@@ -23,7 +23,7 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use serde_json::Value;
-use taskloom_engine::{Attempt, Completion, Handle, LentPlace, Moment, Subscription};
+use taskloom_engine::{Attempt, Completion, Handle, LentPlace, Moment, Outcome, Subscription};
 use taskloom_model::{Error, Fence, Result, State, TaskId};
 use taskloom_store::{Host, HostData};
 
@@ -31,6 +31,7 @@ use crate::lane::Route;
 use crate::listening::Listening;
 use crate::seat::Seat;
 use crate::slab::Slab;
+use crate::threads::{Errand, Ticket};
 use crate::watchdog::{Blocked, Pulse};
 
 /// A task that was accepted, by its slot.
@@ -62,6 +63,8 @@ pub(crate) enum News {
     Hook(Told),
     /// A handler blocked the loop.
     Blocked(Blocked),
+    /// The pool of an app wants a thread started or ended.
+    Thread(u32, Errand),
 }
 
 /// What a hook is told.
@@ -75,13 +78,45 @@ pub(crate) struct Told {
 /// An attempt whose handler runs here.
 pub(crate) struct Job {
     pub(crate) attempt: Attempt,
-    completion: Completion,
+    completion: End,
     pub(crate) route: Route,
     called_off: bool,
     /// Whether JavaScript runs it with the input that it kept, and will keep its result.
     has_own: bool,
     /// Its place in flight, while it waits for a child.
     lent: Option<LentPlace>,
+}
+
+/// Where the outcome of a job goes, once.
+pub(crate) enum End {
+    /// To the engine.
+    Loop(Completion),
+    /// To the worker that waits for this thread.
+    Thread(Arc<Ticket>),
+}
+
+impl End {
+    pub(crate) fn complete(self, outcome: Outcome) {
+        match self {
+            Self::Loop(completion) => completion.complete(outcome),
+            Self::Thread(ticket) => ticket.end(outcome),
+        }
+    }
+
+    /// Its handler was not begun.
+    fn give_back(self) {
+        match self {
+            Self::Loop(completion) => completion.give_back(),
+            Self::Thread(ticket) => ticket.end(Outcome::GivenBack),
+        }
+    }
+
+    /// Its environment ends. How a thread died is for its owner to say.
+    fn leave(self) {
+        if let Self::Loop(completion) = self {
+            completion.give_back();
+        }
+    }
 }
 
 /// A task that is waited for.
@@ -133,6 +168,8 @@ pub(crate) struct Port {
     seats: Mutex<Slab<Arc<Seat>>>,
     pub(crate) listeners: Mutex<Slab<Arc<Listening>>>,
     closed: AtomicBool,
+    /// Whether this is a thread of a pool.
+    is_thread: AtomicBool,
     pub(crate) pulse: Arc<Pulse>,
     own: Weak<Self>,
     /// How often JavaScript came, how often it was called, how many tasks it was handed.
@@ -155,6 +192,7 @@ impl Port {
             seats: Mutex::default(),
             listeners: Mutex::default(),
             closed: AtomicBool::new(false),
+            is_thread: AtomicBool::new(false),
             pulse: Arc::default(),
             own: own.clone(),
             crossings: AtomicU64::new(0),
@@ -342,16 +380,19 @@ impl Port {
     // ── jobs ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     /// Has a handler run here.
-    pub(crate) fn begin(&self, attempt: Attempt, completion: Completion, route: Route) {
+    pub(crate) fn begin(&self, attempt: Attempt, completion: End, route: Route) {
         let job = Job { attempt, completion, route, called_off: false, has_own: false, lent: None };
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         let number = self.jobs.lock().insert(job);
         if self.is_closed() {
             // It closed meanwhile, and nobody else will look.
-            return self.end(number).into_iter().for_each(Completion::give_back);
+            return self.end(number).into_iter().for_each(End::give_back);
         }
         self.started.fetch_add(1, Ordering::Relaxed);
-        self.pulse.begin(&self.own, &self.pulse);
+        // A thread of a pool is there to be blocked.
+        if !self.is_thread.load(Ordering::Relaxed) {
+            self.pulse.begin(&self.own, &self.pulse);
+        }
         self.tell(News::Start(number));
     }
 
@@ -390,7 +431,7 @@ impl Port {
     }
 
     /// A job's handler has returned; JavaScript has kept what, if it had kept the input.
-    pub(crate) fn succeeded(&self, job: u32) -> Option<Completion> {
+    pub(crate) fn succeeded(&self, job: u32) -> Option<End> {
         let job = self.take_job(job)?;
         if job.has_own
             && let Some(own) = job.attempt.task().host::<Submitted>()
@@ -409,7 +450,7 @@ impl Port {
     }
 
     /// A job's handler has ended: where its outcome goes.
-    pub(crate) fn end(&self, job: u32) -> Option<Completion> {
+    pub(crate) fn end(&self, job: u32) -> Option<End> {
         Some(self.take_job(job)?.completion)
     }
 
@@ -421,6 +462,10 @@ impl Port {
 
     /// A job's handler waits for a child, and lends its place meanwhile; or it goes on.
     pub(crate) fn lend_place(&self, job: u32, lends: bool) {
+        if self.is_thread.load(Ordering::Relaxed) {
+            // It has no place in flight; what it lends, its pool knows of.
+            return;
+        }
         let Some(attempt) = self.attempt(job) else { return };
         let lent = lends.then(|| attempt.lend_place());
         // What it had lent is taken back without the lock.
@@ -502,6 +547,11 @@ impl Port {
         }
     }
 
+    /// This environment is a thread of a pool.
+    pub(crate) fn serves(&self) {
+        self.is_thread.store(true, Ordering::Relaxed);
+    }
+
     // ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -522,7 +572,7 @@ impl Port {
         let listeners = self.listeners.lock().take_all();
         listeners.iter().for_each(|listening| listening.end());
         let jobs = self.jobs.lock().take_all();
-        jobs.into_iter().for_each(|job| job.completion.give_back());
+        jobs.into_iter().for_each(|job| job.completion.leave());
         let slots = std::mem::take(&mut *self.slots.lock());
         drop(slots);
         let heard = std::mem::take(&mut *self.heard.lock());

@@ -18,6 +18,7 @@ use taskloom_model::{Code, Error, Options, Result, ScheduleSpec, Version};
 
 use crate::lane::{Dispatcher, NodeHandler, Route};
 use crate::port::Port;
+use crate::threads::Pool;
 
 type Errand = Box<dyn FnOnce() + Send>;
 
@@ -140,6 +141,10 @@ pub(crate) struct Seat {
     /// By the numbers that JavaScript gave them.
     handlers: Mutex<Vec<Registered>>,
     started: AtomicBool,
+    /// The threads that run its handlers which compute.
+    threads: Pool,
+    /// In such a thread: the seat of the app that started it.
+    host: Option<Weak<Self>>,
 }
 
 /// A handler of this seat.
@@ -153,8 +158,29 @@ pub(crate) struct Registered {
 impl Seat {
     pub(crate) fn new(number: u32, port: &Arc<Port>, shared: Arc<Shared>) -> Arc<Self> {
         shared.dispatcher.join(port);
+        Arc::new(Self::made(number, port, shared, None))
+    }
+
+    /// A seat in a thread of another one's pool. It has no handlers of its own, and is offered no tasks.
+    pub(crate) fn in_thread(number: u32, port: &Arc<Port>, host: &Arc<Self>) -> Arc<Self> {
+        Arc::new(Self::made(number, port, Arc::clone(&host.shared), Some(Arc::downgrade(host))))
+    }
+
+    fn made(number: u32, port: &Arc<Port>, shared: Arc<Shared>, host: Option<Weak<Self>>) -> Self {
         let port = Arc::downgrade(port);
-        Arc::new(Self { number, port, shared, handlers: Mutex::default(), started: AtomicBool::new(false) })
+        let threads = Pool::new(port.clone(), number);
+        let (handlers, started) = (Mutex::default(), AtomicBool::new(false));
+        Self { number, port, shared, handlers, started, threads, host }
+    }
+
+    /// The threads that run its handlers which compute.
+    pub(crate) fn threads(&self) -> &Pool {
+        &self.threads
+    }
+
+    /// In such a thread: the seat of the app that started it, if that is still there.
+    pub(crate) fn host(&self) -> Option<Arc<Self>> {
+        self.host.as_ref()?.upgrade()
     }
 
     /// The engine, opened if need be.
@@ -188,7 +214,8 @@ impl Seat {
 
     /// Whether what it is asked may have to wait for a disk.
     pub(crate) fn may_wait(&self) -> bool {
-        !self.shared.app.settings().url.starts_with("memory:") && !self.shared.is_tested.load(Ordering::SeqCst)
+        !self.shared.app.settings().url.starts_with("memory:")
+            && !self.shared.is_tested.load(Ordering::SeqCst)
     }
 
     /// Where its tasks live.
@@ -226,6 +253,7 @@ impl Seat {
         mut options: Options,
         replace: bool,
         has_hooks: bool,
+        module: Option<String>,
     ) -> Result<()> {
         // A handler's version is its own; a submit that says nothing takes the newest.
         let given = options.version.take();
@@ -235,19 +263,24 @@ impl Seat {
         let route = Route { app: self.number, handler: own.len() as u32 };
         let known = all.iter().find(|known| known.name == name && known.version == version);
         let handler = match known {
-            Some(known) if !replace && known.options == options && !known.runs_in(port, self.number) => {
+            Some(known)
+                if !replace
+                    && known.options == options
+                    && known.module == module
+                    && !known.runs_in(port, self.number) =>
+            {
                 Arc::clone(known)
             }
             _ => {
-                let handler =
-                    Arc::new(NodeHandler::new(name.to_owned(), version, options.clone(), has_hooks));
-                let same = Arc::clone(&handler);
+                let (own_name, own_options) = (name.to_owned(), options.clone());
+                let handler = Arc::new(NodeHandler::new(own_name, version, own_options, module, has_hooks));
+                let (same, dispatcher) = (Arc::clone(&handler), Arc::clone(&self.shared.dispatcher));
                 self.shared.app.register(Registration {
                     name: name.to_owned(),
                     version,
                     replace,
                     options,
-                    make: Box::new(move || same.for_engine()),
+                    make: Box::new(move || same.for_engine(dispatcher.has_threads())),
                     hook: has_hooks.then(|| Arc::clone(&handler) as _),
                 })?;
                 all.retain(|other| other.name != name || other.version != version);
@@ -314,7 +347,10 @@ impl Seat {
         let shared = &self.shared;
         let mut tested = shared.tested.lock();
         let runtime = Arc::clone(&shared.dispatcher) as Arc<dyn Runtime>;
-        let testing = Arc::new(Testing::begin(&shared.app, start, seed, runtime)?);
+        let keep = |keep| shared.dispatcher.keep_in_one_place(keep);
+        keep(true);
+        let testing = Testing::begin(&shared.app, start, seed, runtime);
+        let testing = Arc::new(testing.inspect_err(|_| keep(tested.is_some()))?);
         testing.engine().set_loop(Some(Arc::clone(&shared.dispatcher) as Arc<dyn LoopHost>));
         *tested = Some(Tested { port: self.port.clone(), number: self.number, testing });
         shared.is_tested.store(true, Ordering::SeqCst);
@@ -339,6 +375,7 @@ impl Seat {
             return;
         }
         self.shared.app.end_testing();
+        self.shared.dispatcher.keep_in_one_place(false);
         self.shared.is_tested.store(false, Ordering::SeqCst);
         *self.shared.tested.lock() = None;
     }
@@ -350,6 +387,11 @@ impl Seat {
         let Some(port) = self.port.upgrade() else { return };
         for registered in &handlers {
             registered.handler.remove(&port, self.number);
+        }
+        // Workers that wait for its threads would keep the engine from stopping.
+        self.threads.close();
+        if self.host.is_some() {
+            return;
         }
         let others = Arc::strong_count(&self.shared) > 1;
         if self.started.load(Ordering::SeqCst) || !others {

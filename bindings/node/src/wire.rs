@@ -61,6 +61,8 @@ pub(crate) mod news {
     pub(crate) const START_OWN: u32 = 12;
     /// `slot`: JavaScript has kept the result there.
     pub(crate) const SUCCEEDED_OWN: u32 = 13;
+    /// `app, thread`: the app's pool wants this thread ended, or one started if it is none (0).
+    pub(crate) const THREAD: u32 = 14;
 }
 
 /// Reads what JavaScript wrote. What does not fit the form is a mistake of ours, and ends the reading.

@@ -10,10 +10,16 @@ fn read(path: &str) -> String {
 fn every_command_on_the_page_is_one() {
     let page = read("../../docs/deploy.md");
     // In a shell, in a unit, as a list of JSON, and as pm2 has them.
-    let plain = page.replace("\", \"", " ").replace("[\"", "").replace("\"]", "").replace("args: 'worker", "taskloom worker");
+    let plain = page
+        .replace("\", \"", " ")
+        .replace("[\"", "")
+        .replace("\"]", "")
+        .replace("args: 'worker", "taskloom worker");
     let mut found = 0;
     for line in plain.lines() {
-        let Some((_, command)) = line.split_once("taskloom worker ").filter(|(_, command)| command.contains("--")) else {
+        let Some((_, command)) =
+            line.split_once("taskloom worker ").filter(|(_, command)| command.contains("--"))
+        else {
             continue;
         };
         let command = command.split(" #").next().unwrap_or_default().trim_end_matches("',");

@@ -103,6 +103,13 @@ pub enum Outcome {
         /// For how long.
         wait: Duration,
     },
+    /// What ran the handler died, and this process lives: a crash, and no failure.
+    Lost {
+        /// What it died of, as in "was killed by signal 9".
+        cause: String,
+    },
+    /// The handler did not come to an end, and that is neither its fault nor a crash: the task is given back at no cost.
+    GivenBack,
 }
 
 impl Outcome {
@@ -134,6 +141,8 @@ impl Outcome {
             Self::Postponed { key, wait } => {
                 Operation::Postpone { fence, key: key.into(), until: now + wait }
             }
+            Self::Lost { cause } => Operation::Crash { fence, cause: cause.into() },
+            Self::GivenBack => Operation::Release { fence },
             Self::Failed(failed) => Operation::Fail {
                 fence,
                 failure: Box::new(Failure {

@@ -37,8 +37,9 @@ impl Engine {
             return Ok(tasks.map(submit).collect());
         }
         let mut answers = Vec::new();
+        let now = core.clock.now();
         while let Some(Relayed { entry, admission, payload }) = tasks.next() {
-            let built = core.build(entry, &admission, NewTask { payload, host: None, key: None });
+            let built = core.build(entry, &admission, NewTask { payload, host: None, key: None }, now);
             answers.push(built.map(|(task, _)| {
                 let (answer, reply) = Answer::new();
                 // Whoever hands in the last one will wait, and may write them all.

@@ -74,6 +74,20 @@ impl Core {
                 Some(failed) => Outcome::Failed(failed),
                 None => Outcome::Succeeded { result, metadata: metadata.or(noted) },
             },
+            Outcome::GivenBack => {
+                count(None);
+                if task.is_current(fence) {
+                    self.give_back_attempt(task, fence);
+                } else {
+                    // It was called off before, and so nothing comes too late.
+                    drop(self.hooks.take(&task, fence));
+                }
+                return None;
+            }
+            Outcome::Lost { cause } => {
+                count(None);
+                return self.crash(task, fence, &cause);
+            }
             other @ (Outcome::Failed(_) | Outcome::Postponed { .. }) => other,
         };
         let operation = outcome.into_operation(fence, now, || self.chance.unit());

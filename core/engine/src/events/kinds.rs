@@ -231,12 +231,12 @@ kinds! {
 
     /// A task's worker died. It goes back to its queue, or fails if that has happened too often.
     TaskLost "task.lost" Task of_task
-        "The engine that found the worker's process dead, once that is committed."
+        "The engine that found the worker's process dead, or a thread or child process of its own, once that is committed."
         [
             NAME,
             QUEUE,
             ATTEMPT,
-            Field::new("owner", FieldType::Count, "the number of the dead process among the owners of the store"),
+            Field::new("owner", FieldType::Count, "the number of the process among the owners of the store"),
             Field::new("crashes", FieldType::Count, "workers that died of it so far"),
         ]
         r#"{"name": "resize", "queue": "images", "attempt": 1, "owner": 7, "crashes": 1}"#;

@@ -28,6 +28,23 @@ async def watch():
         print(event.data["duration"])
 ```
 
+```js
+import { App } from 'taskloom';
+
+const app = new App();
+const resize = app.task('resize', async (path) => path);
+const off = app.on('task.*', ({ name, taskId, data }) => console.log(name, taskId, data.queue));
+const events = app.events('task.succeeded');
+await app.start();
+const handle = await resize.submit('a.png');
+for await (const { taskId, time, data } of events) {
+  console.log(taskId === handle.id, time instanceof Date, data.attempt); // true true 1
+  break;
+}
+off();
+await app.stop();
+```
+
 **Patterns.** A name is segments joined by dots. A `*` stands for one segment, and as the last one for all the rest.
 
 | pattern | matches |

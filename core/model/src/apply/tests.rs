@@ -90,6 +90,7 @@ fn every_operation() -> Vec<Operation> {
         Operation::Log { fence: fence(1), lines: vec![line("a")], dropped: 0 },
         Operation::Spawn { fence: fence(1), ordinal: 2 },
         Operation::Checkpoint { fence: fence(1), value: Some(Box::new(*b"1")) },
+        Operation::Crash { fence: fence(1), cause: "fell over".into() },
         Operation::Lose { owner: ME },
         Operation::Elapse,
         Operation::Wake,
@@ -338,7 +339,8 @@ fn any_operation() -> impl Strategy<Value = Operation> {
             | Operation::Progress { fence, .. }
             | Operation::Log { fence, .. }
             | Operation::Spawn { fence, .. }
-            | Operation::Checkpoint { fence, .. } => *fence = Fence { owner, attempt },
+            | Operation::Checkpoint { fence, .. }
+            | Operation::Crash { fence, .. } => *fence = Fence { owner, attempt },
             _ => {}
         }
         operation

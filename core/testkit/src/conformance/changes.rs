@@ -209,6 +209,27 @@ pub fn a_checkpoint_is_kept_over_retries_until_it_is_cleared(harness: &dyn Harne
     assert_eq!(kept(), None);
 }
 
+/// A worker that dies without its process costs no failure, and the third time is the last.
+pub fn a_crash_costs_no_retry_and_the_third_is_the_last(harness: &dyn Harness) {
+    let scene = Scene::new(harness);
+    let task = scene.add(Options { retries: Some(9), ..Options::default() });
+    let crash = |attempt| Operation::Crash { fence: scene.fence(attempt), cause: "ran out of memory".into() };
+    for attempt in 1..=3 {
+        let claimed = scene.claim(1).remove(0);
+        let late = scene.commit(&claimed, crash(attempt + 1)).unwrap_err();
+        assert_eq!(late.code(), Code::LeaseLost);
+        let effects = scene.commit(&claimed, crash(attempt)).unwrap();
+        assert_eq!(effects.to, if attempt < 3 { State::Queued } else { State::Failed });
+        assert_eq!(effects.left, Some(scene.fence(attempt)));
+    }
+    let row = scene.row(&task);
+    assert_eq!((row.crashes, row.failures), (3, 0));
+    let [error] = row.errors() else { panic!("{:?}", row.errors()) };
+    assert_eq!((&*error.kind, error.attempt), ("HandlerLost", 3));
+    assert!(error.message.ends_with("ran out of memory"), "{}", error.message);
+    assert!(scene.claim(1).is_empty());
+}
+
 /// A task that has not ended is cancelled at once, wherever it is; one that has is left alone, without an error.
 pub fn cancelling_in_every_state(harness: &dyn Harness) {
     let scene = Scene::new(harness);
