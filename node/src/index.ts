@@ -51,7 +51,6 @@ export type { ChildOptions, CommonOptions, NamedSubmitOptions, Priority, RetryPo
 export { Outbox, OutboxHandle, outboxSchema, type RefusedRow } from './outbox.js';
 export { type CatchUp, nextFirings, type Overlap, type Schedule, type ScheduleChanges, type ScheduleOptions, Schedules } from './schedules.js';
 export type { ErrorKind, RetryFunction, RetryRules } from './retry_rules.js';
-export { Outbox, OutboxHandle, outboxSchema, type RefusedRow } from './outbox.js';
 export type { InputOf, OutputOf, StandardSchema } from './schema.js';
 export type { AppOptions } from './settings.js';
 export type { HandlerFunction, Task, TaskOptions } from './task.js';

@@ -53,6 +53,9 @@ const [LOOK, OFTEN] = [1_000, 20];
 /** SQLite: the shortest and the longest pause between two looks lately, the usual one, and for how long "lately" is. */
 const [FIRST, SLOWER, SELDOM, LATELY] = [1, 10, 30, 2_000];
 
+/** SQLite: for how long, in milliseconds, a database that is locked is tried again before that is an error. */
+const PATIENCE = 10_000;
+
 interface Texts {
   schema: string[];
   statements: Record<string, string>;
@@ -175,29 +178,53 @@ class Sqlite implements Driver, Relaying {
   }
 
   async prepare(): Promise<void> {
-    const files = this.rows('PRAGMA database_list', []);
+    // Whoever holds the lock may be on this very thread: SQLite must not wait for it, and block the loop.
+    this.connection.exec('PRAGMA busy_timeout = 0');
+    const files = await this.fetch('PRAGMA database_list', []);
     if (!files.some(([, name, file]) => name === 'main' && file)) {
       throw new InvalidOptions('the outbox is to be relayed from a SQLite database in memory, of which every connection has its own', {
         hint: "let connect open the file that the program writes to: () => new Database('shop.db')",
       });
     }
-    if (Number(this.rows('exists', [])[0]![0]) === 0) this.write(() => this.texts.schema.forEach((text) => this.connection.exec(text)));
+    const there = await this.fetch('exists', []);
+    if (Number(there[0]![0]) === 0) {
+      await this.write(() => {
+        for (const text of this.texts.schema) this.connection.exec(text);
+      });
+    }
   }
 
-  /** In one transaction. It is over when this returns, so nobody else's write on this thread can wait for it. */
-  private write(work: () => void): void {
-    this.connection.exec('BEGIN IMMEDIATE');
-    try {
-      work();
-      this.connection.exec('COMMIT');
-    } catch (error) {
+  /** Tries again, while the loop goes on, for as long as the database is locked. */
+  private async patiently<T>(work: () => T): Promise<T> {
+    const end = performance.now() + PATIENCE;
+    for (let span = 1; ; span = Math.min(span * 2, 20)) {
       try {
-        this.connection.exec('ROLLBACK');
-      } catch {
-        // It was rolled back by what has failed.
+        return work();
+      } catch (error) {
+        const isLocked = /locked|busy/i.test(String(error));
+        if (!isLocked || performance.now() >= end) throw error;
       }
-      throw error;
+      await new Promise((resolve) => setTimeout(resolve, span));
     }
+  }
+
+  /** In one transaction. It is over before the loop goes on, so nobody else on this thread meets it. */
+  private async write<T>(work: () => T): Promise<T> {
+    return await this.patiently(() => {
+      this.connection.exec('BEGIN IMMEDIATE');
+      try {
+        const result = work();
+        this.connection.exec('COMMIT');
+        return result;
+      } catch (error) {
+        try {
+          this.connection.exec('ROLLBACK');
+        } catch {
+          // It was rolled back by what has failed.
+        }
+        throw error;
+      }
+    });
   }
 
   private look(): unknown {
@@ -205,13 +232,14 @@ class Sqlite implements Driver, Relaying {
   }
 
   async watch(): Promise<void> {
-    this.version = this.look();
+    this.version = await this.patiently(() => this.look());
   }
 
   async wait(): Promise<void> {
     const end = performance.now() + LOOK;
     for (;;) {
-      const [version, now] = [this.look(), performance.now()];
+      const version = await this.patiently(() => this.look());
+      const now = performance.now();
       if (version !== this.version) {
         [this.version, this.active, this.pause] = [version, now, FIRST];
         return;
@@ -232,12 +260,12 @@ class Sqlite implements Driver, Relaying {
   }
 
   async read(limit: number): Promise<Values[]> {
-    return this.rows('due', [limit]);
+    return await this.fetch('due', [limit]);
   }
 
   async settle(done: readonly string[], refused: readonly Values[]): Promise<void> {
     if (done.length + refused.length === 0) return;
-    this.write(() => {
+    await this.write(() => {
       for (const id of done) this.statement('delete').run(id);
       for (const mark of refused) this.statement('refuse').run(...mark);
     });
@@ -246,11 +274,11 @@ class Sqlite implements Driver, Relaying {
   async abandon(): Promise<void> {}
 
   async fetch(statement: string, values: Values): Promise<Values[]> {
-    return this.rows(statement, values);
+    return await this.patiently(() => this.rows(statement, values));
   }
 
   async run(statement: string, values: Values): Promise<number> {
-    return Number(this.statement(statement).run(...values).changes);
+    return await this.write(() => Number(this.statement(statement).run(...values).changes));
   }
 
   async close(): Promise<void> {
