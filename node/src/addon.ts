@@ -9,6 +9,8 @@ export interface NativePort {
   open(url: string, settings: string): number;
   close(app: number): void;
   register(app: number, registration: string): void;
+  outboxRow(app: number, line: string): string;
+  outboxTexts(dialect: string, style: string): string;
   schedule(app: number, schedule: string): void;
   eventCatalog(): string;
   firings(expression: string, tz: string, start: number, count: number): number[];

@@ -7,6 +7,8 @@ import { TaskHandle, type TaskState } from './handle.js';
 import { type Around, type Middleware, Stack } from './middleware.js';
 import { Operating } from './operating.js';
 import type { NamedSubmitOptions } from './options.js';
+import type { Health } from './info.js';
+import { Outbox } from './outbox.js';
 import { encode } from './payload.js';
 import { port } from './port.js';
 import { readRegistration, registeredOf, taskOf } from './registering.js';
@@ -57,6 +59,7 @@ export class App extends Operating {
   /** @internal */ _isStopping = false;
   private isStopped = false;
   /** @internal */ readonly _submitting: Submitting;
+  private readonly outboxes: Outbox[] = [];
   private look: NodeJS.Timeout | undefined;
   /** The testing mode that it is in. @internal */ _testing: Testing | undefined;
   /** What it was before that. */
@@ -138,7 +141,17 @@ export class App extends Operating {
     rooted.add(this);
     this.settleKeepAlive();
     if (port().native.isDurable(this._number)) await this.lookForTasks();
+    await this.startOutboxes();
     return this;
+  }
+
+  private async startOutboxes(): Promise<void> {
+    try {
+      for (const outbox of this.outboxes) await outbox.start();
+    } catch (error) {
+      await this.stop({ timeout: 0 });
+      throw error;
+    }
   }
 
   /** A file may hold tasks from before: while there are any that this app has a handler for, the process stays. */
@@ -161,6 +174,7 @@ export class App extends Operating {
     if (this._testing !== undefined) return await this._testing.drain();
     this._isStopping = true;
     this._submitting.stop();
+    await Promise.all(this.outboxes.map((outbox) => outbox.stop()));
     await port().request(this, 'stop', { timeout });
     await endThreads(this._number);
     this.isStopped = true;
@@ -217,6 +231,34 @@ export class App extends Operating {
         hint: 'start it again before submitting, or submit before stopping it',
       });
     }
+  }
+
+  // ── outbox ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /**
+   * Relays tasks that `task.submit(input, { tx: connection })` wrote inside your own transaction, from when the app starts
+   * (now, if it runs) until it stops.
+   *
+   * `connect` opens a new connection to your database at each call, with the same library: better-sqlite3, node:sqlite, or
+   * pg. `docs/outbox.md` is the guide.
+   *
+   * ```js
+   * app.outbox(() => new Database('shop.db'));
+   * ```
+   */
+  outbox(connect: () => unknown): Outbox {
+    const outbox = new Outbox(this, connect);
+    this.outboxes.push(outbox);
+    // What is wrong with it is told by `trouble`, and by whoever starts it.
+    if (this._isStarted) outbox.start().catch(() => {});
+    return outbox;
+  }
+
+  /** Whether all is well. Its warnings also tell of outboxes. */
+  override async health(): Promise<Health> {
+    const found = await super.health();
+    const warnings = this.outboxes.flatMap((outbox) => outbox._warnings());
+    return warnings.length === 0 ? found : { ...found, warnings: [...found.warnings, ...warnings] };
   }
 
   // ── schedules ─────────────────────────────────────────────────────────────────────────────────────────────────

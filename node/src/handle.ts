@@ -18,7 +18,9 @@ export type TaskState =
   | 'timed_out'
   | 'cancelled'
   | 'expired'
-  | 'skipped';
+  | 'skipped'
+  /** Of a handle that `tx` gave: the row of an outbox, which is no task yet. */
+  | 'outbox';
 
 /** How to wait for a result. */
 export interface WaitOptions {

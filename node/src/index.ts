@@ -48,6 +48,7 @@ export type {
 export type { Middleware } from './middleware.js';
 export type { CancelFilter, Chosen, DeadFilter, DeadState, DiscardFilter, Limit, LimitOptions, TaskFilter } from './operating.js';
 export type { ChildOptions, CommonOptions, NamedSubmitOptions, Priority, RetryPolicy, SubmitOptions } from './options.js';
+export { Outbox, OutboxHandle, outboxSchema, type RefusedRow } from './outbox.js';
 export { type CatchUp, nextFirings, type Overlap, type Schedule, type ScheduleChanges, type ScheduleOptions, Schedules } from './schedules.js';
 export type { ErrorKind, RetryFunction, RetryRules } from './retry_rules.js';
 export type { InputOf, OutputOf, StandardSchema } from './schema.js';

@@ -66,6 +66,8 @@ export interface SubmitOptions extends CommonOptions {
   correlationId?: string;
   /** W3C trace context. */
   traceparent?: string;
+  /** A connection of your database: the submit is a row of its transaction, which `app.outbox` relays. */
+  tx?: unknown;
 }
 
 /** What a submit by name may say. */
@@ -75,7 +77,7 @@ export interface NamedSubmitOptions extends SubmitOptions {
 }
 
 /** What a child's submit may say. */
-export interface ChildOptions extends Omit<SubmitOptions, 'id' | 'uniqueKey' | 'uniqueFor' | 'onConflict'> {
+export interface ChildOptions extends Omit<SubmitOptions, 'tx' | 'id' | 'uniqueKey' | 'uniqueFor' | 'onConflict'> {
   /** Whether it outlives a parent that is cancelled. */
   detached?: boolean;
 }
@@ -115,7 +117,7 @@ const SUBMIT: Record<string, Form> = {
 const HANDLER: Record<string, Form> = { ...COMMON, version: 'text', key: 'text' };
 
 /** Options that this version knows of and refuses. */
-const LATER = ['dependsOn', 'requires', 'agent', 'tx', 'executor'];
+const LATER = ['dependsOn', 'requires', 'agent', 'executor'];
 
 /** How many letters two names differ in, up to swaps. */
 function distance(a: string, b: string): number {
@@ -238,6 +240,12 @@ function read(options: object, forms: Record<string, Form>, skip: readonly strin
   let all: Record<string, unknown> | undefined;
   for (const name of Object.keys(options)) {
     if (skip.includes(name)) continue;
+    if (name === 'tx') {
+      if ((options as Record<string, unknown>)[name] === undefined) continue;
+      throw new InvalidOptions('tx is for the submit of one task, inside a transaction', {
+        hint: 'write task.submit(input, { tx: connection })',
+      });
+    }
     const form = forms[name];
     if (form === undefined) throw unknown('option', name, [...Object.keys(forms), ...skip], LATER);
     const value = (options as Record<string, unknown>)[name];

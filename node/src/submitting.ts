@@ -10,6 +10,7 @@ import { shown } from './durations.js';
 import { InvalidOptions, InvalidPayload, QueueFull } from './errors.js';
 import { TaskHandle, type Together } from './handle.js';
 import { type ChildOptions, type SubmitOptions, submitLine } from './options.js';
+import { enqueueInputs } from './outbox.js';
 import { copied, encode, encodePlain } from './payload.js';
 import { port } from './port.js';
 import { registeredOf } from './registering.js';
@@ -39,6 +40,7 @@ export class Submitting {
 
   /** Submits one task of a handler, or of the one that has a name. */
   one(handler: Handler | undefined, name: string | undefined, input: unknown, options: SubmitOptions | undefined, allowUnknown = false): Promise<TaskHandle> {
+    if (options?.tx !== undefined) return enqueueInputs(this.app, handler, name, [input], options, keyed, allowUnknown).then(([handle]) => handle);
     const testing = this.app._testing;
     if (options === undefined && name === undefined && handler!.isPlain && this.app._acceptsAtOnce && testing === undefined && !this.app._isStopping) {
       const handle = this.atOnce(handler!, input);
@@ -107,6 +109,7 @@ export class Submitting {
 
   /** Submits many tasks of a handler: all or none. */
   many(handler: Handler, inputs: Iterable<unknown>, options: SubmitOptions | undefined): Promise<TaskHandle[]> {
+    if (options?.tx !== undefined) return enqueueInputs(this.app, handler, undefined, inputs, options, keyed);
     const submitting = this.submitMany(handler, inputs, options);
     const testing = this.app._testing;
     return testing === undefined ? submitting : testing._submitted(submitting);

@@ -24,7 +24,7 @@ use crate::seat::{Seat, Shared};
 use crate::submitting::{Input, Submit};
 use crate::threads::Errand;
 use crate::wire::{Reader, Writer, command, flag, news};
-use crate::{describe, schedules, words};
+use crate::{describe, outbox, schedules, words};
 
 /// One environment's way to the engines of this process.
 #[napi]
@@ -140,6 +140,20 @@ impl Port {
             seat.register(&self.inner, name, options, flag("replace"), flag("hooks"), module)
         };
         register().map_err(thrown)
+    }
+
+    /// A submit as the row of an outbox, in JSON: of `name`, `payload`, `options` (in JSON), `allowUnknown`. It is made at
+    /// once, since the user's transaction may not outlive the call.
+    #[napi]
+    pub fn outbox_row(&self, app: u32, line: String) -> napi::Result<String> {
+        let row = || outbox::row(self.inner.app(app).ok_or_else(no_app)?.app(), &parsed(&line)?);
+        row().map(|row| row.to_string()).map_err(thrown)
+    }
+
+    /// The table's statements for a database, and those on it by name, in JSON.
+    #[napi]
+    pub fn outbox_texts(&self, dialect: String, style: String) -> String {
+        outbox::texts(&dialect, &style).to_string()
     }
 
     /// Adds a schedule: `name`, `handler`, `payload`, `values`.

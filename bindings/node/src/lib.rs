@@ -17,6 +17,7 @@
 //! | `submitting` | tasks on their way in |
 //! | `testing` | an app on a clock that its test turns |
 //! | `requests` | everything else that an app may be asked |
+//! | `outbox` | submits as rows of an outbox, and rows as submits |
 //! | `schedules` | schedules as JSON, both ways |
 //! | `describe` | tasks, figures and events as JSON |
 //! | `options` | options and settings from JSON |
@@ -34,6 +35,7 @@ mod failures;
 mod lane;
 mod listening;
 mod options;
+mod outbox;
 mod port;
 mod requests;
 mod schedules;

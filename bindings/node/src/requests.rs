@@ -16,7 +16,7 @@ use crate::failures::{millis, parsed};
 use crate::options::options_of;
 use crate::port::{News, Port};
 use crate::seat::Seat;
-use crate::{describe, schedules};
+use crate::{describe, outbox, schedules};
 
 /// Has a request answered, now or later.
 pub(crate) fn request(port: &Arc<Port>, seat: &Arc<Seat>, request: u32, line: &str) {
@@ -60,6 +60,12 @@ fn answer(port: &Arc<Port>, seat: &Arc<Seat>, name: &str, asked: &Value) -> Resu
         "listen" => {
             let pattern = text(asked, "pattern").unwrap_or_default();
             return port.listen(|then| seat.on_open(then), pattern, subscription(asked)).map(Value::from);
+        }
+        "outboxTell" => {
+            if let Some(engine) = seat.current() {
+                outbox::tell(&engine, asked);
+            }
+            return Ok(Value::Null);
         }
         "saveCheckpoint" => {
             let value = asked["value"].as_str().map(|json| Box::from(json.as_bytes()));
@@ -120,6 +126,7 @@ fn answer(port: &Arc<Port>, seat: &Arc<Seat>, name: &str, asked: &Value) -> Resu
             let names = asked["names"].as_array().into_iter().flatten();
             names.map(is_left).find(|left| !matches!(left, Ok(false))).unwrap_or(Ok(false))?.into()
         }
+        "outboxRelay" => outbox::relayed(&engine, asked)?,
         "handlers" => describe::handlers(&engine),
         "publish" => {
             let name = text(asked, "name").unwrap_or_default();

@@ -298,6 +298,11 @@ impl Seat {
         self.shared.app.on_open(then);
     }
 
+    /// The application that it has a part in.
+    pub(crate) fn app(&self) -> &taskloom_bridge::App {
+        &self.shared.app
+    }
+
     /// Adds a schedule.
     pub(crate) fn schedule(&self, spec: ScheduleSpec) -> Result<()> {
         self.shared.app.schedule(spec)

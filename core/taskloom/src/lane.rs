@@ -145,7 +145,7 @@ impl Job {
         let context = Context::new(started.attempt, app.clone(), Some(Arc::clone(&slot)));
         let handler = match started.entry.handler() {
             Handler::Asynchronous(handler) => Arc::clone(handler).downcast::<AsyncHandler>().ok(),
-            Handler::Blocking(_) => None,
+            Handler::Blocking(_) | Handler::Pooled(_) => None,
         };
         // Without a future it reports that there was none; the engine hands the lane nothing but the lane's own.
         let future = handler.map(|handler| handler.start(context));

@@ -7,6 +7,79 @@
 //! ([`Statement`]), a row and what it asks for ([`Row`]), and the step of a relay ([`relay`]) from rows to verdicts. Each
 //! language brings its drivers, and a thread or a loop that reads, relays and settles.
 //!
+//! In Rust the driver is yours: this module has no thread, and gives you both ends to hold.
+//!
+//! ```
+//! use rusqlite::{Connection, TransactionBehavior::Immediate, params};
+//! use taskloom::outbox::{Dialect, Placeholders, Row, Statement, Verdict};
+//! use taskloom::{App, Context, TaskError};
+//!
+//! fn text(statement: Statement) -> String {
+//!     statement.text(Dialect::Sqlite, Placeholders::Question)
+//! }
+//!
+//! /// Relays what is committed; how many rows were read.
+//! fn relay(app: &App, shop: &mut Connection) -> Result<usize, Box<dyn std::error::Error>> {
+//!     let rows = shop
+//!         .prepare_cached(&text(Statement::Due))?
+//!         .query_map([256], |row| {
+//!             let options: Option<String> = row.get(3)?;
+//!             Ok(Row {
+//!                 id: row.get(0)?,
+//!                 name: row.get(1)?,
+//!                 payload: row.get::<_, String>(2)?.into_bytes(),
+//!                 options: options.map(String::into_bytes),
+//!                 created: row.get(4)?,
+//!             })
+//!         })?
+//!         .collect::<Result<Vec<_>, _>>()?;
+//!     let verdicts = app.relay(&rows)?; // from here on the tasks are in the store
+//!     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_micros() as i64;
+//!     let settle = shop.transaction_with_behavior(Immediate)?;
+//!     for (row, verdict) in rows.iter().zip(verdicts) {
+//!         match verdict {
+//!             Verdict::Done => settle.execute(&text(Statement::Delete), [&row.id])?,
+//!             Verdict::Refused(error) => {
+//!                 settle.execute(&text(Statement::Refuse), params![now, error.to_string(), row.id])?
+//!             }
+//!             Verdict::Later(error) => return Err(error.into()), // try again in a while
+//!         };
+//!     }
+//!     settle.commit()?;
+//!     Ok(rows.len())
+//! }
+//!
+//! let app = App::open("memory:")?;
+//! app.task("confirm", |order: u32, _: &Context| -> Result<u32, TaskError> { Ok(order) }).retries(5).register()?;
+//! let mut shop = Connection::open_in_memory()?;
+//! shop.execute_batch("CREATE TABLE orders (id)")?;
+//! for statement in Dialect::Sqlite.schema() {
+//!     shop.execute_batch(statement)?;
+//! }
+//!
+//! let order = |shop: &Connection, id: u32| -> Result<Row, Box<dyn std::error::Error>> {
+//!     shop.execute("INSERT INTO orders VALUES (?)", [id])?;
+//!     let row = app.build("confirm").input(&id).outbox_row()?;
+//!     let (payload, options) = (row.payload_text(), row.options_text());
+//!     shop.execute(&text(Statement::Insert), params![row.id, row.name, payload, options, row.created])?;
+//!     Ok(row)
+//! };
+//! let transaction = shop.transaction()?;
+//! let kept = order(&transaction, 7)?;
+//! transaction.commit()?;
+//! let transaction = shop.transaction()?;
+//! let lost = order(&transaction, 8)?;
+//! transaction.rollback()?;
+//!
+//! assert_eq!(relay(&app, &mut shop)?, 1);
+//! assert_eq!(relay(&app, &mut shop)?, 0);
+//! let running = app.start()?;
+//! assert_eq!(app.get(kept.id.parse()?)?.expect("relayed").wait::<u32>()?, 7);
+//! assert!(app.get(lost.id.parse()?)?.is_none());
+//! running.stop();
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # What holds
 //! * A row's id is its task's id. A store never has two tasks with one id, so a row that is relayed again, after a crash
 //!   between the submit and the delete or by a second relay, changes nothing.

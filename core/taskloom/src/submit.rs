@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
-use taskloom_engine::{Attempt, HandlerEntry};
+use taskloom_engine::{Attempt, HandlerEntry, fresh_id};
 use taskloom_model::{
     Admission, Code, Error, OnConflict, Options, Priority, Rate, Result, RetryPolicy, TaskId, Version, When,
 };
@@ -13,6 +13,7 @@ use crate::attempts::is_polling;
 use crate::execute::encode;
 #[cfg(feature = "async")]
 pub(crate) use crate::lane::in_place;
+use crate::outbox::{Row, prepare};
 use crate::time::timestamp;
 use crate::waiting::oneshot;
 use crate::{App, Handle};
@@ -89,7 +90,7 @@ impl App {
 
 impl App {
     /// Something was submitted.
-    fn submitted(&self) -> Result<()> {
+    pub(crate) fn submitted(&self) -> Result<()> {
         if self.shared.inline { self.shared.engine.drain().map(drop) } else { Ok(()) }
     }
 }
@@ -355,7 +356,7 @@ impl TaskBuilder {
     ///
     /// Errors: theirs, and `InvalidOption` for an option that makes no sense, `DuplicateKey`, `DuplicateId`.
     pub fn submit(self) -> Result<Handle> {
-        let Ready { app, entry, admission, payload, attempt, detached } = self.ready()?;
+        let Ready { app, entry, admission, payload, attempt, detached, .. } = self.ready()?;
         let payload = payload.unwrap_or_else(|| Ok(Box::from(*b"null")))?;
         let Some(attempt) = attempt else { return app.insert(&entry, &admission, payload) };
         let handle = in_place(app.shared.engine.is_durable(), || {
@@ -363,6 +364,23 @@ impl TaskBuilder {
         })?;
         app.submitted()?;
         Ok(Handle::new(handle, app.downgrade()))
+    }
+
+    /// The submit as a row of an outbox, for you to insert inside a transaction of your own; see [`outbox`](crate::outbox).
+    /// Not for children.
+    ///
+    /// Errors: those of [`TaskBuilder::submit`], but for what only the store can tell.
+    pub fn outbox_row(self) -> Result<Row> {
+        let (allow_unknown, name) = (self.allow_unknown, self.name.clone());
+        let Ready { app, entry, options, payload, attempt, .. } = self.ready()?;
+        if attempt.is_some() {
+            return Err(Error::new(Code::InvalidOption, "a child of a task is no row of a transaction")
+                .hint("build it with App::build"));
+        }
+        let payload = payload.unwrap_or_else(|| Ok(Box::from(*b"null")))?;
+        let engine = &app.shared.engine;
+        let now = engine.now();
+        prepare((&name, &payload), (&options, entry.options()), allow_unknown, &[], fresh_id(now), now)
     }
 
     /// Submits many tasks with these options: all or none, in one transaction. Not for children.
@@ -429,8 +447,8 @@ impl TaskBuilder {
             return Err(Error::new(Code::InvalidOption, "detached is set, and the task is no child")
                 .hint("children are submitted with Context::build"));
         }
-        let (payload, attempt, detached) = (self.payload, self.attempt, self.detached);
-        Ok(Ready { app, entry, admission, payload, attempt, detached })
+        let (options, payload, attempt, detached) = (self.options, self.payload, self.attempt, self.detached);
+        Ok(Ready { app, entry, options, admission, payload, attempt, detached })
     }
 }
 
@@ -444,6 +462,8 @@ impl std::fmt::Debug for TaskBuilder {
 struct Ready {
     app: App,
     entry: Arc<HandlerEntry>,
+    /// Its own, as they were said.
+    options: Options,
     admission: Admission,
     payload: Option<Result<Box<[u8]>>>,
     attempt: Option<Attempt>,

@@ -2,7 +2,7 @@
 
 # How a commit is heard of
 ``PRAGMA data_version`` says whether another connection has committed: a look at shared memory, some microseconds. While
-something has happened lately it is looked at every millisecond at first and every ten later, otherwise every 20 ms. A
+something has happened lately it is looked at every millisecond at first and every ten later, otherwise every 30 ms. A
 submit of this process wakes the relay, so that it is looking when the commit comes.
 """
 
@@ -13,10 +13,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from taskloom._errors import InvalidOptions
-from taskloom.outbox._driver import LOOK, OFTEN, Driver, Wake
+from taskloom.outbox._driver import LOOK, Driver, Wake
 
 FIRST, SLOWER = 0.001, 0.01
 """The shortest and the longest pause between two looks while something has happened lately."""
+
+SELDOM = 0.03
+"""The pause between two looks otherwise: with what follows it, less than the 50 ms within which a task is to start."""
 
 LATELY = 2.0
 """For how long, in seconds, that is."""
@@ -28,6 +31,7 @@ class Sqlite(Driver):
 
     def __init__(self, connection: Any) -> None:
         super().__init__(connection)
+        self._looks: Any = None
         self._version = 0
         self._active = 0.0
         self._pause = FIRST
@@ -81,24 +85,26 @@ class Sqlite(Driver):
             )
 
     async def watch(self, wake: Wake) -> None:
-        self._version = await self._look()
+        self._looks = self._cursor()
+        self._version = self._look()
 
-    async def _look(self) -> int:
-        version: int = (await self.fetch("PRAGMA data_version"))[0][0]
+    def _look(self) -> int:
+        version: int = self._looks.execute("PRAGMA data_version").fetchone()[0]
         return version
 
     async def wait(self, wake: Wake) -> None:
         end = time.monotonic() + LOOK
         while True:
-            await self.rollback()  # inside a transaction the version would stand still
-            version, now = await self._look(), time.monotonic()
+            if self.connection.in_transaction:
+                await self.rollback()  # inside a transaction the version would stand still
+            version, now = self._look(), time.monotonic()
             if version != self._version:
                 self._version, self._active, self._pause = version, now, FIRST
                 return
             if now >= end:
                 return
             lately = now - self._active < LATELY
-            pause = self._pause if lately else OFTEN
+            pause = self._pause if lately else SELDOM
             self._pause = min(self._pause * 2, SLOWER)
             if wake.event.wait(pause):
                 wake.event.clear()

@@ -7,6 +7,8 @@ use taskloom_engine::{Engine, HandlerEntry, Relayed};
 use taskloom_model::{Admission, Code, Error, Kind, Result, Version};
 
 use super::{Row, Submission};
+use crate::App;
+use crate::submit::in_place;
 
 /// What became of a row.
 #[derive(Debug)]
@@ -50,6 +52,24 @@ pub fn relay(engine: &Engine, rows: &[Row]) -> Result<Vec<Verdict>> {
             Err(error) => Verdict::Refused(error),
         })
         .collect())
+}
+
+impl App {
+    /// The step of a relay: submits what rows of an outbox ask for, each under its row's id; a verdict for each, in their
+    /// order. What is to be done with the rows is said there. Those that are refused are published (`outbox.refused`).
+    ///
+    /// Errors: `ShutDown`, `Forked`; then nothing was submitted.
+    pub fn relay(&self, rows: &[Row]) -> Result<Vec<Verdict>> {
+        let engine = &self.shared.engine;
+        let verdicts = in_place(engine.is_durable(), || relay(engine, rows))?;
+        for (row, verdict) in rows.iter().zip(&verdicts) {
+            if let Verdict::Refused(error) = verdict {
+                engine.publish_refused_row(&row.id, &row.name, error.code().as_str(), error.message());
+            }
+        }
+        self.submitted()?;
+        Ok(verdicts)
+    }
 }
 
 fn read(engine: &Engine, row: &Row, known: &mut Known) -> Result<(Arc<HandlerEntry>, Admission, Box<[u8]>)> {

@@ -1,5 +1,7 @@
 //! A row of the outbox, and the submit that it stands for.
 
+use std::borrow::Cow;
+
 use serde::de::IgnoredAny;
 use taskloom_model::{Admission, Code, Error, Name, Options, Result, TaskId, Timestamp, admit, check_name};
 
@@ -34,6 +36,16 @@ pub struct Submission {
 }
 
 impl Row {
+    /// The payload as text. Of a row that was made by a submit it is JSON; of a found one, what is no UTF-8 is replaced.
+    pub fn payload_text(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.payload)
+    }
+
+    /// The options as text, likewise.
+    pub fn options_text(&self) -> Option<Cow<'_, str>> {
+        self.options.as_deref().map(String::from_utf8_lossy)
+    }
+
     /// What it asks for.
     ///
     /// Errors: `InvalidOption` naming the column or the option; `InvalidPayload` for a payload that is no JSON.
