@@ -411,6 +411,9 @@ impl Pair {
             8 => Operation::Progress { fence, progress: Progress { value: 0.3, message, at: now } },
             9 => Operation::Checkpoint { fence, value: Some(Box::new(*b"{}")) },
             10 => Operation::Checkpoint { fence, value: None },
+            11 if wish.child.ordinal.is_multiple_of(2) => {
+                Operation::Crash { fence, cause: "was killed".into() }
+            }
             11 => Operation::Lose { owner: running.unwrap_or(any) },
             12 => Operation::Elapse,
             13 => Operation::Wake,
