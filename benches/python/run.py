@@ -22,6 +22,7 @@ import processes
 import report
 import sqlite_file
 import threads
+import worker_start
 from harness import Row, Settings, measure
 
 COMPARISONS = (
@@ -32,6 +33,7 @@ COMPARISONS = (
     *backlog.COMPARISONS,
     *processes.COMPARISONS,
     *monitoring.COMPARISONS,
+    *worker_start.COMPARISONS,
     *outbox.COMPARISONS,
 )
 ROOT = Path(__file__).resolve().parents[2]
