@@ -21,6 +21,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from taskloom import App, as_completed
 
@@ -40,7 +41,7 @@ class Workers:
         """The process of the next worker that is ready."""
         assert self.process.stderr is not None
         for line in self.process.stderr:
-            told = json.loads(line) if line.startswith("{") else {"event": None, "message": line.rstrip()}
+            told: dict[str, Any] = json.loads(line) if line.startswith("{") else {"event": "", "message": line.rstrip()}
             print("   ", told["message"])
             if told["event"] == "ready":
                 return int(told["pid"])
