@@ -32,8 +32,9 @@ node-packed: node tests/node/node_modules/.installed examples/node/node_modules/
 node-test: node-packed  ## the tests of the npm package
 	cd tests/node && npm test --silent
 
-demo: wheel demo-node  ## a census of Python's standard library by two processes, one of which is killed, and of npm by threads
+demo: wheel demo-node  ## a census of Python's standard library by two processes, one of which is killed, and of npm by threads; then the tour: workers of the command line in both languages
 	$(BIN)/python examples/census.py --processes 2 $(ARGS)
+	$(BIN)/python examples/tour/tour.py
 
 demo-node: examples/node/node_modules/.installed  ## the latter by itself; NODE_ARGS="--store sqlite:census.db --threads 4"
 	node examples/node/census.mjs $(NODE_ARGS)

@@ -23,6 +23,7 @@ import processes
 import report
 import sqlite_file
 import threads
+import worker_start
 from harness import Row, Settings, measure
 
 COMPARISONS = (
@@ -34,6 +35,7 @@ COMPARISONS = (
     *processes.COMPARISONS,
     *cpu_bound.COMPARISONS,
     *monitoring.COMPARISONS,
+    *worker_start.COMPARISONS,
     *outbox.COMPARISONS,
 )
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,7 +8,6 @@ import json
 import os
 import sys
 import weakref
-from importlib import metadata
 from typing import TYPE_CHECKING, Any, TextIO
 
 from taskloom._errors import Error, InvalidOptions
@@ -146,6 +145,8 @@ def _message(name: str, data: Any) -> str:
 
 @functools.cache
 def _version() -> str:
+    from importlib import metadata  # here: it takes as long to import as asyncio, and few need it
+
     try:
         return metadata.version("taskloom")
     except metadata.PackageNotFoundError:  # copied rather than installed

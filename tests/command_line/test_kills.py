@@ -88,7 +88,7 @@ def test_kills(folder: Path, client: App) -> None:
             assert handle is not None, f"{task} is lost"
             handle.result(timeout=LONG)
         assert command.stop() == 0
-        assert not command.descendants()
+        command.all_are_gone()
 
     with closing(sqlite3.connect(f"file:{folder / 'tasks.db'}?mode=ro", uri=True)) as file:
         assert file.execute("PRAGMA integrity_check").fetchall() == [("ok",)]

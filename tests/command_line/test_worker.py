@@ -46,7 +46,7 @@ def test_it_serves_and_lets_tasks_finish(folder: Path, client: App) -> None:
         assert running.result(timeout=LONG) in {told["pid"] for told in command.told if "pid" in told}
         assert command.wait() == 0
         assert command.events()[-2:] == ["left", "left"]
-        assert not command.descendants()
+        command.all_are_gone()
 
 
 def test_what_does_not_finish_in_time_is_given_back(folder: Path, client: App) -> None:
@@ -70,7 +70,7 @@ def test_a_second_signal_ends_it_at_once(folder: Path, client: App, first: int) 
         command.wait_for("stopping")
         command.signal(signal.SIGINT)
         assert command.wait() == 128 + signal.SIGINT
-        assert not command.descendants()
+        command.all_are_gone()
     assert (task.info().state, task.info().crashes) == ("queued", 0)
 
 
@@ -119,7 +119,7 @@ def test_who_is_killed_is_followed_by_another(folder: Path, client: App) -> None
         begun(folder, "a")
         os.kill(old, signal.SIGKILL)
         assert command.wait_for("ended")["signal"] == "SIGKILL"
-        assert child not in dict(command.descendants()), "what it had started was killed with it"
+        until(lambda: child not in dict(command.descendants()), "what it had started to be killed with it")
         (folder / "a.go").touch()
         new = command.wait_for("ready")["pid"]
         assert task.result(timeout=LONG) == new
@@ -214,7 +214,7 @@ def test_a_terminal_that_is_closed_ends_it(folder: Path) -> None:
         os.close(ours)
         assert "SIGHUP" in command.wait_for("stopping")["message"]
         assert command.wait() == 0
-        assert not command.descendants()
+        command.all_are_gone()
 
 
 # ── what cannot be served ───────────────────────────────────────────────────────────────────────────────────────────
