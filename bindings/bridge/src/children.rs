@@ -12,7 +12,7 @@
 //!
 //! # How many tasks are in a child's hands
 //! An attempt begins, and its timeout runs, when it is handed over. So a child is given as many tasks as it will run in
-//! [`keeper::WINDOW`] by what its handlers have lately taken; one whose handlers are slow, or not known yet, has one
+//! [`life::WINDOW`] by what its handlers have lately taken; one whose handlers are slow, or not known yet, has one
 //! task at a time. If a task takes much longer than expected, those behind it are called back and go to the lanes again,
 //! at no cost ([`taskloom_engine::Completion::give_back`]).
 //!
@@ -31,7 +31,10 @@
 //! One, [`Pool::state`], held for moments: who keeps what, who is idle. Never while a task is handed over, nor around
 //! anything of the language's.
 
+mod frames;
+mod hands;
 mod keeper;
+mod life;
 mod options;
 mod settings;
 mod vitals;
@@ -249,6 +252,8 @@ struct Slot {
     mailbox: Arc<Mailbox>,
     /// Its child has nothing to do, and it sleeps.
     idle: bool,
+    /// It is one too many, and goes.
+    leaves: bool,
     stats: ChildStats,
 }
 
@@ -380,7 +385,7 @@ impl Pool {
             slot.mailbox.ring();
             return;
         }
-        if state.slots.len() >= self.settings.size + state.lent {
+        if state.slots.iter().filter(|slot| !slot.leaves).count() >= self.settings.size + state.lent {
             return;
         }
         // One that is on its way will look for tasks, and start the next if it finds more than enough.
@@ -399,7 +404,7 @@ impl Pool {
         let blocking = bell.set_nonblocking(true).and_then(|()| heard.set_nonblocking(true));
         let mailbox = Arc::new(Mailbox { orders: Mutex::default(), bell });
         let stats = ChildStats { number, ..ChildStats::default() };
-        state.slots.push(Slot { mailbox: Arc::clone(&mailbox), idle: false, stats });
+        state.slots.push(Slot { mailbox: Arc::clone(&mailbox), idle: false, leaves: false, stats });
         drop(state);
         let own = Arc::clone(self);
         let started = blocking.and_then(|()| {

@@ -254,7 +254,7 @@ impl Port {
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
                 Err(_) => break,
             }
-            while let Ok(Some((kind, fields))) = incoming.next() {
+            while let Ok(Some((kind, fields))) = incoming.next_frame() {
                 if self.hear(kind, Fields(fields)).is_err() {
                     die();
                 }

@@ -232,7 +232,7 @@ impl Incoming {
     }
 
     /// The next frame that is there as a whole: its kind and its fields.
-    pub fn next(&mut self) -> Result<Option<(u8, &[u8])>, Broken> {
+    pub fn next_frame(&mut self) -> Result<Option<(u8, &[u8])>, Broken> {
         let rest = &self.bytes[self.read..];
         let Some((length, rest)) = rest.split_first_chunk::<4>() else { return Ok(None) };
         let length = u32::from_le_bytes(*length) as usize;
@@ -268,7 +268,7 @@ mod tests {
             let (mut incoming, mut frames) = (Incoming::default(), Vec::new());
             for piece in [head, tail] {
                 incoming.extend(piece);
-                while let Some((kind, fields)) = incoming.next().unwrap() {
+                while let Some((kind, fields)) = incoming.next_frame().unwrap() {
                     frames.push((kind, fields.to_vec()));
                 }
             }
@@ -286,7 +286,7 @@ mod tests {
         for bytes in [[0; 4], [255; 4]] {
             let mut incoming = Incoming::default();
             incoming.extend(&bytes);
-            assert_eq!(incoming.next(), Err(Broken));
+            assert_eq!(incoming.next_frame(), Err(Broken));
         }
     }
 }
