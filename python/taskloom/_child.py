@@ -96,7 +96,7 @@ class _Child:
         self.port.importing(True)
         try:
             if not good:
-                raise InvalidOptions(data.decode(), code="TL1620")
+                raise InvalidOptions(data.decode(), code="TL1011")
             self.handlers[number] = self.make(Recipe(*pickle.loads(data)))
         except BaseException as error:  # of the user's modules, and a SystemExit of a script is one too
             self.handlers[number] = error

@@ -60,7 +60,7 @@ def find(module: str, name: str) -> Any:
         except AttributeError:
             raise InvalidOptions(
                 f"a child process imports {_said(module)} and finds no {name!r} in it",
-                code="TL1620",
+                code="TL1011",
                 hint="a handler for processes is a function at the top level of a module that can be imported, under its own "
                 'name; what a script defines under `if __name__ == "__main__":` is not there in a child',
             ) from None
@@ -122,7 +122,7 @@ def _checked(what: str, value: Any) -> tuple[bytes, bool]:
     except Exception as error:  # what a user's __reduce__ raises
         reason = str(error) if isinstance(error, pickle.PicklingError) else f"{type(error).__name__}: {error}"
         raise InvalidOptions(
-            f"{what} cannot be found by a child process: {reason}", code="TL1620", hint=_REMEDY
+            f"{what} cannot be found by a child process: {reason}", code="TL1011", hint=_REMEDY
         ) from None
 
 

@@ -26,7 +26,7 @@ def test_what_no_child_could_find_is_refused_when_it_is_registered(make: Callabl
     def inner() -> None: ...
 
     error = refusal(pool, inner)
-    assert (error.code, type(error)) == ("TL1620", InvalidOptions)
+    assert (error.code, type(error)) == ("TL1011", InvalidOptions)
     assert "inner: its function cannot be found by a child process: 'inner' is defined inside another function" in str(error)
     assert "top level of a module" in str(error.hint)
     assert "it is a lambda" in str(refusal(pool, lambda: 1, name="x"))

@@ -92,6 +92,8 @@ codes! {
     InvalidSchedule "TL1008" InvalidOptions false,
     /// A type hint that cannot be converted from JSON.
     UnsupportedHint "TL1010" InvalidOptions false,
+    /// A handler for child processes that a child could not find.
+    NotImportable "TL1011" InvalidOptions false,
     /// No handler has this name.
     UnknownHandler "TL1101" UnknownHandler false,
     /// The arguments do not fit the handler's parameters.
