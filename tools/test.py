@@ -36,7 +36,19 @@ MINORS = range(10, 15)
 BETWEEN = [
     f"tests/python/test_{name}.py"
     for name in (
-        *("async", "awaiting", "cancel", "context", "event_streams", "exit", "exit_daemons", "fork", "gc", "golden"),
+        *(
+            "async",
+            "awaiting",
+            "cancel",
+            "context",
+            "event_streams",
+            "executor",
+            "exit",
+            "exit_daemons",
+            "fork",
+            "gc",
+            "golden",
+        ),
         *("interrupts", "lifecycle", "lives", "processes", "results", "testing_async", "timeouts", "watchdog"),
     )
 ]
@@ -289,6 +301,7 @@ def everything() -> Iterator[Stage]:
     yield STUBS
     yield pytest("python", PYTHON, "tests/python")
     yield pytest("command line", PYTHON, "tests/command_line")
+    yield pytest("process pool", PYTHON, "tests/process_pool")
     # A PostgreSQL for each process that has tests of it.
     yield pytest("outbox", PYTHON, "tests/outbox", dist="loadfile")
     # Some of a file's tests look at what the others have found.

@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 import backlog
+import cpu_bound
 import event_loop
 import footprint
 import monitoring
@@ -31,6 +32,7 @@ COMPARISONS = (
     *sqlite_file.COMPARISONS,
     *backlog.COMPARISONS,
     *processes.COMPARISONS,
+    *cpu_bound.COMPARISONS,
     *monitoring.COMPARISONS,
     *outbox.COMPARISONS,
 )

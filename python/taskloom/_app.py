@@ -131,7 +131,9 @@ class App(_App):
     ``"json"``, or in memory ``"reference"``: arguments and results are passed as they are. ``durability`` is for files:
     ``"disk"`` (an accepted task survives a power cut) or ``"process"`` (it survives a crash of the process).
     ``retention`` is how long a file keeps tasks that have ended (seconds or a ``timedelta``; seven days), memory keeps
-    the newest 10,000. ``require_metadata`` names keys that the metadata of every task must have, ``name`` what the app calls itself among
+    the newest 10,000. ``processes`` is how many child processes run handlers with ``executor="process"`` (as many as there
+    are cores), ``max_memory`` how many bytes each may use (no limit), ``max_tasks_per_child`` after how many tasks each is
+    replaced (never). ``require_metadata`` names keys that the metadata of every task must have, ``name`` what the app calls itself among
     the processes that share its store.
 
     Opening is left to first use, so an app may be made before a process forks. Raises ``InvalidOptions`` for a setting
@@ -229,6 +231,10 @@ class App(_App):
         ``on_success``, ``on_retry`` and ``on_failure`` are called with the task's handle once an attempt in this
         process has ended so, on a thread of their own, one after the other; an exception in one goes to
         ``sys.unraisablehook``.
+
+        ``executor="process"`` runs a ``def`` in a child process, for work that keeps a core busy: it must be a function at
+        the top level of a module that can be imported, and what starts the app stands under
+        ``if __name__ == "__main__":``. See ``docs/processes.md``.
 
         The function's type hints decide what a submit accepts. A parameter annotated with :class:`Context` is given one
         and is no argument of a submit; put it first, and type checkers know that too.
@@ -788,6 +794,7 @@ class App(_App):
         ``tasks`` counts the store's tasks by state; ``queues`` has the same for each queue, whether it is ``paused``, and
         what ran here: counts, throughput (per second, over the last second, 10 s and 60 s), and how long tasks waited
         and ran (mean and quantiles, in seconds). ``handlers`` has that for each handler, ``total`` for all of them.
+        ``processes`` has the child processes of handlers with ``executor="process"``, or None.
         ``running`` lists the attempts in progress; ``workers``, ``away`` (waiting for another task, or stuck) and
         ``stuck`` count threads.
         """

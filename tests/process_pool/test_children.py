@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import child_tasks
-from conftest import LONG, Pool
+from pool_helpers import LONG, Pool
 
 
 def registered(pool: Pool) -> dict[str, Any]:

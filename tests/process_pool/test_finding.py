@@ -6,11 +6,11 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import pool_handlers as handlers
 import pytest
-from conftest import LONG, Pool, Program
 
+import pool_handlers as handlers
 import taskloom
+from pool_helpers import LONG, Pool, Program
 from taskloom import InvalidOptions, Retry, TaskFailed
 
 
@@ -27,7 +27,9 @@ def test_what_no_child_could_find_is_refused_when_it_is_registered(make: Callabl
 
     error = refusal(pool, inner)
     assert (error.code, type(error)) == ("TL1011", InvalidOptions)
-    assert "inner: its function cannot be found by a child process: 'inner' is defined inside another function" in str(error)
+    assert "inner: its function cannot be found by a child process: 'inner' is defined inside another function" in str(
+        error
+    )
     assert "top level of a module" in str(error.hint)
     assert "it is a lambda" in str(refusal(pool, lambda: 1, name="x"))
     assert "'inner' is defined inside" in str(refusal(pool, functools.partial(handlers.echo, inner), name="x"))
@@ -44,7 +46,7 @@ def test_what_makes_no_sense_is_refused(make: Callable[..., Pool]) -> None:
     assert "`async def`" in str(refusal(make(), wait))
     assert 'payloads="reference"' in str(refusal(make(payloads="reference"), handlers.pid))
     error = refusal(make().app.task, handlers.pid, executor="proces")
-    assert str(error).startswith("executor is 'proces'; it must be \"thread\" or \"process\"")
+    assert str(error).startswith('executor is \'proces\'; it must be "thread" or "process"')
     task = make().app.task(handlers.pid, executor="thread")
     assert "executor is the handler's" in str(refusal(task.options, executor="process"))
     for settings, message in [

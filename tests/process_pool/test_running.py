@@ -8,11 +8,11 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-import pool_handlers as handlers
 import pytest
-from conftest import LONG, Pool
 
+import pool_handlers as handlers
 import taskloom
+from pool_helpers import LONG, Pool
 from taskloom import Retry, TaskFailed
 
 

@@ -94,7 +94,7 @@ def test_an_unknown_option_is_corrected(app, work):
 
 @pytest.mark.parametrize(
     "options",
-    [{"depends_on": []}, {"executor": "x"},
+    [{"depends_on": []},
      {"requires": ["gpu"]}, {"agent": "x"}, {"allow_unknown": True}],
     ids=lambda options: next(iter(options)),
 )  # fmt: skip

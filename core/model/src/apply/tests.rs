@@ -92,6 +92,7 @@ fn every_operation() -> Vec<Operation> {
         Operation::Checkpoint { fence: fence(1), value: Some(Box::new(*b"1")) },
         Operation::Crash { fence: fence(1), cause: "fell over".into() },
         Operation::Lose { owner: ME },
+        Operation::Crash { fence: fence(1), cause: "was killed".into() },
         Operation::Elapse,
         Operation::Wake,
         Operation::Hasten,
@@ -208,6 +209,26 @@ fn three_lost_workers_make_a_poison_task() {
     }
     assert_eq!((row.crashes, row.failures), (3, 0));
     assert!(row.errors()[0].message.contains("died 3 times"));
+}
+
+#[test]
+fn a_worker_that_dies_alone_counts_as_a_lost_one_and_says_what_of() {
+    let (spec, mut row) = task(Options { retries: Some(100), max_crashes: Some(2), ..Options::default() });
+    for attempt in 1..=2 {
+        apply(Operation::Claim { owner: ME }, &spec, &mut row, NOW).unwrap();
+        let crash =
+            |attempt| Operation::Crash { fence: fence(attempt), cause: "was killed by signal 11".into() };
+        let error = apply(crash(attempt + 1), &spec, &mut row, NOW).unwrap_err();
+        assert_eq!(error.code(), crate::Code::LeaseLost, "another attempt's death is no concern of this one");
+        let effects = apply(crash(attempt), &spec, &mut row, NOW).unwrap();
+        assert_eq!(effects.to, if attempt < 2 { State::Queued } else { State::Failed });
+    }
+    assert_eq!((row.crashes, row.failures), (2, 0));
+    assert!(
+        row.errors()[0]
+            .message
+            .ends_with("died 2 times while it ran this task; the last one was killed by signal 11")
+    );
 }
 
 #[test]
@@ -336,6 +357,7 @@ fn any_operation() -> impl Strategy<Value = Operation> {
             | Operation::TimeOut { fence, .. }
             | Operation::Suspend { fence, .. }
             | Operation::Release { fence }
+            | Operation::Crash { fence, .. }
             | Operation::Progress { fence, .. }
             | Operation::Log { fence, .. }
             | Operation::Spawn { fence, .. }

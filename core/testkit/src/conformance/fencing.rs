@@ -22,6 +22,7 @@ fn reports(scene: &Scene, fence: Fence) -> Vec<Operation> {
         Operation::TimeOut { fence, chance: 0.5 },
         Operation::Suspend { fence, waiting_for: WaitingFor::Signal, until: None },
         Operation::Release { fence },
+        Operation::Crash { fence, cause: "was killed".into() },
         Operation::Progress { fence, progress: Progress { value: 0.5, message: None, at: scene.now() } },
         Operation::Log { fence, lines: vec![scene.line("hello")], dropped: 0 },
         Operation::Spawn { fence, ordinal: 3 },
