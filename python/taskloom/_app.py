@@ -495,6 +495,8 @@ class App(_App):
     def _stop_and_tell(self) -> None:
         self._stop_outboxes(None)
         self._stop(None)
+        if self._has_children:
+            self._close_children(_CHILDREN)
         _await_told(self._listeners, _TOLD)
 
     def _finish(self, timeout: float | timedelta | None) -> None:

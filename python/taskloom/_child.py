@@ -25,6 +25,9 @@ from taskloom._signature import build_plan
 
 __all__ = ["main"]
 
+_LONGEST = 64 * 1024
+"""So many characters of what an exception says are sent."""
+
 
 class _Handler(NamedTuple):
     name: str
@@ -162,7 +165,7 @@ class _Child:
             permanent = True  # another attempt would find no handler either
         elif said is not None:
             permanent, retry_after = said
-        self.port.fail(job, took, kind, message, text, permanent, retry_after, pickled(error))
+        self.port.fail(job, took, kind, message[:_LONGEST], text, permanent, retry_after, pickled(error))
 
 
 def _verdict(rules: Any, error: BaseException, failures: int) -> tuple[bool, float | None] | None:

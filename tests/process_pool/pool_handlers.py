@@ -35,6 +35,10 @@ def convert(point: Point, day: datetime.date, *rest: int, scale: float = 1.0) ->
     return Point(int(point.x * scale), point.y + day.day + sum(rest))
 
 
+def large() -> str:
+    return "x" * 70_000_000
+
+
 def unencodable() -> Any:
     return object()
 

@@ -46,6 +46,16 @@ def test_a_task_whose_child_has_died_runs_again(make: Callable[..., Pool], url: 
         assert (handle.info().crashes, handle.failures, handle.errors) == (1, 0, [])
 
 
+def test_an_idle_child_that_dies_is_replaced_and_nobody_blamed(pool: Pool) -> None:
+    pid = pool(handlers.pid)
+    child = pid.submit().result(LONG)
+    os.kill(child, signal.SIGKILL)
+    assert gone(child)
+    handle = pid.submit()
+    assert handle.result(LONG) != child
+    assert handle.info().crashes == 0
+
+
 def test_those_who_were_handed_over_with_it_are_not_blamed(make: Callable[..., Pool]) -> None:
     pool = make()
     dies_if = pool(handlers.dies_if)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import gc
 import os
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 
 import pool_handlers as handlers
 import taskloom
-from pool_helpers import LONG, Pool
+from pool_helpers import LONG, Pool, gone
 from taskloom import Retry, TaskFailed
 
 
@@ -34,6 +36,13 @@ def test_arguments_and_results_are_converted_by_hints(pool: Pool) -> None:
 @pytest.mark.parametrize("value", [None, True, 1.5, "è\N{PILE OF POO}", [1, {"a": [2]}], "x" * 1_000_000])
 def test_values_cross(pool: Pool, value: Any) -> None:
     assert pool(handlers.echo).submit(value).result(LONG) == value
+
+
+def test_a_result_that_is_too_large_fails_for_good(pool: Pool) -> None:
+    handle = pool(handlers.large, retries=3).submit()
+    with pytest.raises(TaskFailed, match="4194304 at most") as caught:
+        handle.result(LONG)
+    assert (caught.value.type, handle.failures) == ("PayloadTooLarge", 1)
 
 
 def test_what_json_cannot_say_fails_for_good(pool: Pool) -> None:
@@ -208,6 +217,25 @@ def test_figures_and_health_show_the_children(make: Callable[..., Pool], tmp_pat
         assert child["memory"] > 1_000_000 and pool.app.health().ok
         open(path, "w").close()
         assert handle.result(LONG) == child["pid"]
+
+
+def test_an_app_that_nobody_holds_goes_with_its_children() -> None:
+    pool = Pool()
+    pid = pool(handlers.pid)
+    pool.app.start()
+    child = pid.submit().result(LONG)
+    app = weakref.ref(pool.app)
+    del pool, pid
+    while app() is not None:
+        gc.collect()
+    assert gone(child)
+
+
+def test_a_task_can_be_run_by_hand(pool: Pool) -> None:
+    pid = pool(handlers.pid)
+    handle = pid.options(delay=3600).submit()
+    pool.app.run_now(handle.id)
+    assert handle.result(LONG) not in (0, os.getpid())
 
 
 def test_an_app_without_such_handlers_has_no_pool() -> None:

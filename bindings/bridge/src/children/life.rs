@@ -47,6 +47,7 @@ const MEMORY: Duration = Duration::from_millis(50);
 const ALIVE: Duration = Duration::from_millis(500);
 
 /// What came from a child.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Heard {
     Nothing,
     Something,
@@ -128,21 +129,22 @@ impl Life<'_> {
         loop {
             let now = self.clock.monotonic();
             self.hear(now);
+            // Before it is given anything: one that has died is not.
+            let heard = self.receive();
+            if heard == Heard::End {
+                self.show();
+                return self.bury();
+            }
             self.tell_of_handlers();
             self.look_for_tasks(now);
             self.give_held(now);
             self.mind(now);
             self.send();
-            let heard = self.receive();
             self.show();
-            match heard {
-                Heard::End => return self.bury(),
-                // Something may follow from it.
-                Heard::Something => {}
-                Heard::Nothing => {
-                    let span = self.until_next(self.clock.monotonic());
-                    wait(&self.keeper.heard, Some(&self.socket), !self.out.is_empty(), span);
-                }
+            // If something has come, more may have.
+            if heard == Heard::Nothing {
+                let span = self.until_next(self.clock.monotonic());
+                wait(&self.keeper.heard, Some(&self.socket), !self.out.is_empty(), span);
             }
         }
     }
