@@ -26,8 +26,8 @@ test('the process stays while tasks are pending, without anybody waiting', async
   const { stdout } = await script(`${START}
     const app = new App();
     const job = app.task('job', async (n) => {
-      if (n < 3) await job.submit(n + 1, { delay: 5 });
       console.log(n);
+      if (n < 3) await job.submit(n + 1, { delay: 5 });
     });
     await app.start();
     await job.submit(0);
