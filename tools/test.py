@@ -33,7 +33,7 @@ LOOM_TARGET = os.environ.get("CARGO_TARGET_DIR", "target") + "-loom"
 MINORS = range(10, 15)
 """The CPython versions, 3.x, that the Python tests run on where they are found."""
 
-BETWEEN = [
+INTERPRETER = [
     f"tests/python/test_{name}.py"
     for name in (
         *(
@@ -52,8 +52,8 @@ BETWEEN = [
         *("interrupts", "lifecycle", "lives", "processes", "results", "testing_async", "timeouts", "watchdog"),
     )
 ]
-"""What depends on the interpreter: threads, loops, interrupts, exit, memory. The Python tests of versions between the oldest
-and the newest one that is found; those two have all of them."""
+"""What depends on the interpreter: threads, loops, interrupts, exit, memory. The wheel is one for all versions; on those
+that did not build it `make test` runs these, and `make soak` all."""
 
 MINUTE = 60.0
 
@@ -274,7 +274,6 @@ NODE_TESTS = Stage(
     needs=("npm package",),
 )
 NODE_TYPES = Stage("node types", ["npm", "--prefix", "tests/node", "run", "--silent", "types"], needs=("npm package",))
-PEER = Stage("rust peer", cargo("build", "--package", "taskloom-peer"))
 STUBS = Stage(
     "stubs",
     [PYTHON, "-m", "mypy.stubtest", "--mypy-config-file", "pyproject.toml", "taskloom._native"],
@@ -292,7 +291,12 @@ def everything() -> Iterator[Stage]:
     yield Stage("rust", command, count)
     yield Stage(
         "rust docs",
-        [*cargo("test", "--workspace", "--exclude", "taskloom-python", "--exclude", "taskloom-node"), "--doc"],
+        [
+            *cargo("test", "--workspace", "--exclude", "taskloom-python", "--exclude", "taskloom-node"),
+            "--doc",
+            "--features",
+            "taskloom/tracing",
+        ],
         by_cargo,
     )
     yield loom("loom")
@@ -306,9 +310,10 @@ def everything() -> Iterator[Stage]:
     yield pytest("outbox", PYTHON, "tests/outbox", dist="loadfile")
     # Some of a file's tests look at what the others have found.
     yield pytest("docs", PYTHON, "tests/docs", dist="loadfile")
-    yield from (NODE, NODE_TYPES, NODE_TESTS, PEER)
-    yield pytest("cross language", PYTHON, "tests/cross_language", needs=("wheel", NODE.name, PEER.name))
-    yield from other_pythons()
+    yield from (NODE, NODE_TYPES, NODE_TESTS)
+    # The peer in Rust is built with the tests in Rust.
+    yield pytest("cross language", PYTHON, "tests/cross_language", needs=("rust", "wheel", NODE.name))
+    yield from other_pythons(INTERPRETER)
 
 
 def soak() -> Iterator[Stage]:
@@ -352,6 +357,7 @@ def soak() -> Iterator[Stage]:
     )
     # Deeper than the bounds in the file; a model whose states do not end is left after so many seconds.
     yield loom("loom, deeper", 120 * MINUTE, LOOM_MAX_PREEMPTIONS="4", LOOM_MAX_DURATION="600")
+    yield from other_pythons(["tests/python"])
     for again in range(1, 11):
         yield pytest(f"python, {again} of 10", PYTHON, "tests/python")
 
@@ -395,15 +401,14 @@ def found_pythons() -> dict[int, str]:
     return found
 
 
-def other_pythons() -> Iterator[Stage]:
-    """The Python tests on each further version that there is. Says what there is not, and which have a part of them."""
+def other_pythons(tests: Sequence[str]) -> Iterator[Stage]:
+    """Python tests on each further version that there is. Says what there is not."""
     own = version_of(PYTHON) or sys.version_info.minor
     found = found_pythons()
     missing = [f"3.{minor}" for minor in MINORS if minor not in found and minor != own]
     for minor, python in sorted(found.items()):
         if minor == own:
             continue
-        whole = minor in (min(found), max(found))
         directory = ROOT / ".venvs" / f"3.{minor}"
         prepare = Stage(
             f"venv 3.{minor}",
@@ -411,9 +416,7 @@ def other_pythons() -> Iterator[Stage]:
             needs=("wheel",),
         )
         yield prepare
-        tests = ["tests/python"] if whole else BETWEEN
-        name = f"python 3.{minor}" if whole else f"python 3.{minor}, a part"
-        yield pytest(name, str(directory / BIN.name / "python"), *tests, needs=(prepare.name,))
+        yield pytest(f"python 3.{minor}", str(directory / BIN.name / "python"), *tests, needs=(prepare.name,))
     if missing:
         print(f"note: not found here, and so not tested on: CPython {', '.join(missing)}", flush=True)
     if len(missing) == len(MINORS) - 1:
