@@ -1,5 +1,6 @@
 // Those who are measured: each does the same work, a no-op or an echo, behind the same form. A contender has
-// `run(kind, input)`, which resolves with the result, and `close()`.
+// `run(kind, input)`, which resolves with the result, and `close()`; and `all(kind, input, count)` if one writes that
+// another way for many at once.
 import { fileURLToPath } from 'node:url';
 
 import fastq from 'fastq';
@@ -20,8 +21,19 @@ export const CONTENDERS = {
     await app.start();
     return {
       run: async (kind, input) => (await tasks[kind].submit(input)).result(),
+      // First all submits, then all results.
+      all: async (kind, input, count) => {
+        const handles = await Promise.all(Array.from({ length: count }, () => tasks[kind].submit(input)));
+        return await Promise.all(handles.map((handle) => handle.result()));
+      },
       close: () => app.stop(),
     };
+  },
+
+  // The same with an async function around each task, whose promise and state are kept until it ends.
+  async 'taskloom, each'() {
+    const { run, close } = await CONTENDERS.taskloom();
+    return { run, close };
   },
 
   async piscina() {

@@ -251,8 +251,18 @@ impl Core {
 
     // ── submitting ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    /// Builds a task that comes in now, without telling anybody.
+    /// Builds a task, without telling anybody.
     pub(crate) fn build(
+        &self,
+        entry: &HandlerEntry,
+        admission: &Admission,
+        new: NewTask,
+    ) -> Result<(Arc<Task>, Effects)> {
+        self.build_at(entry, admission, new, self.clock.now())
+    }
+
+    /// The same for one that comes in now, together with others.
+    pub(crate) fn build_at(
         &self,
         entry: &HandlerEntry,
         admission: &Admission,

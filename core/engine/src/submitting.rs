@@ -65,8 +65,7 @@ impl Engine {
         } else {
             core.check_process()?;
         }
-        let (task, effects) =
-            core.build(entry, admission, NewTask { payload, host, key: None }, core.clock.now())?;
+        let (task, effects) = core.build(entry, admission, NewTask { payload, host, key: None })?;
         if !core.capability.resident {
             let (answer, reply) = Answer::new();
             core.committer.insert(core, vec![task], true, reply);
@@ -145,7 +144,7 @@ impl Engine {
         // They come in together, and so at one time.
         let now = core.clock.now();
         for new in payloads {
-            let (task, first) = core.build(entry, admission, new.into(), now)?;
+            let (task, first) = core.build_at(entry, admission, new.into(), now)?;
             tasks.push(task);
             effects.push(first);
         }

@@ -69,12 +69,15 @@ fn submit_many_is_all_or_nothing() {
 fn the_queue_is_bounded_by_what_is_unfinished() {
     let engine = bounded(1, MemoryOptions { capacity: 2, ..MemoryOptions::default() });
     let entry = register(&engine, "echo", echo);
+    assert_eq!(engine.room(), Some(2));
     let first = [submit(&engine, &entry, "0"), submit(&engine, &entry, "1")];
+    assert_eq!(engine.room(), Some(0));
     let error = try_submit(&engine, &entry, Options::default(), "2").unwrap_err();
     assert_eq!(error.code(), Code::QueueFull);
     assert!(error.hint_text().is_some());
     engine.start().unwrap();
     first.iter().for_each(|handle| drop(result(handle)));
+    assert_eq!(engine.room(), Some(2));
     assert_eq!(result(&submit(&engine, &entry, "2")), "2");
 }
 
