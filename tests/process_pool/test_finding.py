@@ -165,7 +165,7 @@ def test_a_module_that_cannot_be_imported_fails_its_tasks_with_its_own_traceback
 def test_children_that_cannot_be_started_are_a_problem_of_the_pool(
     make: Callable[..., Pool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import multiprocessing
+    import multiprocessing.spawn
 
     pool = make()
     pid = pool(handlers.pid)

@@ -110,13 +110,14 @@ impl PooledHandler {
         (took != UNKNOWN).then(|| Duration::from_micros(took.max(1).into()))
     }
 
-    /// It took so long this time. It is slow as soon as it was once, and fast again only by and by.
+    /// It took so long this time. One that takes longer than it used to counts as slower within a few tasks, and as faster
+    /// again by and by; a single one that was held up by the machine changes little.
     fn took(&self, micros: u32) {
         let before = self.took.load(Ordering::Relaxed);
         let micros = micros.min(UNKNOWN - 1);
         let now = match before {
             UNKNOWN => micros,
-            before if micros > before.saturating_mul(4) => micros,
+            before if micros > before => micros.min(before.max(1).saturating_mul(8)),
             before => ((u64::from(before) * 7 + u64::from(micros)) / 8) as u32,
         };
         self.took.store(now, Ordering::Relaxed);

@@ -113,7 +113,7 @@ pub(crate) fn child_call<'py>(
     detached: bool,
     options: &Bound<'py, PyDict>,
 ) -> PyResult<Bound<'py, PyBytes>> {
-    let flags = if allow_unknown { ALLOW_UNKNOWN } else { 0 } | u8::from(detached) * DETACHED;
+    let flags = if allow_unknown { ALLOW_UNKNOWN } else { 0 } | (u8::from(detached) * DETACHED);
     Ok(PyBytes::new(py, &call(name, flags, None, &crate::app::read_options(py, Some(options))?, payload)))
 }
 

@@ -92,7 +92,6 @@ fn every_operation() -> Vec<Operation> {
         Operation::Checkpoint { fence: fence(1), value: Some(Box::new(*b"1")) },
         Operation::Crash { fence: fence(1), cause: "fell over".into() },
         Operation::Lose { owner: ME },
-        Operation::Crash { fence: fence(1), cause: "was killed".into() },
         Operation::Elapse,
         Operation::Wake,
         Operation::Hasten,
