@@ -11,6 +11,8 @@ export const {
   InvalidPayload,
   LeaseLost,
   Misuse,
+  Outbox,
+  OutboxHandle,
   PayloadTooLarge,
   PermanentError,
   QueueFull,
@@ -29,4 +31,5 @@ export const {
   currentContext,
   events,
   nextFirings,
+  outboxSchema,
 } = taskloom;
