@@ -91,7 +91,19 @@ def running() -> Iterator[Server]:
         if user:
             os.chown(base, user["user"], user["group"])
         data, log = directory / "data", directory / "log"
-        make = [tools / "initdb", "-D", data, "-U", "taskloom", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"]
+        make = [
+            str(tools / "initdb"),
+            "-D",
+            str(data),
+            "-U",
+            "taskloom",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--locale=C",
+            "-N",
+        ]
         made = subprocess.run(make, capture_output=True, text=True, cwd=base, timeout=PATIENCE, **user)
         if made.returncode != 0:
             raise RuntimeError(f"initdb failed\n{made.stdout}\n{made.stderr}")

@@ -351,11 +351,11 @@ export class Outbox {
           await over.close().catch(() => {});
         }
       } catch (error) {
+        await this.interrupted(error);
         if (error instanceof InvalidOptions) {
           refused(error);
           break;
         }
-        await this.interrupted(error);
         opened();
         if (!this.isStopping) await this.rest(pause);
         pause = Math.min(pause * 2, LATE);

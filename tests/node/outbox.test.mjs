@@ -209,7 +209,7 @@ test('what is no connection is refused with a list of those that are supported',
     assert.ok(error instanceof InvalidOptions, String(tx));
     assert.match(error.hint, /better-sqlite3, node:sqlite, pg/);
   }
-  const pool = new pg.Pool(base);
+  const pool = new pg.Pool({ connectionString: base });
   assert.match((await thrown(() => add.submit(1, { tx: pool }))).hint, /pool\.connect/);
   await pool.end();
   assert.match((await thrown(() => app.every('1m', { name: 'x', tx: {} }, add))).message, /tx is for the submit of one task/);
