@@ -1,8 +1,8 @@
 /**
  * What `taskloom tasks run` does in a process of its own: `node run_task.js FILE ID`.
  *
- * `FILE` is a module whose default export, or the export named `app`, is an app. It is imported, and not started: nothing
- * else is run. The task's outcome is in the store; the command tells it from there.
+ * `FILE` is a module whose default export, or the export named `app`, is an app. It is imported, and started for a queue
+ * that nobody uses, so that nothing else is run. The task's outcome is in the store; the command tells it from there.
  *
  * Exit codes: 0 when the attempt has ended, however it did; 1 if the app cannot be loaded or the task cannot be run; 2 if
  * what was named is no app; 3 if the app's store has no such task.
@@ -11,12 +11,20 @@
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { inspect } from 'node:util';
 
+import { load } from './addon.js';
 import { App } from './app.js';
-import { TaskloomError } from './errors.js';
+import { TaskloomError, native } from './errors.js';
+import { port } from './port.js';
+
+/** No task is ever submitted to it. */
+const NOBODYS = 'taskloom-tasks-run';
+
+let said = '';
 
 function tell(why: string, code: number): number {
-  console.error(`taskloom: ${why}`);
+  said = `taskloom: ${why}\n`;
   return code;
 }
 
@@ -29,6 +37,10 @@ async function main(target: string, id: string): Promise<number> {
   const app = module.default instanceof App ? module.default : exported.app;
   if (!(app instanceof App)) return tell(`${target} exports no App\nhint: export const app = new App(…)`, 2);
   try {
+    // Handlers of JavaScript run in an app that was started, and a task by hand is of no queue.
+    const settings = JSON.stringify({ max_in_flight: null, queues: [NOBODYS] });
+    native(() => load().serveWith(port().native, app._number, null, settings));
+    await app.start();
     if ((await app.get(id)) === undefined) {
       return tell(`the app's store, ${app.store}, has no task ${id}\nhint: --store has to name the store of the app`, 3);
     }
@@ -52,15 +64,18 @@ async function main(target: string, id: string): Promise<number> {
   }
 }
 
+/** Ends the process when what is to be said has been written, whatever the module has left behind. */
+function leave(code: number): void {
+  if (said === '') process.exit(code);
+  process.stderr.write(said, () => process.exit(code));
+}
+
 if (process.argv.length !== 4) {
   console.error('this program is started by `taskloom tasks run`, and by nobody else');
   process.exitCode = 1;
 } else {
-  main(process.argv[2], process.argv[3]).then(
-    (code) => process.exit(code),
-    (error: unknown) => {
-      console.error(error);
-      process.exit(1);
-    },
-  );
+  main(process.argv[2], process.argv[3]).then(leave, (error: unknown) => {
+    said = `${inspect(error)}\n`;
+    leave(1);
+  });
 }

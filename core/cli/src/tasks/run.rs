@@ -1,5 +1,7 @@
 //! `tasks run`: one task, here, by hand.
 
+use std::process::Stdio;
+
 use clap::Args;
 use taskloom_model::{Code, Error, State, TaskId};
 use taskloom_store::Nobody;
@@ -14,7 +16,7 @@ use crate::{values, waiting};
 /// Its handler is your app's, so the app is loaded, in a process of its own: `module:app` by the Python package, `file.mjs` by
 /// the npm package. No workers are started there, and no other task is run. Limits hold all the same.
 ///
-/// Prints the task's result, as `submit --wait` does.
+/// Prints the task's result, as `submit --wait` does. What the app's code writes goes to standard error.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   taskloom tasks run 01956a0c-7d00-7a31-8c55-0a8f3d1c9b02 --app shop.tasks:app
@@ -45,6 +47,7 @@ impl Run {
         }
         let attempt = task.with_row(|row| row.attempt);
         program.arg(&self.app).arg(self.id.to_string()).env("TASKLOOM_STORE", session.url()?);
+        program.stdin(Stdio::null()).stdout(beside()).stderr(beside());
         let status = program.status().map_err(|cause| {
             Error::new(Code::NotAvailable, format!("{program:?} cannot be started: {cause}")).caused_by(cause)
         })?;
@@ -62,4 +65,18 @@ impl Run {
         }
         waiting::tell(session, &task)
     }
+}
+
+/// Our standard error, for all that the app's code writes: standard output is for the result.
+///
+/// As a descriptor of its own: Node marks the first three as not to be inherited, and only what is moved to their place is.
+#[cfg(unix)]
+fn beside() -> Stdio {
+    use std::os::fd::AsFd;
+    std::io::stderr().as_fd().try_clone_to_owned().map_or_else(|_| Stdio::null(), Stdio::from)
+}
+
+#[cfg(not(unix))]
+fn beside() -> Stdio {
+    Stdio::from(std::io::stderr())
 }
