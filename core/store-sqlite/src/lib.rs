@@ -5,11 +5,13 @@
 //! client may read it while they work.
 
 mod codec;
+mod counting;
 mod damage;
 mod failure;
 mod forks;
 mod handlers;
 mod holder;
+mod limits;
 mod listing;
 mod locks;
 mod news;
@@ -21,6 +23,7 @@ mod schema;
 mod store;
 mod tables;
 mod turns;
+mod view;
 mod whereabouts;
 mod write;
 

@@ -37,13 +37,15 @@ use crate::damage::Damage;
 use crate::failure::Place;
 use crate::forks::{self, OpenHere};
 use crate::handlers;
+use crate::limits::{self, Known};
+use crate::listing::{self, Found};
 use crate::news::News;
 use crate::presence::Presence;
 use crate::rows::{self, Fault};
 use crate::turns::Turns;
 use crate::whereabouts::Whereabouts;
-use crate::write::{Known, Writing, is_anything_ready, next_gate, paused, read_limits};
-use crate::{listing, open, schedules, schema};
+use crate::write::{Writing, is_anything_ready, next_gate, paused};
+use crate::{counting, open, schedules, schema};
 
 /// What an acknowledged task outlives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -196,29 +198,28 @@ impl SqliteStore {
     }
 
     /// What is stored, as the task that somebody here holds, if that may still change; else as a new one.
-    fn show(&self, held: Arc<Task>) -> Result<Option<Arc<Task>>, Error> {
-        self.read(|conn| {
-            let _shown = self.shown.lock();
-            let id = held.id();
-            let mut statement = conn.prepare_cached(schema::TASK_BY_ID)?;
-            let found = statement
-                .query_row([id.as_bytes().as_slice()], |stored| {
-                    let row = match rows::read_row(stored) {
-                        Ok(row) => row,
-                        Err(error) => return Ok(Err(error)),
-                    };
-                    if held.with_row(|shown| *shown == row) {
-                        return Ok(Ok(Arc::clone(&held)));
-                    }
-                    if !held.is_final() {
-                        held.replace_row(row);
-                        return Ok(Ok(Arc::clone(&held)));
-                    }
-                    Ok(rows::read_spec(id, stored).map(|spec| Task::new(spec, row, None)))
-                })
-                .optional()?;
-            found.transpose().map_err(|error| Fault::Task(id, error))
-        })
+    fn show(&self, held: Arc<Task>) -> Result<Option<Arc<Task>>, Fault> {
+        let conn = self.reader.lock();
+        let _shown = self.shown.lock();
+        let id = held.id();
+        let mut statement = conn.prepare_cached(schema::TASK_BY_ID)?;
+        let found = statement
+            .query_row([id.as_bytes().as_slice()], |stored| {
+                let row = match rows::read_row(stored) {
+                    Ok(row) => row,
+                    Err(error) => return Ok(Err(error)),
+                };
+                if held.with_row(|shown| *shown == row) {
+                    return Ok(Ok(Arc::clone(&held)));
+                }
+                if !held.is_final() {
+                    held.replace_row(row);
+                    return Ok(Ok(Arc::clone(&held)));
+                }
+                Ok(rows::read_spec(id, stored).map(|spec| Task::new(spec, row, None)))
+            })
+            .optional()?;
+        found.transpose().map_err(|error| Fault::Task(id, error))
     }
 }
 
@@ -275,51 +276,49 @@ impl Store for SqliteStore {
 
     fn get(&self, id: TaskId, residents: &dyn Residents) -> Result<Option<Arc<Task>>, Error> {
         if let Some(held) = residents.resident(id) {
-            return self.show(held);
+            return self.show(held).map_err(|fault| self.error("read", fault));
         }
         self.read(|conn| {
             let mut statement = conn.prepare_cached(schema::TASK_BY_ID)?;
             let found = statement
-                .query_row([id.as_bytes().as_slice()], |stored| Ok(read_task(id, stored)))
+                .query_row([id.as_bytes().as_slice()], |stored| Ok(rows::read_task(id, stored)))
                 .optional()?;
             found.transpose().map_err(|error| Fault::Task(id, error))
         })
     }
 
     fn list(&self, filter: &Filter, residents: &dyn Residents) -> Result<Vec<Arc<Task>>, Error> {
-        let found = self.read(|conn| listing::list(conn, filter, residents))?;
-        // A task that somebody holds is read once more, by itself: only then may its row be shown.
-        let mut tasks = Vec::with_capacity(found.len());
-        for (task, held) in found {
-            if held {
-                tasks.extend(self.show(task)?);
-            } else {
-                tasks.push(task);
+        let mut tasks = Vec::new();
+        let mut after = filter.after.map(|id| id.as_bytes().to_vec());
+        // Rows that make no sense are left out, and others come in their places.
+        while tasks.len() < filter.limit {
+            let most = filter.limit - tasks.len();
+            let page = self.read(|conn| listing::page(conn, filter, after.as_deref(), most, residents))?;
+            let mut damaged = page.damaged;
+            for (seq, found) in page.found {
+                match found {
+                    Found::Read(task) => tasks.push(task),
+                    // Read once more, by itself: only then may its row be shown.
+                    Found::Held(held) => match self.show(held) {
+                        Ok(shown) => tasks.extend(shown),
+                        Err(Fault::Task(..)) => damaged.push(seq),
+                        Err(fault) => return Err(self.error("read", fault)),
+                    },
+                }
+            }
+            self.damage.note(&damaged);
+            after = page.last.or(after);
+            if page.is_all {
+                break;
             }
         }
         Ok(tasks)
     }
 
     fn queue_counts(&self) -> Result<Vec<(Name, Counts)>, Error> {
-        let found = self.read(|conn| {
-            let mut statement = conn.prepare_cached(schema::COUNTS)?;
-            let read = |stored: &rusqlite::Row<'_>| {
-                Ok((stored.get(0)?, rows::read_state(stored, 1), stored.get(2)?))
-            };
-            let found = statement.query_map([], read)?;
-            Ok(found.collect::<Result<Vec<(String, Result<State, Error>, i64)>, _>>()?)
-        })?;
-        let mut queues: Vec<(Name, Counts)> = Vec::new();
-        for (queue, state, count) in found {
-            let state = state.map_err(|error| self.place.corrupt_somewhere(error))?;
-            if queues.last().is_none_or(|(last, _)| last.as_str() != queue) {
-                queues.push((Name::new(&queue), Counts::default()));
-            }
-            if let Some((_, counts)) = queues.last_mut() {
-                counts.add(state, count.cast_unsigned());
-            }
-        }
-        Ok(queues)
+        let (counts, damaged) = self.read(counting::count)?;
+        self.damage.note(&damaged);
+        Ok(counts)
     }
 
     fn set_paused(&self, queue: Name, paused: bool) -> Result<bool, Error> {
@@ -355,7 +354,7 @@ impl Store for SqliteStore {
     }
 
     fn limits(&self) -> Result<Vec<LimitRow>, Error> {
-        self.read(read_limits)
+        self.read(limits::read_all)
     }
 
     fn gate_news(&self) -> GateNews {
@@ -566,10 +565,6 @@ impl Store for SqliteStore {
     fn due_schedules(&self, limit: usize, now: Timestamp) -> Result<DueSchedules, Error> {
         self.read(|conn| schedules::due(conn, limit, now, &self.place))
     }
-}
-
-fn read_task(id: TaskId, stored: &rusqlite::Row<'_>) -> Result<Arc<Task>, Error> {
-    Ok(Task::new(rows::read_spec(id, stored)?, rows::read_row(stored)?, None))
 }
 
 #[cfg(test)]

@@ -34,6 +34,7 @@ use taskloom_model::{
 use taskloom_store::{Batch, Commit, GateNews, Residents, Task};
 
 use crate::failure::Place;
+use crate::limits::Known;
 use crate::rows::{self, Attempt, Fault};
 use crate::schema;
 use gates::{Gates, Passed};
@@ -48,7 +49,7 @@ mod publish;
 mod schedules;
 
 pub(crate) use claim::{Runs, is_anything_ready, paused};
-pub(crate) use gates::{Known, next_gate, read_limits};
+pub(crate) use gates::next_gate;
 
 /// A task that the transaction has looked at or changed.
 struct Touched {

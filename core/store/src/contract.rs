@@ -398,10 +398,12 @@ pub trait Store: Send + Sync {
     /// The task with this id.
     fn get(&self, id: TaskId, residents: &dyn Residents) -> Result<Option<Arc<Task>>, Error>;
 
-    /// Tasks by filter, in the order of their ids, or the other way round.
+    /// Tasks by filter, in the order of their ids, or the other way round. Stored rows that make no sense are left out, and
+    /// [told of](Store::damaged).
     fn list(&self, filter: &Filter, residents: &dyn Residents) -> Result<Vec<Arc<Task>>, Error>;
 
-    /// How many tasks of each queue are in each state, for the queues that have any, by name.
+    /// How many tasks of each queue are in each state, for the queues that have any, by name. Rows in a state that there
+    /// is not are left out, and [told of](Store::damaged).
     fn queue_counts(&self) -> Result<Vec<(Name, Counts)>, Error>;
 
     /// How many tasks are in each state.
