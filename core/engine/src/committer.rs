@@ -28,14 +28,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use taskloom_model::{Code, Effects, Error, Operation, Result, Timestamp};
 use taskloom_store::{Change, Commit, Insert, Task};
+use taskloom_sync::Bell;
 
 use crate::answer::{Answer, Reply};
 use crate::batch::{self, Origin, Work};
 use crate::claims::{More, room};
 use crate::core::Core;
+use crate::inbox::Inbox;
 use crate::{edge, shutdown};
 
 /// The shortest and the longest pause between two tries while the store fails.
@@ -52,31 +54,6 @@ pub(crate) struct Committer {
     /// Where there is no thread: the pause since the store failed, and until when on the monotonic clock.
     pause: Mutex<(Duration, Duration)>,
     thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-#[derive(Default)]
-struct Inbox {
-    inserts: Vec<(Insert, Reply<Vec<Arc<Task>>>)>,
-    commits: Vec<(Commit, Origin)>,
-    /// Tasks that another process has ended.
-    ended: Vec<Arc<Task>>,
-    running: bool,
-    stopping: bool,
-    poked: bool,
-    more: More,
-}
-
-impl Inbox {
-    fn has_work(&self, core: &Core) -> bool {
-        let something = !self.inserts.is_empty() || !self.commits.is_empty() || !self.ended.is_empty();
-        something || self.poked || room(core, self.more).is_some()
-    }
-
-    /// Whether somebody waits for an answer.
-    fn is_awaited(&self) -> bool {
-        let waits = |(_, origin): &(Commit, Origin)| matches!(origin, Origin::Caller(_) | Origin::Unbegun(_));
-        !self.inserts.is_empty() || self.commits.iter().any(waits)
-    }
 }
 
 thread_local! {
@@ -115,30 +92,31 @@ impl Committer {
     // ── from any thread ─────────────────────────────────────────────────────────────────────────────────────────
 
     /// Inserts tasks, all or none, and tells `reply` when that is settled. Not for a resident store. `waits`: the calling
-    /// thread will wait for it, and may as well do it.
+    /// thread will wait for it, on what is returned, and may as well do it.
     pub(crate) fn insert(
         &self,
         core: &Arc<Core>,
         tasks: Vec<Arc<Task>>,
         waits: bool,
         reply: Reply<Vec<Arc<Task>>>,
-    ) {
+    ) -> Option<Arc<Bell>> {
         // Findable before they are committed, so that nobody who reads them makes a second copy; but a task that is
         // here already must stay the one that is found, as these may be refused for having its id.
         for task in &tasks {
             core.live.adopt(Arc::clone(task));
         }
         let insert = Insert { tasks, verdict: None };
-        let refused = self.hand_in(core, waits, |inbox| {
+        let handed_in = self.hand_in(core, waits, |inbox| {
             inbox.inserts.push((insert, reply));
             inbox.more = More::ALL;
         });
-        if let Err((error, inbox)) = refused {
+        handed_in.unwrap_or_else(|(error, inbox)| {
             for (insert, reply) in inbox.inserts {
                 insert.tasks.iter().for_each(|task| core.live.forget(task));
                 reply.give(Err(error.duplicate()));
             }
-        }
+            None
+        })
     }
 
     /// Makes a change and waits for it.
@@ -157,14 +135,8 @@ impl Committer {
             return Ok(follow_inline(core, &task, effects, consequences, false));
         }
         let (answer, reply) = Answer::new();
-        if let Err((error, inbox)) =
-            self.hand_in(core, true, |inbox| inbox.commits.push((commit, Origin::Caller(reply))))
-        {
-            for (_, origin) in inbox.commits {
-                origin.refuse(&error);
-            }
-        }
-        answer.wait()
+        let bell = self.hand_in_commits(core, [(commit, Origin::Caller(reply))]);
+        answer.wait_in(bell.as_deref())
     }
 
     /// Makes changes, together where the store writes in transactions, and waits for them: a verdict for each.
@@ -203,12 +175,22 @@ impl Committer {
                 (Commit { task, operation, spawn: Vec::new() }, origin(reply))
             })
             .collect();
-        if let Err((error, inbox)) = self.hand_in(core, true, |inbox| inbox.commits.extend(commits)) {
+        let bell = self.hand_in_commits(core, commits);
+        answers.into_iter().map(|answer| answer.wait_in(bell.as_deref())).collect()
+    }
+
+    /// Hands in changes for which the calling thread will wait, on what is returned.
+    fn hand_in_commits(
+        &self,
+        core: &Arc<Core>,
+        commits: impl IntoIterator<Item = (Commit, Origin)>,
+    ) -> Option<Arc<Bell>> {
+        self.hand_in(core, true, |inbox| inbox.commits.extend(commits)).unwrap_or_else(|(error, inbox)| {
             for (_, origin) in inbox.commits {
                 origin.refuse(&error);
             }
-        }
-        answers.into_iter().map(Answer::wait).collect()
+            None
+        })
     }
 
     /// Makes changes that a worker reports, in one transaction. Reports that come too late are counted and forgotten.
@@ -245,6 +227,7 @@ impl Committer {
             return None;
         }
         inbox.commits.extend(commits.map(|commit| (commit, Origin::Worker)));
+        inbox.hurry();
         drop(inbox);
         self.arrived.notify_one();
         None
@@ -278,18 +261,26 @@ impl Committer {
         let _ = self.hand_in(core, false, |inbox| inbox.poked = true);
     }
 
-    /// Puts something into the inbox; or returns it, in an inbox of its own.
+    /// Puts something into the inbox; or returns it, in an inbox of its own. If the calling thread will wait, it is told
+    /// what for, unless it has happened already.
     fn hand_in(
         &self,
         core: &Arc<Core>,
         waits: bool,
         put: impl FnOnce(&mut Inbox),
-    ) -> std::result::Result<(), (Error, Inbox)> {
+    ) -> std::result::Result<Option<Arc<Bell>>, (Error, Inbox)> {
         let refused = match self.start(core) {
             Ok(()) => {
                 let mut inbox = self.inbox.lock();
                 if !inbox.stopping {
                     put(&mut inbox);
+                    let bell = if waits {
+                        Some(inbox.wait())
+                    } else {
+                        inbox.hurry();
+                        None
+                    };
+                    let calls = inbox.calls();
                     drop(inbox);
                     if self.is_here(core) {
                         self.turn(core);
@@ -298,10 +289,10 @@ impl Committer {
                         if waits {
                             self.write_driven(core);
                         }
-                    } else if !(waits && self.write_here(core)) {
+                    } else if !(waits && self.write_here(core)) && calls {
                         self.arrived.notify_one();
                     }
-                    return Ok(());
+                    return Ok(bell);
                 }
                 stopped()
             }
@@ -444,6 +435,7 @@ impl Committer {
         }
         loop {
             if inbox.has_work(core) {
+                self.gather(&mut inbox);
                 return true;
             }
             if inbox.stopping {
@@ -454,9 +446,17 @@ impl Committer {
         }
     }
 
+    /// Lets more come, if they are likely to: see [`crate::inbox`].
+    fn gather(&self, inbox: &mut MutexGuard<'_, Inbox>) {
+        let Some(until) = inbox.patience().and_then(edge::deadline_in) else { return };
+        inbox.gathering = true;
+        while inbox.patience().is_some() && !self.arrived.wait_until(inbox, until).timed_out() {}
+        inbox.gathering = false;
+    }
+
     /// Writes what is there now; whether the store did its part.
     fn turn(&self, core: &Arc<Core>) -> bool {
-        let (work, ended) = {
+        let (work, ended, group) = {
             let mut inbox = self.inbox.lock();
             let room = room(core, inbox.more);
             if let Some(room) = &room {
@@ -470,13 +470,20 @@ impl Committer {
                 room,
                 last_try: inbox.stopping,
             };
-            (work, std::mem::take(&mut inbox.ended))
+            (work, std::mem::take(&mut inbox.ended), inbox.close())
         };
         self.company.store(work.inserts.len() + work.commits.len(), Ordering::Relaxed);
+        let began = core.clock.monotonic();
         let left = batch::write(core, work);
+        let took = core.clock.monotonic().saturating_sub(began);
+        self.inbox.lock().written(&group, took);
+        drop(group);
         ended.iter().for_each(Task::settle);
         let mut inbox = self.inbox.lock();
         inbox.more = inbox.more.with(left.more);
+        if !left.reports.is_empty() {
+            inbox.hurry();
+        }
         let arrived = std::mem::replace(&mut inbox.commits, left.reports);
         inbox.commits.extend(arrived);
         left.healthy
@@ -499,8 +506,10 @@ fn die(core: &Arc<Core>) {
     let mut inbox = core.committer.inbox.lock();
     inbox.stopping = true;
     let unanswered = (std::mem::take(&mut inbox.inserts), std::mem::take(&mut inbox.commits));
+    let group = inbox.close();
     drop(inbox);
     drop(unanswered);
+    drop(group);
     shutdown::die(core);
 }
 

@@ -53,6 +53,7 @@ mod events;
 mod failpoint;
 mod handle;
 mod handler;
+mod inbox;
 mod leases;
 mod limiting;
 mod loops;

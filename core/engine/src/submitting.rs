@@ -69,8 +69,8 @@ impl Engine {
             core.build(entry, admission, NewTask { payload, host, key: None }, core.clock.now())?;
         if !core.capability.resident {
             let (answer, reply) = Answer::new();
-            core.committer.insert(core, vec![task], true, reply);
-            let task = answer.wait()?.pop().expect("an insert keeps its length");
+            let bell = core.committer.insert(core, vec![task], true, reply);
+            let task = answer.wait_in(bell.as_deref())?.pop().expect("an insert keeps its length");
             core.settle_if_stopped(&task);
             return Ok(Handle::new(task, core));
         }
