@@ -43,6 +43,9 @@ use crate::{edge, shutdown};
 /// The shortest and the longest pause between two tries while the store fails.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
+/// Why something could not be handed in, and what it was.
+type Refused = Box<(Error, Inbox)>;
+
 pub(crate) struct Committer {
     resident: bool,
     inbox: Mutex<Inbox>,
@@ -110,7 +113,8 @@ impl Committer {
             inbox.inserts.push((insert, reply));
             inbox.more = More::ALL;
         });
-        handed_in.unwrap_or_else(|(error, inbox)| {
+        handed_in.unwrap_or_else(|refused| {
+            let (error, inbox) = *refused;
             for (insert, reply) in inbox.inserts {
                 insert.tasks.iter().for_each(|task| core.live.forget(task));
                 reply.give(Err(error.duplicate()));
@@ -185,7 +189,8 @@ impl Committer {
         core: &Arc<Core>,
         commits: impl IntoIterator<Item = (Commit, Origin)>,
     ) -> Option<Arc<Bell>> {
-        self.hand_in(core, true, |inbox| inbox.commits.extend(commits)).unwrap_or_else(|(error, inbox)| {
+        self.hand_in(core, true, |inbox| inbox.commits.extend(commits)).unwrap_or_else(|refused| {
+            let (error, inbox) = *refused;
             for (_, origin) in inbox.commits {
                 origin.refuse(&error);
             }
@@ -250,8 +255,8 @@ impl Committer {
 
     /// Settles a task that another process has ended, after all that this one has written is told.
     pub(crate) fn settle_in_turn(&self, core: &Arc<Core>, task: Arc<Task>) {
-        if let Err((_, inbox)) = self.hand_in(core, false, |inbox| inbox.ended.push(task)) {
-            inbox.ended.iter().for_each(Task::settle);
+        if let Err(refused) = self.hand_in(core, false, |inbox| inbox.ended.push(task)) {
+            refused.1.ended.iter().for_each(Task::settle);
         }
     }
 
@@ -268,7 +273,7 @@ impl Committer {
         core: &Arc<Core>,
         waits: bool,
         put: impl FnOnce(&mut Inbox),
-    ) -> std::result::Result<Option<Arc<Bell>>, (Error, Inbox)> {
+    ) -> std::result::Result<Option<Arc<Bell>>, Refused> {
         let refused = match self.start(core) {
             Ok(()) => {
                 let mut inbox = self.inbox.lock();
@@ -300,7 +305,7 @@ impl Committer {
         };
         let mut inbox = Inbox::default();
         put(&mut inbox);
-        Err((refused, inbox))
+        Err(Box::new((refused, inbox)))
     }
 
     /// Writes what has been handed in on the calling thread, if nobody else is at it and it is likely to be alone; whether

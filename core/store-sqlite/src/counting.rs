@@ -7,8 +7,15 @@ use taskloom_store::Counts;
 use crate::rows::{self, Fault};
 use crate::schema;
 
-/// How many tasks of each queue are in each state; and, by their keys, rows that are in none.
-pub(crate) fn count(conn: &Connection) -> Result<(Vec<(Name, Counts)>, Vec<i64>), Fault> {
+/// How many tasks of each queue are in each state.
+pub(crate) struct Counted {
+    pub(crate) queues: Vec<(Name, Counts)>,
+    /// Rows in a state that there is not, by their keys.
+    pub(crate) damaged: Vec<i64>,
+}
+
+/// Counts.
+pub(crate) fn count(conn: &Connection) -> Result<Counted, Fault> {
     let mut statement = conn.prepare_cached(schema::COUNTS)?;
     let mut groups = statement.query([])?;
     let mut queues: Vec<(Name, Counts)> = Vec::new();
@@ -27,9 +34,9 @@ pub(crate) fn count(conn: &Connection) -> Result<(Vec<(Name, Counts)>, Vec<i64>)
         }
     }
     if !damaged {
-        return Ok((queues, Vec::new()));
+        return Ok(Counted { queues, damaged: Vec::new() });
     }
     let mut statement = conn.prepare_cached(schema::STATELESS)?;
     let found = statement.query_map([], |stored| stored.get(0))?;
-    Ok((queues, found.collect::<Result<_, _>>()?))
+    Ok(Counted { queues, damaged: found.collect::<Result<_, _>>()? })
 }

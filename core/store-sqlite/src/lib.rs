@@ -21,6 +21,7 @@ mod rows;
 mod schedules;
 mod schema;
 mod store;
+mod sweeping;
 mod tables;
 mod turns;
 mod view;

@@ -359,6 +359,8 @@ pub(crate) const ENDED: &str = concat!(
 /// `?3` has a bit for the number of each state.
 pub(crate) const DISCARD: &str =
     concat!("DELETE FROM tasks WHERE id = ?2 AND (?3 >> state) & 1 AND ", unneeded!());
+/// The first row after one.
+pub(crate) const NEXT_SEQ: &str = "SELECT seq FROM tasks WHERE seq > ?1 ORDER BY seq LIMIT 1";
 pub(crate) const FORGET: &str = concat!("DELETE FROM tasks WHERE seq = ?2 AND ", forgettable!());
 
 /// Which limits there are changes with this number. Those that were taken away leave their rows, for that.
@@ -488,6 +490,7 @@ mod tests {
                  SEARCH above USING INDEX task_id (id=?)",
             ),
             (GIVE_KEY, by_seq),
+            (NEXT_SEQ, "SEARCH tasks USING INTEGER PRIMARY KEY (rowid>?)"),
             (UNFINISHED_BY_ID, by_id),
             (KEY_HOLDER, "SEARCH tasks USING INDEX key_holder (unique_key=? AND name=?)"),
             // These look at every row, and are asked seldom.

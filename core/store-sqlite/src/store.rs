@@ -19,7 +19,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -42,6 +41,7 @@ use crate::listing::{self, Found};
 use crate::news::News;
 use crate::presence::Presence;
 use crate::rows::{self, Fault};
+use crate::sweeping::{self, Stretch, Sweeps};
 use crate::turns::Turns;
 use crate::whereabouts::Whereabouts;
 use crate::write::{Writing, is_anything_ready, next_gate, paused};
@@ -91,8 +91,7 @@ pub struct SqliteStore {
     writer: Mutex<Connection>,
     reader: Mutex<Connection>,
     shown: Mutex<()>,
-    /// The row up to which the last sweep came, if it had more to do.
-    swept: AtomicI64,
+    sweeps: Sweeps,
     presence: Presence,
     news: News,
     turns: Turns,
@@ -135,7 +134,7 @@ impl SqliteStore {
             writer: Mutex::new(writer),
             reader,
             shown: Mutex::new(()),
-            swept: AtomicI64::new(0),
+            sweeps: Sweeps::default(),
             presence,
             news,
             turns,
@@ -220,6 +219,19 @@ impl SqliteStore {
             })
             .optional()?;
         found.transpose().map_err(|error| Fault::Task(id, error))
+    }
+}
+
+impl SqliteStore {
+    /// Sweeps the stretch of the table behind this row.
+    fn sweep_stretch(&self, before: Timestamp, limit: usize, from: i64) -> Result<Stretch, Error> {
+        let old = self.read(|conn| sweeping::find(conn, before, limit, from))?;
+        if old.seqs.is_empty() {
+            return Ok(Stretch { forgotten: 0, next: old.next });
+        }
+        let conn = self.writer.lock();
+        let (forgotten, _) = self.transact(&conn, || sweeping::forget(&conn, before, &old.seqs))?;
+        Ok(Stretch { forgotten, next: old.next })
     }
 }
 
@@ -316,9 +328,9 @@ impl Store for SqliteStore {
     }
 
     fn queue_counts(&self) -> Result<Vec<(Name, Counts)>, Error> {
-        let (counts, damaged) = self.read(counting::count)?;
-        self.damage.note(&damaged);
-        Ok(counts)
+        let counted = self.read(counting::count)?;
+        self.damage.note(&counted.damaged);
+        Ok(counted.queues)
     }
 
     fn set_paused(&self, queue: Name, paused: bool) -> Result<bool, Error> {
@@ -362,38 +374,11 @@ impl Store for SqliteStore {
     }
 
     fn sweep(&self, before: Timestamp, limit: usize) -> Result<usize, Error> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let from = self.swept.load(Ordering::Relaxed);
-        let old = self.read(|conn| {
-            let mut statement = conn.prepare_cached(schema::ENDED)?;
-            let mut found = Vec::new();
-            // From where the last sweep stopped, and then what is before that.
-            for (after, until) in [(from, i64::MAX), (0, from)] {
-                let left = limit - i64::try_from(found.len()).unwrap_or(i64::MAX);
-                let more =
-                    statement.query_map([before.micros(), left, after, until], |stored| stored.get(0))?;
-                for seq in more {
-                    found.push(seq?);
-                }
-            }
-            Ok::<Vec<i64>, Fault>(found)
-        })?;
-        let is_full = i64::try_from(old.len()) == Ok(limit);
-        self.swept.store(old.last().copied().filter(|_| is_full).unwrap_or(0), Ordering::Relaxed);
-        if old.is_empty() {
-            return Ok(0);
-        }
-        let conn = self.writer.lock();
-        let (count, _) = self.transact(&conn, || {
-            let mut forget = conn.prepare_cached(schema::FORGET)?;
-            let mut count = 0;
-            for seq in old {
-                // Compared again: an operator may have started it, or its parent, over since.
-                count += forget.execute([before.micros(), seq])?;
-            }
-            Ok(count)
-        })?;
-        Ok(count)
+        self.sweeps.by_hand(limit, |limit, from| self.sweep_stretch(before, limit, from))
+    }
+
+    fn sweep_some(&self, before: Timestamp, limit: usize) -> Result<(usize, bool), Error> {
+        self.sweeps.by_the_clock(|from| self.sweep_stretch(before, limit, from))
     }
 
     fn discard(&self, ids: &[TaskId], states: &[State], now: Timestamp) -> Result<usize, Error> {

@@ -451,6 +451,14 @@ pub trait Store: Send + Sync {
     /// Forgets at most `limit` tasks that ended before `before`; how many it forgot.
     fn sweep(&self, before: Timestamp, limit: usize) -> Result<usize, Error>;
 
+    /// As [`Store::sweep`], for a sweep that takes its time: a store that has to look for such tasks looks at no more than
+    /// some thousands, and the next call goes on from there. How many it forgot, and whether it has not been through all
+    /// of them yet.
+    fn sweep_some(&self, before: Timestamp, limit: usize) -> Result<(usize, bool), Error> {
+        let forgotten = self.sweep(before, limit)?;
+        Ok((forgotten, forgotten >= limit))
+    }
+
     /// Forgets those of these tasks that have ended in one of these states; how many it forgot. As with a sweep, one is
     /// kept that may still be asked for: a child whose parent has not ended, and a task that keeps its unique key.
     fn discard(&self, ids: &[TaskId], states: &[State], now: Timestamp) -> Result<usize, Error>;

@@ -1,0 +1,100 @@
+//! Sweeping out what ended long ago, a stretch of the table at a time.
+//!
+//! Ended tasks are in no index but the id's (see [`crate::schema`]), so a sweep has to look at rows, and most of them are
+//! to stay. A million of them in one go would keep the connection that reads, and the thread that also beats and
+//! watches times, for a fifth of a second; so each go is bounded by the rows that it looks at, as well as by those that it
+//! forgets, and the next one goes on behind it.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use rusqlite::{Connection, OptionalExtension};
+use taskloom_model::{Error, Timestamp};
+
+use crate::rows::Fault;
+use crate::schema;
+
+/// How many rows one go looks at, at most: some milliseconds.
+const STRETCH: i64 = 10_000;
+
+/// Up to which rows sweeps have come; 0 where the next begins at the first.
+#[derive(Debug, Default)]
+pub(crate) struct Sweeps {
+    /// Those by hand and those by the clock draw the line elsewhere, so they share no place.
+    by_hand: AtomicI64,
+    by_the_clock: AtomicI64,
+}
+
+/// What became of a stretch.
+pub(crate) struct Stretch {
+    pub(crate) forgotten: usize,
+    /// The row behind which it goes on, if there are any.
+    pub(crate) next: Option<i64>,
+}
+
+impl Sweeps {
+    /// One stretch; how many were forgotten, and whether there is more of the table.
+    pub(crate) fn by_the_clock(
+        &self,
+        sweep: impl Fn(i64) -> Result<Stretch, Error>,
+    ) -> Result<(usize, bool), Error> {
+        let Stretch { forgotten, next } = sweep(self.by_the_clock.load(Ordering::Relaxed))?;
+        self.by_the_clock.store(next.unwrap_or(0), Ordering::Relaxed);
+        Ok((forgotten, next.is_some()))
+    }
+
+    /// So many at most; fewer only if it has been all around the table: from where the last one stopped, since what is
+    /// before that is to stay, most likely.
+    pub(crate) fn by_hand(
+        &self,
+        limit: usize,
+        sweep: impl Fn(usize, i64) -> Result<Stretch, Error>,
+    ) -> Result<usize, Error> {
+        let start = self.by_hand.load(Ordering::Relaxed);
+        let (mut at, mut is_second, mut forgotten) = (start, start == 0, 0);
+        while forgotten < limit {
+            let stretch = sweep(limit - forgotten, at)?;
+            forgotten += stretch.forgotten;
+            at = stretch.next.unwrap_or(0);
+            if stretch.next.is_none() && std::mem::replace(&mut is_second, true)
+                || is_second && at >= start && start > 0
+            {
+                at = 0;
+                break;
+            }
+        }
+        self.by_hand.store(at, Ordering::Relaxed);
+        Ok(forgotten)
+    }
+}
+
+/// Rows that may be forgotten.
+pub(crate) struct Old {
+    pub(crate) seqs: Vec<i64>,
+    pub(crate) next: Option<i64>,
+}
+
+/// What a stretch has to be forgotten: from behind a row on, so many at most.
+pub(crate) fn find(conn: &Connection, before: Timestamp, limit: usize, from: i64) -> Result<Old, Fault> {
+    let first: Option<i64> =
+        conn.prepare_cached(schema::NEXT_SEQ)?.query_row([from], |stored| stored.get(0)).optional()?;
+    let Some(first) = first else { return Ok(Old { seqs: Vec::new(), next: None }) };
+    let last = first.saturating_add(STRETCH - 1);
+    let most = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut statement = conn.prepare_cached(schema::ENDED)?;
+    let found = statement.query_map([before.micros(), most, from, last], |stored| stored.get(0))?;
+    let seqs = found.collect::<Result<Vec<i64>, _>>()?;
+    let is_full = seqs.len() >= limit;
+    let next = seqs.last().copied().filter(|_| is_full).unwrap_or(last);
+    Ok(Old { seqs, next: Some(next) })
+}
+
+/// Forgets them, in a transaction; how many there were.
+pub(crate) fn forget(conn: &Connection, before: Timestamp, seqs: &[i64]) -> Result<usize, Fault> {
+    let mut forget = conn.prepare_cached(schema::FORGET)?;
+    let mut count = 0;
+    for seq in seqs {
+        // Compared again: an operator may have started it, or its parent, over since.
+        count += forget.execute([before.micros(), *seq])?;
+    }
+    Ok(count)
+}
