@@ -459,6 +459,11 @@ impl Committer {
         inbox.gathering = false;
     }
 
+    /// What has come since the transaction began that is being written, if it may have it too: `so_far` inserts are in it.
+    pub(crate) fn late(&self, so_far: usize) -> Vec<(Insert, Reply<Vec<Arc<Task>>>)> {
+        self.inbox.lock().late(so_far)
+    }
+
     /// Writes what is there now; whether the store did its part.
     fn turn(&self, core: &Arc<Core>) -> bool {
         let (work, ended, group) = {
@@ -474,6 +479,7 @@ impl Committer {
                 commits: std::mem::take(&mut inbox.commits),
                 room,
                 last_try: inbox.stopping,
+                is_open: true,
             };
             (work, std::mem::take(&mut inbox.ended), inbox.close())
         };
@@ -481,8 +487,9 @@ impl Committer {
         let began = core.clock.monotonic();
         let left = batch::write(core, work);
         let took = core.clock.monotonic().saturating_sub(began);
-        self.inbox.lock().written(&group, took);
-        drop(group);
+        let groups = self.inbox.lock().written(group, took);
+        self.company.fetch_max(groups.waiting(), Ordering::Relaxed);
+        drop(groups);
         ended.iter().for_each(Task::settle);
         let mut inbox = self.inbox.lock();
         inbox.more = inbox.more.with(left.more);
@@ -512,9 +519,10 @@ fn die(core: &Arc<Core>) {
     inbox.stopping = true;
     let unanswered = (std::mem::take(&mut inbox.inserts), std::mem::take(&mut inbox.commits));
     let group = inbox.close();
+    let groups = inbox.written(group, Duration::ZERO);
     drop(inbox);
     drop(unanswered);
-    drop(group);
+    drop(groups);
     shutdown::die(core);
 }
 

@@ -13,6 +13,9 @@
 //! earlier. If they do not come back, the next group is expected to be as small as this one was. A request that comes
 //! alone never waits for company, nor does a group with something in it for which no thread waits here: a worker's report
 //! may be what somebody else waits for.
+//!
+//! The rest may come while the transaction is being written: small inserts join it until it commits, so that nobody's
+//! way here and nobody's row have to wait for each other ([`Inbox::late`]).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +33,13 @@ const GROUP: usize = 8;
 
 /// How long it is waited for, at most.
 const PATIENCE: Duration = Duration::from_millis(1);
+
+/// A transaction that has so many inserts takes in no others: whoever is in it waits for all of it, and so do other
+/// processes.
+const FULL: usize = 256;
+
+/// Nor does it take in an insert of more tasks than this.
+const SMALL: usize = 16;
 
 /// See the module.
 #[derive(Default)]
@@ -50,6 +60,8 @@ pub(crate) struct Inbox {
     last: (usize, Duration),
     /// Something is in here for which no thread waits.
     mixed: bool,
+    /// Groups that joined the one that is being written.
+    joined: Vec<Group>,
     /// The committer lets more come.
     pub(crate) gathering: bool,
 }
@@ -83,15 +95,32 @@ impl Inbox {
         Group { bell: self.bell.take(), waiting: std::mem::take(&mut self.waiting) }
     }
 
-    /// A group was written, and it took so long.
-    pub(crate) fn written(&mut self, group: &Group, took: Duration) {
-        self.last = (group.waiting, took);
+    /// Inserts that may join the group that is being written, which has so many by now.
+    pub(crate) fn late(&mut self, so_far: usize) -> Vec<(Insert, Reply<Vec<Arc<Task>>>)> {
+        let is_small = |(insert, _): &(Insert, _)| insert.tasks.len() <= SMALL;
+        let others = self.mixed || self.poked || self.stopping || !self.commits.is_empty();
+        if others || so_far >= FULL || !self.inserts.iter().all(is_small) {
+            return Vec::new();
+        }
+        if !self.inserts.is_empty() {
+            let joined = self.close();
+            self.joined.push(joined);
+        }
+        std::mem::take(&mut self.inserts)
+    }
+
+    /// A group was written, with those that joined it, and it took so long. All of them are to be told.
+    pub(crate) fn written(&mut self, group: Group, took: Duration) -> Groups {
+        let mut groups = Groups(std::mem::take(&mut self.joined));
+        groups.0.push(group);
+        self.last = (groups.waiting(), took);
+        groups
     }
 
     /// For how long the committer should let more come, at most; `None` if it is to begin.
     pub(crate) fn patience(&self) -> Option<Duration> {
         let (came, took) = self.last;
-        let few = came >= GROUP && self.waiting < came - came / 4;
+        let few = came >= GROUP && self.waiting < came / 2;
         let hurries = self.waiting == 0 || self.mixed || self.poked || self.stopping;
         (few && !hurries).then_some(took.min(PATIENCE))
     }
@@ -113,5 +142,103 @@ impl Drop for Group {
         if let Some(bell) = &self.bell {
             bell.ring();
         }
+    }
+}
+
+/// All those who wait for one transaction.
+pub(crate) struct Groups(Vec<Group>);
+
+impl Groups {
+    /// How many threads they are.
+    pub(crate) fn waiting(&self) -> usize {
+        self.0.iter().map(|group| group.waiting).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use taskloom_model::{Admission, Name, TaskId, Timestamp, admit};
+
+    use super::*;
+    use crate::answer::Answer;
+
+    const TOOK: Duration = Duration::from_micros(300);
+
+    /// An inbox after a transaction for which so many waited.
+    fn after(waited: usize) -> Inbox {
+        let mut inbox = Inbox::default();
+        let bells: Vec<_> = (0..waited).map(|_| inbox.wait()).collect();
+        let group = inbox.close();
+        assert!(bells.iter().all(|bell| !bell.is_rung()));
+        drop(inbox.written(group, TOOK));
+        assert!(bells.iter().all(|bell| bell.is_rung()));
+        inbox
+    }
+
+    fn insert(tasks: usize) -> (Insert, Reply<Vec<Arc<Task>>>) {
+        let task = || {
+            let (id, now) = (TaskId::from_bytes([1; 16]), Timestamp::from_micros(0));
+            let (spec, row, _) =
+                admit(&Admission::default(), id, Name::new("job"), Box::default(), now).unwrap();
+            Task::new(spec, row, None)
+        };
+        let tasks = (0..tasks).map(|_| task()).collect();
+        (Insert { tasks, verdict: None }, Answer::new().1)
+    }
+
+    #[test]
+    fn half_of_those_who_waited_are_waited_for() {
+        let mut inbox = after(64);
+        assert_eq!(inbox.patience(), None, "nobody is here whose time it would take");
+        for _ in 0..31 {
+            inbox.wait();
+            assert_eq!(inbox.patience(), Some(TOOK));
+        }
+        inbox.gathering = true;
+        assert!(!inbox.calls());
+        inbox.wait();
+        assert_eq!(inbox.patience(), None);
+        assert!(inbox.calls());
+    }
+
+    #[test]
+    fn nobody_waits_for_company_who_had_none() {
+        for waited in [0, 1, GROUP - 1] {
+            let mut inbox = after(waited);
+            inbox.wait();
+            assert_eq!(inbox.patience(), None, "{waited}");
+        }
+    }
+
+    #[test]
+    fn what_others_wait_for_hurries() {
+        let hurries: [fn(&mut Inbox); 3] =
+            [Inbox::hurry, |inbox| inbox.poked = true, |inbox| inbox.stopping = true];
+        for hurry in hurries {
+            let mut inbox = after(64);
+            inbox.wait();
+            inbox.inserts.push(insert(1));
+            hurry(&mut inbox);
+            assert_eq!(inbox.patience(), None);
+            assert!(inbox.late(0).is_empty(), "nor does anybody go before it");
+        }
+    }
+
+    #[test]
+    fn small_inserts_join_until_it_is_full() {
+        let mut inbox = Inbox::default();
+        let group = inbox.close();
+        let bell = inbox.wait();
+        inbox.inserts.push(insert(SMALL));
+        assert!(inbox.late(FULL).is_empty());
+        assert_eq!(inbox.late(FULL - 1).len(), 1);
+        inbox.inserts.push(insert(SMALL + 1));
+        assert!(inbox.late(1).is_empty());
+        assert!(!bell.is_rung());
+        let groups = inbox.written(group, TOOK);
+        assert_eq!(groups.waiting(), 1);
+        drop(groups);
+        assert!(bell.is_rung());
+        assert_eq!(inbox.inserts.len(), 1, "it is the next one's");
     }
 }

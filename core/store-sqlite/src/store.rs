@@ -28,7 +28,7 @@ use taskloom_model::{
     Timestamp,
 };
 use taskloom_store::{
-    Batch, Capability, Change, Counts, DueSchedules, Filter, GateNews, Nobody, Owner, Residents,
+    Batch, Capability, Change, Counts, DueSchedules, Filter, GateNews, Late, Nobody, Owner, Residents,
     ScheduleChange, Store, Task, Unserved,
 };
 
@@ -245,6 +245,16 @@ impl Store for SqliteStore {
     }
 
     fn write(&self, batch: &mut Batch, residents: &dyn Residents, now: Timestamp) -> Result<(), Error> {
+        self.write_with(batch, &mut || (Vec::new(), now), residents, now)
+    }
+
+    fn write_with(
+        &self,
+        batch: &mut Batch,
+        late: &mut Late<'_>,
+        residents: &dyn Residents,
+        now: Timestamp,
+    ) -> Result<(), Error> {
         if let (Some(claim), true, true) = (&batch.claim, batch.inserts.is_empty(), batch.commits.is_empty())
             // Asked without the lock on the file, since an idle worker asks often.
             && !self.read(|conn| is_anything_ready(claim, conn))?
@@ -256,7 +266,7 @@ impl Store for SqliteStore {
         }
         let conn = self.writer.lock();
         let mut writing = Writing::new(&conn, &self.place, &self.limits, residents, now);
-        let ((), _shown) = self.transact(&conn, || writing.run(batch))?;
+        let ((), _shown) = self.transact(&conn, || writing.run(batch, late))?;
         self.hear_of(&writing);
         writing.answer(batch);
         Ok(())

@@ -98,3 +98,65 @@ pub(crate) fn forget(conn: &Connection, before: Timestamp, seqs: &[i64]) -> Resu
     }
     Ok(count)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_micros(1_000);
+
+    /// A table with so many rows, of which these have ended.
+    fn table(rows: i64, ended: &[i64]) -> Connection {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch(schema::CREATE).unwrap();
+        let fill = "WITH RECURSIVE n(seq) AS (SELECT 1 UNION ALL SELECT seq + 1 FROM n WHERE seq < ?1) \
+                    INSERT INTO tasks SELECT seq, CAST(seq AS BLOB), 3, 0, 0, 0, 0, 0, 0, NULL, 0, 0, NULL, NULL, NULL, 'q', \
+                    'job', 1, 0, NULL, 0, 3, NULL, NULL, NULL, NULL, NULL, NULL, x'' FROM n";
+        conn.execute(fill, [rows]).unwrap();
+        for seq in ended {
+            conn.execute("UPDATE tasks SET state = 4, finished = 7 WHERE seq = ?1", [seq]).unwrap();
+        }
+        conn
+    }
+
+    fn sweep(conn: &Connection, limit: usize, from: i64) -> Result<Stretch, Error> {
+        let sweep = || {
+            let old = find(conn, NOW, limit, from)?;
+            Ok::<_, Fault>(Stretch { forgotten: forget(conn, NOW, &old.seqs)?, next: old.next })
+        };
+        Ok(sweep().unwrap_or_else(|_| panic!("SQLite failed")))
+    }
+
+    #[test]
+    fn by_the_clock_it_goes_stretch_by_stretch() {
+        let rows = 2 * STRETCH + 5;
+        let (conn, sweeps) = (table(rows, &[3, STRETCH + 1, rows]), Sweeps::default());
+        let steps = |limit| {
+            let step = || sweeps.by_the_clock(|from| sweep(&conn, limit, from)).unwrap();
+            (0..4).map(|_| step()).collect::<Vec<_>>()
+        };
+        assert_eq!(steps(9), [(1, true), (1, true), (1, true), (0, false)]);
+        assert_eq!(steps(9), [(0, true), (0, true), (0, true), (0, false)], "from the first again");
+    }
+
+    #[test]
+    fn by_the_clock_it_forgets_so_many_and_goes_on_behind_them() {
+        let (conn, sweeps) = (table(10, &[2, 3, 4, 9]), Sweeps::default());
+        let step = || sweeps.by_the_clock(|from| sweep(&conn, 2, from)).unwrap();
+        assert_eq!([step(), step(), step()], [(2, true), (2, true), (0, false)]);
+    }
+
+    #[test]
+    fn by_hand_it_goes_all_around() {
+        let rows = 2 * STRETCH + 5;
+        let (conn, sweeps) = (table(rows, &[1, 2, STRETCH, rows]), Sweeps::default());
+        let by_hand = |limit| sweeps.by_hand(limit, |limit, from| sweep(&conn, limit, from)).unwrap();
+        assert_eq!(by_hand(2), 2);
+        // What ends behind the place where it stopped is found on the way round.
+        conn.execute("INSERT INTO tasks SELECT 1, x'01', 4, 0, 0, 0, 0, 0, 0, NULL, 0, 0, NULL, 7, NULL, queue, name, 1, 0, NULL, 0, 3, NULL, NULL, NULL, NULL, NULL, NULL, x'' FROM tasks LIMIT 1", [])
+            .unwrap();
+        assert_eq!(by_hand(9), 3);
+        assert_eq!(by_hand(9), 0);
+        assert_eq!(by_hand(0), 0);
+    }
+}

@@ -335,6 +335,9 @@ pub(crate) fn refuse_unique(tasks: &[Arc<Task>]) -> Result<(), Error> {
     }
 }
 
+/// Inserts that have come since this was last asked, and what time it is. Called inside a transaction: it must not wait.
+pub type Late<'a> = dyn FnMut() -> (Vec<Insert>, Timestamp) + 'a;
+
 /// A place where tasks live. See the module's essay for what it guarantees.
 pub trait Store: Send + Sync {
     /// What kind of store it is, in one word: `memory`, `sqlite`.
@@ -345,6 +348,20 @@ pub trait Store: Send + Sync {
 
     /// Makes all changes of a batch in one transaction and fills in what became of them.
     fn write(&self, batch: &mut Batch, residents: &dyn Residents, now: Timestamp) -> Result<(), Error>;
+
+    /// As [`Store::write`], for a store that writes in transactions and can take more into one that is under way: when all
+    /// of the batch's inserts are in, it asks for those that have come meanwhile, until there are none, and adds them to the
+    /// batch's. Whatever becomes of the transaction then becomes of them too.
+    fn write_with(
+        &self,
+        batch: &mut Batch,
+        late: &mut Late<'_>,
+        residents: &dyn Residents,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let _ = late;
+        self.write(batch, residents, now)
+    }
 
     /// Inserts tasks, all or none. A shorter way for a batch of one insert of tasks without unique keys; those that
     /// have one are refused with `NotSupported`, since what became of them could not be told.
