@@ -1,6 +1,6 @@
 //! The way into the store.
 //!
-//! On a *resident* store a change is made on the calling thread, and its effects follow there.
+//! On a *resident* store a change is made on the calling thread, and its effects follow there ([`crate::inline`]).
 //!
 //! On others one thread makes all changes. It gathers what submitters, workers and timers hand it, adds a claim if
 //! lanes run low ([`crate::claims`]), and writes all of it as one transaction: one disk sync for as many tasks as came
@@ -16,8 +16,9 @@
 //! * What is handed in is answered: committed, refused, or failed. A worker's report, for which nobody waits, is kept
 //!   and tried again while the store fails, at growing intervals; a task is not lost to a full disk. Somebody who
 //!   waits is answered at once, by an error if need be.
-//! * The thread waits only when there is nothing to do. Whatever it looks at is changed under its lock, or followed
-//!   by a look under it ([`Committer::look_again`]), so it cannot miss a change.
+//! * The thread waits only when there is nothing to do, or a moment for more of a group ([`crate::inbox`]). Whatever it
+//!   looks at is changed under its lock, or followed by a look under it ([`Committer::look_again`]), so it cannot miss a
+//!   change.
 //! * Effects run on the thread that wrote, and observers with them. One that submits or cancels would wait for the thread that
 //!   it is on; its request is written then and there instead, as a transaction of its own.
 
@@ -30,7 +31,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use taskloom_model::{Code, Effects, Error, Operation, Result, Timestamp};
-use taskloom_store::{Change, Commit, Insert, Task};
+use taskloom_store::{Commit, Insert, Task};
 use taskloom_sync::Bell;
 
 use crate::answer::{Answer, Reply};
@@ -38,6 +39,7 @@ use crate::batch::{self, Origin, Work};
 use crate::claims::{More, room};
 use crate::core::Core;
 use crate::inbox::Inbox;
+use crate::inline::{change_inline, follow_inline};
 use crate::{edge, shutdown};
 
 /// The shortest and the longest pause between two tries while the store fails.
@@ -528,40 +530,4 @@ fn die(core: &Arc<Core>) {
 
 fn stopped() -> Error {
     Error::new(Code::ShutDown, "the engine has been stopped")
-}
-
-/// Makes a change on the calling thread, and lets its effects follow; but if its worker ended the task, that settles it.
-fn change_inline(
-    core: &Arc<Core>,
-    task: &Arc<Task>,
-    operation: Operation,
-    by_its_worker: bool,
-    now: Timestamp,
-) -> Result<Effects> {
-    let mut consequences = Vec::new();
-    let effects = core.store.change(task, operation, &mut consequences, now)?;
-    Ok(follow_inline(core, task, effects, consequences, by_its_worker))
-}
-
-/// What follows from a change that was made on the calling thread.
-pub(crate) fn follow_inline(
-    core: &Arc<Core>,
-    task: &Arc<Task>,
-    effects: Effects,
-    mut consequences: Vec<Change>,
-    by_its_worker: bool,
-) -> Effects {
-    if effects.finished() {
-        core.room.made();
-    }
-    if by_its_worker && effects.finished() {
-        core.hear_of_key(task);
-        core.announce(task, &effects, true);
-    } else {
-        core.follow(task, effects, by_its_worker);
-    }
-    if !consequences.is_empty() {
-        core.follow_all(&mut consequences);
-    }
-    effects
 }

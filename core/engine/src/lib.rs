@@ -54,6 +54,7 @@ mod failpoint;
 mod handle;
 mod handler;
 mod inbox;
+mod inline;
 mod leases;
 mod limiting;
 mod loops;

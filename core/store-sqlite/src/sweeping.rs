@@ -75,17 +75,21 @@ pub(crate) struct Old {
 
 /// What a stretch has to be forgotten: from behind a row on, so many at most.
 pub(crate) fn find(conn: &Connection, before: Timestamp, limit: usize, from: i64) -> Result<Old, Fault> {
-    let first: Option<i64> =
-        conn.prepare_cached(schema::NEXT_SEQ)?.query_row([from], |stored| stored.get(0)).optional()?;
-    let Some(first) = first else { return Ok(Old { seqs: Vec::new(), next: None }) };
+    let Some(first) = first_after(conn, from)? else { return Ok(Old { seqs: Vec::new(), next: None }) };
     let last = first.saturating_add(STRETCH - 1);
     let most = i64::try_from(limit).unwrap_or(i64::MAX);
     let mut statement = conn.prepare_cached(schema::ENDED)?;
     let found = statement.query_map([before.micros(), most, from, last], |stored| stored.get(0))?;
     let seqs = found.collect::<Result<Vec<i64>, _>>()?;
     let is_full = seqs.len() >= limit;
-    let next = seqs.last().copied().filter(|_| is_full).unwrap_or(last);
-    Ok(Old { seqs, next: Some(next) })
+    let end = seqs.last().copied().filter(|_| is_full).unwrap_or(last);
+    let next = first_after(conn, end)?.map(|_| end);
+    Ok(Old { seqs, next })
+}
+
+/// The first row behind one.
+fn first_after(conn: &Connection, seq: i64) -> Result<Option<i64>, Fault> {
+    Ok(conn.prepare_cached(schema::NEXT_SEQ)?.query_row([seq], |stored| stored.get(0)).optional()?)
 }
 
 /// Forgets them, in a transaction; how many there were.
@@ -133,17 +137,17 @@ mod tests {
         let (conn, sweeps) = (table(rows, &[3, STRETCH + 1, rows]), Sweeps::default());
         let steps = |limit| {
             let step = || sweeps.by_the_clock(|from| sweep(&conn, limit, from)).unwrap();
-            (0..4).map(|_| step()).collect::<Vec<_>>()
+            (0..3).map(|_| step()).collect::<Vec<_>>()
         };
-        assert_eq!(steps(9), [(1, true), (1, true), (1, true), (0, false)]);
-        assert_eq!(steps(9), [(0, true), (0, true), (0, true), (0, false)], "from the first again");
+        assert_eq!(steps(9), [(1, true), (1, true), (1, false)]);
+        assert_eq!(steps(9), [(0, true), (0, true), (0, false)], "from the first again");
     }
 
     #[test]
     fn by_the_clock_it_forgets_so_many_and_goes_on_behind_them() {
         let (conn, sweeps) = (table(10, &[2, 3, 4, 9]), Sweeps::default());
         let step = || sweeps.by_the_clock(|from| sweep(&conn, 2, from)).unwrap();
-        assert_eq!([step(), step(), step(), step()], [(2, true), (2, true), (0, true), (0, false)]);
+        assert_eq!([step(), step(), step(), step()], [(2, true), (2, true), (0, false), (0, false)]);
     }
 
     #[test]
