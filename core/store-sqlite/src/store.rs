@@ -41,7 +41,7 @@ use crate::listing::{self, Found};
 use crate::news::News;
 use crate::presence::Presence;
 use crate::rows::{self, Fault};
-use crate::sweeping::{self, Stretch, Sweeps};
+use crate::sweeping::{self, Old, Sweeps};
 use crate::turns::Turns;
 use crate::whereabouts::Whereabouts;
 use crate::write::{Writing, is_anything_ready, next_gate, paused};
@@ -223,15 +223,19 @@ impl SqliteStore {
 }
 
 impl SqliteStore {
-    /// Sweeps the stretch of the table behind this row.
-    fn sweep_stretch(&self, before: Timestamp, limit: usize, from: i64) -> Result<Stretch, Error> {
-        let old = self.read(|conn| sweeping::find(conn, before, limit, from))?;
-        if old.seqs.is_empty() {
-            return Ok(Stretch { forgotten: 0, next: old.next });
+    /// What a stretch of the table has to be forgotten.
+    fn old(&self, before: Timestamp, limit: usize, from: i64) -> Result<Old, Error> {
+        self.read(|conn| sweeping::find(conn, before, limit, from))
+    }
+
+    /// Forgets rows, in one transaction; how many there were.
+    fn forget(&self, before: Timestamp, seqs: &[i64]) -> Result<usize, Error> {
+        if seqs.is_empty() {
+            return Ok(0);
         }
         let conn = self.writer.lock();
-        let (forgotten, _) = self.transact(&conn, || sweeping::forget(&conn, before, &old.seqs))?;
-        Ok(Stretch { forgotten, next: old.next })
+        let (forgotten, _) = self.transact(&conn, || sweeping::forget(&conn, before, seqs))?;
+        Ok(forgotten)
     }
 }
 
@@ -384,11 +388,13 @@ impl Store for SqliteStore {
     }
 
     fn sweep(&self, before: Timestamp, limit: usize) -> Result<usize, Error> {
-        self.sweeps.by_hand(limit, |limit, from| self.sweep_stretch(before, limit, from))
+        let seqs = self.sweeps.by_hand(limit, |limit, from| self.old(before, limit, from))?;
+        self.forget(before, &seqs)
     }
 
     fn sweep_some(&self, before: Timestamp, limit: usize) -> Result<(usize, bool), Error> {
-        self.sweeps.by_the_clock(|from| self.sweep_stretch(before, limit, from))
+        let (seqs, more) = self.sweeps.by_the_clock(|from| self.old(before, limit, from))?;
+        Ok((self.forget(before, &seqs)?, more))
     }
 
     fn discard(&self, ids: &[TaskId], states: &[State], now: Timestamp) -> Result<usize, Error> {

@@ -24,22 +24,22 @@ pub(crate) struct Sweeps {
     by_the_clock: AtomicI64,
 }
 
-/// What became of a stretch.
-pub(crate) struct Stretch {
-    pub(crate) forgotten: usize,
+/// Rows that may be forgotten.
+pub(crate) struct Old {
+    pub(crate) seqs: Vec<i64>,
     /// The row behind which it goes on, if there are any.
     pub(crate) next: Option<i64>,
 }
 
 impl Sweeps {
-    /// One stretch; how many were forgotten, and whether there is more of the table.
+    /// What there is in one stretch, by `find`; and whether there is more of the table.
     pub(crate) fn by_the_clock(
         &self,
-        sweep: impl Fn(i64) -> Result<Stretch, Error>,
-    ) -> Result<(usize, bool), Error> {
-        let Stretch { forgotten, next } = sweep(self.by_the_clock.load(Ordering::Relaxed))?;
+        find: impl Fn(i64) -> Result<Old, Error>,
+    ) -> Result<(Vec<i64>, bool), Error> {
+        let Old { seqs, next } = find(self.by_the_clock.load(Ordering::Relaxed))?;
         self.by_the_clock.store(next.unwrap_or(0), Ordering::Relaxed);
-        Ok((forgotten, next.is_some()))
+        Ok((seqs, next.is_some()))
     }
 
     /// So many at most; fewer only if it has been all around the table: from where the last one stopped, since what is
@@ -47,30 +47,25 @@ impl Sweeps {
     pub(crate) fn by_hand(
         &self,
         limit: usize,
-        sweep: impl Fn(usize, i64) -> Result<Stretch, Error>,
-    ) -> Result<usize, Error> {
+        find: impl Fn(usize, i64) -> Result<Old, Error>,
+    ) -> Result<Vec<i64>, Error> {
         let start = self.by_hand.load(Ordering::Relaxed);
-        let (mut at, mut is_second, mut forgotten) = (start, start == 0, 0);
-        while forgotten < limit {
-            let stretch = sweep(limit - forgotten, at)?;
-            forgotten += stretch.forgotten;
-            at = stretch.next.unwrap_or(0);
-            if stretch.next.is_none() && std::mem::replace(&mut is_second, true)
-                || is_second && at >= start && start > 0
-            {
+        let (mut at, mut is_second, mut found) = (start, start == 0, Vec::new());
+        while found.len() < limit {
+            let old = find(limit - found.len(), at)?;
+            let has_come_round = is_second && start > 0 && old.next.is_none_or(|next| next >= start);
+            // What is behind the start has been seen already.
+            let seen = |seq: &i64| is_second && start > 0 && *seq > start;
+            found.extend(old.seqs.into_iter().filter(|seq| !seen(seq)));
+            at = old.next.unwrap_or(0);
+            if has_come_round || old.next.is_none() && std::mem::replace(&mut is_second, true) {
                 at = 0;
                 break;
             }
         }
         self.by_hand.store(at, Ordering::Relaxed);
-        Ok(forgotten)
+        Ok(found)
     }
-}
-
-/// Rows that may be forgotten.
-pub(crate) struct Old {
-    pub(crate) seqs: Vec<i64>,
-    pub(crate) next: Option<i64>,
 }
 
 /// What a stretch has to be forgotten: from behind a row on, so many at most.
@@ -123,22 +118,24 @@ mod tests {
         conn
     }
 
-    fn sweep(conn: &Connection, limit: usize, from: i64) -> Result<Stretch, Error> {
-        let sweep = || {
-            let old = find(conn, NOW, limit, from)?;
-            Ok::<_, Fault>(Stretch { forgotten: forget(conn, NOW, &old.seqs)?, next: old.next })
-        };
-        Ok(sweep().unwrap_or_else(|_| panic!("SQLite failed")))
+    fn old(conn: &Connection, limit: usize, from: i64) -> Result<Old, Error> {
+        Ok(find(conn, NOW, limit, from).unwrap_or_else(|_| panic!("SQLite failed")))
+    }
+
+    fn count(conn: &Connection, seqs: &[i64]) -> usize {
+        forget(conn, NOW, seqs).unwrap_or_else(|_| panic!("SQLite failed"))
+    }
+
+    fn step(conn: &Connection, sweeps: &Sweeps, limit: usize) -> (usize, bool) {
+        let (seqs, more) = sweeps.by_the_clock(|from| old(conn, limit, from)).unwrap();
+        (count(conn, &seqs), more)
     }
 
     #[test]
     fn by_the_clock_it_goes_stretch_by_stretch() {
         let rows = 2 * STRETCH + 5;
         let (conn, sweeps) = (table(rows, &[3, STRETCH + 1, rows]), Sweeps::default());
-        let steps = |limit| {
-            let step = || sweeps.by_the_clock(|from| sweep(&conn, limit, from)).unwrap();
-            (0..3).map(|_| step()).collect::<Vec<_>>()
-        };
+        let steps = |limit| (0..3).map(|_| step(&conn, &sweeps, limit)).collect::<Vec<_>>();
         assert_eq!(steps(9), [(1, true), (1, true), (1, false)]);
         assert_eq!(steps(9), [(0, true), (0, true), (0, false)], "from the first again");
     }
@@ -146,7 +143,7 @@ mod tests {
     #[test]
     fn by_the_clock_it_forgets_so_many_and_goes_on_behind_them() {
         let (conn, sweeps) = (table(10, &[2, 3, 4, 9]), Sweeps::default());
-        let step = || sweeps.by_the_clock(|from| sweep(&conn, 2, from)).unwrap();
+        let step = || step(&conn, &sweeps, 2);
         assert_eq!([step(), step(), step(), step()], [(2, true), (2, true), (0, false), (0, false)]);
     }
 
@@ -154,7 +151,14 @@ mod tests {
     fn by_hand_it_goes_all_around() {
         let rows = 2 * STRETCH + 5;
         let (conn, sweeps) = (table(rows, &[1, 2, STRETCH, rows]), Sweeps::default());
-        let by_hand = |limit| sweeps.by_hand(limit, |limit, from| sweep(&conn, limit, from)).unwrap();
+        let by_hand = |limit| {
+            let seqs = sweeps.by_hand(limit, |limit, from| old(&conn, limit, from)).unwrap();
+            assert!(
+                seqs.iter().all(|seq| seqs.iter().filter(|other| *other == seq).count() == 1),
+                "{seqs:?}"
+            );
+            count(&conn, &seqs)
+        };
         assert_eq!(by_hand(2), 2);
         // What ends behind the place where it stopped is found on the way round.
         conn.execute("INSERT INTO tasks SELECT 1, x'01', 4, 0, 0, 0, 0, 0, 0, NULL, 0, 0, NULL, 7, NULL, queue, name, 1, 0, NULL, 0, 3, NULL, NULL, NULL, NULL, NULL, NULL, x'' FROM tasks LIMIT 1", [])
