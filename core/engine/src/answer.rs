@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use taskloom_model::{Code, Error, Result};
-use taskloom_sync::Latch;
+use taskloom_sync::{Bell, Latch};
 
 /// Told once what came of a request. Dropped without a word, which takes a panic, it is told just that: nobody waits
 /// for ever.
@@ -44,6 +44,14 @@ impl<T: Send + 'static> Answer<T> {
             own.0.set();
         }));
         (Self(place), reply)
+    }
+
+    /// Waits for it among those who wait for the same group's commit, who are woken together; on `None`, by itself.
+    pub(crate) fn wait_in(self, group: Option<&Bell>) -> Result<T> {
+        if let Some(bell) = group {
+            bell.wait();
+        }
+        self.wait()
     }
 
     pub(crate) fn wait(self) -> Result<T> {

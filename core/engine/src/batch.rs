@@ -38,6 +38,8 @@ pub(crate) struct Work {
     pub(crate) room: Option<Room>,
     /// Reports will not be tried again.
     pub(crate) last_try: bool,
+    /// Whether what comes meanwhile may be written with it.
+    pub(crate) is_open: bool,
 }
 
 /// What is left to do.
@@ -70,9 +72,9 @@ pub(crate) fn write(core: &Arc<Core>, mut work: Work) -> Left {
 }
 
 fn transact(core: &Arc<Core>, work: Work) -> Left {
-    let Work { inserts, commits, room, last_try } = work;
-    let parts = inserts.len() + commits.len() + usize::from(room.is_some());
-    let (inserts, replies): (Vec<_>, Vec<_>) = inserts.into_iter().unzip();
+    let Work { inserts, commits, room, last_try, is_open } = work;
+    let others = commits.len() + usize::from(room.is_some());
+    let (inserts, mut replies): (Vec<_>, Vec<_>) = inserts.into_iter().unzip();
     let (commits, origins): (Vec<_>, Vec<_>) = commits.into_iter().unzip();
     let (routes, limit) = room.as_ref().map_or((More::default(), 0), |room| (room.routes, room.claim.limit));
     let mut batch = Batch { inserts, commits, claim: room.map(|room| room.claim), ..Batch::default() };
@@ -84,9 +86,16 @@ fn transact(core: &Arc<Core>, work: Work) -> Left {
     let about =
         |commit: &Commit| (Arc::clone(&commit.task), (commit.operation.fence(), commit.operation.name()));
     let commits: Vec<_> = batch.commits.iter().map(about).collect();
-    let born = births(core, &batch.inserts);
+    let mut born = births(core, &batch.inserts);
     failpoint::reached("before the commit");
-    match core.store.write(&mut batch, &core.live, core.clock.now()) {
+    let mut late = || {
+        let came = if is_open { core.committer.late(replies.len()) } else { Vec::new() };
+        let (inserts, new): (Vec<_>, Vec<_>) = came.into_iter().unzip();
+        replies.extend(new);
+        born.extend(births(core, &inserts));
+        (inserts, core.clock.now())
+    };
+    match core.store.write_with(&mut batch, &mut late, &core.live, core.clock.now()) {
         Ok(()) => {
             failpoint::reached("after the commit");
             let more = if batch.claimed.len() >= limit { routes } else { More::default() };
@@ -99,10 +108,11 @@ fn transact(core: &Arc<Core>, work: Work) -> Left {
             Left { more, healthy: true, ..Left::default() }
         }
         Err(error) => {
+            let parts = batch.inserts.len() + others;
             let inserts = batch.inserts.into_iter().zip(replies).collect();
             let commits = batch.commits.into_iter().zip(origins).collect();
             let room = claim.map(|claim| Room { claim, routes });
-            let work = Work { inserts, commits, room, last_try };
+            let work = Work { inserts, commits, room, last_try, is_open: false };
             if parts > 1 && !error.code().is_retryable() {
                 one_by_one(core, work)
             } else {
@@ -115,7 +125,7 @@ fn transact(core: &Arc<Core>, work: Work) -> Left {
 /// The store will not take this batch, today or tomorrow: something in it cannot be. The rest must not suffer.
 fn one_by_one(core: &Arc<Core>, work: Work) -> Left {
     let last_try = work.last_try;
-    let part = || Work { inserts: Vec::new(), commits: Vec::new(), room: None, last_try };
+    let part = || Work { inserts: Vec::new(), commits: Vec::new(), room: None, last_try, is_open: false };
     let inserts = work.inserts.into_iter().map(|insert| Work { inserts: vec![insert], ..part() });
     let commits = work.commits.into_iter().map(|commit| Work { commits: vec![commit], ..part() });
     let claim = work.room.into_iter().map(|room| Work { room: Some(room), ..part() });

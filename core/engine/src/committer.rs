@@ -1,6 +1,6 @@
 //! The way into the store.
 //!
-//! On a *resident* store a change is made on the calling thread, and its effects follow there.
+//! On a *resident* store a change is made on the calling thread, and its effects follow there ([`crate::inline`]).
 //!
 //! On others one thread makes all changes. It gathers what submitters, workers and timers hand it, adds a claim if
 //! lanes run low ([`crate::claims`]), and writes all of it as one transaction: one disk sync for as many tasks as came
@@ -16,8 +16,9 @@
 //! * What is handed in is answered: committed, refused, or failed. A worker's report, for which nobody waits, is kept
 //!   and tried again while the store fails, at growing intervals; a task is not lost to a full disk. Somebody who
 //!   waits is answered at once, by an error if need be.
-//! * The thread waits only when there is nothing to do. Whatever it looks at is changed under its lock, or followed
-//!   by a look under it ([`Committer::look_again`]), so it cannot miss a change.
+//! * The thread waits only when there is nothing to do, or a moment for more of a group ([`crate::inbox`]). Whatever it
+//!   looks at is changed under its lock, or followed by a look under it ([`Committer::look_again`]), so it cannot miss a
+//!   change.
 //! * Effects run on the thread that wrote, and observers with them. One that submits or cancels would wait for the thread that
 //!   it is on; its request is written then and there instead, as a transaction of its own.
 
@@ -28,18 +29,24 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use taskloom_model::{Code, Effects, Error, Operation, Result, Timestamp};
-use taskloom_store::{Change, Commit, Insert, Task};
+use taskloom_store::{Commit, Insert, Task};
+use taskloom_sync::Bell;
 
 use crate::answer::{Answer, Reply};
 use crate::batch::{self, Origin, Work};
 use crate::claims::{More, room};
 use crate::core::Core;
+use crate::inbox::Inbox;
+use crate::inline::{change_inline, follow_inline};
 use crate::{edge, shutdown};
 
 /// The shortest and the longest pause between two tries while the store fails.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+
+/// Why something could not be handed in, and what it was.
+type Refused = Box<(Error, Inbox)>;
 
 pub(crate) struct Committer {
     resident: bool,
@@ -52,31 +59,6 @@ pub(crate) struct Committer {
     /// Where there is no thread: the pause since the store failed, and until when on the monotonic clock.
     pause: Mutex<(Duration, Duration)>,
     thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-#[derive(Default)]
-struct Inbox {
-    inserts: Vec<(Insert, Reply<Vec<Arc<Task>>>)>,
-    commits: Vec<(Commit, Origin)>,
-    /// Tasks that another process has ended.
-    ended: Vec<Arc<Task>>,
-    running: bool,
-    stopping: bool,
-    poked: bool,
-    more: More,
-}
-
-impl Inbox {
-    fn has_work(&self, core: &Core) -> bool {
-        let something = !self.inserts.is_empty() || !self.commits.is_empty() || !self.ended.is_empty();
-        something || self.poked || room(core, self.more).is_some()
-    }
-
-    /// Whether somebody waits for an answer.
-    fn is_awaited(&self) -> bool {
-        let waits = |(_, origin): &(Commit, Origin)| matches!(origin, Origin::Caller(_) | Origin::Unbegun(_));
-        !self.inserts.is_empty() || self.commits.iter().any(waits)
-    }
 }
 
 thread_local! {
@@ -115,30 +97,32 @@ impl Committer {
     // ── from any thread ─────────────────────────────────────────────────────────────────────────────────────────
 
     /// Inserts tasks, all or none, and tells `reply` when that is settled. Not for a resident store. `waits`: the calling
-    /// thread will wait for it, and may as well do it.
+    /// thread will wait for it, on what is returned, and may as well do it.
     pub(crate) fn insert(
         &self,
         core: &Arc<Core>,
         tasks: Vec<Arc<Task>>,
         waits: bool,
         reply: Reply<Vec<Arc<Task>>>,
-    ) {
+    ) -> Option<Arc<Bell>> {
         // Findable before they are committed, so that nobody who reads them makes a second copy; but a task that is
         // here already must stay the one that is found, as these may be refused for having its id.
         for task in &tasks {
             core.live.adopt(Arc::clone(task));
         }
         let insert = Insert { tasks, verdict: None };
-        let refused = self.hand_in(core, waits, |inbox| {
+        let handed_in = self.hand_in(core, waits, |inbox| {
             inbox.inserts.push((insert, reply));
             inbox.more = More::ALL;
         });
-        if let Err((error, inbox)) = refused {
+        handed_in.unwrap_or_else(|refused| {
+            let (error, inbox) = *refused;
             for (insert, reply) in inbox.inserts {
                 insert.tasks.iter().for_each(|task| core.live.forget(task));
                 reply.give(Err(error.duplicate()));
             }
-        }
+            None
+        })
     }
 
     /// Makes a change and waits for it.
@@ -157,14 +141,8 @@ impl Committer {
             return Ok(follow_inline(core, &task, effects, consequences, false));
         }
         let (answer, reply) = Answer::new();
-        if let Err((error, inbox)) =
-            self.hand_in(core, true, |inbox| inbox.commits.push((commit, Origin::Caller(reply))))
-        {
-            for (_, origin) in inbox.commits {
-                origin.refuse(&error);
-            }
-        }
-        answer.wait()
+        let bell = self.hand_in_commits(core, [(commit, Origin::Caller(reply))]);
+        answer.wait_in(bell.as_deref())
     }
 
     /// Makes changes, together where the store writes in transactions, and waits for them: a verdict for each.
@@ -203,12 +181,23 @@ impl Committer {
                 (Commit { task, operation, spawn: Vec::new() }, origin(reply))
             })
             .collect();
-        if let Err((error, inbox)) = self.hand_in(core, true, |inbox| inbox.commits.extend(commits)) {
+        let bell = self.hand_in_commits(core, commits);
+        answers.into_iter().map(|answer| answer.wait_in(bell.as_deref())).collect()
+    }
+
+    /// Hands in changes for which the calling thread will wait, on what is returned.
+    fn hand_in_commits(
+        &self,
+        core: &Arc<Core>,
+        commits: impl IntoIterator<Item = (Commit, Origin)>,
+    ) -> Option<Arc<Bell>> {
+        self.hand_in(core, true, |inbox| inbox.commits.extend(commits)).unwrap_or_else(|refused| {
+            let (error, inbox) = *refused;
             for (_, origin) in inbox.commits {
                 origin.refuse(&error);
             }
-        }
-        answers.into_iter().map(Answer::wait).collect()
+            None
+        })
     }
 
     /// Makes changes that a worker reports, in one transaction. Reports that come too late are counted and forgotten.
@@ -245,6 +234,7 @@ impl Committer {
             return None;
         }
         inbox.commits.extend(commits.map(|commit| (commit, Origin::Worker)));
+        inbox.hurry();
         drop(inbox);
         self.arrived.notify_one();
         None
@@ -267,8 +257,8 @@ impl Committer {
 
     /// Settles a task that another process has ended, after all that this one has written is told.
     pub(crate) fn settle_in_turn(&self, core: &Arc<Core>, task: Arc<Task>) {
-        if let Err((_, inbox)) = self.hand_in(core, false, |inbox| inbox.ended.push(task)) {
-            inbox.ended.iter().for_each(Task::settle);
+        if let Err(refused) = self.hand_in(core, false, |inbox| inbox.ended.push(task)) {
+            refused.1.ended.iter().for_each(Task::settle);
         }
     }
 
@@ -278,18 +268,26 @@ impl Committer {
         let _ = self.hand_in(core, false, |inbox| inbox.poked = true);
     }
 
-    /// Puts something into the inbox; or returns it, in an inbox of its own.
+    /// Puts something into the inbox; or returns it, in an inbox of its own. If the calling thread will wait, it is told
+    /// what for, unless it has happened already.
     fn hand_in(
         &self,
         core: &Arc<Core>,
         waits: bool,
         put: impl FnOnce(&mut Inbox),
-    ) -> std::result::Result<(), (Error, Inbox)> {
+    ) -> std::result::Result<Option<Arc<Bell>>, Refused> {
         let refused = match self.start(core) {
             Ok(()) => {
                 let mut inbox = self.inbox.lock();
                 if !inbox.stopping {
                     put(&mut inbox);
+                    let bell = if waits {
+                        Some(inbox.wait())
+                    } else {
+                        inbox.hurry();
+                        None
+                    };
+                    let calls = inbox.calls();
                     drop(inbox);
                     if self.is_here(core) {
                         self.turn(core);
@@ -298,10 +296,10 @@ impl Committer {
                         if waits {
                             self.write_driven(core);
                         }
-                    } else if !(waits && self.write_here(core)) {
+                    } else if !(waits && self.write_here(core)) && calls {
                         self.arrived.notify_one();
                     }
-                    return Ok(());
+                    return Ok(bell);
                 }
                 stopped()
             }
@@ -309,7 +307,7 @@ impl Committer {
         };
         let mut inbox = Inbox::default();
         put(&mut inbox);
-        Err((refused, inbox))
+        Err(Box::new((refused, inbox)))
     }
 
     /// Writes what has been handed in on the calling thread, if nobody else is at it and it is likely to be alone; whether
@@ -444,6 +442,7 @@ impl Committer {
         }
         loop {
             if inbox.has_work(core) {
+                self.gather(&mut inbox);
                 return true;
             }
             if inbox.stopping {
@@ -454,9 +453,22 @@ impl Committer {
         }
     }
 
+    /// Lets more come, if they are likely to: see [`crate::inbox`].
+    fn gather(&self, inbox: &mut MutexGuard<'_, Inbox>) {
+        let Some(until) = inbox.patience().and_then(edge::deadline_in) else { return };
+        inbox.gathering = true;
+        while inbox.patience().is_some() && !self.arrived.wait_until(inbox, until).timed_out() {}
+        inbox.gathering = false;
+    }
+
+    /// What has come since the transaction began that is being written, if it may have it too: `so_far` inserts are in it.
+    pub(crate) fn late(&self, so_far: usize) -> Vec<(Insert, Reply<Vec<Arc<Task>>>)> {
+        self.inbox.lock().late(so_far)
+    }
+
     /// Writes what is there now; whether the store did its part.
     fn turn(&self, core: &Arc<Core>) -> bool {
-        let (work, ended) = {
+        let (work, ended, group) = {
             let mut inbox = self.inbox.lock();
             let room = room(core, inbox.more);
             if let Some(room) = &room {
@@ -469,14 +481,23 @@ impl Committer {
                 commits: std::mem::take(&mut inbox.commits),
                 room,
                 last_try: inbox.stopping,
+                is_open: true,
             };
-            (work, std::mem::take(&mut inbox.ended))
+            (work, std::mem::take(&mut inbox.ended), inbox.close())
         };
         self.company.store(work.inserts.len() + work.commits.len(), Ordering::Relaxed);
+        let began = core.clock.monotonic();
         let left = batch::write(core, work);
+        let took = core.clock.monotonic().saturating_sub(began);
+        let groups = self.inbox.lock().written(group, took);
+        self.company.fetch_max(groups.waiting(), Ordering::Relaxed);
+        drop(groups);
         ended.iter().for_each(Task::settle);
         let mut inbox = self.inbox.lock();
         inbox.more = inbox.more.with(left.more);
+        if !left.reports.is_empty() {
+            inbox.hurry();
+        }
         let arrived = std::mem::replace(&mut inbox.commits, left.reports);
         inbox.commits.extend(arrived);
         left.healthy
@@ -499,47 +520,14 @@ fn die(core: &Arc<Core>) {
     let mut inbox = core.committer.inbox.lock();
     inbox.stopping = true;
     let unanswered = (std::mem::take(&mut inbox.inserts), std::mem::take(&mut inbox.commits));
+    let group = inbox.close();
+    let groups = inbox.written(group, Duration::ZERO);
     drop(inbox);
     drop(unanswered);
+    drop(groups);
     shutdown::die(core);
 }
 
 fn stopped() -> Error {
     Error::new(Code::ShutDown, "the engine has been stopped")
-}
-
-/// Makes a change on the calling thread, and lets its effects follow; but if its worker ended the task, that settles it.
-fn change_inline(
-    core: &Arc<Core>,
-    task: &Arc<Task>,
-    operation: Operation,
-    by_its_worker: bool,
-    now: Timestamp,
-) -> Result<Effects> {
-    let mut consequences = Vec::new();
-    let effects = core.store.change(task, operation, &mut consequences, now)?;
-    Ok(follow_inline(core, task, effects, consequences, by_its_worker))
-}
-
-/// What follows from a change that was made on the calling thread.
-pub(crate) fn follow_inline(
-    core: &Arc<Core>,
-    task: &Arc<Task>,
-    effects: Effects,
-    mut consequences: Vec<Change>,
-    by_its_worker: bool,
-) -> Effects {
-    if effects.finished() {
-        core.room.made();
-    }
-    if by_its_worker && effects.finished() {
-        core.hear_of_key(task);
-        core.announce(task, &effects, true);
-    } else {
-        core.follow(task, effects, by_its_worker);
-    }
-    if !consequences.is_empty() {
-        core.follow_all(&mut consequences);
-    }
-    effects
 }

@@ -53,6 +53,8 @@ mod events;
 mod failpoint;
 mod handle;
 mod handler;
+mod inbox;
+mod inline;
 mod leases;
 mod limiting;
 mod loops;

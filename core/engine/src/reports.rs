@@ -15,9 +15,9 @@ use taskloom_model::{
 use taskloom_store::Task;
 
 use crate::announce::count_of;
-use crate::committer::follow_inline;
 use crate::core::{Core, fence_of};
 use crate::handler::{Outcome, oversized};
+use crate::inline::follow_inline;
 use crate::meter::Count;
 
 /// What an attempt has told and nobody has written yet: as much as would be kept, so that a handler that tells a lot

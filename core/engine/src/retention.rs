@@ -2,7 +2,8 @@
 //!
 //! A durable store keeps ended tasks for a time; a memory store keeps the newest and sweeps by itself. One batch is
 //! swept in each step until nothing is left to sweep, so that no transaction is long. Engines that share a store each
-//! sweep by their own retention: a task goes when it is too old for any of those that are started.
+//! sweep by their own retention: a task goes when it is too old for any of those that are started. A step looks at a
+//! bounded number of rows, so that it does not hold up what else this thread does.
 //!
 //! Then the rows are looked through, a stretch in each step, for what cannot be ([`taskloom_store::Store::examine`]), which `health` tells of.
 
@@ -40,8 +41,9 @@ impl Retention {
         }
         // If the store fails, the next look finds the same.
         if !self.examining {
-            let swept = core.retention.map_or(0, |age| core.store.sweep(now - age, BATCH).unwrap_or(0));
-            self.examining = swept < BATCH;
+            let sweep = |age| core.store.sweep_some(now - age, BATCH);
+            let more = core.retention.map(sweep).is_some_and(|swept| swept.is_ok_and(|(_, more)| more));
+            self.examining = !more;
         } else {
             self.examining = core.store.examine().unwrap_or(false);
             if !self.examining {

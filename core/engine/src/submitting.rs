@@ -68,8 +68,8 @@ impl Engine {
         let (task, effects) = core.build(entry, admission, NewTask { payload, host, key: None })?;
         if !core.capability.resident {
             let (answer, reply) = Answer::new();
-            core.committer.insert(core, vec![task], true, reply);
-            let task = answer.wait()?.pop().expect("an insert keeps its length");
+            let bell = core.committer.insert(core, vec![task], true, reply);
+            let task = answer.wait_in(bell.as_deref())?.pop().expect("an insert keeps its length");
             core.settle_if_stopped(&task);
             return Ok(Handle::new(task, core));
         }

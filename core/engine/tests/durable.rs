@@ -167,6 +167,32 @@ fn many_submitters_share_a_write() {
 }
 
 #[test]
+fn who_comes_while_it_is_written_joins_a_write_and_shares_its_fate() {
+    let disk = Disk::new();
+    let engine = over(&disk, 1);
+    let echo = register(&engine, "echo", echo);
+    disk.join_late();
+    let submit_two = || {
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| try_submit(&engine, &echo, Options::default(), "1"));
+            let one = try_submit(&engine, &echo, Options::default(), "2");
+            [one, other.join().unwrap()]
+        })
+    };
+    let handles = submit_two().map(Result::unwrap);
+    assert_eq!(disk.writes.all(), [(2, 0, 0)]);
+    disk.fail(1);
+    for refused in submit_two() {
+        assert_eq!(refused.unwrap_err().code(), Code::StoreFailed);
+    }
+    assert_eq!(disk.states().len(), 2);
+    engine.start().unwrap();
+    let mut results = handles.map(|handle| result(&handle));
+    results.sort();
+    assert_eq!(results, ["1", "2"]);
+}
+
+#[test]
 fn a_batch_is_accepted_or_refused_as_a_whole() {
     let disk = Disk::new();
     let engine = started_over(&disk, 1);

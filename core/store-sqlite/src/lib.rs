@@ -5,11 +5,13 @@
 //! client may read it while they work.
 
 mod codec;
+mod counting;
 mod damage;
 mod failure;
 mod forks;
 mod handlers;
 mod holder;
+mod limits;
 mod listing;
 mod locks;
 mod news;
@@ -19,8 +21,10 @@ mod rows;
 mod schedules;
 mod schema;
 mod store;
+mod sweeping;
 mod tables;
 mod turns;
+mod view;
 mod whereabouts;
 mod write;
 

@@ -8,16 +8,24 @@
 //! first are kept.
 //!
 //! An index of states would answer at once, and every task that starts or ends would have to keep it.
+//!
+//! # Rows that make no sense
+//! One row that somebody has damaged must not keep the others from being seen. It is left out and named, by its key, for
+//! [`crate::damage`] to tell of.
 
 use std::sync::Arc;
 
 use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension, params_from_iter};
-use taskloom_model::{State, TaskId, Timestamp};
+use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
+use taskloom_model::{Code, Error, State, Timestamp};
 use taskloom_store::{Filter, Residents, Task};
 
 use crate::rows::{self, Fault};
 use crate::schema;
+
+/// The columns behind those of a task.
+const ID: usize = schema::ROW_COLUMNS + schema::SPEC_COLUMNS;
+const SEQ: usize = ID + 1;
 
 /// How many ids are looked at for each task that is wanted before the table is read instead.
 const WALKED: usize = 200;
@@ -25,17 +33,36 @@ const WALKED: usize = 200;
 /// The shortest and the longest stretch.
 const STRETCH: std::ops::RangeInclusive<usize> = 10_000..=100_000;
 
-/// A task, and whether somebody in this process holds it.
-pub(crate) type Found = (Arc<Task>, bool);
+/// A part of a list.
+pub(crate) struct Page {
+    /// In the order that was asked for, with their keys.
+    pub(crate) found: Vec<(i64, Found)>,
+    /// Rows that were left out since they make no sense, by their keys.
+    pub(crate) damaged: Vec<i64>,
+    /// The id that was looked at last, as it is stored: the next part begins behind it.
+    pub(crate) last: Option<Vec<u8>>,
+    /// Whether there is no next part.
+    pub(crate) is_all: bool,
+}
 
-/// The tasks that a filter fits.
-pub(crate) fn list(
+/// A task that was found.
+pub(crate) enum Found {
+    /// Somebody here holds it, and its row is not read yet.
+    Held(Arc<Task>),
+    /// As it is stored.
+    Read(Arc<Task>),
+}
+
+/// The tasks that a filter fits, `wanted` of them at most, behind an id as it is stored.
+pub(crate) fn page(
     conn: &Connection,
     filter: &Filter,
+    after: Option<&[u8]>,
+    wanted: usize,
     residents: &dyn Residents,
-) -> Result<Vec<Found>, Fault> {
-    let stretch = filter.limit.saturating_mul(WALKED).clamp(*STRETCH.start(), *STRETCH.end());
-    within(conn, filter, residents, stretch)
+) -> Result<Page, Fault> {
+    let stretch = wanted.saturating_mul(WALKED).clamp(*STRETCH.start(), *STRETCH.end());
+    within(conn, filter, after, wanted, residents, stretch)
 }
 
 /// Where a list begins and ends, as SQLite compares ids.
@@ -47,36 +74,38 @@ struct Range {
 fn within(
     conn: &Connection,
     filter: &Filter,
+    after: Option<&[u8]>,
+    wanted: usize,
     residents: &dyn Residents,
     stretch: usize,
-) -> Result<Vec<Found>, Fault> {
+) -> Result<Page, Fault> {
     // Before every id, and after.
     let (mut from, mut to) = (Vec::new(), vec![u8::MAX; 17]);
     if filter.newest_first {
         std::mem::swap(&mut from, &mut to);
     }
-    if let Some(after) = filter.after {
-        from = after.as_bytes().to_vec();
+    if let Some(after) = after {
+        from = after.to_vec();
     }
-    let mut found = Vec::new();
+    let mut page = Page { found: Vec::new(), damaged: Vec::new(), last: None, is_all: false };
     let whole = Range { from, to };
     let narrows = !filter.takes_any_state() || filter.queue.is_some() || filter.name.is_some();
-    let end = if filter.changed_since.is_some() || !narrows || filter.limit == 0 {
+    let end = if filter.changed_since.is_some() || !narrows || wanted == 0 {
         None
     } else {
         end_of_stretch(conn, filter, &whole.from, stretch)?
     };
     let scans = filter.changed_since.is_some();
     let Some(end) = end else {
-        read(conn, filter, residents, &whole, scans, &mut found)?;
-        return Ok(found);
+        page.is_all = read(conn, filter, wanted, residents, &whole, scans, &mut page)?;
+        return Ok(page);
     };
     let first = Range { from: whole.from, to: end.clone() };
-    read(conn, filter, residents, &first, false, &mut found)?;
-    if found.len() < filter.limit {
-        read(conn, filter, residents, &Range { from: end, to: whole.to }, true, &mut found)?;
+    if read(conn, filter, wanted, residents, &first, false, &mut page)? {
+        let rest = Range { from: end, to: whole.to };
+        page.is_all = read(conn, filter, wanted, residents, &rest, true, &mut page)?;
     }
-    Ok(found)
+    Ok(page)
 }
 
 /// The id so many places on, if there is one.
@@ -91,15 +120,16 @@ fn end_of_stretch(
     conn.prepare_cached(sql)?.query_row((from, places), |stored| stored.get(0)).optional()
 }
 
-/// Adds the tasks of a range until there are as many as are wanted.
+/// Adds the tasks of a range until there are as many as are wanted; whether there are no more in it.
 fn read(
     conn: &Connection,
     filter: &Filter,
+    wanted: usize,
     residents: &dyn Residents,
     range: &Range,
     scans: bool,
-    found: &mut Vec<Found>,
-) -> Result<(), Fault> {
+    page: &mut Page,
+) -> Result<bool, Fault> {
     let sql = match (filter.newest_first, scans) {
         (false, false) => schema::LIST,
         (true, false) => schema::LIST_NEWEST_FIRST,
@@ -118,38 +148,47 @@ fn read(
         filter.changed_since.map_or(Value::Null, |since: Timestamp| Value::Integer(since.micros())),
         Value::Blob(range.to.clone()),
     ];
+    let mut limit = -1;
     if scans {
         // A tag is not seen by the statement: of those that have any, all are kept.
-        let missing = filter.limit - found.len();
-        let limit = if filter.tag.is_some() { -1 } else { i64::try_from(missing).unwrap_or(-1) };
+        let missing = wanted - page.found.len();
+        limit = if filter.tag.is_some() { -1 } else { i64::try_from(missing).unwrap_or(-1) };
         values.push(Value::Integer(limit));
     }
     let mut statement = conn.prepare_cached(sql)?;
     let mut stored = statement.query(params_from_iter(values))?;
-    while found.len() < filter.limit
-        && let Some(stored) = stored.next()?
-    {
-        let id: TaskId = rows::read_id(stored, schema::ROW_COLUMNS + schema::SPEC_COLUMNS)?;
-        if let Some(tag) = &filter.tag
-            && !rows::has_tag(stored, tag).map_err(|error| Fault::Task(id, error))?
-        {
-            continue;
+    let mut seen = 0_i64;
+    while page.found.len() < wanted {
+        let Some(stored) = stored.next()? else { return Ok(limit < 0 || seen < limit) };
+        seen += 1;
+        page.last = Some(stored.get(ID)?);
+        let seq = stored.get(SEQ)?;
+        match look(stored, filter, residents) {
+            Ok(found) => page.found.extend(found.map(|found| (seq, found))),
+            Err(_) => page.damaged.push(seq),
         }
-        found.push(match residents.resident(id) {
-            Some(held) => (held, true),
-            None => {
-                let spec = rows::read_spec(id, stored).map_err(|error| Fault::Task(id, error))?;
-                let row = rows::read_row(stored).map_err(|error| Fault::Task(id, error))?;
-                (Task::new(spec, row, None), false)
-            }
-        });
     }
-    Ok(())
+    Ok(false)
+}
+
+/// What a row is, if the filter fits it and it makes sense.
+fn look(stored: &Row<'_>, filter: &Filter, residents: &dyn Residents) -> Result<Option<Found>, Error> {
+    let id = rows::read_id(stored, ID)
+        .map_err(|cause| Error::new(Code::CorruptRow, "its id is none").caused_by(cause))?;
+    if let Some(tag) = &filter.tag
+        && !rows::has_tag(stored, tag)?
+    {
+        return Ok(None);
+    }
+    Ok(Some(match residents.resident(id) {
+        Some(held) => Found::Held(held),
+        None => Found::Read(rows::read_task(id, stored)?),
+    }))
 }
 
 #[cfg(test)]
 mod tests {
-    use taskloom_model::Name;
+    use taskloom_model::{Name, TaskId};
     use taskloom_store::Nobody;
 
     use super::*;
@@ -184,13 +223,18 @@ mod tests {
     }
 
     fn ids(conn: &Connection, filter: &Filter, stretch: usize) -> Vec<TaskId> {
-        let found = match within(conn, filter, &Nobody, stretch) {
-            Ok(found) => found,
+        let after = filter.after.as_ref().map(|id| id.as_bytes().as_slice());
+        let page = match within(conn, filter, after, filter.limit, &Nobody, stretch) {
+            Ok(page) => page,
             Err(Fault::Sqlite(cause)) => panic!("{cause}"),
             Err(Fault::Task(_, cause)) => panic!("{cause}"),
             Err(Fault::Beside(..)) => panic!("nothing is beside it"),
         };
-        found.iter().map(|(task, _)| task.id()).collect()
+        assert!(page.damaged.is_empty());
+        let id = |(_, found): &(i64, Found)| match found {
+            Found::Held(task) | Found::Read(task) => task.id(),
+        };
+        page.found.iter().map(id).collect()
     }
 
     /// However far the index is followed, a list is the same.

@@ -6,6 +6,7 @@
 use std::io;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rusqlite::types::FromSql;
 use rusqlite::{CachedStatement, Row as Stored, params};
@@ -13,6 +14,7 @@ use taskloom_model::{
     Code, Error, Fence, Name, OwnerId, Priority, Rare, Row, Spec, State, TaskId, Timestamp, WaitingFor,
     next_due,
 };
+use taskloom_store::Task;
 
 use crate::codec;
 use crate::schema::ROW_COLUMNS;
@@ -118,6 +120,11 @@ pub(crate) fn read_spec(id: TaskId, stored: &Stored<'_>) -> Result<Spec, Error> 
         rare: (rare != Rare::default()).then(|| Box::new(rare)),
         payload: column::<Option<Vec<u8>>>(stored, AT + 8)?.unwrap_or_default().into(),
     })
+}
+
+/// A task from the columns of a row and those of a spec.
+pub(crate) fn read_task(id: TaskId, stored: &Stored<'_>) -> Result<Arc<Task>, Error> {
+    Ok(Task::new(read_spec(id, stored)?, read_row(stored)?, None))
 }
 
 /// A text, read in place.

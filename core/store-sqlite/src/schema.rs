@@ -146,45 +146,6 @@ CREATE TABLE slots (
 ) STRICT, WITHOUT ROWID;
 ";
 
-/// Tasks as a person or another program wants to read them: see docs/schema.md, which promises it. What is kept as JSON
-/// beside the plain columns is taken apart here; a task that has none of it costs a comparison.
-pub(crate) const VIEW: &str = "
-CREATE VIEW taskloom_tasks AS SELECT
-    lower(substr(hex(id), 1, 8) || '-' || substr(hex(id), 9, 4) || '-' || substr(hex(id), 13, 4) || '-'
-        || substr(hex(id), 17, 4) || '-' || substr(hex(id), 21)) AS id,
-    name,
-    rare ->> 'version' AS version,
-    queue,
-    CASE priority WHEN 0 THEN 'low' WHEN 1 THEN 'normal' WHEN 2 THEN 'high' WHEN 3 THEN 'critical' END AS priority,
-    CASE state WHEN 0 THEN 'pending' WHEN 1 THEN 'queued' WHEN 2 THEN 'running' WHEN 3 THEN 'retrying'
-        WHEN 4 THEN 'succeeded' WHEN 5 THEN 'failed' WHEN 6 THEN 'timed_out' WHEN 7 THEN 'cancelled'
-        WHEN 8 THEN 'expired' WHEN 9 THEN 'skipped' END AS state,
-    attempt,
-    failures,
-    crashes,
-    retries,
-    generation,
-    owner,
-    strftime('%Y-%m-%dT%H:%M:%S', created / 1000000, 'unixepoch') || printf('.%06dZ', created % 1000000) AS created,
-    strftime('%Y-%m-%dT%H:%M:%S', updated / 1000000, 'unixepoch') || printf('.%06dZ', updated % 1000000) AS updated,
-    CASE WHEN eligible < 253402300800000000 THEN
-        strftime('%Y-%m-%dT%H:%M:%S', eligible / 1000000, 'unixepoch') || printf('.%06dZ', eligible % 1000000)
-    END AS eligible,
-    strftime('%Y-%m-%dT%H:%M:%S', started / 1000000, 'unixepoch') || printf('.%06dZ', started % 1000000) AS started,
-    strftime('%Y-%m-%dT%H:%M:%S', finished / 1000000, 'unixepoch') || printf('.%06dZ', finished % 1000000) AS finished,
-    history ->> '$.errors[#-1].kind' AS error_type,
-    history ->> '$.errors[#-1].message' AS error_message,
-    history ->> 'reason' AS reason,
-    rare -> 'tags' AS tags,
-    (SELECT json_group_object(value ->> 0, value ->> 1) FROM json_each(rare -> 'metadata')) AS metadata,
-    rare ->> '$.unique.key' AS unique_key,
-    rare ->> 'correlation_id' AS correlation_id,
-    rare ->> '$.parent.id' AS parent,
-    CAST(payload AS TEXT) AS payload,
-    CAST(result AS TEXT) AS result
-FROM tasks;
-";
-
 /// The columns of a [`taskloom_model::Row`], in the order in which [`crate::rows::read_row`] takes them.
 macro_rules! row {
     () => {
@@ -331,7 +292,7 @@ macro_rules! list {
             row!(),
             ", ",
             spec!(),
-            ", id FROM tasks INDEXED BY task_id WHERE ",
+            ", id, seq FROM tasks INDEXED BY task_id WHERE ",
             fits!($between),
             $order
         )
@@ -346,7 +307,7 @@ macro_rules! list_scanning {
             row!(),
             ", ",
             spec!(),
-            ", id FROM tasks WHERE seq IN (SELECT seq FROM tasks NOT INDEXED WHERE ",
+            ", id, seq FROM tasks WHERE seq IN (SELECT seq FROM tasks NOT INDEXED WHERE ",
             fits!($between),
             $order,
             " LIMIT ?10) ",
@@ -369,6 +330,9 @@ pub(crate) const PLACE_NEWEST_FIRST: &str =
 
 /// Counts need the queue and the state of every row; the order is the caller's concern.
 pub(crate) const COUNTS: &str = "SELECT queue, state, count(*) FROM tasks GROUP BY queue, state";
+
+/// Rows in a state that there is not. For when the counts have shown one.
+pub(crate) const STATELESS: &str = "SELECT seq FROM tasks WHERE state NOT BETWEEN 0 AND 9 LIMIT 1000";
 
 /// Whether a task may be forgotten if the line is drawn at `?1`: it had ended by then, nobody can come upon it by its
 /// unique key, and no attempt of its parent can ask for it again.
@@ -395,6 +359,8 @@ pub(crate) const ENDED: &str = concat!(
 /// `?3` has a bit for the number of each state.
 pub(crate) const DISCARD: &str =
     concat!("DELETE FROM tasks WHERE id = ?2 AND (?3 >> state) & 1 AND ", unneeded!());
+/// The first row after one.
+pub(crate) const NEXT_SEQ: &str = "SELECT seq FROM tasks WHERE seq > ?1 ORDER BY seq LIMIT 1";
 pub(crate) const FORGET: &str = concat!("DELETE FROM tasks WHERE seq = ?2 AND ", forgettable!());
 
 /// Which limits there are changes with this number. Those that were taken away leave their rows, for that.
@@ -524,6 +490,7 @@ mod tests {
                  SEARCH above USING INDEX task_id (id=?)",
             ),
             (GIVE_KEY, by_seq),
+            (NEXT_SEQ, "SEARCH tasks USING INTEGER PRIMARY KEY (rowid>?)"),
             (UNFINISHED_BY_ID, by_id),
             (KEY_HOLDER, "SEARCH tasks USING INDEX key_holder (unique_key=? AND name=?)"),
             // These look at every row, and are asked seldom.

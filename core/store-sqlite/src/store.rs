@@ -19,7 +19,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -29,7 +28,7 @@ use taskloom_model::{
     Timestamp,
 };
 use taskloom_store::{
-    Batch, Capability, Change, Counts, DueSchedules, Filter, GateNews, Nobody, Owner, Residents,
+    Batch, Capability, Change, Counts, DueSchedules, Filter, GateNews, Late, Nobody, Owner, Residents,
     ScheduleChange, Store, Task, Unserved,
 };
 
@@ -37,13 +36,16 @@ use crate::damage::Damage;
 use crate::failure::Place;
 use crate::forks::{self, OpenHere};
 use crate::handlers;
+use crate::limits::{self, Known};
+use crate::listing::{self, Found};
 use crate::news::News;
 use crate::presence::Presence;
 use crate::rows::{self, Fault};
+use crate::sweeping::{self, Old, Sweeps};
 use crate::turns::Turns;
 use crate::whereabouts::Whereabouts;
-use crate::write::{Known, Writing, is_anything_ready, next_gate, paused, read_limits};
-use crate::{listing, open, schedules, schema};
+use crate::write::{Writing, is_anything_ready, next_gate, paused};
+use crate::{counting, open, schedules, schema};
 
 /// What an acknowledged task outlives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -89,8 +91,7 @@ pub struct SqliteStore {
     writer: Mutex<Connection>,
     reader: Mutex<Connection>,
     shown: Mutex<()>,
-    /// The row up to which the last sweep came, if it had more to do.
-    swept: AtomicI64,
+    sweeps: Sweeps,
     presence: Presence,
     news: News,
     turns: Turns,
@@ -133,7 +134,7 @@ impl SqliteStore {
             writer: Mutex::new(writer),
             reader,
             shown: Mutex::new(()),
-            swept: AtomicI64::new(0),
+            sweeps: Sweeps::default(),
             presence,
             news,
             turns,
@@ -196,29 +197,45 @@ impl SqliteStore {
     }
 
     /// What is stored, as the task that somebody here holds, if that may still change; else as a new one.
-    fn show(&self, held: Arc<Task>) -> Result<Option<Arc<Task>>, Error> {
-        self.read(|conn| {
-            let _shown = self.shown.lock();
-            let id = held.id();
-            let mut statement = conn.prepare_cached(schema::TASK_BY_ID)?;
-            let found = statement
-                .query_row([id.as_bytes().as_slice()], |stored| {
-                    let row = match rows::read_row(stored) {
-                        Ok(row) => row,
-                        Err(error) => return Ok(Err(error)),
-                    };
-                    if held.with_row(|shown| *shown == row) {
-                        return Ok(Ok(Arc::clone(&held)));
-                    }
-                    if !held.is_final() {
-                        held.replace_row(row);
-                        return Ok(Ok(Arc::clone(&held)));
-                    }
-                    Ok(rows::read_spec(id, stored).map(|spec| Task::new(spec, row, None)))
-                })
-                .optional()?;
-            found.transpose().map_err(|error| Fault::Task(id, error))
-        })
+    fn show(&self, held: Arc<Task>) -> Result<Option<Arc<Task>>, Fault> {
+        let conn = self.reader.lock();
+        let _shown = self.shown.lock();
+        let id = held.id();
+        let mut statement = conn.prepare_cached(schema::TASK_BY_ID)?;
+        let found = statement
+            .query_row([id.as_bytes().as_slice()], |stored| {
+                let row = match rows::read_row(stored) {
+                    Ok(row) => row,
+                    Err(error) => return Ok(Err(error)),
+                };
+                if held.with_row(|shown| *shown == row) {
+                    return Ok(Ok(Arc::clone(&held)));
+                }
+                if !held.is_final() {
+                    held.replace_row(row);
+                    return Ok(Ok(Arc::clone(&held)));
+                }
+                Ok(rows::read_spec(id, stored).map(|spec| Task::new(spec, row, None)))
+            })
+            .optional()?;
+        found.transpose().map_err(|error| Fault::Task(id, error))
+    }
+}
+
+impl SqliteStore {
+    /// What a stretch of the table has to be forgotten.
+    fn old(&self, before: Timestamp, limit: usize, from: i64) -> Result<Old, Error> {
+        self.read(|conn| sweeping::find(conn, before, limit, from))
+    }
+
+    /// Forgets rows, in one transaction; how many there were.
+    fn forget(&self, before: Timestamp, seqs: &[i64]) -> Result<usize, Error> {
+        if seqs.is_empty() {
+            return Ok(0);
+        }
+        let conn = self.writer.lock();
+        let (forgotten, _) = self.transact(&conn, || sweeping::forget(&conn, before, seqs))?;
+        Ok(forgotten)
     }
 }
 
@@ -232,6 +249,16 @@ impl Store for SqliteStore {
     }
 
     fn write(&self, batch: &mut Batch, residents: &dyn Residents, now: Timestamp) -> Result<(), Error> {
+        self.write_with(batch, &mut || (Vec::new(), now), residents, now)
+    }
+
+    fn write_with(
+        &self,
+        batch: &mut Batch,
+        late: &mut Late<'_>,
+        residents: &dyn Residents,
+        now: Timestamp,
+    ) -> Result<(), Error> {
         if let (Some(claim), true, true) = (&batch.claim, batch.inserts.is_empty(), batch.commits.is_empty())
             // Asked without the lock on the file, since an idle worker asks often.
             && !self.read(|conn| is_anything_ready(claim, conn))?
@@ -243,7 +270,7 @@ impl Store for SqliteStore {
         }
         let conn = self.writer.lock();
         let mut writing = Writing::new(&conn, &self.place, &self.limits, residents, now);
-        let ((), _shown) = self.transact(&conn, || writing.run(batch))?;
+        let ((), _shown) = self.transact(&conn, || writing.run(batch, late))?;
         self.hear_of(&writing);
         writing.answer(batch);
         Ok(())
@@ -275,51 +302,49 @@ impl Store for SqliteStore {
 
     fn get(&self, id: TaskId, residents: &dyn Residents) -> Result<Option<Arc<Task>>, Error> {
         if let Some(held) = residents.resident(id) {
-            return self.show(held);
+            return self.show(held).map_err(|fault| self.error("read", fault));
         }
         self.read(|conn| {
             let mut statement = conn.prepare_cached(schema::TASK_BY_ID)?;
             let found = statement
-                .query_row([id.as_bytes().as_slice()], |stored| Ok(read_task(id, stored)))
+                .query_row([id.as_bytes().as_slice()], |stored| Ok(rows::read_task(id, stored)))
                 .optional()?;
             found.transpose().map_err(|error| Fault::Task(id, error))
         })
     }
 
     fn list(&self, filter: &Filter, residents: &dyn Residents) -> Result<Vec<Arc<Task>>, Error> {
-        let found = self.read(|conn| listing::list(conn, filter, residents))?;
-        // A task that somebody holds is read once more, by itself: only then may its row be shown.
-        let mut tasks = Vec::with_capacity(found.len());
-        for (task, held) in found {
-            if held {
-                tasks.extend(self.show(task)?);
-            } else {
-                tasks.push(task);
+        let mut tasks = Vec::new();
+        let mut after = filter.after.map(|id| id.as_bytes().to_vec());
+        // Rows that make no sense are left out, and others come in their places.
+        while tasks.len() < filter.limit {
+            let most = filter.limit - tasks.len();
+            let page = self.read(|conn| listing::page(conn, filter, after.as_deref(), most, residents))?;
+            let mut damaged = page.damaged;
+            for (seq, found) in page.found {
+                match found {
+                    Found::Read(task) => tasks.push(task),
+                    // Read once more, by itself: only then may its row be shown.
+                    Found::Held(held) => match self.show(held) {
+                        Ok(shown) => tasks.extend(shown),
+                        Err(Fault::Task(..)) => damaged.push(seq),
+                        Err(fault) => return Err(self.error("read", fault)),
+                    },
+                }
+            }
+            self.damage.note(&damaged);
+            after = page.last.or(after);
+            if page.is_all {
+                break;
             }
         }
         Ok(tasks)
     }
 
     fn queue_counts(&self) -> Result<Vec<(Name, Counts)>, Error> {
-        let found = self.read(|conn| {
-            let mut statement = conn.prepare_cached(schema::COUNTS)?;
-            let read = |stored: &rusqlite::Row<'_>| {
-                Ok((stored.get(0)?, rows::read_state(stored, 1), stored.get(2)?))
-            };
-            let found = statement.query_map([], read)?;
-            Ok(found.collect::<Result<Vec<(String, Result<State, Error>, i64)>, _>>()?)
-        })?;
-        let mut queues: Vec<(Name, Counts)> = Vec::new();
-        for (queue, state, count) in found {
-            let state = state.map_err(|error| self.place.corrupt_somewhere(error))?;
-            if queues.last().is_none_or(|(last, _)| last.as_str() != queue) {
-                queues.push((Name::new(&queue), Counts::default()));
-            }
-            if let Some((_, counts)) = queues.last_mut() {
-                counts.add(state, count.cast_unsigned());
-            }
-        }
-        Ok(queues)
+        let counted = self.read(counting::count)?;
+        self.damage.note(&counted.damaged);
+        Ok(counted.queues)
     }
 
     fn set_paused(&self, queue: Name, paused: bool) -> Result<bool, Error> {
@@ -355,7 +380,7 @@ impl Store for SqliteStore {
     }
 
     fn limits(&self) -> Result<Vec<LimitRow>, Error> {
-        self.read(read_limits)
+        self.read(limits::read_all)
     }
 
     fn gate_news(&self) -> GateNews {
@@ -363,38 +388,13 @@ impl Store for SqliteStore {
     }
 
     fn sweep(&self, before: Timestamp, limit: usize) -> Result<usize, Error> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let from = self.swept.load(Ordering::Relaxed);
-        let old = self.read(|conn| {
-            let mut statement = conn.prepare_cached(schema::ENDED)?;
-            let mut found = Vec::new();
-            // From where the last sweep stopped, and then what is before that.
-            for (after, until) in [(from, i64::MAX), (0, from)] {
-                let left = limit - i64::try_from(found.len()).unwrap_or(i64::MAX);
-                let more =
-                    statement.query_map([before.micros(), left, after, until], |stored| stored.get(0))?;
-                for seq in more {
-                    found.push(seq?);
-                }
-            }
-            Ok::<Vec<i64>, Fault>(found)
-        })?;
-        let is_full = i64::try_from(old.len()) == Ok(limit);
-        self.swept.store(old.last().copied().filter(|_| is_full).unwrap_or(0), Ordering::Relaxed);
-        if old.is_empty() {
-            return Ok(0);
-        }
-        let conn = self.writer.lock();
-        let (count, _) = self.transact(&conn, || {
-            let mut forget = conn.prepare_cached(schema::FORGET)?;
-            let mut count = 0;
-            for seq in old {
-                // Compared again: an operator may have started it, or its parent, over since.
-                count += forget.execute([before.micros(), seq])?;
-            }
-            Ok(count)
-        })?;
-        Ok(count)
+        let seqs = self.sweeps.by_hand(limit, |limit, from| self.old(before, limit, from))?;
+        self.forget(before, &seqs)
+    }
+
+    fn sweep_some(&self, before: Timestamp, limit: usize) -> Result<(usize, bool), Error> {
+        let (seqs, more) = self.sweeps.by_the_clock(|from| self.old(before, limit, from))?;
+        Ok((self.forget(before, &seqs)?, more))
     }
 
     fn discard(&self, ids: &[TaskId], states: &[State], now: Timestamp) -> Result<usize, Error> {
@@ -566,10 +566,6 @@ impl Store for SqliteStore {
     fn due_schedules(&self, limit: usize, now: Timestamp) -> Result<DueSchedules, Error> {
         self.read(|conn| schedules::due(conn, limit, now, &self.place))
     }
-}
-
-fn read_task(id: TaskId, stored: &rusqlite::Row<'_>) -> Result<Arc<Task>, Error> {
-    Ok(Task::new(rows::read_spec(id, stored)?, rows::read_row(stored)?, None))
 }
 
 #[cfg(test)]

@@ -31,9 +31,10 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension};
 use taskloom_model::{
     Code, Effects, Error, Fence, Operation, Row, Spec, State, TaskId, Timestamp, WaitingFor, apply, next_due,
 };
-use taskloom_store::{Batch, Commit, GateNews, Residents, Task};
+use taskloom_store::{Batch, Commit, GateNews, Late, Residents, Task};
 
 use crate::failure::Place;
+use crate::limits::Known;
 use crate::rows::{self, Attempt, Fault};
 use crate::schema;
 use gates::{Gates, Passed};
@@ -48,7 +49,7 @@ mod publish;
 mod schedules;
 
 pub(crate) use claim::{Runs, is_anything_ready, paused};
-pub(crate) use gates::{Known, next_gate, read_limits};
+pub(crate) use gates::next_gate;
 
 /// A task that the transaction has looked at or changed.
 struct Touched {
@@ -248,10 +249,36 @@ impl<'c> Writing<'c> {
         }
     }
 
-    /// Does everything that a batch asks for, and leaves the batch alone.
-    pub(crate) fn run(&mut self, batch: &Batch) -> Result<(), Fault> {
+    /// Does everything that a batch asks for, and leaves the batch alone, but for the inserts that it gets meanwhile.
+    pub(crate) fn run(&mut self, batch: &mut Batch, late: &mut Late<'_>) -> Result<(), Fault> {
         self.fresh = may_find_its_own(batch).then(HashMap::new);
-        for (number, insert) in batch.inserts.iter().enumerate() {
+        loop {
+            self.insert_all(batch)?;
+            let (more, now) = late();
+            if more.is_empty() {
+                break;
+            }
+            self.now = self.now.max(now);
+            batch.inserts.extend(more);
+            if self.fresh.is_none() && may_find_its_own(batch) {
+                // What came before has no unique keys, by which alone inserts come upon each other.
+                self.fresh = Some(HashMap::new());
+            }
+        }
+        for commit in &batch.commits {
+            let verdict = self.commit(commit)?;
+            self.verdicts.push(verdict);
+        }
+        if let Some(claim) = &batch.claim {
+            self.refill()?;
+            self.claim(claim)?;
+        }
+        self.close_gates()
+    }
+
+    /// Makes the inserts of a batch that have not been made yet.
+    fn insert_all(&mut self, batch: &Batch) -> Result<(), Fault> {
+        for (number, insert) in batch.inserts.iter().enumerate().skip(self.inserts.len()) {
             let verdict = match self.insert(&insert.tasks)? {
                 Ok(inserted) => {
                     let stand_ins = inserted.stand_ins.into_iter();
@@ -263,15 +290,7 @@ impl<'c> Writing<'c> {
             };
             self.inserts.push(verdict);
         }
-        for commit in &batch.commits {
-            let verdict = self.commit(commit)?;
-            self.verdicts.push(verdict);
-        }
-        if let Some(claim) = &batch.claim {
-            self.refill()?;
-            self.claim(claim)?;
-        }
-        self.close_gates()
+        Ok(())
     }
 
     /// Makes one change, and inserts what it spawns.

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use taskloom_model::{
     Admission, Code, Name, Operation, Options, OwnerId, State, TaskId, Timestamp, When, admit,
 };
-use taskloom_store::{Batch, Claim, Commit, Nobody, Store, Task};
+use taskloom_store::{Batch, Claim, Commit, Filter, Live, Nobody, Residents, Store, Task};
 use taskloom_store_sqlite::{SqliteOptions, SqliteStore};
 use tempfile::TempDir;
 
@@ -241,4 +241,52 @@ fn an_id_that_is_none() {
     assert_eq!(file.claim(9).len(), 1);
     let told = file.told();
     assert!(told[0].starts_with("a row in ") && told[0].contains("the id of the one with seq 1"), "{told:?}");
+}
+
+#[test]
+fn a_list_leaves_it_out() {
+    for (edit, says) in EDITS {
+        let file = File::new();
+        let tagged = Options { tags: vec!["img".into()], ..Options::default() };
+        let tasks: Vec<_> = (0..5).map(|number| task_of(number, "job", &tagged)).collect();
+        file.insert(&tasks);
+        file.edit(edit, &tasks[1]);
+        let ids = |places: &[usize]| places.iter().map(|place| tasks[*place].id()).collect::<Vec<_>>();
+        let list = |filter: &Filter, residents: &dyn Residents| {
+            let found = file.store.list(filter, residents).unwrap();
+            found.iter().map(|task| task.id()).collect::<Vec<_>>()
+        };
+        // Whether somebody holds it or not, who knows what was asked for; and a page is as full as it can be, since one
+        // that is not is the last.
+        let live = Live::default();
+        tasks.iter().for_each(|task| live.insert(task));
+        let of_the_spec = edit.starts_with("priority") || edit.starts_with("rare");
+        let held = (!of_the_spec).then_some(&live as &dyn Residents);
+        for residents in [&Nobody as &dyn Residents].into_iter().chain(held) {
+            let page = Filter { limit: 2, ..Filter::default() };
+            assert_eq!(list(&page, residents), ids(&[0, 2]), "{edit}");
+            let next = Filter { after: Some(tasks[2].id()), ..page };
+            assert_eq!(list(&next, residents), ids(&[3, 4]), "{edit}");
+        }
+        assert!(file.told()[0].contains(says), "{edit}: {:?}", file.told());
+        let by_tag = Filter { tag: Some("img".into()), ..Filter::default() };
+        assert_eq!(list(&by_tag, &Nobody), ids(&[0, 2, 3, 4]), "{edit}");
+        file.edit("id = x'00'", &tasks[3]);
+        assert_eq!(list(&Filter::default(), &Nobody), ids(&[0, 2, 4]), "{edit}");
+        assert_eq!(file.told().len(), 2, "{edit}");
+    }
+}
+
+#[test]
+fn the_counts_leave_it_out() {
+    let file = File::new();
+    let tasks: Vec<_> = (0..4).map(task).collect();
+    file.insert(&tasks);
+    file.edit("state = 10", &tasks[0]);
+    file.edit("state = -1", &tasks[2]);
+    let counts = file.store.counts().unwrap();
+    assert_eq!((counts.get(State::Queued), counts.unfinished()), (2, 2));
+    let told = file.told();
+    assert_eq!(told.len(), 2);
+    assert!(told[0].contains("state 10 in the store is not known"), "{told:?}");
 }

@@ -304,6 +304,46 @@ fn a_failed_batch_changes_nothing_and_can_be_handed_in_again() {
 }
 
 #[test]
+fn what_comes_while_a_batch_is_written_is_part_of_it() {
+    let folder = folder();
+    let path = folder.path().join("tasks.db");
+    let store = open(&path).unwrap();
+    let owner = store.join("me", NOW).unwrap();
+    let later = Timestamp::from_micros(NOW.micros() + 7);
+    for fails in [true, false] {
+        // The third has the id of the first.
+        let mut coming = vec![
+            vec![insert(&[task(2, vec![])]), insert(&[task(0, vec![])])],
+            vec![insert(&[task(3, vec![])])],
+        ];
+        coming.reverse();
+        let mut batch =
+            Batch { inserts: vec![insert(&[task(0, vec![])])], claim: claim(owner, 9), ..Batch::default() };
+        let mut late = || {
+            if fails && coming.len() == 1 {
+                // Somebody makes the transaction fail, with what has joined it.
+                std::fs::rename(&path, folder.path().join("away")).unwrap();
+            }
+            (coming.pop().unwrap_or_default(), later)
+        };
+        let written = store.write_with(&mut batch, &mut late, &Nobody, NOW);
+        assert_eq!(batch.inserts.len(), 4);
+        if fails {
+            written.unwrap_err();
+            std::fs::rename(folder.path().join("away"), &path).unwrap();
+            assert!(store.list(&Default::default(), &Nobody).unwrap().is_empty());
+            continue;
+        }
+        written.unwrap();
+        let verdicts: Vec<_> =
+            batch.inserts.iter().map(|insert| insert.verdict.as_ref().is_none_or(Result::is_ok)).collect();
+        assert_eq!(verdicts, [true, true, false, true]);
+        assert_eq!(batch.claimed.len(), 3, "what joins is there for the claim too");
+        assert!(batch.claimed.iter().all(|task| task.with_row(|row| row.started) == Some(later)));
+    }
+}
+
+#[test]
 fn a_damaged_row_is_an_error_that_names_the_task() {
     for (damage, says) in [
         ("state = 77", "state 77 in the store is not known"),
@@ -330,7 +370,9 @@ fn a_damaged_row_is_an_error_that_names_the_task() {
             store.commit(commit, &mut Vec::new(), NOW)
         };
         let read = store.get(job.id(), &Nobody).unwrap_err();
-        let mut errors = vec![read, store.list(&Default::default(), &Nobody).unwrap_err()];
+        // A list leaves it out, and has it told of.
+        assert!(store.list(&Default::default(), &Nobody).unwrap().is_empty());
+        let mut errors = vec![read, store.damaged().unwrap().pop().unwrap()];
         // A change does not read what was asked for.
         let errors_in_changes = !damage.starts_with("priority") && !damage.starts_with("rare");
         if errors_in_changes {

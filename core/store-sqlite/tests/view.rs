@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use taskloom_model::{
-    Admission, Failure, Fence, Name, Operation, Options, Parent, Priority, State, TaskId, Timestamp, admit,
+    Admission, Failure, Fence, Name, Operation, Options, Parent, Priority, State, TaskId, Timestamp,
+    WaitingFor, admit,
 };
 use taskloom_store::{Batch, Claim, Commit, Insert, Nobody, Store, Task};
 use taskloom_store_sqlite::{SqliteOptions, SqliteStore};
@@ -14,7 +15,10 @@ use taskloom_store_sqlite::{SqliteOptions, SqliteStore};
 const NOW: Timestamp = Timestamp::from_micros(1_767_225_600_000_042);
 
 fn task(options: &Options, payload: &[u8], parent: Option<Parent>) -> Arc<Task> {
-    let id = TaskId::from_bytes([0xAB; 16]);
+    task_of(TaskId::from_bytes([0xAB; 16]), options, payload, parent)
+}
+
+fn task_of(id: TaskId, options: &Options, payload: &[u8], parent: Option<Parent>) -> Arc<Task> {
     let admission = Admission::new(options).unwrap();
     let (mut spec, row, _) = admit(&admission, id, Name::new("mail/send"), payload.into(), NOW).unwrap();
     if parent.is_some() {
@@ -23,10 +27,10 @@ fn task(options: &Options, payload: &[u8], parent: Option<Parent>) -> Arc<Task> 
     Task::new(spec, row, None)
 }
 
-/// The view's row of the only task, as text.
+/// The view's row of the only task, or of the one with the largest id, as text.
 fn read(path: &Path) -> Vec<(String, Option<String>)> {
     let conn = Connection::open(path).unwrap();
-    let mut statement = conn.prepare("SELECT * FROM taskloom_tasks").unwrap();
+    let mut statement = conn.prepare("SELECT * FROM taskloom_tasks ORDER BY id DESC").unwrap();
     let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let text = |value: rusqlite::types::Value| match value {
         rusqlite::types::Value::Null => None,
@@ -91,8 +95,18 @@ fn a_task_in_words() {
     ] {
         assert_eq!(field(&row, name).as_deref(), Some(value), "{name}");
     }
-    for name in ["started", "finished", "owner", "result", "error_type", "error_message", "reason", "parent"]
-    {
+    for name in [
+        "started",
+        "finished",
+        "owner",
+        "result",
+        "error_type",
+        "error_message",
+        "reason",
+        "parent",
+        "key",
+        "waiting_for",
+    ] {
         assert_eq!(field(&row, name), None, "{name}");
     }
     assert_eq!(field(&row, "id").unwrap(), task.id().to_string());
@@ -145,6 +159,25 @@ fn every_state_and_priority_has_its_name() {
     for priority in Priority::ALL {
         conn.execute("UPDATE tasks SET priority = ?1", [priority.number()]).unwrap();
         assert_eq!(field(&read(&path), "priority").as_deref(), Some(priority.as_str()));
+    }
+    for waiting_for in WaitingFor::ALL {
+        conn.execute("UPDATE tasks SET waiting_for = ?1", [waiting_for.number()]).unwrap();
+        let name = Some(waiting_for.as_str()).filter(|_| *waiting_for != WaitingFor::Nothing);
+        assert_eq!(field(&read(&path), "waiting_for").as_deref(), name);
+    }
+}
+
+#[test]
+fn what_waits_for_its_key_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tasks.db");
+    let store = SqliteStore::open(&path, SqliteOptions::default()).unwrap();
+    let options = Options { key: Some("tenant 7".into()), concurrency: Some(1), ..Options::default() };
+    insert(&store, &task_of(TaskId::from_bytes([0xAA; 16]), &options, b"null", None));
+    insert(&store, &task(&options, b"null", None));
+    let row = read(&path);
+    for (name, value) in [("state", "pending"), ("waiting_for", "key"), ("key", "tenant 7")] {
+        assert_eq!(field(&row, name).as_deref(), Some(value), "{name}");
     }
 }
 

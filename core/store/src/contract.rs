@@ -335,6 +335,9 @@ pub(crate) fn refuse_unique(tasks: &[Arc<Task>]) -> Result<(), Error> {
     }
 }
 
+/// Inserts that have come since this was last asked, and what time it is. Called inside a transaction: it must not wait.
+pub type Late<'a> = dyn FnMut() -> (Vec<Insert>, Timestamp) + 'a;
+
 /// A place where tasks live. See the module's essay for what it guarantees.
 pub trait Store: Send + Sync {
     /// What kind of store it is, in one word: `memory`, `sqlite`.
@@ -345,6 +348,20 @@ pub trait Store: Send + Sync {
 
     /// Makes all changes of a batch in one transaction and fills in what became of them.
     fn write(&self, batch: &mut Batch, residents: &dyn Residents, now: Timestamp) -> Result<(), Error>;
+
+    /// As [`Store::write`], for a store that writes in transactions and can take more into one that is under way: when all
+    /// of the batch's inserts are in, it asks for those that have come meanwhile, until there are none, and adds them to the
+    /// batch's. Whatever becomes of the transaction then becomes of them too.
+    fn write_with(
+        &self,
+        batch: &mut Batch,
+        late: &mut Late<'_>,
+        residents: &dyn Residents,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let _ = late;
+        self.write(batch, residents, now)
+    }
 
     /// Inserts tasks, all or none. A shorter way for a batch of one insert of tasks without unique keys; those that
     /// have one are refused with `NotSupported`, since what became of them could not be told.
@@ -398,10 +415,12 @@ pub trait Store: Send + Sync {
     /// The task with this id.
     fn get(&self, id: TaskId, residents: &dyn Residents) -> Result<Option<Arc<Task>>, Error>;
 
-    /// Tasks by filter, in the order of their ids, or the other way round.
+    /// Tasks by filter, in the order of their ids, or the other way round. Stored rows that make no sense are left out, and
+    /// [told of](Store::damaged).
     fn list(&self, filter: &Filter, residents: &dyn Residents) -> Result<Vec<Arc<Task>>, Error>;
 
-    /// How many tasks of each queue are in each state, for the queues that have any, by name.
+    /// How many tasks of each queue are in each state, for the queues that have any, by name. Rows in a state that there
+    /// is not are left out, and [told of](Store::damaged).
     fn queue_counts(&self) -> Result<Vec<(Name, Counts)>, Error>;
 
     /// How many tasks are in each state.
@@ -448,6 +467,14 @@ pub trait Store: Send + Sync {
 
     /// Forgets at most `limit` tasks that ended before `before`; how many it forgot.
     fn sweep(&self, before: Timestamp, limit: usize) -> Result<usize, Error>;
+
+    /// As [`Store::sweep`], for a sweep that takes its time: a store that has to look for such tasks looks at no more than
+    /// some thousands, and the next call goes on from there. How many it forgot, and whether it has not been through all
+    /// of them yet.
+    fn sweep_some(&self, before: Timestamp, limit: usize) -> Result<(usize, bool), Error> {
+        let forgotten = self.sweep(before, limit)?;
+        Ok((forgotten, forgotten >= limit))
+    }
 
     /// Forgets those of these tasks that have ended in one of these states; how many it forgot. As with a sweep, one is
     /// kept that may still be asked for: a child whose parent has not ended, and a task that keeps its unique key.

@@ -12,8 +12,8 @@ mod registry;
 mod task;
 
 pub use contract::{
-    Batch, Capability, Change, Claim, Commit, Counts, DueSchedules, Filter, GateNews, Insert, News, Nobody,
-    Owner, Residents, ScheduleChange, Store, Unserved,
+    Batch, Capability, Change, Claim, Commit, Counts, DueSchedules, Filter, GateNews, Insert, Late, News,
+    Nobody, Owner, Residents, ScheduleChange, Store, Unserved,
 };
 pub use memory::{MemoryOptions, MemoryStore};
 pub use registry::{Live, Registry};

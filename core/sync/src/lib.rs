@@ -5,9 +5,10 @@
 //! | [`Lanes`]    | where runnable work waits: four FIFO queues and one byte that says which hold work   |
 //! | [`Sleepers`] | who must be woken for it: at most one worker per burst, the rest by a cascade         |
 //! | [`Latch`]    | how somebody waits for one outcome: a byte, set once                                  |
+//! | [`Bell`]     | how a crowd waits for one event: all are woken at once                                |
 //! | [`Spin`]     | whether to spin a moment before sleeping                                              |
 //!
-//! The three know nothing of each other, of tasks, of Python or of time. They meet in the caller's loop:
+//! They know nothing of each other, of tasks, of Python or of time. They meet in the caller's loop:
 //!
 //! ```
 //! use std::sync::atomic::{AtomicBool, Ordering};
@@ -56,8 +57,11 @@
 //! RUSTFLAGS="--cfg loom" cargo test --release -p taskloom-sync --test loom
 //! ```
 
+mod bell;
 #[cfg(not(loom))]
 mod fork;
+#[cfg(not(loom))]
+mod futex;
 mod lanes;
 mod latch;
 mod primitive;
@@ -66,6 +70,7 @@ mod spin;
 #[cfg(not(loom))]
 mod spot;
 
+pub use bell::Bell;
 #[cfg(not(loom))]
 pub use fork::fork_generation;
 pub use lanes::Lanes;

@@ -12,6 +12,7 @@
 
 #[cfg(not(loom))]
 mod imp {
+    pub(crate) use crate::futex::Futex;
     pub(crate) use crate::spot::Spot;
     pub(crate) use crossbeam_queue::SegQueue as Queue;
     pub(crate) use parking_lot::{Mutex, MutexGuard};
@@ -42,7 +43,7 @@ mod imp {
     use std::time::Instant;
 
     use loom::sync::MutexGuard;
-    pub(crate) use loom::sync::atomic::{AtomicU8, AtomicUsize, Ordering, fence};
+    pub(crate) use loom::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering, fence};
 
     /// Loom's mutex without poisoning, as `parking_lot`'s is.
     pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
@@ -150,6 +151,39 @@ mod imp {
             let bucket = self.bucket.lock().unwrap();
             self.byte.store(value, Ordering::Release);
             drop(bucket);
+            self.queue.notify_all();
+        }
+    }
+
+    /// Stands for `futex::Futex`: the mutex plays the lock under which the system compares the word.
+    pub(crate) struct Futex {
+        word: AtomicU32,
+        lock: loom::sync::Mutex<()>,
+        queue: loom::sync::Condvar,
+    }
+
+    impl Futex {
+        pub(crate) fn new(value: u32) -> Self {
+            Futex {
+                word: AtomicU32::new(value),
+                lock: loom::sync::Mutex::new(()),
+                queue: loom::sync::Condvar::new(),
+            }
+        }
+
+        pub(crate) fn word(&self) -> &AtomicU32 {
+            &self.word
+        }
+
+        pub(crate) fn sleep_while(&self, expected: u32) {
+            let lock = self.lock.lock().unwrap();
+            if self.word.load(Ordering::Relaxed) == expected {
+                drop(self.queue.wait(lock).unwrap());
+            }
+        }
+
+        pub(crate) fn wake_all(&self) {
+            drop(self.lock.lock().unwrap());
             self.queue.notify_all();
         }
     }

@@ -15,7 +15,7 @@
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use loom::thread;
-use taskloom_sync::{Lanes, Latch, Sleeper, Sleepers};
+use taskloom_sync::{Bell, Lanes, Latch, Sleeper, Sleepers};
 
 /// Every interleaving with at most `preemptions` involuntary switches; all of them if `None`.
 fn model(preemptions: Option<usize>, run: impl Fn() + Sync + Send + 'static) {
@@ -356,5 +356,24 @@ fn latch_set_by_two() {
         latch.wait();
         assert!(latch.is_set());
         setters.into_iter().for_each(|setter| setter.join().unwrap());
+    });
+}
+
+#[test]
+fn a_bell_wakes_its_crowd_and_publishes() {
+    model(Some(3), || {
+        let shared = Arc::new((Bell::new(), AtomicUsize::new(0)));
+        let waiters: Vec<_> = (0..2)
+            .map(|_| {
+                let shared = shared.clone();
+                thread::spawn(move || {
+                    shared.0.wait();
+                    assert_eq!(shared.1.load(Ordering::Relaxed), 7);
+                })
+            })
+            .collect();
+        shared.1.store(7, Ordering::Relaxed);
+        shared.0.ring();
+        waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
     });
 }

@@ -11,7 +11,8 @@ use taskloom_model::{
     TaskId, Timestamp, apply, next_due,
 };
 use taskloom_store::{
-    Batch, Capability, Change, Claim, Commit, Counts, Filter, Owner, Residents, ScheduleChange, Store, Task,
+    Batch, Capability, Change, Claim, Commit, Counts, Filter, Late, Owner, Residents, ScheduleChange, Store,
+    Task,
 };
 
 use super::{Gate, Log};
@@ -31,6 +32,7 @@ pub struct Disk {
     /// How many writes will fail.
     failing: Mutex<usize>,
     panics: Mutex<bool>,
+    joins: Mutex<bool>,
     corrupt: Mutex<Option<TaskId>>,
 }
 
@@ -62,6 +64,11 @@ impl Disk {
     /// The next write panics.
     pub fn panic_next(&self) {
         *self.panics.lock() = true;
+    }
+
+    /// A write of one insert waits until something joins it.
+    pub fn join_late(&self) {
+        *self.joins.lock() = true;
     }
 
     /// Every write that touches this task fails for good.
@@ -247,6 +254,20 @@ impl Store for OnDisk {
         writing.show();
         self.0.writes.add(size);
         Ok(())
+    }
+
+    fn write_with(
+        &self,
+        batch: &mut Batch,
+        late: &mut Late<'_>,
+        residents: &dyn Residents,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        while *self.0.joins.lock() && batch.inserts.len() == 1 {
+            batch.inserts.extend(late().0);
+            std::thread::yield_now();
+        }
+        self.write(batch, residents, now)
     }
 
     fn elapse(

@@ -5,75 +5,23 @@
 //! and when one is to be looked at. Only tasks with a key, or in a line with a limit, touch either.
 //!
 //! Within a transaction a gate is read when it is first met, kept in [`Gates`] and written at the end, when the windows
-//! of all keys about which something changed are filled. Others may change limits: which there are is asked in each
-//! transaction that needs it, by a number that grows with every change.
+//! of all keys about which something changed are filled. Which limits there are is asked in each transaction that needs it
+//! ([`crate::limits`]).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, params};
 use taskloom_model::{
-    Effects, Gate, GateRow, Limit, LimitFor, LimitRow, Limits, Name, Operation, Rate, Row, SetBy, Spec,
-    State, TaskId, Timestamp, WINDOW, apply,
+    Effects, Gate, GateRow, Limit, LimitFor, LimitRow, Limits, Name, Operation, Row, Spec, State, TaskId,
+    Timestamp, WINDOW, apply,
 };
 use taskloom_store::GateNews;
 
 use super::{Told, Writing};
 use crate::rows::{self, Fault};
-use crate::schema;
-
-/// The limits as last read, and their number.
-#[derive(Debug, Default)]
-pub(crate) struct Known(Mutex<(i64, Arc<Limits>)>);
-
-impl Known {
-    /// The limits as this connection sees them.
-    pub(crate) fn read(&self, conn: &Connection) -> Result<Arc<Limits>, Fault> {
-        let revision = revision(conn)?;
-        let mut known = self.0.lock();
-        if known.0 != revision {
-            *known = (revision, Arc::new(Limits::from_rows(read_limits(conn)?)));
-        }
-        Ok(Arc::clone(&known.1))
-    }
-}
-
-fn revision(conn: &Connection) -> Result<i64, Fault> {
-    let newest: Option<i64> =
-        conn.prepare_cached(schema::LIMIT_REVISION)?.query_row([], |stored| stored.get(0))?;
-    Ok(newest.unwrap_or(0))
-}
-
-/// All limits that are set.
-pub(crate) fn read_limits(conn: &Connection) -> Result<Vec<LimitRow>, Fault> {
-    let mut statement = conn.prepare_cached(schema::LIMITS)?;
-    let mut found = statement.query([])?;
-    let mut limits = Vec::new();
-    while let Some(stored) = found.next()? {
-        let (handler, queue, key): (String, String, String) =
-            (stored.get(0)?, stored.get(1)?, stored.get(2)?);
-        let what = match (handler.is_empty(), queue.is_empty(), key.is_empty()) {
-            (false, _, true) => LimitFor::Handler(Name::new(&handler)),
-            (false, _, false) => LimitFor::HandlerKey(Name::new(&handler), key),
-            (true, false, _) => LimitFor::Queue(Name::new(&queue)),
-            (true, true, _) => LimitFor::Key(key),
-        };
-        let by = if stored.get(3)? { SetBy::Handler } else { SetBy::Operator };
-        let (count, per, burst): (Option<u32>, Option<i64>, Option<u32>) =
-            (stored.get(5)?, stored.get(6)?, stored.get(7)?);
-        let rate = match (count, per, burst) {
-            (Some(count), Some(per), Some(burst)) => {
-                let per = std::time::Duration::from_micros(per.unsigned_abs());
-                Some(Rate { count, per, burst })
-            }
-            _ => None,
-        };
-        limits.push(LimitRow { what, by, limit: Limit { concurrency: stored.get(4)?, rate } });
-    }
-    Ok(limits)
-}
+use crate::{limits, schema};
 
 /// What a transaction knows of gates.
 #[derive(Default)]
@@ -519,19 +467,7 @@ impl Writing<'_> {
         if !limits.set(row.clone()) {
             return Ok(false);
         }
-        let (handler, queue, key) = columns(&row.what);
-        let declared = row.by == SetBy::Handler;
-        let rate = row.limit.rate;
-        self.conn.prepare_cached(schema::SET_LIMIT)?.execute(params![
-            handler,
-            queue,
-            key,
-            declared,
-            row.limit.concurrency,
-            rate.map(|rate| rate.count),
-            rate.map(|rate| i64::try_from(rate.per.as_micros()).unwrap_or(i64::MAX)),
-            rate.map(|rate| rate.burst),
-        ])?;
+        limits::write(self.conn, row)?;
         self.gates.limits = Some(Arc::new(limits.clone()));
         self.gates.news.opened = true;
         match &row.what {
@@ -561,15 +497,6 @@ impl Writing<'_> {
         }
         self.gates.met.remove(gate);
         Ok(())
-    }
-}
-
-fn columns(what: &LimitFor) -> (&str, &str, &str) {
-    match what {
-        LimitFor::Handler(name) => (name.as_str(), "", ""),
-        LimitFor::Queue(name) => ("", name.as_str(), ""),
-        LimitFor::Key(key) => ("", "", key),
-        LimitFor::HandlerKey(name, key) => (name.as_str(), "", key),
     }
 }
 
