@@ -25,6 +25,8 @@ __all__ = [
     "Waiter",
     "_Accepted",
     "_App",
+    "_ChildJob",
+    "_ChildPort",
     "_Lent",
     "_Lifeline",
     "_Listener",
@@ -33,6 +35,8 @@ __all__ = [
     "_await_told",
     "_cancel_all",
     "_check_event_name",
+    "_child_call",
+    "_child_figures",
     "_command",
     "_current_attempt",
     "_decode_any",
@@ -177,7 +181,7 @@ class Task(Generic[_P, _R_co, _C_co]):
 
     @classmethod
     def __class_getitem__(cls, _item: Any) -> type[Self]: ...
-    def _asked(self, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> bytes:
+    def _asked(self, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> bytes:
         """A call of it, as a child process asks its parent to submit it."""
 
     def _decode_result(self, data: bytes) -> _R_co:
