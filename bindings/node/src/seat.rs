@@ -224,6 +224,7 @@ impl Seat {
     }
 
     /// Has other settings take the place of its own, before it is used.
+    #[cfg_attr(test, allow(dead_code, reason = "a Node worker calls it, and tests have no Node"))]
     pub(crate) fn serve_with(&self, change: impl FnOnce(Settings) -> Result<Settings>) -> Result<()> {
         let settings = change(self.shared.app.settings().clone())?;
         self.shared.app.serve_with(settings)

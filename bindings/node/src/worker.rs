@@ -1,4 +1,5 @@
 //! What `node/src/worker.ts` needs of native code: the process's tie to its supervisor, and an app's settings from outside.
+#![cfg_attr(test, allow(dead_code, reason = "Node calls it, and tests have no Node"))]
 
 use napi_derive::napi;
 use serde_json::Value as Json;
