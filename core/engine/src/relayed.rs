@@ -39,7 +39,7 @@ impl Engine {
         let mut answers = Vec::new();
         let now = core.clock.now();
         while let Some(Relayed { entry, admission, payload }) = tasks.next() {
-            let built = core.build(entry, &admission, NewTask { payload, host: None, key: None }, now);
+            let built = core.build_at(entry, &admission, NewTask { payload, host: None, key: None }, now);
             answers.push(built.map(|(task, _)| {
                 let (answer, reply) = Answer::new();
                 // Whoever hands in the last one will wait, and may write them all.
