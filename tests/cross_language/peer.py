@@ -6,6 +6,7 @@ import json
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from taskloom import App, Context, Error, PermanentError, RetryAfter
@@ -67,7 +68,14 @@ def slot(path: str) -> None:
         file.write("end python\n")
 
 
-HANDLERS = {"echo": echo, "fail": fail, "steady": steady, "parent": parent, "endless": endless, "slot": slot}
+HANDLERS: dict[str, Callable[..., Any]] = {
+    "echo": echo,
+    "fail": fail,
+    "steady": steady,
+    "parent": parent,
+    "endless": endless,
+    "slot": slot,
+}
 
 
 # ── what it is asked ────────────────────────────────────────────────────────────────────────────────────────────────

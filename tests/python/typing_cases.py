@@ -247,7 +247,7 @@ def note(event: taskloom.Event) -> None:
 
 def parent(ctx: Context) -> None:
     assert_type(ctx.submit(bare, "a.png"), TaskHandle[Size])
-    ctx.submit(bare, 5)  # type: ignore[arg-type]
+    ctx.submit(bare, 5)  # type: ignore[call-overload]
 
 
 def look(handle: TaskHandle[Size]) -> None:
