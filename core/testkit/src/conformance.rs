@@ -103,10 +103,10 @@ macro_rules! conformance {
                 a_suspended_task_waits_for_its_signal
                 a_sleeping_task_wakes_by_itself
                 a_released_task_is_queued_at_no_cost
-                a_crash_costs_no_retry_and_the_third_is_the_last
                 progress_is_kept
                 a_log_is_kept
                 a_checkpoint_is_kept_over_retries_until_it_is_cleared
+                a_crash_costs_no_retry_and_the_third_is_the_last
                 cancelling_in_every_state
                 a_closed_key_sends_a_task_back
                 an_operator_may_skip_and_resolve
