@@ -112,7 +112,7 @@ def test_what_cannot_be_run_is_explained(taskloom: Run, shop: Path) -> None:
         ("broken:app", 1, "ZeroDivisionError"),
         ("nowhere:app", 2, "there is no module 'nowhere'"),
         ("shop:shop", 2, "shop has no 'shop'"),
-        ("shop:greet", 2, "is no App"),
+        ("shop:greet", 2, "shop:greet is a Task, and no App\nhint: did you mean shop:app?"),
         ("elsewhere:app", 3, "has no task"),
     ]:
         done = taskloom("tasks", "run", task, "--app", app)

@@ -498,18 +498,30 @@ def test_a_database_that_does_not_answer_is_told_once(app: Any, shop: Any, hear:
     assert fails == [0] and heard.now() == []
 
 
+class Losable(sqlite3.Connection):
+    """A connection that is of no more use once it is lost. (That another thread closes it while it is used is no way to lose
+    one: the interpreter can fall over it.)"""
+
+    is_lost = False
+
+    def cursor(self, *args: Any, **kwargs: Any) -> Any:
+        if self.is_lost:
+            raise sqlite3.OperationalError("the server went away")
+        return super().cursor(*args, **kwargs)
+
+
 def test_a_connection_that_is_lost_is_opened_again(app: Any, shop: Any, hear: Any) -> None:
     heard = hear(app, "outbox.*")
-    opened: list[sqlite3.Connection] = []
+    opened: list[Losable] = []
 
     def connect() -> sqlite3.Connection:
-        opened.append(shop())
+        opened.append(shop(factory=Losable))
         return opened[-1]
 
     app.outbox(connect)
     connection = shop()
     with app:
-        opened[0].close()
+        opened[0].is_lost = True
         heard.next("outbox.interrupted")
         with connection:
             handle = app.add.options(tx=connection).submit(1, 2)

@@ -245,7 +245,7 @@ def test_a_task_of_another_app_is_no_child(app):
 def test_what_is_no_task(app):
     @app.task
     def parent(ctx: Context) -> list:
-        return [refusal(ctx.submit, thing).code for thing in (len, "child", None)]
+        return [refusal(ctx.submit, thing).code for thing in (len, 7, None)]
 
     with app:
         assert parent.submit().result(timeout=LONG) == ["TL1001"] * 3

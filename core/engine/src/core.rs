@@ -475,6 +475,7 @@ impl Core {
 
     /// The task with this id, wherever it is.
     pub(crate) fn find(&self, id: TaskId) -> Result<Option<Arc<Task>>> {
+        self.check_process()?;
         if !self.capability.resident
             && let Some(task) = self.live.resident(id)
             // One that has ended may have been started over since, or forgotten. One that was never claimed may not be
