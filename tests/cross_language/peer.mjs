@@ -100,7 +100,10 @@ const asked = {
   run_now: async ({ id }) => (await app.runNow(id)).id,
 
   schedule: async ({ name, input }) => {
-    await app.every('1h', { name: 'hourly', input }, app.task(name, handlers[name]));
+    app.every('1h', { name: 'hourly', input }, app.task(name, handlers[name]));
+    // Starting writes it down. Then it leaves, and what the schedule submits is for others.
+    await app.start();
+    await app.stop();
   },
 
   trigger: async ({ name }) => (await app.schedules.trigger(name)).id,

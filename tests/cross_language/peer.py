@@ -44,7 +44,7 @@ def steady(ctx: Context) -> dict[str, Any]:
     ctx.progress(0.5, "half by python")
     ctx.log.info("first by python")
     ctx.save_checkpoint({"by": "python", "seen": [1, 2]})
-    raise RetryAfter(3600, "not yet")
+    raise RetryAfter(3600, message="not yet")
 
 
 def parent(child: str, input: dict[str, Any], ctx: Context) -> dict[str, Any]:
@@ -129,6 +129,9 @@ class Peer:
     def schedule(self, name: str, input: Any) -> None:
         task = self.app.task(name=name)(HANDLERS[name])
         self.app.every(3600, name="hourly", arguments=input)(task)
+        # Starting writes it down. Then it leaves, and what the schedule submits is for others.
+        self.app.start()
+        self.app.stop()
 
     def trigger(self, name: str) -> str:
         return self.app.schedules.trigger(name).id

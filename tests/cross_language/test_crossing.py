@@ -110,9 +110,8 @@ def test_one_key_one_at_a_time(peer: Start, tmp_path: Path) -> None:
 
 def test_schedules(peer: Start, pair: tuple[str, str]) -> None:
     planner, runner = pair
-    worker = peer(runner).serve("echo")
-    client, trigger = peer(planner), peer(third(*pair))
-    client.ask("schedule", name="echo", input=INPUT)
+    peer(planner).ask("schedule", name="echo", input=INPUT)
+    worker, trigger = peer(runner).serve("echo"), peer(third(*pair))
     task = trigger.ask("trigger", name="hourly")
-    assert client.wait(task)["result"] == {"by": runner, **INPUT}
+    assert trigger.wait(task)["result"] == {"by": runner, **INPUT}
     assert worker.ask("list", name="echo") == [task]

@@ -18,11 +18,13 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use taskloom_model::{Code, Error, Result, State, TaskId};
+use taskloom_store::Task;
 
 use crate::app::WeakApp;
 use crate::attempts::{Lent, is_polling};
 use crate::execute::{Returned, decode};
 use crate::info::{self, LogLine, Progress, TaskFailure, TaskInfo};
+use crate::submit::in_place;
 use crate::waiting::Once;
 
 /// A submitted task. Dropping it leaves the task alone; holding it keeps the task's own outcome, even when the app is
@@ -150,31 +152,38 @@ impl Handle {
 
     // ── looking at it ───────────────────────────────────────────────────────────────────────────────────────────
 
+    /// The task as it is now: on a file, as it is stored, since another process may run it.
+    fn fresh(&self) -> &Task {
+        in_place(self.handle.may_be_stale(), || self.handle.refresh());
+        self.handle.task()
+    }
+
     /// All there is to know about it, at this moment.
     pub fn info(&self) -> TaskInfo {
+        self.fresh();
         TaskInfo::of(self.handle.task())
     }
 
     /// How far it said it is, if it has said so.
     pub fn progress(&self) -> Option<Progress> {
-        self.handle.task().with_row(|row| {
+        self.fresh().with_row(|row| {
             row.history.as_ref().and_then(|history| history.newest_progress()).map(info::one_progress)
         })
     }
 
     /// What it said about how far it is, oldest first.
     pub fn progress_history(&self) -> Vec<Progress> {
-        self.handle.task().with_row(info::progress)
+        self.fresh().with_row(info::progress)
     }
 
     /// What its handler logged, oldest first.
     pub fn log(&self) -> Vec<LogLine> {
-        self.handle.task().with_row(info::log)
+        self.fresh().with_row(info::log)
     }
 
     /// Every failed attempt's error, oldest first.
     pub fn errors(&self) -> Vec<TaskFailure> {
-        self.handle.task().with_row(info::errors)
+        self.fresh().with_row(info::errors)
     }
 
     /// The tasks that its handler submitted, in that order; none once the app is gone.
@@ -195,8 +204,7 @@ impl Handle {
     /// Errors: `WrongType` if it is not a `T`.
     pub fn result_metadata<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
         let json = self
-            .handle
-            .task()
+            .fresh()
             .with_row(|row| row.history.as_ref().and_then(|history| history.result_metadata.clone()));
         info::noted(json.as_deref(), key)
     }

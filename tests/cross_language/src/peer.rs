@@ -144,6 +144,7 @@ impl Peer {
             "cancel" => json!(self.handle(&line.id)?.cancel(Some("by rust"))?),
             "run_now" => json!(self.app.run_now(line.id.parse()?)?.id().to_string()),
             "schedule" => {
+                register(&self.app, &line.name)?;
                 let every = self.app.every(Duration::from_secs(3_600)).name("hourly").input(&line.input);
                 every.schedule(&line.name)?;
                 Value::Null
