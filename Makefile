@@ -46,7 +46,7 @@ lint:  ## the checks that need no build: format, structure, types, clippy
 	@$(PYTHON) tools/test.py --fast $(ARGS)
 
 bench-command-line: wheel  ## how long the command takes over a million tasks, and whether it reaches its floor
-	$(BIN)/python benches/command_line/run.py $(ARGS)
+	$(BIN)/python benches/command_line/million_tasks.py $(ARGS)
 
 soak:  ## longer versions of the searching tests, again and again; takes hours
 	@$(PYTHON) tools/test.py --soak $(ARGS)

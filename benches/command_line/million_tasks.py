@@ -1,8 +1,8 @@
 """How long the command takes, as a user waits for it: the whole process, from its start to its end.
 
-    .venv/bin/python benches/command_line/run.py                     a million tasks; takes a few minutes to make them
-    .venv/bin/python benches/command_line/run.py --tasks 10000
-    .venv/bin/python benches/command_line/run.py --keep big.db       makes the store once, and uses it again
+    .venv/bin/python benches/command_line/million_tasks.py                     a million tasks; takes a few minutes to make them
+    .venv/bin/python benches/command_line/million_tasks.py --tasks 10000
+    .venv/bin/python benches/command_line/million_tasks.py --keep big.db       makes the store once, and uses it again
 
 Each line is a command with the median, the best and the worst of so many runs, after one that is not counted. The floor is
 that of the project: ``tasks list`` over a million tasks in under 100 ms.
