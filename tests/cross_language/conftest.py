@@ -23,11 +23,10 @@ def peer(tmp_path: Path) -> Iterator[Callable[[str], Peer]]:
         peers.append(Peer(language, url))
         return peers[-1]
 
+    yield start
     try:
-        yield start
-    except BaseException:
+        for one in peers:
+            one.leave()
+    finally:
         for one in peers:
             one.kill()
-        raise
-    for one in peers:
-        one.leave()
