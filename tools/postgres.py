@@ -1,6 +1,7 @@
 """A PostgreSQL server for tests: a cluster of its own, in a directory of its own, on a socket and a free port of its own.
 
     python tools/postgres.py               starts one, prints its URL, and stops it when standard input ends
+    python tools/postgres.py --prepare     installs it from the system's packages, if it is missing and we may
     with postgres.running() as server:     the same for a program: server.url, server.directory
 
 Nothing of a server that the machine runs is used or changed. `initdb` refuses root, so root becomes the user `postgres`, or
@@ -61,6 +62,20 @@ def binaries() -> Path:
     if on_path is not None:
         return Path(on_path).resolve().parent
     raise NoServer("PostgreSQL is not installed: apt-get install postgresql, or put initdb and postgres on the PATH")
+
+
+def prepare() -> None:
+    """Installs it, where there is none and the system is one of Debian's kind that lets us."""
+    try:
+        found = binaries()
+    except NoServer as missing:
+        if os.geteuid() != 0 or shutil.which("apt-get") is None:
+            sys.exit(str(missing))
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        for command in (["update", "-q"], ["install", "-q", "-y", "--no-install-recommends", "postgresql"]):
+            subprocess.run(["apt-get", *command], check=True, env=environment)
+        found = binaries()
+    print(f"PostgreSQL is in {found}")
 
 
 def unprivileged() -> dict[str, Any]:
@@ -137,6 +152,9 @@ def running() -> Iterator[Server]:
 
 
 def main() -> int:
+    if sys.argv[1:] == ["--prepare"]:
+        prepare()
+        return 0
     with running() as server:
         print(server.url, flush=True)
         sys.stdin.read()

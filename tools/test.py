@@ -275,6 +275,7 @@ NODE_TESTS = Stage(
     needs=("npm package",),
 )
 NODE_TYPES = Stage("node types", ["npm", "--prefix", "tests/node", "run", "--silent", "types"], needs=("npm package",))
+POSTGRES = Stage("postgresql", [sys.executable, "tools/postgres.py", "--prepare"])
 STUBS = Stage(
     "stubs",
     [PYTHON, "-m", "mypy.stubtest", "--mypy-config-file", "pyproject.toml", "taskloom._native"],
@@ -307,8 +308,9 @@ def everything() -> Iterator[Stage]:
     yield pytest("python", PYTHON, "tests/python")
     yield pytest("command line", PYTHON, "tests/command_line")
     yield pytest("process pool", PYTHON, "tests/process_pool")
+    yield POSTGRES
     # A PostgreSQL for each process that has tests of it.
-    yield pytest("outbox", PYTHON, "tests/outbox", dist="loadfile")
+    yield pytest("outbox", PYTHON, "tests/outbox", dist="loadfile", needs=("wheel", POSTGRES.name))
     # Some of a file's tests look at what the others have found.
     yield pytest("docs", PYTHON, "tests/docs", dist="loadfile")
     yield from (NODE, NODE_TYPES, NODE_TESTS)
