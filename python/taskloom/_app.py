@@ -20,7 +20,15 @@ from taskloom import _children, _watchdog
 from taskloom._context import Context
 from taskloom._errors import InvalidOptions, Misuse
 from taskloom._events import EventStream, listener
-from taskloom._function import by_position, caller_locals, check_kind, is_async, take_executor, take_hook
+from taskloom._function import (
+    by_position,
+    caller_locals,
+    check_kind,
+    is_async,
+    named_arguments,
+    take_executor,
+    take_hook,
+)
 from taskloom._json_logs import json_logs
 from taskloom._keys import take_key
 from taskloom._loop import OwnLoop, Runner, in_thread
@@ -595,17 +603,10 @@ class App(_App):
 
         Raises ``UnknownHandler``, with the nearest name, ``InvalidPayload`` and ``InvalidOptions``.
         """
-        if arguments is None:
-            arguments = {}
-        if not isinstance(arguments, Mapping):
-            raise InvalidOptions(
-                f"the arguments for {name!r} are {arguments!r}; they must be a dict, by parameter name",
-                code="TL1001",
-                hint=f'app.submit({name!r}, {{"parameter": value}}); options go by keyword',
-            )
+        given = named_arguments(name, arguments, f'app.submit({name!r}, {{"parameter": value}}); options go by keyword')
         task = self._task(name)
         if task is None:
-            payload = _encode_any(dict(arguments), f"arguments for {name!r}")
+            payload = _encode_any(given, f"arguments for {name!r}")
             tx = options.pop("tx", None)
             if tx is not None:
                 from taskloom.outbox._enqueue import submit_by_name
@@ -613,7 +614,7 @@ class App(_App):
                 handle: Any = submit_by_name(self, tx, name, payload, bool(allow_unknown), dict(options))
                 return handle  # type: ignore[no-any-return]
             return self._submit_by_name(name, payload, bool(allow_unknown), dict(options))
-        args, kwargs = by_position(task, dict(arguments))
+        args, kwargs = by_position(task, given)
         return (task.options(**options) if options else task).submit(*args, **kwargs)
 
     @overload

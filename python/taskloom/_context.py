@@ -11,6 +11,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Protocol, overload
 
 from taskloom._errors import InvalidOptions, LeaseLost, TaskCancelled
+from taskloom._function import named_arguments
 from taskloom._info import CurrentTask, _time
 from taskloom._native import Task, _check_event_name, _current_attempt, _decode_any, _encode_any
 
@@ -249,14 +250,7 @@ class Context:
     def _submit_by_name(
         self, name: str, arguments: Any = None, /, *, allow_unknown: bool = False, **options: Any
     ) -> TaskHandle[Any]:
-        if arguments is None:
-            arguments = {}
-        if not isinstance(arguments, Mapping):
-            raise InvalidOptions(
-                f"the arguments for {name!r} are {arguments!r}; they must be a dict, by parameter name",
-                code="TL1001",
-                hint=f'ctx.submit({name!r}, {{"parameter": value}}); options go by keyword',
-            )
+        given = named_arguments(name, arguments, f'ctx.submit({name!r}, {{"parameter": value}}); options go by keyword')
         if isinstance(self._attempt, Alone):
             raise InvalidOptions(
                 f"in a plain call nobody knows which app has {name!r}",
@@ -266,7 +260,7 @@ class Context:
         detached = options.pop("detached", False)
         if not isinstance(detached, bool):
             raise InvalidOptions(f"detached is {detached!r}; it must be True or False", code="TL1001")
-        payload = _encode_any(dict(arguments), f"arguments for {name!r}")
+        payload = _encode_any(given, f"arguments for {name!r}")
         submit = self._attempt.submit_by_name  # type: ignore[attr-defined]
         handle: TaskHandle[Any] = submit(name, payload, bool(allow_unknown), detached, options)
         return handle

@@ -12,11 +12,31 @@ from typing import Any
 
 from taskloom._app import App
 
-__all__ = ["Refused", "find", "show"]
+__all__ = ["Refused", "find", "load", "tell"]
 
 
 class Refused(Exception):
     """What was named is no app that can be served; the message is for people."""
+
+
+def load(target: str) -> App | int:
+    """The app that a command names; or, when people have been told why there is none, the command's exit code.
+
+    That is 2 if what was named is no app, and 1 if its module does not work.
+    """
+    try:
+        return find(target)
+    except Refused as why:
+        return tell(why, 2)
+    except Exception as error:
+        _show(error)
+        return 1
+
+
+def tell(why: object, code: int) -> int:
+    """Tells people why the command goes no further; the exit code."""
+    print(f"taskloom: {why}", file=sys.stderr, flush=True)
+    return code
 
 
 def find(target: str) -> App:
@@ -89,7 +109,7 @@ def _described(value: object) -> str:
     return f"{'an' if kind[0] in 'aeiouAEIOU' else 'a'} {kind}"
 
 
-def show(error: Exception) -> None:
+def _show(error: Exception) -> None:
     """Prints what a module has raised, as Python does, but without our frames and those of the import system."""
     error.with_traceback(_their_part(error.__traceback__))
     sys.excepthook(type(error), error, error.__traceback__)

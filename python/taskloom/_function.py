@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from taskloom._errors import InvalidOptions
@@ -39,6 +39,17 @@ def caller_locals(function: Callable[..., Any], depth: int) -> dict[str, Any] | 
         return dict(sys._getframe(depth).f_locals)
     except ValueError:
         return None
+
+
+def named_arguments(name: str, arguments: object, how: str) -> dict[str, Any]:
+    """Arguments by parameter name; without any, none. ``how`` says how they are written, to whom passes anything else."""
+    if arguments is None:
+        return {}
+    if isinstance(arguments, Mapping):
+        return dict(arguments)
+    raise InvalidOptions(
+        f"the arguments for {name!r} are {arguments!r}; they must be a dict, by parameter name", code="TL1001", hint=how
+    )
 
 
 def by_position(task: Task[..., Any], arguments: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:

@@ -12,29 +12,25 @@ from __future__ import annotations
 import sys
 
 from taskloom import Error
-from taskloom._find_app import Refused, find, show
+from taskloom._find_app import load, tell
 from taskloom._loop import OwnLoop
 
 
 def main(target: str, id: str) -> int:
     """Runs the task; the exit code."""
-    try:
-        app = find(target)
-    except Refused as why:
-        return _tell(why, 2)
-    except Exception as error:
-        show(error)
-        return 1
+    app = load(target)
+    if isinstance(app, int):
+        return app
     try:
         if app.get(id) is None:
-            return _tell(
+            return tell(
                 f"the app's store, {app.url}, has no task {id}\nhint: --store has to name the store of the app", 3
             )
         if app._async_names and app._own_loop is None:
             app._own_loop = OwnLoop(app)  # which takes what is handed to it, and claims nothing
         handle = app.run_now(id)
     except Error as why:
-        return _tell(why, 1)
+        return tell(why, 1)
     attempt = handle.attempt
     try:
         # A retry is another attempt, and not this one's to wait for.
@@ -48,11 +44,6 @@ def main(target: str, id: str) -> int:
     finally:
         app.stop(timeout=5)
     return 0
-
-
-def _tell(why: object, code: int) -> int:
-    print(f"taskloom: {why}", file=sys.stderr, flush=True)
-    return code
 
 
 if __name__ == "__main__":

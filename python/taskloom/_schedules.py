@@ -10,7 +10,7 @@ from datetime import datetime, timedelta, timezone, tzinfo
 from typing import TYPE_CHECKING, Any
 
 from taskloom._errors import InvalidOptions
-from taskloom._function import by_position
+from taskloom._function import by_position, named_arguments
 from taskloom._info import _time
 from taskloom._native import (
     Task,
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from taskloom._typing import CatchUp, Overlap, ScheduleChanges
 
 __all__ = ["Schedule", "Schedules", "next_firings"]
+
+HOW = 'arguments={"parameter": value}'
+"""How the arguments of a schedule's tasks are written."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +166,7 @@ class Schedules:
         known = _schedule(self._app, name)
         if known is None:
             return None
-        checked = _arguments(known["task"], arguments)
+        checked = named_arguments(known["task"], arguments, HOW)
         task = self._app._task(known["task"])
         if task is None:
             return _encode_any(checked, f"arguments for {known['task']!r}")
@@ -243,7 +246,7 @@ def put(app: App, task: Task[..., Any], name: str | None, arguments: object, val
     """Makes a schedule of a task."""
     if name is not None and not isinstance(name, str):
         raise InvalidOptions(f"name is {name!r}; it must be a text", code="TL1001")
-    args, kwargs = by_position(task, _arguments(task.name, {} if arguments is None else arguments))
+    args, kwargs = by_position(task, named_arguments(task.name, arguments, HOW))
     _put_schedule(app, task, task.name if name is None else name, plain_values(values), tuple(args), kwargs)
 
 
@@ -267,16 +270,6 @@ def plain_values(values: Mapping[str, Any]) -> dict[str, Any]:
     if named.get("tz") is not None:
         named["tz"] = _zone_name(named["tz"])
     return named
-
-
-def _arguments(task: str, arguments: object) -> dict[str, Any]:
-    if isinstance(arguments, Mapping):
-        return dict(arguments)
-    raise InvalidOptions(
-        f"the arguments for {task!r} are {arguments!r}; they must be a dict, by parameter name",
-        code="TL1001",
-        hint='arguments={"parameter": value}',
-    )
 
 
 def _zone_name(tz: object) -> str:

@@ -21,7 +21,7 @@ from types import FrameType
 from typing import Any
 
 from taskloom import App, Error
-from taskloom._find_app import Refused, find, show
+from taskloom._find_app import Refused, load, tell
 from taskloom._native import _Lifeline, _serve_with
 
 __all__ = ["main"]
@@ -34,29 +34,20 @@ def main(target: str, settings: dict[str, Any]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a log is read while it is written
             stream.reconfigure(line_buffering=True)
-    try:
-        app = find(target)
-    except Refused as why:
-        return _tell(why, 2)
-    except Exception as error:
-        show(error)
-        return 1
+    app = load(target)
+    if isinstance(app, int):
+        return app
     signals = _Signals()
     try:
         _configure(app, settings)
     except (Refused, Error) as why:
-        return _tell(why, 2)
+        return tell(why, 2)
     try:
         app.start()
     except Error as why:
-        return _tell(why, 1)
+        return tell(why, 1)
     lifeline.ready(app, sorted({handler.name for handler in app.handlers()}), settings["counts"])
     return _end(app, signals, settings["grace"])
-
-
-def _tell(why: Exception, code: int) -> int:
-    print(f"taskloom: {why}", file=sys.stderr, flush=True)
-    return code
 
 
 def _configure(app: App, settings: dict[str, Any]) -> None:

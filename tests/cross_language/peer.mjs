@@ -1,8 +1,7 @@
 // The JavaScript process of the tests in this folder; `peers.py` has the protocol that all of them speak.
-import { appendFileSync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { createInterface } from 'node:readline';
-import { setTimeout as pause } from 'node:timers/promises';
 
 // The packed package is installed where its own tests are.
 const { App, PermanentError, RetryAfter, TaskloomError } = createRequire(
@@ -30,6 +29,7 @@ const handlers = {
       ctx.log.info('second by node');
       return { by: 'node', checkpoint: found, attempt: ctx.task.attempt };
     }
+    say({ told: 'began' });
     ctx.progress(0.5, 'half by node');
     ctx.log.info('first by node');
     await ctx.saveCheckpoint({ by: 'node', seen: [1, 2] });
@@ -49,9 +49,11 @@ const handlers = {
 
   /** Says in a file that it begins and that it ends. */
   slot: async ({ path }) => {
-    appendFileSync(path, 'begin node\n');
-    await pause(2);
-    appendFileSync(path, 'end node\n');
+    const file = await open(path, 'a');
+    await file.write('begin node\n');
+    await file.sync();
+    await file.write('end node\n');
+    await file.close();
   },
 };
 
@@ -87,12 +89,6 @@ const asked = {
       progress: info.progress ? [info.progress.value, info.progress.message] : null,
       log: info.log.map(({ level, message }) => [level, message]),
     };
-  },
-
-  /** Until a task that another process runs is in a state which is not its end. */
-  await_state: async ({ id, name }) => {
-    const handle = await app.get(id);
-    while ((await handle.info()).state !== name) await pause(2);
   },
 
   cancel: async ({ id }) => (await app.cancel({ id, reason: 'by node' })) === 1,

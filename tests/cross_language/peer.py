@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import sys
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -41,6 +42,7 @@ def steady(ctx: Context) -> dict[str, Any]:
     if found is not None:
         ctx.log.info("second by python")
         return {"by": "python", "checkpoint": found, "attempt": ctx.task.attempt}
+    say({"told": "began"})
     ctx.progress(0.5, "half by python")
     ctx.log.info("first by python")
     ctx.save_checkpoint({"by": "python", "seen": [1, 2]})
@@ -51,11 +53,10 @@ def parent(child: str, input: dict[str, Any], ctx: Context) -> dict[str, Any]:
     return {"by": "python", "child": ctx.submit(child, input).result(timeout=PATIENCE)}
 
 
-def endless(ctx: Context) -> None:
+async def endless() -> None:
     say({"told": "began"})
     try:
-        while not ctx.cancelled:
-            time.sleep(0.002)
+        await asyncio.Event().wait()
     finally:
         say({"told": "cancelled"})
 
@@ -64,7 +65,7 @@ def slot(path: str) -> None:
     """Says in a file that it begins and that it ends."""
     with open(path, "a", buffering=1) as file:
         file.write("begin python\n")
-        time.sleep(0.002)
+        os.fsync(file.fileno())
         file.write("end python\n")
 
 
@@ -112,13 +113,6 @@ class Peer:
             "progress": [handle.progress.value, handle.progress.message] if handle.progress else None,
             "log": [[line.level, line.message] for line in handle.log],
         }
-
-    def await_state(self, id: str, name: str) -> None:
-        """Until a task that another process runs is in a state which is not its end."""
-        handle = self.app.get(id)
-        assert handle is not None
-        while handle.info().state != name:
-            time.sleep(0.002)
 
     def cancel(self, id: str) -> bool:
         return self.app.cancel(id, reason="by python") == 1

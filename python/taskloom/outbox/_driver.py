@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, ClassVar, TypeVar
 
@@ -43,7 +44,7 @@ class Wake:
                 pass  # the connection that slept on it has just been closed
 
 
-class Driver:
+class Driver(ABC):
     """One connection of the user's, through the user's own driver."""
 
     style: ClassVar[str] = "qmark"
@@ -67,38 +68,38 @@ class Driver:
 
     # ── any connection ──────────────────────────────────────────────────────────────────────────────────────────────
 
+    @abstractmethod
     async def execute(self, text: str, *arguments: Any) -> int:
         """Runs one statement; how many rows it changed."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def execute_many(self, text: str, arguments: Sequence[tuple[Any, ...]]) -> None:
         """Runs one statement with each of these."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def fetch(self, text: str, *arguments: Any) -> list[tuple[Any, ...]]:
         """Runs one statement; its rows."""
-        raise NotImplementedError
 
     # ── a relay's own connection ────────────────────────────────────────────────────────────────────────────────────
 
-    async def take_over(self) -> None:
+    async def take_over(self) -> None:  # noqa: B027 (nothing needs to be done where nothing can be set)
         """The connection was opened for us: settings of it may be changed. Refuses one that cannot be used."""
 
+    @abstractmethod
     async def begin(self) -> None:
         """Begins a transaction that will write."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def commit(self) -> None:
         """Commits it."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def rollback(self) -> None:
         """Takes back what is open, if anything is: after a read too, which may have begun something."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def close(self) -> None:
         """Closes the connection."""
-        raise NotImplementedError
 
     async def end(self) -> None:
         """Closes it, whatever it was taken from."""
@@ -108,13 +109,13 @@ class Driver:
         finally:
             await self.close()
 
+    @abstractmethod
     async def watch(self, wake: Wake) -> None:
         """From now on :meth:`wait` is to hear of commits."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def wait(self, wake: Wake) -> None:
         """Returns when rows may have been committed, when woken, and now and then in any case."""
-        raise NotImplementedError
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

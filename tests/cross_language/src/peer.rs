@@ -16,11 +16,6 @@ use taskloom::{
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A look, and then another one a moment later.
-fn moment() {
-    std::thread::park_timeout(Duration::from_millis(2));
-}
-
 fn say(line: &Value) {
     let mut out = io::stdout().lock();
     writeln!(out, "{line}").and_then(|()| out.flush()).expect("whoever asked reads the answer");
@@ -57,6 +52,7 @@ fn steady(_: Value, context: &Context) -> Result<Value, TaskError> {
         context.log("info", "second by rust")?;
         return Ok(json!({"by": "rust", "checkpoint": found, "attempt": context.attempt()}));
     }
+    say(&json!({"told": "began"}));
     context.progress(0.5, "half by rust")?;
     context.log("info", "first by rust")?;
     context.save_checkpoint(&json!({"by": "rust", "seen": [1, 2]}))?;
@@ -72,7 +68,7 @@ fn parent(input: HashMap<String, Value>, context: &Context) -> Result<Value, Tas
 fn endless(_: Value, context: &Context) -> Result<(), TaskError> {
     say(&json!({"told": "began"}));
     while !context.is_cancelled() {
-        moment();
+        std::thread::park_timeout(Duration::from_millis(2)); // the handler's work
     }
     say(&json!({"told": "cancelled"}));
     Ok(())
@@ -82,7 +78,7 @@ fn endless(_: Value, context: &Context) -> Result<(), TaskError> {
 fn slot(input: HashMap<String, String>, _: &Context) -> Result<(), TaskError> {
     let mut file = OpenOptions::new().append(true).create(true).open(&input["path"])?;
     file.write_all(b"begin rust\n")?;
-    moment();
+    file.sync_all()?;
     file.write_all(b"end rust\n")?;
     Ok(())
 }
@@ -140,7 +136,6 @@ impl Peer {
             }
             "submit" => json!(self.submit(line)?.id().to_string()),
             "wait" => self.wait(&line.id)?,
-            "await_state" => self.await_state(&line.id, &line.name)?,
             "cancel" => json!(self.handle(&line.id)?.cancel(Some("by rust"))?),
             "run_now" => json!(self.app.run_now(line.id.parse()?)?.id().to_string()),
             "schedule" => {
@@ -194,15 +189,6 @@ impl Peer {
             "state": info.state.as_str(), "result": result, "attempt": info.attempt, "reason": info.reason,
             "errors": errors, "progress": progress, "log": log,
         }))
-    }
-
-    /// Until a task that another process runs is in a state which is not its end.
-    fn await_state(&self, id: &str, state: &str) -> Result<Value, Error> {
-        let handle = self.handle(id)?;
-        while handle.info().state.as_str() != state {
-            moment();
-        }
-        Ok(Value::Null)
     }
 }
 
