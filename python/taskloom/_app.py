@@ -20,17 +20,8 @@ from taskloom import _children, _watchdog
 from taskloom._context import Context
 from taskloom._errors import InvalidOptions, Misuse
 from taskloom._events import EventStream, listener
-from taskloom._function import (
-    by_position,
-    caller_locals,
-    check_kind,
-    is_async,
-    named_arguments,
-    take_executor,
-    take_hook,
-)
+from taskloom._function import by_position, named_arguments
 from taskloom._json_logs import json_logs
-from taskloom._keys import take_key
 from taskloom._loop import OwnLoop, Runner, in_thread
 from taskloom._middleware import check
 from taskloom._monitor import Handler, Health, Limit, handler, health, stats
@@ -61,9 +52,8 @@ from taskloom._native import (
     _sweep,
 )
 from taskloom._options import seconds
-from taskloom._retry_rules import take_rules
-from taskloom._schedules import Schedules, find_task, put
-from taskloom._signature import build_plan
+from taskloom._registering import register, scheduled
+from taskloom._schedules import Schedules
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -71,7 +61,6 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self, Unpack
 
-    from taskloom._native import Plan
     from taskloom._typing import (
         CatchUp,
         DeadState,
@@ -251,77 +240,8 @@ class App(_App):
         available yet, or makes no sense.
         """
         if function is None:
-            return functools.partial(self._register_function, name=name, options=options, depth=2)
-        return self._register_function(function, name=name, options=options, depth=3)
-
-    def _register_function(
-        self, function: Callable[..., Any], *, name: str | None, options: dict[str, Any], depth: int
-    ) -> Task[..., Any]:
-        if isinstance(function, Task):
-            raise InvalidOptions(f"{function!r} is a task already", code="TL1001", hint="decorate the function once")
-        if not callable(function):
-            raise InvalidOptions(
-                f"app.task got {function!r}, which is no function",
-                code="TL1001",
-                hint="options go by keyword: @app.task(retries=3)",
-            )
-        if name is None:
-            name = getattr(function, "__name__", None)
-            if name is None or name == "<lambda>":
-                raise InvalidOptions(f"{function!r} has no name", code="TL1001", hint="pass name=…")
-        namespace = options.pop("namespace", None)
-        if not isinstance(name, str) or not isinstance(namespace, (str, type(None))):
-            what, value = ("name", name) if not isinstance(name, str) else ("namespace", namespace)
-            raise InvalidOptions(f"{what} is {value!r}; it must be a text", code="TL1001")
-        if namespace:
-            name = f"{namespace}/{name}"
-        check_kind(function, name)
-        plan = build_plan(function, name, Context, localns=caller_locals(function, depth))
-        awaits = is_async(function)
-        task = self._register_native(function, plan, name, awaits, options)
-        if awaits:
-            self._async_names.add(name)
-            if self._testing is not None:
-                self._testing._needs_loop()
-            elif self._is_running and self._runner is None and self._own_loop is None:
-                self._own_loop = OwnLoop(self)
-        return task
-
-    def _register_native(
-        self, function: Callable[..., Any], plan: Plan, name: str, is_async: bool, options: dict[str, Any]
-    ) -> Task[..., Any]:
-        options = dict(options)
-        replace = options.pop("replace", False)
-        if not isinstance(replace, (bool, type(None))):
-            raise InvalidOptions(f"replace is {replace!r}; it must be True or False", code="TL1001")
-        hooks = tuple(take_hook(options, hook) for hook in ("on_success", "on_retry", "on_failure"))
-        rules = take_rules(options)
-        in_child = take_executor(options)
-        if in_child:
-            _children.check_handler(name, function, is_async, self._by_reference, rules, self._middleware)
-        key_of = take_key(options, function, plan)
-        task = self._register(
-            function,
-            plan,
-            Context,
-            name,
-            is_async,
-            in_child,
-            options,
-            bool(replace),
-            hooks,
-            self._middleware,
-            rules,
-            key_of,
-        )
-        if in_child:
-            self._has_children = True
-            if self._is_running:
-                self._serve_children()
-        for attribute in functools.WRAPPER_ASSIGNMENTS:
-            if hasattr(function, attribute):
-                setattr(task, attribute, getattr(function, attribute))
-        return task
+            return functools.partial(register, self, name=name, options=options, depth=2)
+        return register(self, function, name=name, options=options, depth=3)
 
     # ── schedules ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -435,16 +355,7 @@ class App(_App):
             "end": end,
             **options,
         }
-
-        def schedule(function: Any) -> Any:
-            def register(own: str | None) -> Task[..., Any]:
-                return self._register_function(function, name=own, options={}, depth=5)
-
-            task = find_task(self, function, register, name)
-            put(self, task, name, arguments, values)
-            return task
-
-        return schedule
+        return scheduled(self, name, arguments, values)
 
     @property
     def schedules(self) -> Schedules:

@@ -29,8 +29,6 @@ from taskloom._native import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from typing_extensions import Unpack
 
     from taskloom._app import App
@@ -248,20 +246,6 @@ def put(app: App, task: Task[..., Any], name: str | None, arguments: object, val
         raise InvalidOptions(f"name is {name!r}; it must be a text", code="TL1001")
     args, kwargs = by_position(task, named_arguments(task.name, arguments, HOW))
     _put_schedule(app, task, task.name if name is None else name, plain_values(values), tuple(args), kwargs)
-
-
-def find_task(
-    app: App, function: Callable[..., Any], register: Callable[[str | None], Task[..., Any]], name: str | None
-) -> Any:
-    """The task of a function: the one that it is, the one that it was made before, or a new one."""
-    if isinstance(function, Task):
-        return function
-    own = getattr(function, "__name__", None)
-    if isinstance(own, str):
-        known = app._task(own)
-        if known is not None and known.__wrapped__ is function:
-            return known
-    return register(name if own is None or own == "<lambda>" else own)
 
 
 def plain_values(values: Mapping[str, Any]) -> dict[str, Any]:
