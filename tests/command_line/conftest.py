@@ -16,6 +16,11 @@ from shell import COMMAND, SECONDS, Run, environment
 from taskloom import App
 
 
+@pytest.fixture(scope="session")
+def patience() -> None:
+    """None: programs have bounds of their own."""
+
+
 @pytest.fixture
 def taskloom(tmp_path: Path) -> Run:
     """Runs the command in a directory of the test's own."""

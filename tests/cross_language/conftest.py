@@ -13,6 +13,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from peers import Peer
 
 
+@pytest.fixture(scope="session")
+def patience() -> None:
+    """None: peers have bounds of their own."""
+
+
 @pytest.fixture
 def peer(tmp_path: Path) -> Iterator[Callable[[str], Peer]]:
     """Starts processes on one file of this test; all have to end well."""

@@ -1,8 +1,7 @@
-"""What the tests of the outbox share: apps that are stopped at the end, a shop's database, events to wait for, a watchdog."""
+"""What the tests of the outbox share: an app, a shop's database, a PostgreSQL, events to wait for."""
 
 from __future__ import annotations
 
-import faulthandler
 import importlib.util
 import os
 import queue
@@ -11,7 +10,7 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import pytest
 
@@ -21,45 +20,11 @@ from taskloom.outbox import create_table
 LONG = 30
 """A bound for waits that end at once if all is well. Only a hang reaches it."""
 
-WATCHDOG = 60
-"""After this many seconds a test is hung: the process ends, with the stack of every thread."""
-
-_stderr: TextIO | None = None
-
-
-def pytest_configure() -> None:
-    # Capturing is suspended here, so this is the real one.
-    global _stderr
-    _stderr = os.fdopen(os.dup(2), "w")
-
-
-@pytest.fixture(autouse=True)
-def watchdog() -> Iterator[None]:
-    assert _stderr is not None
-    faulthandler.dump_traceback_later(WATCHDOG, exit=True, file=_stderr)
-    yield
-    faulthandler.cancel_dump_traceback_later()
-
 
 @pytest.fixture
-def make_app() -> Iterator[Callable[..., taskloom.App]]:
-    """Makes apps, and stops them at the end of the test."""
-    made: list[taskloom.App] = []
-
-    def make(url: str = "memory:", **settings: Any) -> taskloom.App:
-        app = taskloom.App(url, workers=2, **settings)
-        made.append(app)
-        return app
-
-    yield make
-    for app in made:
-        app.stop(timeout=5)
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def app(request: pytest.FixtureRequest, make_app: Callable[..., taskloom.App], tmp_path: Path) -> taskloom.App:
+def app(make_app: Callable[..., taskloom.App], url: str) -> taskloom.App:
     """An app on each store, with a task that adds. Not started."""
-    app = make_app("memory:" if request.param == "memory" else f"sqlite:{tmp_path}/tasks.db")
+    app = make_app(url, workers=2)
 
     @app.task(retries=2)
     def add(a: int, b: int) -> int:

@@ -1,14 +1,13 @@
-"""What the tests of child processes share: apps that are stopped at the end, programs, a watchdog; and a module that the
+"""What the tests of child processes share: apps that are stopped at the end, and programs; and a module that the
 children import (`pool_handlers`)."""
 
 from __future__ import annotations
 
-import faulthandler
 import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import pytest
 
@@ -16,21 +15,10 @@ sys.path.append(os.path.dirname(__file__))  # the children get it too
 
 from pool_helpers import LONG, Pool, Program
 
-_stderr: TextIO | None = None
 
-
-def pytest_configure() -> None:
-    # Capturing is suspended here, so this is the real one.
-    global _stderr
-    _stderr = os.fdopen(os.dup(2), "w")
-
-
-@pytest.fixture(autouse=True)
-def watchdog() -> Iterator[None]:
-    assert _stderr is not None
-    faulthandler.dump_traceback_later(2 * LONG, exit=True, file=_stderr)
-    yield
-    faulthandler.cancel_dump_traceback_later()
+@pytest.fixture(scope="session")
+def patience() -> float:
+    return 2 * LONG
 
 
 @pytest.fixture
@@ -45,11 +33,6 @@ def make() -> Iterator[Callable[..., Pool]]:
     yield make
     for pool in made:
         pool.app.stop(timeout=0)
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return "memory:" if request.param == "memory" else f"sqlite:{tmp_path}/t.db"
 
 
 @pytest.fixture

@@ -1,15 +1,14 @@
-"""What all tests share: apps that are stopped at the end, the stores to run on, programs of their own, a watchdog."""
+"""What the tests of the wheel share: apps of each kind, a gate for their handlers, programs of their own."""
 
 from __future__ import annotations
 
-import faulthandler
 import os
 import subprocess
 import sys
 import textwrap
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, TextIO
+from typing import Any
 
 import pytest
 
@@ -19,31 +18,6 @@ sys.path.append(os.path.dirname(__file__))  # pytest's importlib mode leaves it 
 
 from helpers import LONG
 
-WATCHDOG = 60
-"""After this many seconds a test is hung: the process ends, with the stack of every thread."""
-
-_stderr: TextIO | None = None
-
-
-def pytest_configure() -> None:
-    # Capturing is suspended here, so this is the real one.
-    global _stderr
-    _stderr = os.fdopen(os.dup(2), "w")
-
-
-@pytest.fixture(autouse=True)
-def watchdog() -> Iterator[None]:
-    assert _stderr is not None
-    faulthandler.dump_traceback_later(WATCHDOG, exit=True, file=_stderr)
-    yield
-    faulthandler.cancel_dump_traceback_later()
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def url(request: pytest.FixtureRequest, tmp_path: Any) -> str:
-    """A fresh store of each kind, for behaviour that must be the same on both."""
-    return "memory:" if request.param == "memory" else f"sqlite:{tmp_path}/t.db"
-
 
 @pytest.fixture
 def sqlite_url(tmp_path: Any) -> str:
@@ -51,27 +25,11 @@ def sqlite_url(tmp_path: Any) -> str:
 
 
 @pytest.fixture
-def gate() -> Iterator[threading.Event]:
-    """Opened at the end of the test at the latest, so that no handler waits for ever."""
+def gate(make_app: Callable[..., taskloom.App]) -> Iterator[threading.Event]:
+    """Opened at the end of the test at the latest, before its apps stop: no handler waits for ever."""
     event = threading.Event()
     yield event
     event.set()
-
-
-@pytest.fixture
-def make_app(gate: threading.Event) -> Iterator[Callable[..., taskloom.App]]:
-    """Makes apps, and stops them at the end of the test."""
-    made: list[taskloom.App] = []
-
-    def make(url: str = "memory:", **settings: Any) -> taskloom.App:
-        app = taskloom.App(url, **settings)
-        made.append(app)
-        return app
-
-    yield make
-    gate.set()
-    for app in made:
-        app.stop(timeout=5)
 
 
 @pytest.fixture
