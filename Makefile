@@ -55,9 +55,9 @@ bench: wheel  ## measures, and writes docs/benchmarks.md
 	$(PYTHON) tools/bench_rust.py
 	$(BIN)/python benches/python/run.py $(ARGS)
 
-bench-node: node  ## the npm package beside its peers, and whether it reaches its floors
+bench-node: node  ## the npm package beside its peers; writes its part of docs/benchmarks.md
 	cd benches/node && npm ci --no-audit --ignore-scripts --loglevel=error
-	cd benches/node && npm run --silent bench -- $(ARGS)
+	cd benches/node && npm run --silent bench -- --write $(ARGS)
 
 clean:  ## removes all that was built
 	rm -rf target target-* dist .venv .venvs node/dist node/npm node/node_modules tests/node/node_modules examples/node/node_modules

@@ -28,6 +28,11 @@ The tasks do nothing, which is the worst case for a queue. A handler that takes 
 <!-- python: begin -->
 <!-- python: end -->
 
+## Node
+
+<!-- node: begin -->
+<!-- node: end -->
+
 ## Rust
 
 <!-- rust: begin -->
