@@ -17,6 +17,7 @@ mod locks;
 mod news;
 mod open;
 mod presence;
+mod raw_text;
 mod rows;
 mod schedules;
 mod schema;

@@ -256,6 +256,10 @@ pub(crate) const RUN: &str = concat!(
      WHERE state = 1 AND queue = ?1 AND name = ?2 ORDER BY priority DESC, eligible, seq"
 );
 
+/// The first rows of a run, for when its queue or handler has no name that could be asked for.
+pub(crate) const IN_RUN: &str = "SELECT seq FROM tasks INDEXED BY ready \
+     WHERE state = 1 AND queue = ?1 AND name = ?2 LIMIT ?3";
+
 /// Walks a run, for what decides between runs.
 pub(crate) const PLACES: &str = "SELECT priority, eligible, seq, id FROM tasks INDEXED BY ready \
      WHERE state = 1 AND queue = ?1 AND name = ?2 ORDER BY priority DESC, eligible, seq";
@@ -330,6 +334,9 @@ pub(crate) const PLACE_NEWEST_FIRST: &str =
 
 /// Counts need the queue and the state of every row; the order is the caller's concern.
 pub(crate) const COUNTS: &str = "SELECT queue, state, count(*) FROM tasks GROUP BY queue, state";
+
+/// Rows of one queue. For when the counts have shown one that has no name.
+pub(crate) const IN_QUEUE: &str = "SELECT seq FROM tasks WHERE queue = ?1 LIMIT 1000";
 
 /// Rows in a state that there is not. For when the counts have shown one.
 pub(crate) const STATELESS: &str = "SELECT seq FROM tasks WHERE state NOT BETWEEN 0 AND 9 LIMIT 1000";
@@ -459,6 +466,7 @@ mod tests {
             (NEXT_IN_QUEUE, "SEARCH tasks USING COVERING INDEX ready (queue=? AND name>?)"),
             (NEXT_QUEUE, "SEARCH tasks USING COVERING INDEX ready (queue>?)"),
             (RUN, "SEARCH tasks USING INDEX ready (queue=? AND name=?)"),
+            (IN_RUN, "SEARCH tasks USING COVERING INDEX ready (queue=? AND name=?)"),
             (PLACES, "SEARCH tasks USING INDEX ready (queue=? AND name=?)"),
             (DUE, "SEARCH tasks USING INDEX alarm (due<?)"),
             (NEXT_DUE, "SEARCH tasks USING COVERING INDEX alarm (due>?)"),

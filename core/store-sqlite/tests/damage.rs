@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use taskloom_model::{
-    Admission, Code, Name, Operation, Options, OwnerId, State, TaskId, Timestamp, When, admit,
+    Admission, Code, Fence, Name, Operation, Options, OwnerId, State, TaskId, Timestamp, When, admit,
 };
 use taskloom_store::{Batch, Claim, Commit, Filter, Live, Nobody, Residents, Store, Task};
 use taskloom_store_sqlite::{SqliteOptions, SqliteStore};
@@ -289,4 +289,75 @@ fn the_counts_leave_it_out() {
     let told = file.told();
     assert_eq!(told.len(), 2);
     assert!(told[0].contains("state 10 in the store is not known"), "{told:?}");
+}
+
+/// A queue or a handler whose name is no text: nobody could ask for it, and a walk from name to name must get past it.
+#[test]
+fn a_name_that_is_no_text_is_left_out() {
+    for edit in ["queue = cast(x'64ff' AS TEXT)", "name = cast(x'6aff' AS TEXT)", "queue = cast(x'ff00' AS TEXT)"] {
+        let column = edit.split(' ').next().unwrap();
+        for line in [None, Some("line".to_owned())] {
+            let file = File::new();
+            let in_line = Options { key: line, concurrency: None, ..Options::default() };
+            let tasks: Vec<_> = (0..4).map(|number| task_of(number, "job", &in_line)).collect();
+            file.insert(&tasks);
+            file.edit(edit, &tasks[0]);
+            file.edit(edit, &tasks[2]);
+            // Asked for alone, and then with others, which are not held up.
+            let mut claimed: Vec<_> = file.claim(1).iter().map(|task| task.id()).collect();
+            claimed.extend(file.claim(9).iter().map(|task| task.id()));
+            assert_eq!(claimed, [tasks[1].id(), tasks[3].id()], "{edit}");
+            let told = file.told();
+            assert_eq!(told.len(), 2, "{edit}: {told:?}");
+            assert!(told[0].starts_with(&format!("task {} in ", tasks[0].id())), "{told:?}");
+            assert!(told[0].contains(&format!("its {column} is not text")), "{told:?}");
+            assert!(file.claim(9).is_empty(), "nor later");
+            assert_eq!(file.store.unserved().unwrap().len(), 0);
+            let counts = file.store.queue_counts().unwrap();
+            let counted = if column == "queue" { 2 } else { 4 };
+            assert_eq!(counts.iter().map(|(_, counts)| counts.unfinished()).sum::<u64>(), counted, "{edit}");
+        }
+    }
+}
+
+/// Rows alone that nobody could claim are told of as well.
+#[test]
+fn names_that_are_no_text_are_told_of_where_there_is_nothing_else() {
+    let file = File::new();
+    let one = task(0);
+    file.insert(&[Arc::clone(&one)]);
+    file.edit("queue = cast(x'ff' AS TEXT)", &one);
+    assert!(file.claim(9).is_empty());
+    assert_eq!(file.told().len(), 1);
+    assert!(file.store.queue_counts().unwrap().is_empty());
+}
+
+/// What waits for its key in a queue whose name is no text lets those behind it pass.
+#[test]
+fn a_line_goes_on_past_a_name_that_is_no_text() {
+    let file = File::new();
+    let one_at_a_time = Options { key: Some("line".into()), concurrency: Some(1), ..Options::default() };
+    let tasks: Vec<_> = (0..4).map(|number| task_of(number, "job", &one_at_a_time)).collect();
+    file.insert(&tasks);
+    assert_eq!(tasks[1].state(), State::Pending);
+    file.edit("queue = cast(x'00ff' AS TEXT)", &tasks[1]);
+    let first = file.claim(9);
+    assert_eq!(first.iter().map(|task| task.id()).collect::<Vec<_>>(), [tasks[0].id()]);
+    let fence = Fence { owner: file.owner, attempt: 1 };
+    let succeed = Operation::Succeed { fence, result: Box::new(*b"null"), metadata: None };
+    let commit = Commit { task: Arc::clone(&first[0]), operation: succeed, spawn: Vec::new() };
+    file.store.commit(commit, &mut Vec::new(), NOW).unwrap();
+    assert_eq!(file.claim(9).iter().map(|task| task.id()).collect::<Vec<_>>(), [tasks[2].id()]);
+    assert!(file.told()[0].contains("its queue is not text"), "{:?}", file.told());
+}
+
+/// Nor does the name of a queue that somebody has paused.
+#[test]
+fn a_paused_queue_whose_name_is_no_text_stops_nobody() {
+    let file = File::new();
+    file.insert(&[task(0)]);
+    let conn = Connection::open(file.path()).unwrap();
+    conn.execute("INSERT INTO queues VALUES (cast(x'ff' AS TEXT), TRUE), ('other', TRUE)", []).unwrap();
+    assert_eq!(file.store.paused().unwrap(), [Name::new("other")]);
+    assert_eq!(file.claim(9).len(), 1);
 }

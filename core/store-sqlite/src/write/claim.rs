@@ -10,12 +10,13 @@ use std::collections::BinaryHeap;
 
 use hashbrown::HashSet;
 use rusqlite::types::ValueRef;
-use rusqlite::{CachedStatement, Connection, OptionalExtension, Row};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 use taskloom_model::{Operation, TaskId};
 use taskloom_store::Claim;
 
 use super::gates::Passed;
 use super::{Home, Touched, Writing};
+use crate::raw_text::RawText;
 use crate::rows::{self, Fault};
 use crate::schema;
 
@@ -23,19 +24,37 @@ use crate::schema;
 const PAYLOAD: usize = schema::ROW_COLUMNS + schema::SPEC_COLUMNS - 1;
 const SEQ: usize = schema::ROW_COLUMNS + schema::SPEC_COLUMNS;
 
+/// How many rows of a run whose queue or handler has no name are told of in one go.
+const NAMELESS: i64 = 100;
+
 /// Queued tasks of one queue for one handler.
 struct Run {
     queue: String,
     name: String,
 }
 
+/// Where a walk over the runs stands: what is stored there may be no text.
+#[derive(Clone, Default)]
+struct At {
+    queue: RawText,
+    name: RawText,
+}
+
+impl At {
+    fn run(&self) -> Option<Run> {
+        Some(Run { queue: self.queue.as_str()?.to_owned(), name: self.name.as_str()?.to_owned() })
+    }
+}
+
 /// The runs that there are, from one to the next.
 pub(crate) struct Runs<'c> {
     in_queue: CachedStatement<'c>,
     queue: CachedStatement<'c>,
-    at: Run,
+    at: At,
     /// Whether there may be more in that queue that are of interest.
     stay: bool,
+    /// Those that were left out since nobody could ask for them by name: somebody has damaged their rows.
+    nameless: Vec<At>,
 }
 
 impl<'c> Runs<'c> {
@@ -44,8 +63,9 @@ impl<'c> Runs<'c> {
             in_queue: conn.prepare_cached(schema::NEXT_IN_QUEUE)?,
             queue: conn.prepare_cached(schema::NEXT_QUEUE)?,
             // Before the first: no queue is without a name.
-            at: Run { queue: String::new(), name: String::new() },
+            at: At::default(),
             stay: false,
+            nameless: Vec::new(),
         })
     }
 
@@ -55,18 +75,34 @@ impl<'c> Runs<'c> {
     }
 
     fn next(&mut self) -> Result<Option<Run>, Fault> {
-        let read = |stored: &Row<'_>| Ok(Run { queue: stored.get(0)?, name: stored.get(1)? });
-        let mut next = None;
-        if self.stay {
-            next = self.in_queue.query_row([&self.at.queue, &self.at.name], read).optional()?;
+        let read = |stored: &Row<'_>| Ok(At { queue: stored.get(0)?, name: stored.get(1)? });
+        loop {
+            let mut next = None;
+            if self.stay {
+                next = self.in_queue.query_row([&self.at.queue, &self.at.name], read).optional()?;
+            }
+            if next.is_none() {
+                next = self.queue.query_row([&self.at.queue], read).optional()?;
+            }
+            let Some(at) = next else { return Ok(None) };
+            self.at = at;
+            self.stay = true;
+            match self.at.run() {
+                Some(run) => return Ok(Some(run)),
+                None => self.nameless.push(self.at.clone()),
+            }
         }
-        if next.is_none() {
-            next = self.queue.query_row([&self.at.queue], read).optional()?;
+    }
+
+    /// Rows of the runs that were left out, by their keys.
+    fn damaged(&self, conn: &Connection) -> Result<Vec<i64>, Fault> {
+        let mut damaged = Vec::new();
+        for At { queue, name } in &self.nameless {
+            let mut statement = conn.prepare_cached(schema::IN_RUN)?;
+            let found = statement.query_map(params![queue, name, NAMELESS], |stored| stored.get(0))?;
+            damaged.extend(found.collect::<Result<Vec<i64>, _>>()?);
         }
-        let Some(run) = next else { return Ok(None) };
-        self.at = Run { queue: run.queue.clone(), name: run.name.clone() };
-        self.stay = true;
-        Ok(Some(run))
+        Ok(damaged)
     }
 
     /// Goes on with the next queue.
@@ -110,13 +146,17 @@ impl<'c, 'a> Wanted<'c, 'a> {
 /// The queues that are paused, by name. Asked with each claim, so that all processes obey at once; there are few.
 pub(crate) fn paused(conn: &Connection) -> Result<Vec<String>, Fault> {
     let mut statement = conn.prepare_cached(schema::PAUSED)?;
-    let found = statement.query_map([], |stored| stored.get(0))?;
-    Ok(found.collect::<Result<_, _>>()?)
+    let found = statement.query_map([], |stored| stored.get::<_, RawText>(0))?;
+    let names = found.collect::<Result<Vec<_>, _>>()?;
+    // A queue whose name is no text has no tasks that could be claimed.
+    Ok(names.iter().filter_map(RawText::as_str).map(str::to_owned).collect())
 }
 
-/// Whether a claim would get anything.
-pub(crate) fn is_anything_ready(claim: &Claim, conn: &Connection) -> Result<bool, Fault> {
-    Ok(Wanted::of(claim, conn)?.next()?.is_some())
+/// Whether a claim would get anything, and rows that make no sense which were in its way.
+pub(crate) fn is_anything_ready(claim: &Claim, conn: &Connection) -> Result<(bool, Vec<i64>), Fault> {
+    let mut wanted = Wanted::of(claim, conn)?;
+    let ready = wanted.next()?.is_some();
+    Ok((ready, wanted.runs.damaged(conn)?))
 }
 
 impl Writing<'_> {
@@ -127,6 +167,7 @@ impl Writing<'_> {
         while let Some(run) = runs.next()? {
             wanted.push(run);
         }
+        self.damaged.extend(runs.runs.damaged(self.conn)?);
         drop(runs);
         if claim.queues.is_empty() {
             return self.take(&wanted.iter().collect::<Vec<_>>(), claim);

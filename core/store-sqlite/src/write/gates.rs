@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, ToSql, params};
 use taskloom_model::{
     Effects, Gate, GateRow, Limit, LimitFor, LimitRow, Limits, Name, Operation, Row, Spec, State, TaskId,
     Timestamp, WINDOW, apply,
@@ -20,6 +20,7 @@ use taskloom_model::{
 use taskloom_store::GateNews;
 
 use super::{Told, Writing};
+use crate::raw_text::RawText;
 use crate::rows::{self, Fault};
 use crate::{limits, schema};
 
@@ -64,6 +65,9 @@ fn close(spec: &Spec, row: &mut Row, now: Timestamp) -> Result<(), Fault> {
     let close = Operation::CloseKey { until: None };
     apply(close, spec, row, now).map(drop).map_err(|error| Fault::Task(spec.id, error))
 }
+
+/// A queue, a handler and a priority, of which some task waits for a key. A row may be damaged, and name neither.
+type Strand = (RawText, RawText, u8);
 
 /// What became of a claim.
 pub(super) enum Passed {
@@ -191,8 +195,7 @@ impl Writing<'_> {
     fn has_to_wait(&mut self, standing: &Standing) -> Result<bool, Fault> {
         let Some((gate, limit)) = &standing.key else { return Ok(false) };
         let window = self.room(gate, limit)?.min(WINDOW);
-        let strand = (standing.queue.as_str(), standing.name.as_str(), standing.priority);
-        let queued = self.queued(gate, strand)?;
+        let queued = self.queued(gate, &(standing.queue.as_str(), standing.name.as_str(), standing.priority))?;
         self.gates.touched.insert(gate.clone());
         Ok(queued >= window)
     }
@@ -206,7 +209,7 @@ impl Writing<'_> {
     }
 
     /// How many tasks of a strand are queued, counted up to the window.
-    fn queued(&self, gate: &Gate, (queue, handler, priority): (&str, &str, u8)) -> Result<u32, Fault> {
+    fn queued<T: ToSql>(&self, gate: &Gate, (queue, handler, priority): &(T, T, u8)) -> Result<u32, Fault> {
         let at = params![name(gate), queue, handler, priority, WINDOW];
         Ok(self.conn.prepare_cached(schema::STRAND_QUEUED)?.query_row(at, |stored| stored.get(0))?)
     }
@@ -305,9 +308,8 @@ impl Writing<'_> {
     fn refill_key(&mut self, gate: &Gate) -> Result<usize, Fault> {
         let limits = self.limits()?;
         let (mut let_in, mut closed) = (0, None);
-        let mut at: Option<(String, String, u8)> = None;
+        let mut at: Option<Strand> = None;
         while let Some(strand) = self.next_strand(gate, at.as_ref())? {
-            let (queue, handler, priority) = &strand;
             if let Some(place) = self.first_waiting(gate, &strand)? {
                 let limit = limits.of_key(self.touched[place].home.spec()).map(|(_, limit)| limit);
                 let limit = limit.unwrap_or_default();
@@ -316,7 +318,7 @@ impl Writing<'_> {
                     closed = Some(limit);
                 }
                 let window = room.min(WINDOW);
-                let queued = self.queued(gate, (queue, handler, *priority))?;
+                let queued = self.queued(gate, &strand)?;
                 let_in += self.let_in(gate, &strand, window.saturating_sub(queued))?;
             }
             at = Some(strand);
@@ -333,7 +335,7 @@ impl Writing<'_> {
     }
 
     /// The first of a strand's tasks that wait, of those that make sense.
-    fn first_waiting(&mut self, gate: &Gate, strand: &(String, String, u8)) -> Result<Option<usize>, Fault> {
+    fn first_waiting(&mut self, gate: &Gate, strand: &Strand) -> Result<Option<usize>, Fault> {
         while let Some((seq, id)) = self.waiting(gate, strand, 1)?.pop() {
             let place = self.look_at(seq, id);
             if let Some(place) = self.sound(seq, place)? {
@@ -344,7 +346,7 @@ impl Writing<'_> {
     }
 
     /// Lets so many of a strand's tasks into their queue; how many there were. Rows that make no sense are left out.
-    fn let_in(&mut self, gate: &Gate, strand: &(String, String, u8), limit: u32) -> Result<usize, Fault> {
+    fn let_in(&mut self, gate: &Gate, strand: &Strand, limit: u32) -> Result<usize, Fault> {
         let mut let_in = 0;
         while let_in < limit {
             let known = self.damaged.len();
@@ -379,11 +381,11 @@ impl Writing<'_> {
     fn next_strand(
         &self,
         gate: &Gate,
-        at: Option<&(String, String, u8)>,
-    ) -> Result<Option<(String, String, u8)>, Fault> {
+        at: Option<&Strand>,
+    ) -> Result<Option<Strand>, Fault> {
         let key = name(gate);
         let read = |stored: &rusqlite::Row<'_>| Ok((stored.get(0)?, stored.get(1)?, stored.get(2)?));
-        let find = |sql, parameters: &[&dyn rusqlite::ToSql]| {
+        let find = |sql, parameters: &[&dyn ToSql]| {
             self.conn.prepare_cached(sql)?.query_row(parameters, read).optional()
         };
         let Some((queue, handler, priority)) = at else {
@@ -402,7 +404,7 @@ impl Writing<'_> {
     fn waiting(
         &mut self,
         gate: &Gate,
-        (queue, handler, priority): &(String, String, u8),
+        (queue, handler, priority): &Strand,
         limit: u32,
     ) -> Result<Vec<(i64, TaskId)>, Fault> {
         let most = i64::from(limit) + i64::try_from(self.damaged.len()).unwrap_or(0);
