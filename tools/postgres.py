@@ -1,6 +1,7 @@
 """A PostgreSQL server for tests: a cluster of its own, in a directory of its own, on a socket and a free port of its own.
 
     python tools/postgres.py               starts one, prints its URL, and stops it when standard input ends
+    python tools/postgres.py --around …    runs a command with that URL as TASKLOOM_POSTGRES, or without, where there is none
     python tools/postgres.py --prepare     installs it from the system's packages, if it is missing and we may
     with postgres.running() as server:     the same for a program: server.url, server.directory
 
@@ -151,10 +152,23 @@ def running() -> Iterator[Server]:
         shutil.rmtree(base, ignore_errors=True)
 
 
+def around(command: list[str]) -> int:
+    """Runs a command beside a server; its exit code."""
+    with contextlib.ExitStack() as stack:
+        environment = dict(os.environ)
+        try:
+            environment["TASKLOOM_POSTGRES"] = stack.enter_context(running()).url
+        except NoServer as missing:
+            print(missing, file=sys.stderr)
+        return subprocess.run(command, env=environment).returncode
+
+
 def main() -> int:
     if sys.argv[1:] == ["--prepare"]:
         prepare()
         return 0
+    if sys.argv[1:2] == ["--around"]:
+        return around(sys.argv[2:])
     with running() as server:
         print(server.url, flush=True)
         sys.stdin.read()

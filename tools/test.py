@@ -55,6 +55,9 @@ INTERPRETER = [
 """What depends on the interpreter: threads, loops, interrupts, exit, memory. The wheel is one for all versions; on those
 that did not build it `make test` runs these, and `make soak` all."""
 
+FEATURES = "taskloom/tracing,taskloom/outbox-rusqlite,taskloom/outbox-tokio-postgres"
+"""What a Rust user may turn on."""
+
 MINUTE = 60.0
 
 
@@ -205,10 +208,12 @@ def cargo(*arguments: str) -> list[str]:
 def cargo_tests(*more: str) -> tuple[list[str], Callable[[str], Counts]]:
     """The workspace's tests. The extensions have none in Rust: as tests they would want Python's and Node's symbols."""
     which = ["--workspace", "--exclude", "taskloom-python", "--exclude", "taskloom-node"]
-    which += ["--features", "taskloom/tracing"]
+    which += ["--features", FEATURES]
+    # Those of the outbox share one PostgreSQL.
+    around = [sys.executable, "tools/postgres.py", "--around"]
     if shutil.which("cargo-nextest"):
-        return [*cargo("nextest", "run"), *which, "--no-fail-fast", *more], by_nextest
-    return [*cargo("test"), *which, "--no-fail-fast", "--lib", "--bins", "--tests"], by_cargo
+        return [*around, *cargo("nextest", "run"), *which, "--no-fail-fast", *more], by_nextest
+    return [*around, *cargo("test"), *which, "--no-fail-fast", "--lib", "--bins", "--tests"], by_cargo
 
 
 def loom(name: str, limit: float = 20 * MINUTE, **environment: str) -> Stage:
@@ -258,7 +263,7 @@ TYPED = [
 FORMAT = Stage("format", ["cargo", "fmt", "--all", "--check", "--", "-l"])
 CLIPPY = Stage(
     "clippy",
-    [*cargo("clippy", "--workspace", "--all-targets", "--features", "taskloom/tracing"), "--", "-D", "warnings"],
+    [*cargo("clippy", "--workspace", "--all-targets", "--features", FEATURES), "--", "-D", "warnings"],
 )
 STRUCTURE = Stage("structure", [sys.executable, "tools/check_structure.py"])
 BEHAVIOURS = Stage("behaviours", [sys.executable, "tools/check_behaviours.py"])
@@ -289,6 +294,7 @@ def fast() -> Iterator[Stage]:
 
 def everything() -> Iterator[Stage]:
     yield from (FORMAT, STRUCTURE, BEHAVIOURS, VENV, LAYOUT, LINT, TYPES, CLIPPY)
+    yield POSTGRES
     command, count = cargo_tests()
     yield Stage("rust", command, count)
     yield Stage(
@@ -297,7 +303,7 @@ def everything() -> Iterator[Stage]:
             *cargo("test", "--workspace", "--exclude", "taskloom-python", "--exclude", "taskloom-node"),
             "--doc",
             "--features",
-            "taskloom/tracing",
+            FEATURES,
         ],
         by_cargo,
     )
@@ -308,7 +314,6 @@ def everything() -> Iterator[Stage]:
     yield pytest("python", PYTHON, "tests/python")
     yield pytest("command line", PYTHON, "tests/command_line")
     yield pytest("process pool", PYTHON, "tests/process_pool")
-    yield POSTGRES
     # A PostgreSQL for each process that has tests of it.
     yield pytest("outbox", PYTHON, "tests/outbox", dist="loadfile", needs=("wheel", POSTGRES.name))
     # Some of a file's tests look at what the others have found.
@@ -320,7 +325,7 @@ def everything() -> Iterator[Stage]:
 
 
 def soak() -> Iterator[Stage]:
-    yield from (VENV, WHEEL)
+    yield from (VENV, WHEEL, POSTGRES)
     command, count = cargo_tests("--stress-count", "20")
     yield Stage("rust, 20 times", command, count, limit=60 * MINUTE)
     seed = str(time.time_ns() % 2**32)

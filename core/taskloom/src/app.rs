@@ -10,7 +10,7 @@
 //! does close it; [`Context::app`](crate::Context::app) and [`App::downgrade`] are there so that none has to.
 //!
 //! # The end
-//! [`Running::stop`] stops the engine, which settles every task and lets go of the lane, and then waits a while for hooks
+//! [`Running::stop`] ends the relays of outboxes and stops the engine, which settles every task and lets go of the lane, and then waits a while for hooks
 //! and subscribers to take what is left. On a thread of the lane that would wait for the very task that asks for it, so
 //! there another thread does it. An app that is dropped without having been stopped calls off what runs.
 
@@ -39,6 +39,7 @@ use crate::helpers::Helpers;
 use crate::hooks::HookQueue;
 #[cfg(feature = "async")]
 use crate::lane::{self, Lane};
+use crate::outbox::Relays;
 use crate::registration::TaskRegistration;
 use crate::retry_if::RetryIfSlot;
 use crate::waiting::oneshot;
@@ -62,6 +63,7 @@ pub(crate) struct Shared {
     pub(crate) layers: Arc<Layers>,
     pub(crate) helpers: Arc<Helpers>,
     pub(crate) hooks: Arc<HookQueue>,
+    pub(crate) relays: Relays,
     /// Whether the metadata of every task must have certain keys.
     pub(crate) demands_metadata: bool,
     pub(crate) wait_when_full: bool,
@@ -78,11 +80,19 @@ pub(crate) struct Shared {
 impl Shared {
     fn stop(&self, how: Stop) {
         let began = SystemClock.monotonic();
-        self.engine.stop(how);
+        let left = |span: Duration| span.saturating_sub(SystemClock.monotonic() - began);
+        self.relays.stop(match how {
+            Stop::Finish => None,
+            Stop::Within(span) => Some(span),
+        });
+        self.engine.stop(match how {
+            Stop::Finish => how,
+            Stop::Within(span) => Stop::Within(left(span)),
+        });
         self.hooks.close();
         self.helpers.wait(match how {
             Stop::Finish => LINGER,
-            Stop::Within(span) => span.saturating_sub(SystemClock.monotonic() - began),
+            Stop::Within(span) => left(span),
         });
     }
 }
@@ -134,6 +144,7 @@ impl App {
             layers: Arc::default(),
             hooks: Arc::new(HookQueue::new(Arc::clone(&helpers))),
             helpers,
+            relays: Relays::default(),
             demands_metadata,
             wait_when_full,
             inline,
@@ -252,7 +263,8 @@ impl App {
             self.shared.is_started.store(true, Ordering::SeqCst);
             self.find_lane()?;
         }
-        self.shared.engine.start()?;
+        self.shared.relays.start()?;
+        self.shared.engine.start().inspect_err(|_| self.shared.relays.call_off())?;
         Ok(Running { shared: Some(Arc::clone(&self.shared)) })
     }
 

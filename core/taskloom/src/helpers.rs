@@ -55,6 +55,11 @@ impl Helpers {
         .map_err(no_thread)
     }
 
+    /// Whether any has not ended.
+    pub(crate) fn are_running(&self) -> bool {
+        self.0.lock().iter().any(|life| !life.state.lock().1)
+    }
+
     /// Waits until all have ended, but for the calling thread; for at most so long.
     pub(crate) fn wait(&self, span: Duration) {
         let me = std::thread::current().id();

@@ -196,6 +196,11 @@
 //! # Ok::<(), taskloom::Error>(())
 //! ```
 //!
+//! # Submitting inside your own transaction
+//!
+//! With the features `outbox-rusqlite` and `outbox-tokio-postgres`, [`TaskBuilder::tx`] makes a submit a row of your own
+//! transaction, in your own database, and [`App::outbox`] relays what is committed: see [`outbox`].
+//!
 //! # Shutdown
 //!
 //! [`Running`] stops the app when it is dropped: what runs is finished; in memory, what is eligible is run; on a file, the
@@ -294,3 +299,8 @@ struct Readme;
 #[cfg(all(doctest, feature = "async"))]
 #[doc = include_str!("../../../docs/rust.md")]
 struct Guide;
+
+/// The guide to the outbox; its examples in Rust, run as tests.
+#[cfg(all(doctest, feature = "outbox-rusqlite", feature = "outbox-tokio-postgres"))]
+#[doc = include_str!("../../../docs/outbox.md")]
+struct OutboxGuide;

@@ -331,7 +331,9 @@ impl App {
     /// # Ok::<(), taskloom::Error>(())
     /// ```
     pub fn health(&self) -> Health {
-        self.shared.engine.health()
+        let mut health = self.shared.engine.health();
+        health.warnings.extend(self.shared.relays.warnings());
+        health
     }
 
     /// All handlers, by name and version.

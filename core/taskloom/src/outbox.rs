@@ -3,11 +3,31 @@
 //! A submit inserts one row into the table `taskloom_outbox`, through the user's own driver. It is there if, and only if,
 //! that transaction commits. A relay reads committed rows, submits each under the row's id, and deletes it.
 //!
-//! This module is what all languages share, and knows no database driver: the table ([`Dialect`]) and the statements
-//! ([`Statement`]), a row and what it asks for ([`Row`]), and the step of a relay ([`relay`]) from rows to verdicts. Each
-//! language brings its drivers, and a thread or a loop that reads, relays and settles.
+//! [`TaskBuilder::tx`](crate::TaskBuilder::tx) inserts the row and [`App::outbox`](crate::App::outbox) relays, where one of
+//! these features of the crate is on; `docs/outbox.md` is the guide.
 //!
-//! In Rust the driver is yours: this module has no thread, and gives you both ends to hold.
+//! | feature | rows are inserted through | `connect` returns |
+//! | --- | --- | --- |
+//! | `outbox-rusqlite` | `rusqlite::{Transaction, Savepoint, Connection}`: `submit` | a `rusqlite::Connection` |
+//! | `outbox-tokio-postgres` | `tokio_postgres::{Transaction, Client}`: `submit_async` | a future of what `tokio_postgres::connect` gives |
+//!
+//! # What holds
+//! * A row's id is its task's id. A store never has two tasks with one id, so a row that is relayed again, after a crash
+//!   between the submit and the delete or by a second relay, changes nothing.
+//! * A row is deleted only when its task is as durable as the store.
+//! * A row that cannot become a task is kept, marked with the time and the error, until somebody has it tried again or
+//!   discards it. It holds up no other row.
+//! * What may be otherwise the next time (a full queue, a store that fails) marks no row: the relay comes again.
+//! * Times in a row's options count from the row's `created`, and not from when it is relayed.
+//!
+//! # How it is made
+//! What all languages share is pure, and knows no driver: the table ([`Dialect`]) and the statements ([`Statement`]), a row
+//! and what it asks for ([`Row`]), and the step of a relay ([`relay`]) from rows to verdicts. The bindings bring their own
+//! drivers. Here `inserting` makes rows of submits, `handle` waits for them; `service` has the relays' threads, `relaying`
+//! is what they do, over any `driver`; `drivers` are the two.
+//!
+//! # Other drivers
+//! With a driver that is not among these, hold both ends yourself:
 //!
 //! ```
 //! use rusqlite::{Connection, TransactionBehavior::Immediate, params};
@@ -79,21 +99,30 @@
 //! running.stop();
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
-//!
-//! # What holds
-//! * A row's id is its task's id. A store never has two tasks with one id, so a row that is relayed again, after a crash
-//!   between the submit and the delete or by a second relay, changes nothing.
-//! * A row is deleted only when its task is as durable as the store.
-//! * A row that cannot become a task is kept, marked with the time and the error, until somebody has it tried again or
-//!   discards it. It holds up no other row.
-//! * What may be otherwise the next time (a full queue, a store that fails) marks no row: the relay comes again.
-//! * Times in a row's options count from the row's `created`, and not from when it is relayed.
 
+mod driver;
+#[cfg(any(feature = "outbox-rusqlite", feature = "outbox-tokio-postgres"))]
+mod drivers;
+mod handle;
+mod inserting;
 mod options;
 mod relay;
+mod relaying;
 mod row;
+mod service;
 mod statements;
+mod wake;
 
+pub use driver::Connect;
+#[cfg(feature = "outbox-rusqlite")]
+pub use drivers::Rusqlite;
+#[cfg(feature = "outbox-tokio-postgres")]
+pub use drivers::TokioPostgres;
+pub use handle::OutboxHandle;
+pub(crate) use inserting::check_no_child;
+pub use inserting::{InTransaction, Insert, InsertAsync};
 pub use relay::{Verdict, relay};
 pub use row::{Row, Submission, prepare};
+pub(crate) use service::Relays;
+pub use service::{Outbox, RefusedRow};
 pub use statements::{Dialect, Placeholders, Statement, TABLE};

@@ -13,7 +13,7 @@ use crate::attempts::is_polling;
 use crate::execute::encode;
 #[cfg(feature = "async")]
 pub(crate) use crate::lane::in_place;
-use crate::outbox::{Row, prepare};
+use crate::outbox::{Row, check_no_child, prepare};
 use crate::time::timestamp;
 use crate::waiting::oneshot;
 use crate::{App, Handle};
@@ -366,21 +366,36 @@ impl TaskBuilder {
         Ok(Handle::new(handle, app.downgrade()))
     }
 
-    /// The submit as a row of an outbox, for you to insert inside a transaction of your own; see [`outbox`](crate::outbox).
-    /// Not for children.
+    /// The submit as a row of an outbox, for you to insert inside a transaction of your own, with a driver that
+    /// [`TaskBuilder::tx`] does not know; see [`outbox`](crate::outbox). Not for children.
     ///
     /// Errors: those of [`TaskBuilder::submit`], but for what only the store can tell.
     pub fn outbox_row(self) -> Result<Row> {
+        self.row_of_outbox().map(|(_, row)| row)
+    }
+
+    pub(crate) fn row_of_outbox(mut self) -> Result<(App, Row)> {
+        let payload = self.payload.take().unwrap_or_else(|| Ok(Box::from(*b"null")))?;
+        let (app, mut rows) = self.rows_of([payload])?;
+        Ok((app, rows.remove(0)))
+    }
+
+    pub(crate) fn rows_of_outbox<I: Serialize>(self, inputs: &[I]) -> Result<(App, Vec<Row>)> {
+        let name = self.name.clone();
+        let payloads = inputs.iter().map(|input| encode_input(&name, input)).collect::<Result<Vec<_>>>()?;
+        self.rows_of(payloads)
+    }
+
+    fn rows_of(self, payloads: impl IntoIterator<Item = Box<[u8]>>) -> Result<(App, Vec<Row>)> {
         let (allow_unknown, name) = (self.allow_unknown, self.name.clone());
-        let Ready { app, entry, options, payload, attempt, .. } = self.ready()?;
-        if attempt.is_some() {
-            return Err(Error::new(Code::InvalidOption, "a child of a task is no row of a transaction")
-                .hint("build it with App::build"));
-        }
-        let payload = payload.unwrap_or_else(|| Ok(Box::from(*b"null")))?;
-        let engine = &app.shared.engine;
-        let now = engine.now();
-        prepare((&name, &payload), (&options, entry.options()), allow_unknown, &[], fresh_id(now), now)
+        check_no_child(self.attempt.is_some())?;
+        let Ready { app, entry, options, .. } = self.ready()?;
+        let now = app.shared.engine.now();
+        let row = |payload: Box<[u8]>| {
+            prepare((&name, &payload), (&options, entry.options()), allow_unknown, &[], fresh_id(now), now)
+        };
+        let rows = payloads.into_iter().map(row).collect::<Result<_>>()?;
+        Ok((app, rows))
     }
 
     /// Submits many tasks with these options: all or none, in one transaction. Not for children.

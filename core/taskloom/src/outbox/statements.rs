@@ -100,7 +100,7 @@ impl Placeholders {
 }
 
 /// What is said to an outbox. Arguments come in the order in which their statement names them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Statement {
     /// Whether the table is there (as a number): no argument.
     Exists,
