@@ -30,6 +30,10 @@ class Settings:
 
 Side = Callable[[Settings], Figures]
 
+Turns = Callable[[Settings, bool], Iterator[tuple[Figures, Figures]]]
+"""A round in which both sides take turns: what each of them, ours and the peer, measured in each turn. Told whether only the
+peer is to run; then ours are left out."""
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -54,7 +58,7 @@ class Metric:
         if self.ours_at_most is not None:
             return f"≤ {self.ours_at_most:g} {self.unit}"
         if self.ours_at_least is not None:
-            return f"≥ {self.ours_at_least:,.0f} {self.unit}"
+            return f"≥ {self.ours_at_least:,g}{'' if self.unit == '×' else ' '}{self.unit}"
         return ""
 
 
@@ -71,10 +75,24 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Row:
-    """One metric of one comparison, over all rounds. ``ours`` is empty where only the peers ran."""
+class Interleaved:
+    """A comparison whose sides take turns within a round too, where one run of a side takes so long that the machine
+    may change before the other's."""
 
-    comparison: Comparison
+    name: str
+    title: str
+    peer_name: str
+    turns: Turns
+    metrics: tuple[Metric, ...]
+    collector: tuple[bool, ...] = (True,)
+    max_rounds: int = 99
+
+
+@dataclass(frozen=True)
+class Row:
+    """One metric of one comparison, over all rounds and turns. ``ours`` is empty where only the peers ran."""
+
+    comparison: Comparison | Interleaved
     metric: Metric
     collector: bool
     ours: list[float] = field(default_factory=list)
@@ -112,13 +130,26 @@ def _collector(enabled: bool) -> Iterator[None]:
 
 
 def measure(
-    comparison: Comparison, settings: Settings, rounds: int, *, peers_only: bool, tell: Callable[[str], None]
+    comparison: Comparison | Interleaved,
+    settings: Settings,
+    rounds: int,
+    *,
+    peers_only: bool,
+    tell: Callable[[str], None],
 ) -> list[Row]:
     rows: list[Row] = []
     for enabled in comparison.collector:
         new = [Row(comparison, metric, enabled) for metric in comparison.metrics]
         for number in range(min(rounds, comparison.max_rounds)):
             tell(f"{comparison.name}, collector {'on' if enabled else 'off'}, round {number + 1}")
+            if isinstance(comparison, Interleaved):
+                with _collector(enabled):
+                    for ours, peer in comparison.turns(settings, peers_only):
+                        for row in new:
+                            row.peer.append(peer[row.metric.name])
+                            if not peers_only:
+                                row.ours.append(ours[row.metric.name])
+                continue
             sides = ["peer"] if peers_only else ["ours", "peer"]
             for side in sides if number % 2 == 0 else sides[::-1]:  # nobody always goes first
                 run = comparison.ours if side == "ours" else comparison.peer

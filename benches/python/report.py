@@ -100,7 +100,7 @@ def number(value: float) -> str:
 
 
 def _figure(values: Sequence[float], unit: str) -> str:
-    return f"{number(statistics.median(values))} {unit}" if values else "–"
+    return f"{number(statistics.median(values))}{unit if unit == '×' else f' {unit}'}" if values else "–"
 
 
 def verdict(row: Row) -> str:
@@ -133,7 +133,7 @@ FLOOR_COLUMNS = ["must reach", "bound", "is", "verdict"]
 
 
 def floor_cells(row: Row) -> list[str]:
-    absolute = row.metric.ours_at_most is not None
+    absolute = row.metric.ours_at_most is not None or row.metric.ours_at_least is not None
     value = _figure(row.ours, row.metric.unit) if absolute else f"{number(statistics.median(row.ratios))}×"
     return [_title(row), row.metric.bound, value, verdict(row)]
 

@@ -70,7 +70,7 @@ def await_handle(handle: TaskHandle[Any]) -> asyncio.Future[Any]:
     handle._expect(port(), lambda: _settle(future, handle.result))
     if isinstance(attempt, Attempt):
         # A handler that waits lends its place in flight: its child may need one.
-        lent = attempt.lend_place()
+        lent = attempt.lend_place(handle)
         future.add_done_callback(lambda _: lent.take_back())
     return future
 

@@ -582,7 +582,7 @@ class Attempt:
     def note_result(self, key: str, value: str) -> None:
         """Notes JSON beside the result."""
 
-    def lend_place(self) -> _Lent:
+    def lend_place(self, awaited: TaskHandle[Any]) -> _Lent:
         """Lends the place in flight while the handler waits for another task."""
 
     def save_checkpoint(self, value: bytes | None) -> None:

@@ -299,6 +299,32 @@ class TestUsersLoop:
         app.stop(timeout=LONG)
         assert handle.result() == 1
 
+    def test_a_handler_may_wait_for_its_child_while_the_app_stops(self, make_app, url):
+        app = make_app(url, workers=1)
+        go = threading.Event()
+
+        @app.task
+        def double(n: int) -> int:
+            return 2 * n
+
+        @app.task
+        async def parent(ctx: taskloom.Context) -> list[int]:
+            ctx.progress(0.1)
+            await asyncio.to_thread(go.wait, LONG)
+            return [await ctx.submit(double, n) for n in range(3)]
+
+        stops, begun = iter(app.events("engine.stopping")), iter(app.events("task.progress"))
+        app.start()
+        handle = parent.submit()
+        assert next(begun).task_id == handle.id
+        stopping = threading.Thread(target=app.stop)
+        stopping.start()
+        assert next(stops).name == "engine.stopping"
+        go.set()
+        stopping.join(LONG)
+        assert not stopping.is_alive()
+        assert handle.result() == [0, 2, 4]
+
     def test_stop_in_another_thread(self, app, soon):
         async def main() -> None:
             async with app:

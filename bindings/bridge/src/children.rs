@@ -12,9 +12,9 @@
 //!
 //! # How many tasks are in a child's hands
 //! An attempt begins, and its timeout runs, when it is handed over. So a child is given as many tasks as it will run in
-//! [`life::WINDOW`] by what its handlers have lately taken; one whose handlers are slow, or not known yet, has one
-//! task at a time. If a task takes much longer than expected, those behind it are called back and go to the lanes again,
-//! at no cost ([`taskloom_engine::Completion::give_back`]).
+//! two milliseconds by what its handlers have lately taken, fewer while another child is idle; one whose handlers are
+//! slow, or not known yet, has one task at a time. No task waits behind one that runs on while another child could take
+//! it: the rules are in [`handing`].
 //!
 //! # When a child dies
 //! The attempt that it was in counts as crashed. If more than one of its tasks may have been the one, none is blamed: all
@@ -32,10 +32,12 @@
 //! anything of the language's.
 
 mod frames;
+mod handing;
 mod hands;
 mod keeper;
 mod life;
 mod options;
+mod replies;
 mod settings;
 mod vitals;
 pub mod wire;
@@ -49,11 +51,12 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use taskloom_engine::{Attempt, Engine, LoopHost, deadline_after, spawn_thread};
-use taskloom_model::{Result, TaskId};
+use taskloom_model::TaskId;
 use taskloom_store::Task;
 
 use keeper::Keeper;
 pub use options::{read_options, write_options};
+pub use replies::{Reply, give, write_error};
 pub use settings::{POOL_SETTINGS, take_pool_settings};
 pub use vitals::memory_of;
 
@@ -124,52 +127,27 @@ impl PooledHandler {
     }
 }
 
-/// Where the answer to a request of a handler goes. It may be kept for as long as that takes.
-pub struct Reply {
-    pool: Arc<Pool>,
-    mailbox: Arc<Mailbox>,
-    request: u64,
-    lends: bool,
-}
-
-impl Reply {
-    fn new(pool: &Arc<Pool>, mailbox: &Arc<Mailbox>, request: u64) -> Self {
-        Self { pool: Arc::clone(pool), mailbox: Arc::clone(mailbox), request, lends: false }
-    }
-
-    /// The handler waits for another task: until it is answered it lends its place, so that a pool of one child can run
-    /// that task.
-    pub fn lend(&mut self) {
-        self.lends = true;
-        self.pool.lend(true);
-    }
-
-    /// Gives the answer. `good` says which of two kinds it is.
-    pub fn give(self, good: bool, body: Vec<u8>) {
-        self.mailbox.post(Order::Reply(self.request, good, body));
-    }
-}
-
-impl Drop for Reply {
-    fn drop(&mut self) {
-        if self.lends {
-            self.pool.lend(false);
-        }
-    }
-}
-
 /// What a keeper is told by others.
 enum Order {
     /// An attempt was called off.
     Interrupt(TaskId, u32),
-    /// The answer to a request of its child's.
-    Reply(u64, bool, Vec<u8>),
+    /// The answer to a request of one of its children's.
+    Reply(Asked, bool, Vec<u8>),
+}
+
+/// A request: of which of the children that the keeper has had one after the other, and which.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Asked {
+    life: u64,
+    request: u64,
 }
 
 /// Where a keeper hears of others. Posting never blocks.
 struct Mailbox {
     orders: Mutex<Vec<Order>>,
     bell: UnixStream,
+    /// How many places its child's handlers lend: they wait for other tasks.
+    lent: AtomicUsize,
 }
 
 impl Mailbox {
@@ -375,6 +353,29 @@ impl Pool {
         }
     }
 
+    /// Whether another child than this has nothing to do, and nobody has roused it yet.
+    fn has_other_idle(&self, number: usize) -> bool {
+        self.state.lock().slots.iter().any(|slot| slot.idle && slot.stats.number != number)
+    }
+
+    /// A child has nothing to do, and found nothing in the lanes: whoever has more than one task looks whether the others
+    /// are better off with it.
+    fn ask_for_tasks(&self) {
+        for slot in &self.state.lock().slots {
+            if slot.stats.in_hand > 1 {
+                slot.mailbox.ring();
+            }
+        }
+    }
+
+    /// If a child that was roused cannot take tasks, another shall.
+    fn pass_on(self: &Arc<Self>, number: usize) {
+        self.with_slot(number, |slot, _| slot.idle = false);
+        if self.engine.upgrade().is_some_and(|engine| engine.has_pooled()) {
+            self.rouse_or_start();
+        }
+    }
+
     /// Has somebody look for tasks: a keeper whose child is idle, or a new one if there is room for it.
     fn rouse_or_start(self: &Arc<Self>) {
         let mut state = self.state.lock();
@@ -403,7 +404,7 @@ impl Pool {
             }
         };
         let blocking = bell.set_nonblocking(true).and_then(|()| heard.set_nonblocking(true));
-        let mailbox = Arc::new(Mailbox { orders: Mutex::default(), bell });
+        let mailbox = Arc::new(Mailbox { orders: Mutex::default(), bell, lent: AtomicUsize::new(0) });
         let stats = ChildStats { number, ..ChildStats::default() };
         state.slots.push(Slot { mailbox: Arc::clone(&mailbox), idle: false, leaves: false, stats });
         drop(state);
@@ -447,22 +448,4 @@ impl Drop for Front {
 /// What is wrong with the pool, for a monitor.
 pub fn troubles(stats: &PoolStats) -> Option<String> {
     stats.trouble.as_ref().map(|trouble| format!("child processes cannot be started: {trouble}"))
-}
-
-/// An error as the answer to a request.
-pub fn write_error(error: &taskloom_model::Error) -> Vec<u8> {
-    let mut out = wire::Outgoing::default();
-    out.text(&format!("{:?}", error.kind()));
-    out.text(error.code().as_str());
-    out.text(error.message());
-    out.maybe(error.hint_text(), |out, hint| out.text(hint));
-    out.take()
-}
-
-/// What a request for something that can fail is answered with.
-pub fn give(reply: Reply, answer: Result<Vec<u8>>) {
-    match answer {
-        Ok(body) => reply.give(true, body),
-        Err(error) => reply.give(false, write_error(&error)),
-    }
 }

@@ -540,7 +540,11 @@ impl ChildPort {
                     out.bytes(body);
                 });
                 port.flush();
-                port.answer(seq, request, span)
+                let answer = port.answer(seq, request, span);
+                if answer.is_none() {
+                    port.write(up::GIVEN_UP, |out| out.u64(request));
+                }
+                answer
             })
         });
         Ok(answer.map(|(good, bytes)| (good, PyBytes::new(py, &bytes))))

@@ -152,13 +152,13 @@ fn handle(engine: &Arc<Engine>, fields: &mut Fields<'_>) -> Result<Handle> {
 }
 
 /// Answers when the task has ended.
-fn wait(engine: &Arc<Engine>, fields: &mut Fields<'_>, mut reply: Reply) {
+fn wait(engine: &Arc<Engine>, fields: &mut Fields<'_>, reply: Reply) {
     let handle = match handle(engine, fields) {
         Ok(handle) => handle,
         Err(error) => return give(reply, Err(error)),
     };
     if !handle.is_done() {
-        reply.lend();
+        reply.lend(handle.needed());
     }
     let own = handle.clone();
     handle.observe(move |_| reply.give(true, outcome(&own)));

@@ -3,7 +3,7 @@
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
-use taskloom_engine::{Attempt, LentPlace};
+use taskloom_engine::{Attempt, LentPlace, Needed};
 use taskloom_store::Task;
 
 use crate::app::read_options;
@@ -116,8 +116,10 @@ impl NativeAttempt {
     }
 
     /// For a handler on an event loop that is about to wait for another task: lends its place in flight.
-    fn lend_place(&self) -> Lent {
-        Lent(Mutex::new(Some(self.0.lend_place())))
+    fn lend_place(&self, py: Python<'_>, awaited: &Bound<'_, TaskHandle>) -> Lent {
+        let handle = awaited.get().handle();
+        let lent = HangOnUnwind::around(|| py.detach(|| (self.0.lend_place(), handle.needed())));
+        Lent(Mutex::new(Some(lent)))
     }
 
     fn save_checkpoint(&self, py: Python<'_>, value: Option<Vec<u8>>) -> PyResult<()> {
@@ -149,7 +151,7 @@ impl NativeAttempt {
 
 /// The place in flight of an attempt that waits.
 #[pyclass(frozen, name = "_Lent", module = "taskloom._native")]
-pub(crate) struct Lent(Mutex<Option<LentPlace>>);
+pub(crate) struct Lent(Mutex<Option<(LentPlace, Option<Needed>)>>);
 
 #[pymethods]
 impl Lent {

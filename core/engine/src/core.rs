@@ -40,6 +40,7 @@ use crate::events::Events;
 use crate::handler::{Handler, HandlerEntry};
 use crate::loops::Loops;
 use crate::meter::Meters;
+use crate::needed::NeededTasks;
 use crate::notes::Notes;
 use crate::others::Others;
 use crate::pool::Pool;
@@ -73,6 +74,8 @@ pub(crate) struct Core {
     pub(crate) loops: Loops,
     /// The same for a pool of foreign workers.
     pub(crate) pooled: Loops,
+    /// What attempts wait for on a loop or in such a pool.
+    pub(crate) needed: NeededTasks,
     pub(crate) running: Running,
     pub(crate) timers: Timers,
     pub(crate) committer: Committer,
@@ -143,6 +146,7 @@ impl Core {
             spinning: AtomicBool::new(false),
             loops: Loops::new(Route::Asynchronous, parts.max_in_flight),
             pooled: Loops::new(Route::Pooled, usize::MAX),
+            needed: NeededTasks::default(),
             running: Running::default(),
             timers: Timers::default(),
             committer: Committer::new(parts.store.capability().resident),
@@ -433,7 +437,7 @@ impl Core {
                 if task.spec().version().is_none() || self.handler_of(task).is_some() {
                     self.committer.ask_for_more();
                 }
-                if !self.is_open() && self.pool.awaited().iter().any(|awaited| Arc::ptr_eq(awaited, task)) {
+                if !self.is_open() && self.is_awaited(task) {
                     self.run_awaited(task);
                 }
             }
@@ -459,7 +463,12 @@ impl Core {
         }
     }
 
-    /// A worker waits for this task. While a shared store's engine drains it claims nothing, but what a running handler
+    /// Whether a running handler waits for this task.
+    fn is_awaited(&self, task: &Arc<Task>) -> bool {
+        self.needed.has(task) || self.pool.awaited().iter().any(|awaited| Arc::ptr_eq(awaited, task))
+    }
+
+    /// A running handler waits for this task. While a shared store's engine drains it claims nothing, but what a running handler
     /// waits for must run, or the handler would never end.
     pub(crate) fn run_awaited(self: &Arc<Self>, task: &Arc<Task>) {
         let draining = !self.is_open() && !self.is_stopped();

@@ -10,6 +10,7 @@ use taskloom_store::Task;
 use taskloom_sync::Spin;
 
 use crate::core::Core;
+use crate::needed::Needed;
 use crate::{driver, edge, worker};
 
 thread_local! {
@@ -145,6 +146,14 @@ impl Handle {
             Some((home, number)) => home.core.pool.lend(&home.core, number, Some(&self.task), wait),
             None => wait(),
         }
+    }
+
+    /// An attempt of its engine waits for this task, and not on a worker thread: until the guard is dropped the task is
+    /// run, even while the engine drains. `None` on a resident store, which runs all that is eligible then. It may have
+    /// to wait for the disk if the engine drains already.
+    pub fn needed(&self) -> Option<Needed> {
+        let core = self.core.upgrade()?;
+        (!core.capability.resident).then(|| Needed::new(&core, &self.task))
     }
 
     /// Whether its engine is [driven](crate::Drive::Driven): a wait runs what can be run, on the calling thread, and

@@ -2,12 +2,13 @@
 
 mod common;
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
 use common::disk::Disk;
 use common::*;
-use taskloom_engine::{Attempt, Drive, Engine, EngineOptions, Stop};
+use taskloom_engine::{Attempt, Drive, Engine, EngineOptions, Handler, Outcome, Started, Stop};
 use taskloom_model::{Code, Options, OwnerId, State, TaskId, When};
 
 fn over(disk: &Arc<Disk>, workers: usize) -> Arc<Engine> {
@@ -107,6 +108,47 @@ fn a_parent_that_waits_for_its_child_can_finish() {
         gate.open();
         in_time("the stop", move || stopping.join().unwrap());
         assert_state(&handle, State::Succeeded);
+    }
+}
+
+#[test]
+fn what_an_attempt_elsewhere_waits_for_is_run_while_the_engine_drains() {
+    for round in 0..20 {
+        let disk = Disk::new();
+        let engine = started_over(&disk, 1);
+        engine.set_pool(Some(Arc::new(Host::default())));
+        let parent = engine.register("parent", Options::default(), Handler::Pooled(Arc::new(()))).unwrap();
+        let child = register(&engine, "child", echo);
+        let handle = submit(&engine, &parent, "1");
+        let taken = RefCell::new(None);
+        eventually("the pool has it", || {
+            engine.take_pooled(&mut |one| {
+                if one.is_some() {
+                    taken.replace(one);
+                }
+                taken.borrow().is_none()
+            });
+            taken.borrow().is_some()
+        });
+        let running: Started = taken.into_inner().unwrap();
+        let own = Arc::clone(&engine);
+        let stopping = aside(move || own.stop(Stop::Finish));
+        if round % 2 == 0 {
+            until_it_drains(&engine, &parent);
+        }
+        let spawn = |payload: &str| {
+            running.attempt.submit(&child, child.admission(), payload.as_bytes().into(), None, false).unwrap()
+        };
+        let (awaited, beside) = (spawn("2"), spawn("3"));
+        let needed = awaited.needed().expect("the store is shared");
+        assert_eq!(result(&awaited), "2");
+        drop(needed);
+        if round % 2 == 0 {
+            assert_state(&beside, State::Queued);
+        }
+        running.completion.complete(Outcome::success(*b"4"));
+        in_time("the stop", move || stopping.join().unwrap());
+        assert_eq!(result(&handle), "4");
     }
 }
 

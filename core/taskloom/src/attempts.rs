@@ -26,7 +26,7 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
-use taskloom_engine::{Attempt, LentPlace, Runtime};
+use taskloom_engine::{Attempt, Handle, LentPlace, Needed, Runtime};
 use taskloom_model::{Fence, TaskId};
 use taskloom_store::Task;
 
@@ -284,15 +284,27 @@ pub(crate) fn polled() -> Option<Attempt> {
     HERE.with_borrow(|here| here.as_ref().map(|slot| slot.attempt.clone()))
 }
 
-/// The place of the attempt that is polled here, lent for as long as this lives.
-pub(crate) struct Lent(Arc<Slot>);
+/// Makes a call that may wait for a disk.
+fn in_place<T>(call: impl FnOnce() -> T) -> T {
+    #[cfg(feature = "async")]
+    return crate::lane::in_place(true, call);
+    #[cfg(not(feature = "async"))]
+    call()
+}
+
+/// The place of the attempt that is polled here, lent for as long as this lives; and what it waits for is run even
+/// while the engine drains.
+pub(crate) struct Lent(
+    Arc<Slot>,
+    #[expect(dead_code, reason = "held until the wait is over")] Option<Needed>,
+);
 
 impl Lent {
     /// Lends it, if the calling thread polls an async handler.
-    pub(crate) fn here() -> Option<Self> {
+    pub(crate) fn here(awaited: &Handle) -> Option<Self> {
         let slot = HERE.with_borrow(Clone::clone)?;
         slot.lend();
-        Some(Self(slot))
+        Some(Self(slot, in_place(|| awaited.needed())))
     }
 }
 

@@ -289,7 +289,7 @@ impl Future for Waiting {
             return Poll::Ready(this.handle.handle.outcome().map(Returned));
         }
         if this.lent.is_none() {
-            this.lent = Lent::here();
+            this.lent = Lent::here(&this.handle.handle);
         }
         Poll::Pending
     }

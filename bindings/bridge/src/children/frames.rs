@@ -8,7 +8,7 @@ use taskloom_model::{Code, Error};
 use super::hands::InHand;
 use super::life::Life;
 use super::wire::{Broken, Fields, up};
-use super::{Reply, give};
+use super::{Asked, Reply, give};
 
 impl Life<'_> {
     pub(super) fn read_frames(&mut self) -> Result<(), Broken> {
@@ -83,11 +83,16 @@ impl Life<'_> {
             up::REQUEST => {
                 let (request, seq, what) = (fields.u64()?, fields.u64()?, fields.u8()?);
                 let body = fields.bytes()?;
-                let reply = Reply::new(self.pool(), &self.keeper.mailbox, request);
+                let reply =
+                    Reply::new(self.pool(), &self.keeper.mailbox, Asked { life: self.number, request });
                 match (self.attempt(seq), self.pool().engine.upgrade()) {
                     (Some(attempt), Some(engine)) => {
-                        let attempt = attempt.clone();
+                        let (attempt, loan) = (attempt.clone(), reply.loan());
                         self.pool().trade.answer(&engine, &attempt, what, body, reply);
+                        self.loans.retain(|(.., loan)| loan.is_lent());
+                        if loan.is_lent() {
+                            self.loans.push((seq, request, loan));
+                        }
                     }
                     _ => {
                         let code = Code::LeaseLost;
@@ -95,9 +100,24 @@ impl Life<'_> {
                     }
                 }
             }
+            up::GIVEN_UP => {
+                let request = fields.u64()?;
+                self.end_loans(|_, own| own == request);
+            }
             _ => return Err(Broken),
         }
         Ok(())
+    }
+
+    /// Takes places back that were lent.
+    fn end_loans(&mut self, which: impl Fn(u64, u64) -> bool) {
+        self.loans.retain(|(seq, request, loan)| {
+            let ends = which(*seq, *request);
+            if ends {
+                loan.end();
+            }
+            !ends
+        });
     }
 
     fn attempt(&self, seq: u64) -> Option<&Attempt> {
@@ -110,6 +130,9 @@ impl Life<'_> {
         let place = self.hands.iter().position(|own| own.seq == seq).ok_or(Broken)?;
         let own = self.hands.remove(place).ok_or(Broken)?;
         if ran {
+            if !self.loans.is_empty() {
+                self.end_loans(|of, _| of == seq);
+            }
             own.handler.took(fields.u32()?);
             self.finished = true;
             (self.head_since, self.recalled) = (self.clock.monotonic(), false);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use taskloom_engine::{Attempt, Completion};
 
 use super::PooledHandler;
-use super::life::WINDOW;
+use super::handing::WINDOW;
 use super::wire::{Outgoing, down};
 use std::sync::Arc;
 
@@ -45,8 +45,8 @@ impl Load {
         self.bytes += own.attempt.task().spec().payload.len();
     }
 
-    pub(super) fn has_room(&self) -> bool {
-        self.expected < WINDOW && self.tasks < MOST && self.bytes < MOST_BYTES
+    pub(super) fn has_room(&self, window: Duration) -> bool {
+        self.expected < window && self.tasks < MOST && self.bytes < MOST_BYTES
     }
 }
 

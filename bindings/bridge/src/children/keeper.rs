@@ -97,8 +97,10 @@ impl Keeper {
             };
             totals.started += 1;
         });
+        let number = pool.state.lock().totals.started;
         let mut life = Life {
             keeper: self,
+            number,
             clock: SystemClock,
             child,
             pid,
@@ -108,6 +110,8 @@ impl Keeper {
             hands: VecDeque::new(),
             held: None,
             told: HashSet::new(),
+            loans: Vec::new(),
+            says_idle: false,
             known: 0,
             preparing: 1,
             seq: 0,

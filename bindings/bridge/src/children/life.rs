@@ -18,20 +18,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use taskloom_engine::{Clock, Handler, Started, SystemClock};
+use taskloom_engine::{Clock, SystemClock};
 use taskloom_model::TaskId;
 
-use super::hands::{InHand, Load, MOST, write_task};
+use super::hands::InHand;
 use super::keeper::Keeper;
+use super::replies::Loan;
 use super::vitals::{memory_of, said};
 use super::wire::{Incoming, Outgoing, down};
-use super::{Doing, Order, Pool, PooledHandler};
-
-/// A child is given what it will have run after this time.
-pub(super) const WINDOW: Duration = Duration::from_millis(2);
-
-/// A task that has taken this long is slow: those behind it are called back.
-const SLOW: Duration = Duration::from_millis(10);
+use super::{Doing, Order, Pool};
 
 /// How long a handler may go on after it was interrupted, before its child is killed.
 const KILL_AFTER: Duration = Duration::from_secs(1);
@@ -68,6 +63,8 @@ pub(super) enum End {
 /// One child, as long as it lives.
 pub(super) struct Life<'a> {
     pub(super) keeper: &'a Keeper,
+    /// No other that the keeper has had, or will have, has it.
+    pub(super) number: u64,
     pub(super) clock: SystemClock,
     pub(super) child: Child,
     pub(super) pid: u32,
@@ -79,6 +76,8 @@ pub(super) struct Life<'a> {
     /// What is to be given when it has nothing else: a suspect, or a task whose handler it does not know yet.
     pub(super) held: Option<InHand>,
     pub(super) told: HashSet<u32>,
+    /// What its handlers lend: of which task, for which request.
+    pub(super) loans: Vec<(u64, u64, Arc<Loan>)>,
     /// How many of the pool's handlers it has been told of.
     pub(super) known: usize,
     /// How many answers it owes before it can be given a task: that it is ready, that a handler is made.
@@ -90,7 +89,10 @@ pub(super) struct Life<'a> {
     pub(super) finished: bool,
     /// Since when it is at the first of what it has in its hands.
     pub(super) head_since: Duration,
+    /// Whether it was asked to give back what is behind that.
     pub(super) recalled: bool,
+    /// Whether its slot was last said to be idle. Others may have roused it since.
+    pub(super) says_idle: bool,
     /// Until when it must have ended, once it was asked to.
     pub(super) stopping: Option<Duration>,
     pub(super) end: Option<End>,
@@ -155,8 +157,10 @@ impl Life<'_> {
         let orders = std::mem::take(&mut *self.keeper.mailbox.orders.lock());
         for order in orders {
             match order {
-                Order::Reply(request, good, body) => self.out.frame(down::REPLY, |out| {
-                    out.u64(request);
+                // One that has died asked before this one: its answer is nobody's.
+                Order::Reply(asked, ..) if asked.life != self.number => {}
+                Order::Reply(asked, good, body) => self.out.frame(down::REPLY, |out| {
+                    out.u64(asked.request);
                     out.u8(good.into());
                     out.bytes(&body);
                 }),
@@ -184,168 +188,17 @@ impl Life<'_> {
         }
     }
 
-    fn stop(&mut self, now: Duration, end: End) {
+    pub(super) fn stop(&mut self, now: Duration, end: End) {
         self.out.frame(down::STOP, |_| {});
         self.stopping = Some(now + EXIT);
         self.end = Some(end);
-    }
-
-    // ── tasks ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-    /// Tells it of handlers that it does not know, and waits for it to have made them before it is given tasks. So what
-    /// they import is no attempt's time.
-    fn tell_of_handlers(&mut self) {
-        if self.pool().known.load(Ordering::Acquire) == self.known || self.stopping.is_some() {
-            return;
-        }
-        let new: Vec<_> = self.pool().state.lock().handlers[self.known..].to_vec();
-        self.known += new.len();
-        for handler in new {
-            self.tell_of(&handler);
-        }
-    }
-
-    fn tell_of(&mut self, handler: &PooledHandler) {
-        if !self.told.insert(handler.number) {
-            return;
-        }
-        let recipe = self.pool().trade.recipe(handler);
-        self.out.frame(down::PREPARE, |out| {
-            out.u32(handler.number);
-            out.u8(recipe.is_ok().into());
-            match &recipe {
-                Ok(recipe) => out.bytes(recipe),
-                Err(trouble) => out.text(trouble),
-            }
-        });
-        self.preparing += 1;
-    }
-
-    fn give_held(&mut self, now: Duration) {
-        if let Some(handler) = self.held.as_ref().map(|held| Arc::clone(&held.handler)) {
-            self.tell_of(&handler);
-        }
-        if self.preparing == 0
-            && self.hands.is_empty()
-            && let Some(held) = self.held.take()
-        {
-            self.give(held, now);
-        }
-    }
-
-    fn give(&mut self, own: InHand, now: Duration) {
-        write_task(&mut self.out, &own);
-        if self.hands.is_empty() {
-            (self.head_since, self.recalled) = (now, false);
-        }
-        self.hands.push_back(own);
-    }
-
-    /// Whether it can be given tasks.
-    fn takes_tasks(&self) -> bool {
-        self.preparing == 0
-            && self.held.is_none()
-            && self.stopping.is_none()
-            && self.over.is_none()
-            && !self.is_used_up()
-    }
-
-    fn is_used_up(&self) -> bool {
-        self.pool().settings.max_tasks.is_some_and(|most| self.ran >= most)
-    }
-
-    fn look_for_tasks(&mut self, now: Duration) {
-        let pool = Arc::clone(self.pool());
-        if self.stopping.is_none() && self.preparing == 0 && self.hands.is_empty() && self.held.is_none() {
-            self.over = None;
-            let kept = pool.settings.max_memory;
-            let too_much = kept.is_some_and(|most| memory_of(self.pid).is_some_and(|own| own > most));
-            if self.is_used_up() || too_much {
-                pool.with_slot(self.keeper.number, |_, totals| totals.retired += 1);
-                self.stop(now, End::Retired);
-            }
-        }
-        if !self.takes_tasks() {
-            return;
-        }
-        let mut load = Load::of(&self.hands);
-        // It is worth a look when about half of what it was given is done.
-        if !self.hands.is_empty() && (load.expected > WINDOW / 2 || self.hands.len() > MOST / 2) {
-            return;
-        }
-        let Some(engine) = pool.engine.upgrade() else { return };
-        let was_idle = self.hands.is_empty();
-        if was_idle {
-            pool.with_slot(self.keeper.number, |slot, _| slot.idle = true);
-        }
-        let suspects = pool.state.lock().suspects.clone();
-        let mut wants_more = false;
-        engine.take_pooled(&mut |started| {
-            if let Some(started) = started {
-                let Some(own) = self.in_hand(started) else { return true };
-                load.add(&own);
-                let suspect = suspects.contains(&own.attempt.task().id());
-                if suspect || !self.told.contains(&own.handler.number) {
-                    self.held = Some(own);
-                } else {
-                    self.give(own, now);
-                }
-            }
-            wants_more = self.takes_tasks() && load.has_room();
-            wants_more
-        });
-        let left = !wants_more && engine.has_pooled();
-        drop(engine);
-        if was_idle && !(self.hands.is_empty() && self.held.is_none()) {
-            pool.with_slot(self.keeper.number, |slot, _| slot.idle = false);
-        }
-        if left {
-            // There is more than this one was given.
-            pool.rouse_or_start();
-        } else if wants_more && was_idle && self.hands.is_empty() && self.held.is_none() && self.is_surplus()
-        {
-            self.stop(now, End::Left);
-        }
-    }
-
-    /// Whether there are more children than there may be, since one that had lent its place has it back. Then this one
-    /// goes, unless it has just been roused.
-    fn is_surplus(&self) -> bool {
-        let pool = self.pool();
-        let mut state = pool.state.lock();
-        let staying = state.slots.iter().filter(|slot| !slot.leaves).count();
-        let number = self.keeper.number;
-        let too_many = staying > pool.settings.size + state.lent;
-        match state.slots.iter_mut().find(|slot| slot.stats.number == number) {
-            Some(slot) if too_many && slot.idle => {
-                // Nobody is to rouse it any more.
-                (slot.idle, slot.leaves) = (false, true);
-                true
-            }
-            _ => false,
-        }
-    }
-
-    fn in_hand(&mut self, started: Started) -> Option<InHand> {
-        let Started { entry, attempt, completion } = started;
-        let handler = match entry.handler() {
-            Handler::Pooled(handler) => Arc::clone(handler).downcast::<PooledHandler>().ok(),
-            Handler::Blocking(_) | Handler::Asynchronous(_) => None,
-        };
-        // Without one the completion says that its handler is lost.
-        let handler = handler?;
-        self.seq += 1;
-        self.ran += 1;
-        Some(InHand { seq: self.seq, attempt, completion, handler, called_off: None })
     }
 
     // ── time ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     /// Does what is due.
     fn mind(&mut self, now: Duration) {
-        if self.hands.len() > 1 && !self.recalled && now >= self.head_since + SLOW {
-            self.recall();
-        }
+        self.mind_those_behind(now);
         let overdue = |own: &InHand| own.called_off.is_some_and(|since| now >= since + KILL_AFTER);
         if self.hands.iter().any(overdue) {
             self.kill("was killed: its handler went on after it was interrupted".into());
@@ -378,12 +231,6 @@ impl Life<'_> {
         }
     }
 
-    /// Has it give back what it has not begun.
-    fn recall(&mut self) {
-        self.recalled = true;
-        self.out.frame(down::RECALL, |_| {});
-    }
-
     fn kill(&mut self, why: String) {
         if self.killed.is_none() {
             self.killed = Some(why);
@@ -397,9 +244,7 @@ impl Life<'_> {
         if !self.hands.is_empty() || self.stopping.is_some() || self.preparing > 0 {
             next = next.min(now + ALIVE);
         }
-        if self.hands.len() > 1 && !self.recalled {
-            next = next.min(self.head_since + SLOW);
-        }
+        next = next.min(self.look_behind(now));
         if self.killed.is_none() {
             for since in self.hands.iter().filter_map(|own| own.called_off) {
                 next = next.min(since + KILL_AFTER);
@@ -456,6 +301,10 @@ impl Life<'_> {
     /// It is dead, or as good as that.
     fn bury(&mut self) -> End {
         let status = self.reap();
+        self.loans.drain(..).for_each(|(.., loan)| loan.end());
+        if std::mem::take(&mut self.says_idle) {
+            self.pool().pass_on(self.keeper.number);
+        }
         if let Some(held) = self.held.take() {
             held.completion.give_back();
         }

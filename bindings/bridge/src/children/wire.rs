@@ -43,6 +43,8 @@ pub mod up {
     pub const LOG: u8 = 8;
     /// Something that wants an answer.
     pub const REQUEST: u8 = 9;
+    /// It does not wait for that answer any more.
+    pub const GIVEN_UP: u8 = 10;
 }
 
 /// A frame that says it is longer is none. Payloads end at 4 MiB; but nobody limits a checkpoint.
