@@ -5,6 +5,7 @@ import { type Duration, millis } from './durations.js';
 import { Misuse, TaskloomError, WaitTimeout, type AttemptError } from './errors.js';
 import { type LogLine, type Progress, type TaskInfo, infoFrom } from './info.js';
 import { port } from './port.js';
+import { waitBegins, waitEnds } from './waiting.js';
 import { idAt } from './wire.js';
 
 /** Where a task is in its life. `docs/states.md` has the moves. */
@@ -150,6 +151,9 @@ export class TaskHandle<Result = unknown> {
   /**
    * Waits for the task, and returns what its handler returned.
    *
+   * The process stays alive for it, in an app that was never started, too: until some process has run the task, however
+   * long that takes.
+   *
    * Throws `TaskFailed`, `TaskTimedOut`, `TaskCancelled`, `TaskExpired`, or `ShutDown` if the app stops first;
    * `WaitTimeout` if `timeout` passes; what `signal` says if it is aborted.
    */
@@ -216,12 +220,18 @@ export class TaskHandle<Result = unknown> {
     if (others === undefined) this.waits = waits;
     else if (Array.isArray(others)) others.push(waits);
     else this.waits = [others, waits];
+    waitBegins(this);
   }
 
   private forget(waits: Waits): void {
     const all = this.waits as Waits | Waits[] | undefined;
-    if (all === waits) this.waits = undefined;
-    else if (Array.isArray(all)) this.waits = all.filter((other) => other !== waits);
+    const others = Array.isArray(all) ? all.filter((other) => other !== waits) : [];
+    if (others.length > 0) {
+      this.waits = others;
+    } else if (all === waits || Array.isArray(all)) {
+      this.waits = undefined;
+      waitEnds(this);
+    }
   }
 
   /** For a handle that was had from an id: until somebody waits, nothing is heard of its task. */
@@ -372,6 +382,7 @@ export class TaskHandle<Result = unknown> {
   private settle(value: unknown, error: unknown): void {
     const waits = this.waits as Waits | Waits[] | undefined;
     this.waits = undefined;
+    waitEnds(this);
     if (Array.isArray(waits)) for (const one of waits) tell(one, value, error);
     else if (waits !== undefined) tell(waits, value, error);
   }

@@ -1,10 +1,12 @@
 // When the process ends, and what goes with it. Each script is a process of its own, and must end by itself.
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
 import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
 
 import { App, TaskFailed } from 'taskloom';
 
-import { file, script } from './helpers.mjs';
+import { STORES, file, gate, script, started } from './helpers.mjs';
 
 const START = "import { App } from 'taskloom';";
 
@@ -186,4 +188,100 @@ test('the watchdog names the handler that blocks the loop', async () => {
     'TASKLOOM_LOOP_BLOCKED later',
     '',
   ].join('\n'));
+});
+
+for (const [kind, url] of STORES) {
+  test(`whoever awaits a task that was run by hand in a thread keeps the process: ${kind}`, async (t) => {
+    const { stdout } = await script(`${START}
+      const app = new App({ store: process.env.STORE });
+      const double = app.task('double', { thread: true, module: new URL(process.env.MODULE) });
+      const { id } = await double.submit(21);
+      console.log(await (await app.runNow(id)).result());
+    `, { env: { STORE: url(t), MODULE: new URL('./modules/compute.mjs', import.meta.url).href } });
+    assert.equal(stdout, '42\n');
+  });
+}
+
+/** Starts a script that says `waits` once its event loop has nothing left to do; what it said in all, and its exit code. */
+function waiter(t, source, env) {
+  const cwd = fileURLToPath(new URL('.', import.meta.url));
+  const options = { cwd, env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'inherit'] };
+  const child = spawn(process.execPath, ['--input-type=module', '--eval', source], options);
+  t.after(() => child.kill('SIGKILL'));
+  const waits = gate();
+  let said = '';
+  child.stdout.on('data', (data) => {
+    said += data;
+    if (said.includes('waits')) waits.open();
+  });
+  const ended = new Promise((resolve) => child.on('close', (code) => resolve([code, said])));
+  ended.then(waits.open);
+  return { waits: waits.promise, ended };
+}
+
+const WAITS = "setImmediate(() => setImmediate(() => console.log('waits')));";
+
+for (const [what, had] of [
+  ['submitted', "await app.submit('job', 20)"],
+  ['found by its id', 'await app.get(process.env.ID)'],
+]) {
+  test(`a program that only awaits a task stays until another process has run it: ${what}`, async (t) => {
+    const store = `sqlite:${file(t)}`;
+    const may = gate();
+    const [app, job] = await started(t, { store }, (app) => app.task('job', async (n) => {
+      await may.promise;
+      return n + 1;
+    }));
+    const { id } = await job.submit(20);
+    const { waits, ended } = waiter(t, `${START}
+      const app = new App({ store: process.env.STORE });
+      const handle = ${had};
+      ${WAITS}
+      console.log(await handle.result());
+    `, { STORE: store, ID: id });
+    await waits;
+    may.open();
+    assert.deepEqual(await ended, [0, 'waits\n21\n']);
+    await app.stop();
+  });
+}
+
+test('a listener keeps the process, too, until it has been told', async (t) => {
+  const store = `sqlite:${file(t)}`;
+  const may = gate();
+  const [, job] = await started(t, { store }, (app) => app.task('job', () => may.promise));
+  const { id } = await job.submit();
+  const { waits, ended } = waiter(t, `${START}
+    const app = new App({ store: process.env.STORE });
+    (await app.get(process.env.ID)).onDone((handle) => console.log(handle.state));
+    ${WAITS}
+  `, { STORE: store, ID: id });
+  await waits;
+  may.open();
+  assert.deepEqual(await ended, [0, 'waits\nsucceeded\n']);
+});
+
+test('whoever has given up waiting keeps nothing', async (t) => {
+  const { stdout } = await script(`${START}
+    const app = new App({ store: process.env.STORE });
+    const job = app.task('job', () => 1);
+    const handle = await job.submit();
+    const both = [handle.result({ timeout: 10 }), handle.result({ signal: AbortSignal.timeout(5) })];
+    for (const { reason } of await Promise.allSettled(both)) console.log(reason.name);
+  `, { env: { STORE: `sqlite:${file(t)}` } });
+  assert.equal(stdout, 'WaitTimeout\nTimeoutError\n');
+});
+
+test('a wait that began before the start of its app, or outlasts it, ends with the task', async (t) => {
+  const { stdout } = await script(`${START}
+    const app = new App();
+    const job = app.task('job', (n) => n);
+    const first = (await job.submit(1)).result();
+    await app.start();
+    console.log(await first);
+    const never = (await job.submit(2, { delay: '1 day' })).result();
+    await app.stop({ timeout: 0 });
+    console.log(await never.catch((error) => error.name));
+  `);
+  assert.equal(stdout, '1\nShutDown\n');
 });
