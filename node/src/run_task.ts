@@ -1,21 +1,17 @@
 /**
  * What `taskloom tasks run` does in a process of its own: `node run_task.js FILE ID`.
  *
- * `FILE` is a module whose default export, or the export named `app`, is an app. It is imported, and started for a queue
- * that nobody uses, so that nothing else is run. The task's outcome is in the store; the command tells it from there.
+ * `FILE` names an app, as for `taskloom worker`. It is imported, and started for a queue that nobody uses, so that nothing
+ * else is run. The task's outcome is in the store; the command tells it from there.
  *
  * Exit codes: 0 when the attempt has ended, however it did; 1 if the app cannot be loaded or the task cannot be run; 2 if
  * what was named is no app; 3 if the app's store has no such task.
  */
 
-import { existsSync } from 'node:fs';
-import { resolve } from 'node:path';
-import { pathToFileURL } from 'node:url';
-import { inspect } from 'node:util';
-
 import { load } from './addon.js';
-import { App } from './app.js';
+import type { App } from './app.js';
 import { TaskloomError, native } from './errors.js';
+import { Refused, endWith, find, told } from './find_app.js';
 import { port } from './port.js';
 
 /** No task is ever submitted to it. */
@@ -23,26 +19,26 @@ const NOBODYS = 'taskloom-tasks-run';
 
 let said = '';
 
-function tell(why: string, code: number): number {
-  said = `taskloom: ${why}\n`;
+function tell(why: Refused | TaskloomError, code: number): number {
+  said = told(why);
   return code;
 }
 
 async function main(target: string, id: string): Promise<number> {
-  const file = resolve(target);
-  if (!existsSync(file)) return tell(`there is no file ${file}\nhint: say --app tasks.mjs`, 2);
-  const module = (await import(pathToFileURL(file).href)) as Record<string, unknown>;
-  // What a CommonJS module exports is its default, whatever is in it.
-  const exported = { ...(module.default as object | undefined), ...module } as Record<string, unknown>;
-  const app = module.default instanceof App ? module.default : exported.app;
-  if (!(app instanceof App)) return tell(`${target} exports no App\nhint: export const app = new App(…)`, 2);
+  let app: App;
+  try {
+    app = await find(target, '--app tasks.mjs');
+  } catch (error) {
+    if (error instanceof Refused) return tell(error, 2);
+    throw error;
+  }
   try {
     // Handlers of JavaScript run in an app that was started, and a task by hand is of no queue.
     const settings = JSON.stringify({ max_in_flight: null, queues: [NOBODYS] });
     native(() => load().serveWith(port().native, app._number, null, settings));
     await app.start();
     if ((await app.get(id)) === undefined) {
-      return tell(`the app's store, ${app.store}, has no task ${id}\nhint: --store has to name the store of the app`, 3);
+      return tell(new Refused(`the app's store, ${app.store}, has no task ${id}\nhint: --store has to name the store of the app`), 3);
     }
     const handle = await app.runNow(id);
     // A retry is another attempt, and not this one's to wait for.
@@ -59,7 +55,7 @@ async function main(target: string, id: string): Promise<number> {
     await app.stop({ timeout: 5000 });
     return 0;
   } catch (error) {
-    if (error instanceof TaskloomError) return tell(error.hint ? `${error.message}\nhint: ${error.hint}` : error.message, 1);
+    if (error instanceof TaskloomError) return tell(error, 1);
     throw error;
   }
 }
@@ -74,8 +70,5 @@ if (process.argv.length !== 4) {
   console.error('this program is started by `taskloom tasks run`, and by nobody else');
   process.exitCode = 1;
 } else {
-  main(process.argv[2], process.argv[3]).then(leave, (error: unknown) => {
-    said = `${inspect(error)}\n`;
-    leave(1);
-  });
+  main(process.argv[2], process.argv[3]).then(leave, endWith);
 }

@@ -11,14 +11,10 @@
  * Exit codes: 0 after a signal, 1 if the module or the store does not work, 2 if what was named is no app to serve.
  */
 
-import { existsSync } from 'node:fs';
-import { resolve } from 'node:path';
-import { pathToFileURL } from 'node:url';
-import { inspect } from 'node:util';
-
 import { type NativeLifeline, load } from './addon.js';
-import { App } from './app.js';
+import type { App } from './app.js';
 import { TaskloomError, native } from './errors.js';
+import { Refused, endWith, find, told } from './find_app.js';
 import { port } from './port.js';
 
 /** What the command was told. */
@@ -32,13 +28,10 @@ interface Settings {
   counts: boolean;
 }
 
-/** What was named is no app that can be served; the message is for people. */
-class Refused extends Error {}
-
 async function main(target: string, settings: Settings): Promise<void> {
   const { Lifeline } = load();
   const lifeline = new Lifeline();
-  const app = await find(target);
+  const app = await find(target, 'taskloom worker tasks.mjs');
   const signals = new Signals();
   let ours = 2;
   try {
@@ -91,47 +84,8 @@ class Signals {
   readonly any = Promise.race([this.urgent, new Promise<void>((come) => process.on('SIGTERM', () => come()))]);
 }
 
-/** The app of a file: its default export, or the one named `app`; of `file.mjs:name`, that one. */
-async function find(target: string): Promise<App> {
-  let file = resolve(target);
-  let name: string | undefined;
-  const colon = target.lastIndexOf(':');
-  if (!existsSync(file) && colon > 0) {
-    file = resolve(target.slice(0, colon));
-    name = target.slice(colon + 1);
-  }
-  if (!existsSync(file)) throw new Refused(`there is no file ${file}\nhint: write taskloom worker tasks.mjs`);
-  const module = (await import(pathToFileURL(file).href)) as Record<string, unknown>;
-  // What a CommonJS module exports is its default, whatever is in it.
-  const all = { ...(module.default as object | undefined), ...module };
-  const apps = Object.keys(all).filter((each) => all[each as keyof typeof all] instanceof App);
-  const found: unknown = name === undefined ? (module.default instanceof App ? module.default : all.app) : all[name as keyof typeof all];
-  if (found instanceof App) return found;
-  const hint = apps.length === 0 ? 'export an app: export default app' : `did you mean ${apps.map((each) => `${target.slice(0, name === undefined ? undefined : colon)}:${each}`).join(' or ')}?`;
-  if (isForeign(found)) {
-    throw new Refused(
-      `the app of ${file} is of another copy of taskloom than this command\n` +
-        'hint: run the command of that copy: npx taskloom, in the folder of the project',
-    );
-  }
-  const what = name === undefined ? `${file} exports no app: neither as its default nor as app` : `${file} exports no app named ${name}`;
-  const is = found === undefined ? '' : `; that is ${described(found)}`;
-  throw new Refused(`${what}${is}\nhint: ${hint}`);
-}
-
-function isForeign(value: unknown): boolean {
-  return typeof value === 'object' && value !== null && value.constructor.name === 'App' && 'handlers' in value;
-}
-
-function described(value: unknown): string {
-  if (typeof value === 'function') return `a function (${value.name})`;
-  if (typeof value === 'object' && value !== null) return `an object of ${value.constructor?.name ?? 'no class'}`;
-  return `${typeof value} ${String(value)}`;
-}
-
-function tell(why: Error, code: number): number {
-  const hint = why instanceof TaskloomError && why.hint !== undefined ? `\nhint: ${why.hint}` : '';
-  process.stderr.write(`taskloom: ${why.message}${hint}\n`);
+function tell(why: Refused | TaskloomError, code: number): number {
+  process.stderr.write(told(why));
   return code;
 }
 
@@ -142,20 +96,7 @@ function leave(lifeline: NativeLifeline, code: number): void {
   process.exit();
 }
 
-/** Takes our frames and Node's own out of an error's stack. */
-function trim(error: unknown): void {
-  if (!(error instanceof Error) || error.stack === undefined) return;
-  const isOurs = (line: string): boolean => /^\s+at /.test(line) && (line.includes('node:internal/') || line.includes(__filename));
-  error.stack = error.stack.split('\n').filter((line) => !isOurs(line)).join('\n');
-}
-
 main(process.argv[2]!, JSON.parse(process.argv[3]!) as Settings).catch((error: unknown) => {
   if (error instanceof Refused) process.exit(tell(error, 2));
-  trim(error);
-  // Only Node knows where it is, and says so for what nobody catches.
-  if (error instanceof SyntaxError) setImmediate(() => void Promise.reject(error));
-  else {
-    process.stderr.write(`${inspect(error)}\n`);
-    process.exit(1);
-  }
+  endWith(error);
 });

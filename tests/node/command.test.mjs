@@ -60,7 +60,7 @@ test('one task is run by hand, and no other', (t) => {
   const { taskloom } = shop(t);
   const submit = () => taskloom('submit', 'greet', '{"name": "Ada"}', '--delay', '1h').stdout.trim();
   const [one, other] = [submit(), submit()];
-  const done = taskloom('tasks', 'run', one, '--app', 'shop.mjs');
+  const done = taskloom('tasks', 'run', one, '--app', 'shop.mjs:app');
   assert.deepEqual([done.status, done.stdout, done.stderr], [0, '"hello Ada"\n', '']);
   assert.equal(JSON.parse(taskloom('tasks', 'show', other, '--json').stdout).state, 'pending');
   const refuse = taskloom('submit', 'refuse', '--delay', '1h', '--retries', '1').stdout.trim();
@@ -76,10 +76,13 @@ test('what cannot be run is explained', (t) => {
   const task = taskloom('submit', 'greet', '--delay', '1h').stdout.trim();
   writeFileSync(join(directory, 'broken.mjs'), 'throw new RangeError("at once");');
   writeFileSync(join(directory, 'none.mjs'), 'export const app = 7;');
+  writeFileSync(join(directory, 'syntax.mjs'), '\nlet let = 1;');
   for (const [app, code, said] of [
     ['broken.mjs', 1, /RangeError: at once/],
-    ['none.mjs', 2, /exports no App/],
-    ['nowhere.mjs', 2, /there is no file/],
+    ['none.mjs', 2, /exports no app: neither as its default nor as app; that is number 7/],
+    ['shop.mjs:shop', 2, /exports no app named shop\nhint: did you mean shop.mjs:app/],
+    ['syntax.mjs', 1, /syntax\.mjs:2\n/],
+    ['nowhere.mjs', 2, /there is no file .*\nhint: write --app tasks.mjs/],
   ]) {
     const done = taskloom('tasks', 'run', task, '--app', app);
     assert.deepEqual([done.status, done.stdout], [code, ''], done.stderr);

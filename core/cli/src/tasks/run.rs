@@ -14,7 +14,7 @@ use crate::{values, waiting};
 /// Runs one task here and now, whatever it waits for: a time, a backoff, a paused queue, workers
 ///
 /// Its handler is your app's, so the app is loaded, in a process of its own: `module:app` by the Python package, `file.mjs` by
-/// the npm package. No workers are started there, and no other task is run. Limits hold all the same.
+/// the npm package. That process runs no other task. Limits hold all the same.
 ///
 /// Prints the task's result, as `submit --wait` does. What the app's code writes goes to standard error.
 #[derive(Args, Debug)]
