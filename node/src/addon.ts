@@ -13,6 +13,7 @@ export interface NativePort {
   outboxTexts(dialect: string, style: string): string;
   schedule(app: number, schedule: string): void;
   eventCatalog(): string;
+  checkPattern(pattern: string): void;
   firings(expression: string, tz: string, start: number, count: number): number[];
   state(slot: number): string | null;
   isDurable(app: number): boolean;

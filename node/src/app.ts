@@ -4,6 +4,7 @@ import { type Duration, millis, shown } from './durations.js';
 import { InvalidOptions, ShutDown, native } from './errors.js';
 import { type EventOptions, EventStream, subscribe, type TaskEvent, type Unsubscribe } from './events.js';
 import { TaskHandle, type TaskState } from './handle.js';
+import { type JsonLogOptions, type LogStream, jsonLogs } from './json_logs.js';
 import { type Around, type Middleware, Stack } from './middleware.js';
 import { Operating } from './operating.js';
 import type { NamedSubmitOptions } from './options.js';
@@ -331,6 +332,26 @@ export class App extends Operating {
   /** Publishes an event of your own. Its name has a point in it, as in `'order.paid'`. */
   async publish(name: string, data: unknown = null): Promise<void> {
     await port().request(this, 'publish', { name, data: encode(data, 'data') });
+  }
+
+  /**
+   * Has events written to `stream` (`process.stderr`), each as one line of JSON, from now on.
+   *
+   * `events` is a pattern, as for {@link on}. Each line has `time`, `level`, `component`, `message`, `environment` (of the
+   * variable `TASKLOOM_ENVIRONMENT`), `version`, `process`, `thread`, `correlation_id` (if the task has one),
+   * `entity_type`, `entity_id`, `event_type` and `data`: the same as in Python. The level is `error` for what failed,
+   * `warning` for what is tried again, took too long, was lost or dropped, that of the line for what a handler logged, and
+   * otherwise `info`.
+   *
+   * It returns a function that ends it. Throws `InvalidOptions` for a pattern that no event can fit, or what cannot be
+   * written to. It keeps no process alive; what a stream emits is its owner's to hear.
+   *
+   * ```js
+   * app.jsonLogs(process.stdout, { events: 'task.*' });
+   * ```
+   */
+  jsonLogs(stream?: LogStream, options: JsonLogOptions = {}): Unsubscribe {
+    return jsonLogs(this, stream, options);
   }
 
   /**

@@ -2,7 +2,7 @@
 
 import type { App } from './app.js';
 import { shown } from './durations.js';
-import { InvalidOptions, Misuse } from './errors.js';
+import { InvalidOptions, Misuse, native } from './errors.js';
 import { type Listener, port } from './port.js';
 
 /** A fact. */
@@ -41,11 +41,34 @@ export interface EventOptions {
   capacity?: number;
 }
 
-function subscribed(app: App, pattern: string, options: EventOptions, lasts: boolean, listener: Listener): Promise<number> {
-  if (typeof pattern !== 'string') {
-    return Promise.reject(new InvalidOptions(`a pattern is ${shown(pattern)}; it must be a text, such as 'task.*'`));
-  }
-  return port().subscribe(app, pattern, options.capacity, lasts, listener);
+function checked(pattern: unknown): asserts pattern is string {
+  if (typeof pattern !== 'string') throw new InvalidOptions(`a pattern is ${shown(pattern)}; it must be a text, such as 'task.*'`);
+  native(() => port().native.checkPattern(pattern));
+}
+
+/** Has a listener told, whichever engines its app opens, until the function that this returns is called. @internal */
+export function listen(app: App, details: { pattern: string } & Record<string, unknown>, listener: Listener): Unsubscribe {
+  checked(details.pattern);
+  let number: number | undefined;
+  let isEnded = false;
+  port()
+    .subscribe(app, 'listen', details, listener)
+    .then(
+      (subscription) => {
+        number = subscription;
+        if (isEnded) port().unlisten(subscription);
+      },
+      (error) => {
+        queueMicrotask(() => {
+          throw error;
+        });
+      },
+    );
+  return () => {
+    if (isEnded) return;
+    isEnded = true;
+    if (number !== undefined) port().unlisten(number);
+  };
 }
 
 /** Subscribes a function. @internal */
@@ -67,24 +90,7 @@ export function subscribe(app: App, pattern: string, listener: (event: TaskEvent
       }
     },
   };
-  let number: number | undefined;
-  let isEnded = false;
-  subscribed(app, pattern, options, true, hears).then(
-    (subscription) => {
-      number = subscription;
-      if (isEnded) port().unlisten(subscription);
-    },
-    (error) => {
-      queueMicrotask(() => {
-        throw error;
-      });
-    },
-  );
-  return () => {
-    if (isEnded) return;
-    isEnded = true;
-    if (number !== undefined) port().unlisten(number);
-  };
+  return listen(app, { pattern, capacity: options.capacity }, hears);
 }
 
 /** Events as they come, for `for await`. @internal */
@@ -95,7 +101,7 @@ export class EventStream implements AsyncIterableIterator<TaskEvent> {
   private isEnded = false;
 
   constructor(app: App, pattern: string, options: EventOptions) {
-    this.subscribed = subscribed(app, pattern, options, false, {
+    this.subscribed = this.begin(app, pattern, options.capacity, {
       hear: (events, ended) => {
         for (const event of events) {
           const reader = this.readers.shift();
@@ -108,6 +114,11 @@ export class EventStream implements AsyncIterableIterator<TaskEvent> {
     });
     // Whoever reads is told why; nobody need read.
     this.subscribed.catch(() => this.end());
+  }
+
+  private async begin(app: App, pattern: string, capacity: number | undefined, listener: Listener): Promise<number> {
+    checked(pattern);
+    return await port().subscribe(app, 'subscribe', { pattern, capacity }, listener);
   }
 
   private end(): void {

@@ -31,6 +31,7 @@ export {
 } from './errors.js';
 export * as events from './catalog.js';
 export type { EventOptions, TaskEvent, Unsubscribe } from './events.js';
+export type { JsonLogOptions, LogStream } from './json_logs.js';
 export { TaskHandle, type TaskState, type WaitOptions } from './handle.js';
 export type {
   Counts,

@@ -591,15 +591,15 @@ export class Port {
     for (const context of this.contexts) if (context !== undefined && context._app === app) endedContext(context);
   }
 
-  /** Subscribes a listener, which `lasts` beyond the engine that there is: what happens after this call is heard. */
-  subscribe(app: App, pattern: string, capacity: number | undefined, lasts: boolean, listener: Listener): Promise<number> {
+  /** Subscribes a listener, to the engine that there is or (`listen`) to all of them: what happens after this call is heard. */
+  subscribe(app: App, how: 'subscribe' | 'listen', details: Record<string, unknown>, listener: Listener): Promise<number> {
     return new Promise((resolve, reject) => {
       const subscribed = (number: unknown): void => {
         // At once: the first events may stand in the same crossing.
         this.listeners.set(number as number, listener);
         resolve(number as number);
       };
-      this.ask(app, lasts ? 'listen' : 'subscribe', { pattern, capacity }, { resolve: subscribed, reject });
+      this.ask(app, how, details, { resolve: subscribed, reject });
     });
   }
 

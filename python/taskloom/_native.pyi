@@ -27,6 +27,7 @@ __all__ = [
     "_App",
     "_ChildJob",
     "_ChildPort",
+    "_JsonLogs",
     "_Lent",
     "_Lifeline",
     "_Listener",
@@ -492,6 +493,14 @@ class _Listener:
 
     def _abandon(self) -> None:
         """Nobody can reach its app any more: ends it for good."""
+
+@final
+class _JsonLogs:
+    """Writes events as lines of JSON."""
+
+    def __new__(cls, environment: str, thread: str) -> Self: ...
+    def lines(self, app: _App | None, events: list[Event]) -> str:
+        """The lines of some events of an app, if that is still there."""
 
 @final
 class _Lent:

@@ -66,7 +66,9 @@ test('a pattern that no event can fit is refused', async (t) => {
   const [app] = await started(t);
   const error = await thrown(() => app.events('tsak.*').next());
   assert.equal(error.name, 'InvalidOptions');
-  await thrown(async () => app.on('task.*', 7));
+  assert.equal((await thrown(() => app.on('tsak.*', () => {}))).name, 'InvalidOptions');
+  assert.match((await thrown(() => app.on(7, () => {}))).message, /a pattern is 7; it must be a text/);
+  assert.equal((await thrown(async () => app.on('task.*', 7))).name, 'Misuse');
   await assert.rejects(app.publish('no point in it', {}));
 });
 

@@ -5,6 +5,7 @@ import { z } from 'zod';
 import {
   App,
   type Context,
+  type LogStream,
   type Middleware,
   PermanentError,
   RetryAfter,
@@ -13,6 +14,7 @@ import {
   type TaskHandle,
   TaskloomError,
   type Testing,
+  type Unsubscribe,
   events,
 } from 'taskloom';
 import { failures, withTesting } from 'taskloom/testing';
@@ -148,6 +150,12 @@ const timed = app.middleware(async (ctx, next) => {
   return await next();
 });
 timed satisfies Middleware;
+same<ReturnType<typeof app.jsonLogs>, Unsubscribe>();
+app.jsonLogs();
+app.jsonLogs(process.stdout, { events: 'task.*' });
+app.jsonLogs({ write: (lines: string) => lines.length } satisfies LogStream);
+// @ts-expect-error: it cannot be written to
+app.jsonLogs(7);
 // @ts-expect-error: no function
 app.middleware(7);
 

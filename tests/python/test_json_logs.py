@@ -178,13 +178,3 @@ def test_a_stream_that_fails_costs_its_lines_only(memory, monkeypatch):
 def test_what_it_refuses(memory):
     for call in (lambda: memory.json_logs(3), lambda: memory.json_logs(events="taks.*")):
         assert isinstance(refusal(call), taskloom.InvalidOptions)
-
-
-def test_how_many_correlation_ids_it_remembers(memory, stream, monkeypatch):
-    from taskloom import _json_logs
-
-    monkeypatch.setattr(_json_logs, "_REMEMBERED", 3)
-    writer = _json_logs._Writer(memory, stream)
-    for number in range(10):
-        assert writer._correlation_of("task.submitted", str(number), {"correlation_id": f"c{number}"}) == f"c{number}"
-    assert [*writer._correlation] == ["7", "8", "9"]

@@ -9,6 +9,7 @@
 mod app;
 #[cfg(unix)]
 pub mod children;
+mod json_logs;
 mod operating;
 mod options;
 mod outbox;
@@ -16,6 +17,7 @@ mod schedules;
 mod testing;
 
 pub use app::{App, HandlerFactory, OnOpen, Registration, Settings};
+pub use json_logs::JsonLogs;
 pub use operating::{Limit, check_child, discard, limit_for, limits, replay};
 pub use options::{Value, change_settings, set_option, settings_beside, settings_from};
 pub use schedules::{change_schedule, new_schedule};

@@ -4,11 +4,10 @@
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
+use taskloom_cli::parts::{self, counts};
 use taskloom_engine::{Count, Engine, Figures, Handler, Health, Snapshot, Stats};
-use taskloom_model::{State, Timestamp};
-use taskloom_store::{Counts, Task};
-
-use crate::failures::failures_json;
+use taskloom_model::{Failure, State, Timestamp};
+use taskloom_store::Task;
 
 /// A time as JavaScript counts it.
 pub(crate) fn millis(time: Timestamp) -> f64 {
@@ -17,6 +16,11 @@ pub(crate) fn millis(time: Timestamp) -> f64 {
 
 fn span(span: Option<Duration>) -> Option<f64> {
     span.map(|span| span.as_secs_f64() * 1e3)
+}
+
+/// The errors of attempts.
+pub(crate) fn failures(errors: &[Failure]) -> Value {
+    parts::failures(errors, millis)
 }
 
 /// JSON that somebody stored, as JSON.
@@ -30,23 +34,6 @@ pub(crate) fn task(task: &Task) -> Value {
     let row = task.with_row(Clone::clone);
     let rare = spec.rare.as_deref();
     let history = row.history.as_deref();
-    let metadata: Map<String, Value> = rare
-        .into_iter()
-        .flat_map(|rare| &rare.metadata)
-        .map(|(key, value)| (key.clone(), value.as_str().into()))
-        .collect();
-    let progress: Vec<Value> = history
-        .into_iter()
-        .flat_map(|history| &history.progress)
-        .map(|told| json!({"value": told.value, "message": told.message, "at": millis(told.at)}))
-        .collect();
-    let log: Vec<Value> = history
-        .into_iter()
-        .flat_map(|history| &history.log)
-        .map(|line| {
-            json!({"at": millis(line.at), "level": line.level, "message": line.message, "attempt": line.attempt})
-        })
-        .collect();
     json!({
         "id": spec.id.to_string(),
         "name": spec.name.as_str(),
@@ -63,7 +50,7 @@ pub(crate) fn task(task: &Task) -> Value {
         "maxCrashes": spec.max_crashes,
         "timeout": span(spec.timeout()),
         "tags": spec.tags(),
-        "metadata": metadata,
+        "metadata": parts::metadata(spec),
         "key": spec.key(),
         "uniqueKey": spec.unique().map(|unique| unique.key.as_str()),
         "correlationId": rare.and_then(|rare| rare.correlation_id.as_deref()),
@@ -81,18 +68,11 @@ pub(crate) fn task(task: &Task) -> Value {
         "eta": spec.eta().map(millis),
         "expires": spec.expires().map(millis),
         "deadline": spec.deadline().map(millis),
-        "errors": failures_json(row.errors()),
-        "progress": progress,
-        "log": log,
-        "resultMetadata": history
-            .and_then(|history| history.result_metadata.as_deref())
-            .map_or_else(|| json!({}), raw),
+        "errors": failures(row.errors()),
+        "progress": parts::progress(history, millis),
+        "log": parts::log(history, millis),
+        "resultMetadata": parts::result_metadata(history),
     })
-}
-
-fn counts(counts: &Counts) -> Value {
-    let one = |state: &State| (state.as_str().to_owned(), json!(counts.get(*state)));
-    State::ALL.iter().map(one).collect::<Map<_, _>>().into()
 }
 
 fn latency(snapshot: &Snapshot) -> Value {

@@ -172,6 +172,12 @@ impl Port {
         describe::catalog().to_string()
     }
 
+    /// Refuses a pattern that no event can fit.
+    #[napi]
+    pub fn check_pattern(&self, pattern: String) -> napi::Result<()> {
+        taskloom_engine::Pattern::new(&pattern).map(drop).map_err(thrown)
+    }
+
     /// The next times of a cron expression, in milliseconds since the epoch.
     #[napi]
     pub fn firings(&self, expression: String, tz: String, start: f64, count: u32) -> napi::Result<Vec<f64>> {
@@ -432,10 +438,16 @@ fn write(port: &Inner, writer: &mut Writer<'_>, news: News) -> Option<News> {
             line(writer, &error_json(&error));
         }
         News::Events(number) => {
-            let (subscription, lasts) = port.subscription(number)?;
+            let listening = port.listening(number)?;
+            let subscription = listening.current()?;
             let mut events = Vec::new();
             let more = subscription.drain(&mut events, EVENTS) == EVENTS;
-            writer.words(&[news::EVENTS, number, u32::from(!lasts && subscription.is_ended())]);
+            let has_ended = !listening.lasts && subscription.is_ended();
+            writer.words(&[news::EVENTS, number, u32::from(has_ended)]);
+            if let Some(lines) = listening.lines(&events) {
+                line(writer, &json!([lines]));
+                return more.then_some(News::Events(number));
+            }
             writer.line_with(|text| {
                 text.push(b'[');
                 for (place, event) in events.iter().enumerate() {

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use taskloom_engine::{Failed, Handle, Outcome};
-use taskloom_model::{Code, Error, Failure, Result};
+use taskloom_model::{Code, Error, Result};
+
+use crate::describe::failures;
 
 /// An error as `node/src/errors.ts` reads it.
 pub(crate) fn error_json(error: &Error) -> Value {
@@ -22,27 +24,11 @@ pub(crate) fn outcome_json(handle: &Handle, error: &Error) -> Value {
     let mut all = error_json(error);
     if matches!(error.code(), Code::TaskFailed | Code::TaskTimedOut | Code::TaskCancelled) {
         handle.task().with_row(|row| {
-            all["errors"] = failures_json(row.errors());
+            all["errors"] = failures(row.errors());
             all["reason"] = row.history.as_ref().and_then(|history| history.reason.clone()).into();
         });
     }
     all
-}
-
-/// The errors of attempts.
-pub(crate) fn failures_json(errors: &[Failure]) -> Value {
-    errors
-        .iter()
-        .map(|error| {
-            json!({
-                "type": error.kind,
-                "message": error.message,
-                "traceback": error.backtrace,
-                "attempt": error.attempt,
-                "at": error.at.micros() as f64 / 1e3,
-            })
-        })
-        .collect()
 }
 
 /// What a handler threw, as `node/src/failures.ts` describes it.

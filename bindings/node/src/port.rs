@@ -23,7 +23,7 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use serde_json::Value;
-use taskloom_engine::{Attempt, Completion, Handle, LentPlace, Moment, Outcome, Subscription};
+use taskloom_engine::{Attempt, Completion, Handle, LentPlace, Moment, Outcome};
 use taskloom_model::{Error, Fence, Result, State, TaskId};
 use taskloom_store::{Host, HostData};
 
@@ -532,11 +532,9 @@ impl Port {
         self.seats.lock().remove(app)
     }
 
-    /// A subscription of this environment, and whether it lasts beyond its engine.
-    pub(crate) fn subscription(&self, number: u32) -> Option<(Arc<Subscription>, bool)> {
-        let listeners = self.listeners.lock();
-        let listening = listeners.get(number)?;
-        Some((listening.current()?, listening.lasts))
+    /// A subscription of this environment.
+    pub(crate) fn listening(&self, number: u32) -> Option<Arc<Listening>> {
+        self.listeners.lock().get(number).cloned()
     }
 
     /// Ends a subscription.

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use taskloom_bridge::{Limit, discard, limit_for, limits, replay};
+use taskloom_bridge::{JsonLogs, Limit, discard, limit_for, limits, replay};
 use taskloom_engine::{Engine, Handle, Stop, SubscriptionOptions, spawn_thread};
 use taskloom_model::{Code, Error, Name, Result, TaskId};
 use taskloom_store::Filter;
@@ -59,7 +59,12 @@ fn answer(port: &Arc<Port>, seat: &Arc<Seat>, name: &str, asked: &Value) -> Resu
         }
         "listen" => {
             let pattern = text(asked, "pattern").unwrap_or_default();
-            return port.listen(|then| seat.on_open(then), pattern, subscription(asked)).map(Value::from);
+            let logs =
+                |thread| JsonLogs::new(text(asked, "environment").unwrap_or_default().to_owned(), thread);
+            let logs = text(asked, "logs").map(|thread| logs(thread.to_owned()));
+            return port
+                .listen(|then| seat.on_open(then), pattern, subscription(asked), logs)
+                .map(Value::from);
         }
         "outboxTell" => {
             if let Some(engine) = seat.current() {

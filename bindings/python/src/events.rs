@@ -32,6 +32,12 @@ const BATCH: usize = 512;
 #[pyclass(frozen, name = "Event", module = "taskloom")]
 pub(crate) struct PyEvent(Arc<Event>);
 
+impl PyEvent {
+    pub(crate) fn event(&self) -> Arc<Event> {
+        Arc::clone(&self.0)
+    }
+}
+
 #[pymethods]
 impl PyEvent {
     #[getter]

@@ -26,6 +26,7 @@ mod handle;
 mod handler;
 mod host;
 mod info;
+mod json_logs;
 mod lane;
 mod operating;
 mod outbox;
@@ -72,6 +73,8 @@ mod _native {
     };
     #[pymodule_export]
     use crate::handle::TaskHandle;
+    #[pymodule_export]
+    use crate::json_logs::PyJsonLogs;
     #[pymodule_export]
     use crate::lane::{AsyncLane, Job};
     #[pymodule_export]

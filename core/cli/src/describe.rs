@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
-use taskloom_model::{
-    CatchUp, DEFAULT_QUEUE, Failure, Overlap, Row, Rule, ScheduleRow, Spec, State, Timestamp,
-};
-use taskloom_store::{Counts, Task};
+use serde_json::{Value, json};
+use taskloom_model::{CatchUp, DEFAULT_QUEUE, Overlap, Row, Rule, ScheduleRow, Spec, State, Timestamp};
+use taskloom_store::Task;
+
+use crate::parts;
+pub(crate) use crate::parts::{counts, stored};
 
 /// A time.
 pub(crate) fn time(at: Timestamp) -> Value {
@@ -20,21 +21,6 @@ fn optional(at: Option<Timestamp>) -> Value {
 
 fn seconds(span: Option<Duration>) -> Value {
     span.map_or(Value::Null, |span| span.as_secs_f64().into())
-}
-
-/// JSON that somebody stored.
-pub(crate) fn stored(bytes: &[u8]) -> Value {
-    serde_json::from_slice(bytes).unwrap_or_else(|_| String::from_utf8_lossy(bytes).into())
-}
-
-fn failure(failure: &Failure) -> Value {
-    json!({
-        "type": failure.kind,
-        "message": failure.message,
-        "traceback": failure.backtrace,
-        "attempt": failure.attempt,
-        "at": time(failure.at),
-    })
 }
 
 /// A task in a list.
@@ -70,39 +56,18 @@ pub(crate) fn task(task: &Task) -> Value {
     let row = task.with_row(Clone::clone);
     let rare = spec.rare.as_deref();
     let history = row.history.as_deref();
-    let metadata: Map<String, Value> = rare
-        .into_iter()
-        .flat_map(|rare| &rare.metadata)
-        .map(|(key, value)| (key.clone(), value.as_str().into()))
-        .collect();
-    let progress: Vec<Value> = history
-        .into_iter()
-        .flat_map(|history| &history.progress)
-        .map(|told| json!({"value": told.value, "message": told.message, "at": time(told.at)}))
-        .collect();
-    let log: Vec<Value> = history
-        .into_iter()
-        .flat_map(|history| &history.log)
-        .map(|line| {
-            json!({
-                "at": time(line.at), "level": line.level, "message": line.message, "attempt": line.attempt,
-            })
-        })
-        .collect();
     let mut all = summary(spec, &row);
     let more = json!({
         "version": spec.version(),
         "input": stored(&spec.payload),
         "result": row.result.as_deref().map(stored),
-        "result_metadata": history
-            .and_then(|history| history.result_metadata.as_deref())
-            .map_or_else(|| json!({}), stored),
+        "result_metadata": parts::result_metadata(history),
         "max_crashes": spec.max_crashes,
         "timeout": seconds(spec.timeout()),
         "eta": optional(spec.eta()),
         "expires": optional(spec.expires()),
         "deadline": optional(spec.deadline()),
-        "metadata": metadata,
+        "metadata": parts::metadata(spec),
         "unique_key": spec.unique().map(|unique| unique.key.as_str()),
         "key": spec.key(),
         "correlation_id": rare.and_then(|rare| rare.correlation_id.as_deref()),
@@ -112,21 +77,15 @@ pub(crate) fn task(task: &Task) -> Value {
         "schedule": spec.scheduled().map(|scheduled| scheduled.schedule.as_str()),
         "tick": optional(spec.scheduled().map(|scheduled| scheduled.tick)),
         "owner": row.owner.map(|owner| owner.get()),
-        "errors": row.errors().iter().map(failure).collect::<Vec<_>>(),
-        "progress": progress,
-        "log": log,
+        "errors": parts::failures(row.errors(), time),
+        "progress": parts::progress(history, time),
+        "log": parts::log(history, time),
         "log_dropped": history.map_or(0, |history| history.log_dropped),
     });
     if let (Value::Object(all), Value::Object(more)) = (&mut all, more) {
         all.extend(more);
     }
     all
-}
-
-/// How many are in each state.
-pub(crate) fn counts(counts: &Counts) -> Value {
-    let one = |state: &State| (state.as_str().to_owned(), json!(counts.get(*state)));
-    State::ALL.iter().map(one).collect::<Map<_, _>>().into()
 }
 
 /// The word for what happens when a firing comes while the last one's task runs.

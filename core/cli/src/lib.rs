@@ -12,6 +12,7 @@
 //! | `exit` | exit codes, and how a failure is told |
 //! | `terminal`, `table`, `words` | what answers look like |
 //! | `describe` | the same as JSON |
+//! | [`parts`] | what of that the npm package tells in the same shape |
 //! | `values`, `filter` | what may be said for an option |
 //! | `submit`, `tasks`, `queues`, `schedules`, `events`, `new`, `doctor`, `completion` | a command each |
 //! | `waiting` | waiting for a task |
@@ -33,6 +34,7 @@ mod host;
 #[cfg(unix)]
 mod lifeline;
 mod new;
+pub mod parts;
 mod queues;
 mod schedules;
 mod session;
