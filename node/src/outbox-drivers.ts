@@ -6,7 +6,8 @@
  * `PRAGMA data_version`, a read of shared memory: every millisecond at first and every ten later while something has happened
  * lately, else every 30 ms. A submit of this environment wakes it, so that it is looking when the commit comes.
  *
- * A relay does not keep the process alive: while it waits, its timers and its socket are unreferenced.
+ * A relay that waits does not keep the process alive: its timers and its socket are unreferenced. One that works does; that
+ * is `outbox.ts`'s affair.
  */
 
 import { shown } from './durations.js';
@@ -34,6 +35,8 @@ export interface Relaying {
   /** Resolves when rows may have been committed, when woken, and now and then in any case. */
   wait(): Promise<void>;
   wake(): void;
+  /** Resolves a `wait` at once, from now on: the relay is to end. */
+  leave(): void;
   /** The next rows, which `settle` or `abandon` must follow. */
   read(limit: number): Promise<Values[]>;
   /** Deletes what is done, and marks what is refused: when, why, the row's id. */
@@ -156,6 +159,7 @@ class Sqlite implements Driver, Relaying {
   private version: unknown;
   private active = -Infinity;
   private pause = FIRST;
+  private isLeaving = false;
 
   constructor(private readonly connection: SqliteConnection) {}
 
@@ -244,7 +248,7 @@ class Sqlite implements Driver, Relaying {
         [this.version, this.active, this.pause] = [version, now, FIRST];
         return;
       }
-      if (now >= end) return;
+      if (now >= end || this.isLeaving) return;
       const isLately = now - this.active < LATELY;
       const span = isLately ? this.pause : SELDOM;
       this.pause = Math.min(this.pause * 2, SLOWER);
@@ -256,6 +260,11 @@ class Sqlite implements Driver, Relaying {
   }
 
   wake(): void {
+    this.sleep.wake();
+  }
+
+  leave(): void {
+    this.isLeaving = true;
     this.sleep.wake();
   }
 
@@ -314,8 +323,8 @@ class Postgres implements Driver, Relaying {
   constructor(private readonly connection: PostgresConnection) {}
 
   async insert(rows: readonly Values[]): Promise<void> {
-    // Handed over at once, and sent one after the other.
-    await Promise.all(rows.map((row) => this.connection.query(this.texts.statements.insert!, row)));
+    // A client sends one query after the other in any case, and soon takes no second one before the first is over.
+    for (const row of rows) await this.connection.query(this.texts.statements.insert!, row);
   }
 
   relaying(): Relaying {
@@ -361,6 +370,11 @@ class Postgres implements Driver, Relaying {
   }
 
   wake(): void {
+    this.sleep.wake();
+  }
+
+  leave(): void {
+    this.isHeard = true;
     this.sleep.wake();
   }
 

@@ -248,7 +248,7 @@ export class Outbox {
   /** Stops when the batch that is under way is finished; rows that are left are for the next relay. */
   async stop(): Promise<void> {
     this.isStopping = true;
-    this._wake();
+    this.relaying?.leave();
     this.restEnds?.();
     await this.life;
   }
@@ -331,8 +331,19 @@ export class Outbox {
     return relaying;
   }
 
+  /** What it works at keeps the process, and not what it waits for. */
+  private async idly(wait: () => Promise<void>): Promise<void> {
+    port().hold(-1);
+    try {
+      await wait();
+    } finally {
+      port().hold(1);
+    }
+  }
+
   private async live(opened: () => void, refused: (error: unknown) => void): Promise<void> {
     let pause = SOON;
+    port().hold(1);
     while (!this.isStopping) {
       try {
         this.relaying = await this.open();
@@ -343,7 +354,8 @@ export class Outbox {
           while (!this.isStopping) {
             await this.drain(this.relaying);
             pause = SOON;
-            await this.relaying.wait();
+            const { relaying } = this;
+            await this.idly(() => relaying.wait());
           }
         } finally {
           const over = this.relaying;
@@ -357,11 +369,12 @@ export class Outbox {
           break;
         }
         opened();
-        if (!this.isStopping) await this.rest(pause);
+        if (!this.isStopping) await this.idly(() => this.rest(pause));
         pause = Math.min(pause * 2, LATE);
       }
     }
     opened();
+    port().hold(-1);
     running.delete(this);
     this.life = undefined;
   }

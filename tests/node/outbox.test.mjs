@@ -65,6 +65,7 @@ const WAYS = {
       return client;
     };
     return {
+      name: 'pg',
       dialect: 'postgresql',
       open,
       url,
@@ -74,15 +75,17 @@ const WAYS = {
       cut: (client) => client.query('SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()'),
     };
   },
-  'better-sqlite3': better && (async (t) => sqlite(t, (path) => new better(path))),
-  'node:sqlite': builtin && (async (t) => sqlite(t, (path) => new builtin.DatabaseSync(path))),
+  'better-sqlite3': better && (async (t) => sqlite(t, 'better-sqlite3', (path) => new better(path))),
+  'node:sqlite': builtin && (async (t) => sqlite(t, 'node:sqlite', (path) => new builtin.DatabaseSync(path))),
 };
 
-function sqlite(t, make) {
+function sqlite(t, name, make) {
   const path = file(t);
   const opened = [];
   return {
+    name,
     dialect: 'sqlite',
+    url: path,
     open: async () => {
       const connection = make(path);
       connection.exec('PRAGMA busy_timeout = 30000');
@@ -199,6 +202,80 @@ each('a submit is validated as any other', async ({ shop, connection, app, add }
   const error = await thrown(() => add.submit({}, { tx: connection }));
   assert.ok(error instanceof StoreError);
   assert.match(error.hint, /outboxSchema/);
+});
+
+each('a stop does not wait for the next look', async ({ t, shop, connection, app, add }) => {
+  if (shop.dialect !== 'sqlite') return t.skip('it waits to be told, and not to look');
+  let looks = 0;
+  app.outbox(async () => {
+    const own = await shop.open();
+    const prepare = own.prepare.bind(own);
+    own.prepare = (sql) => {
+      const statement = prepare(sql);
+      if (sql !== 'PRAGMA data_version') return statement;
+      return { get: () => ((looks += 1), statement.get()) };
+    };
+    return own;
+  });
+  await app.start();
+  const handle = await add.submit({ a: 1, b: 2 }, { tx: connection });
+  assert.equal(await handle.result(LONG), 3);
+  const before = looks;
+  await app.stop();
+  assert.ok(looks <= before + 2, `it looked ${looks - before} times after the stop`);
+});
+
+const RELAY = fileURLToPath(new URL('./modules/relay.mjs', import.meta.url));
+
+each('relays that are killed lose and repeat nothing', async ({ t, shop, connection, app }) => {
+  const note = app.task('note', (number) => number);
+  const committed = new Map();
+  const undone = [];
+  let last = 0;
+  // More than is read at once, so that there are two batches.
+  const write = async (ends) => {
+    await shop.run(connection, 'BEGIN');
+    const numbers = Array.from({ length: 90 }, () => (last += 1));
+    const handles = await note.submitMany(numbers, { tx: connection });
+    await shop.run(connection, ends);
+    if (ends === 'COMMIT') handles.forEach((handle, place) => committed.set(handle, numbers[place]));
+    else undone.push(...handles);
+  };
+  const relay = (point, count) => {
+    const child = spawn(process.execPath, [RELAY, shop.name, shop.url, app.store, point, String(count)], {
+      stdio: ['pipe', 'ignore', 'inherit'],
+      env: { ...process.env, NODE_NO_WARNINGS: '1' },
+    });
+    t.after(() => child.kill('SIGKILL'));
+    return { child, ended: once(child, 'exit') };
+  };
+  // In SQLite each row is deleted by itself, in PostgreSQL all of a batch are by one statement.
+  const many = shop.dialect === 'sqlite' ? 70 : 2;
+  const points = [
+    ['before submit', 1],
+    ['after submit', 1],
+    ['after submit', 2],
+    ['before delete', many],
+    ['after delete', 1],
+    ['after delete', many],
+    ['before commit', 1],
+    ['after commit', 1],
+    ['after commit', 2],
+  ];
+  for (const [point, count] of points) {
+    await write('COMMIT');
+    await write('ROLLBACK');
+    const { ended } = relay(point, count);
+    assert.deepEqual(await ended, [null, 'SIGKILL'], `${point} ${count}`);
+  }
+  const { child, ended } = relay('', 0);
+  for (const [handle, number] of committed) assert.equal(await handle.result({ timeout: '60s' }), number);
+  child.stdin.end();
+  assert.deepEqual(await ended, [0, null]);
+  assert.equal(await shop.count(connection), 0);
+  const found = await app.listInfo({ limit: 10_000 });
+  assert.deepEqual(found.map(({ id }) => id).sort(), [...committed.keys()].map(({ id }) => id).sort());
+  for (const handle of undone) assert.equal(await handle.accepted(), false);
 });
 
 test('what is no connection is refused with a list of those that are supported', async () => {
