@@ -57,6 +57,7 @@ bench: wheel  ## measures, and writes docs/benchmarks.md
 
 bench-node: node  ## the npm package beside its peers; writes its part of docs/benchmarks.md
 	cd benches/node && npm ci --no-audit --ignore-scripts --loglevel=error
+	node -e "import('node:sqlite')" 2>/dev/null || (cd benches/node && npm rebuild --loglevel=error better-sqlite3)
 	cd benches/node && npm run --silent bench -- --write $(ARGS)
 
 clean:  ## removes all that was built

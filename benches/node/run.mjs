@@ -10,6 +10,7 @@
 import { execFileSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
+import { outbox } from './outbox.mjs';
 import { CONTENDERS } from './peers.mjs';
 import { median, ratio, text, writePage } from './report.mjs';
 
@@ -18,6 +19,7 @@ const ROUNDS = quick ? 2 : 7;
 const TASKS = quick ? 5_000 : 50_000;
 const LONE = quick ? 200 : 2_000;
 const PENDING = quick ? 20_000 : 200_000;
+const OUTBOX = quick ? { rounds: 1, rows: 5_000, commits: 10 } : { rounds: 3, rows: 50_000, commits: 200 };
 
 /** About 130 bytes of JSON. */
 const PAYLOAD = {
@@ -85,6 +87,9 @@ const pending = JSON.parse(
   }),
 );
 
+const relays = await outbox(OUTBOX);
+Object.assign(figures, relays.figures);
+
 const small = pending.bytes <= MOST_BYTES;
 const floors = [
   ...FLOORS.map(([measure, peer, which, bound]) => {
@@ -102,6 +107,7 @@ const floors = [
     is: pending.bytes.toFixed(0),
     reached: small,
   },
+  ...relays.floors,
 ];
 console.log(text(figures, floors, ROUNDS));
 if (process.argv.includes('--write')) writePage(figures, floors, ROUNDS);
