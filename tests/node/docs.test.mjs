@@ -15,6 +15,7 @@ const PAGES = [
   'docs/dead-letters.md',
   'docs/durability.md',
   'docs/events.md',
+  'docs/from-bullmq.md',
   'docs/javascript.md',
   'docs/limits.md',
   'docs/monitoring.md',
