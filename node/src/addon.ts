@@ -4,7 +4,7 @@ import { TaskloomError } from './errors.js';
 
 /** The class `Port` of `bindings/node/src/exchange.rs`. @internal */
 export interface NativePort {
-  exchange(asked: Uint32Array, count: number, text: string, room: Uint32Array, inPassing: boolean): string;
+  exchange(asked: Uint32Array, count: number, text: string, bytes: Uint8Array, length: number, room: Uint32Array, inPassing: boolean): string;
   lend(word: Uint32Array): void;
   open(url: string, settings: string): number;
   close(app: number): void;

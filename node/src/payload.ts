@@ -9,67 +9,10 @@
 
 import { shown } from './durations.js';
 import { InvalidPayload } from './errors.js';
+import * as plain from './plain.js';
 
 /** What the path of a result begins with. @internal */
 export const RESULT = 'the result of ';
-
-/** How deep objects are walked before cycles are looked for. */
-const DEEP = 64;
-
-/** Stands for what asks for a closer look. */
-const UNCLEAR = Symbol('unclear');
-
-/**
- * A copy of what `JSON.stringify` says as it is: what `JSON.parse` would make of that, and cheaper.
- *
- * Objects and arrays are spread first and then gone through: so the copy has the shape of its original at once, and only
- * what is no text or truth value is written again.
- */
-function copy(value: unknown, depth: number): unknown {
-  switch (typeof value) {
-    case 'string':
-    case 'boolean':
-      return value;
-    case 'number':
-      // JSON knows no -0.
-      return Number.isFinite(value) ? value + 0 : UNCLEAR;
-    case 'object':
-      break;
-    default:
-      return UNCLEAR;
-  }
-  if (value === null) return null;
-  if (depth > DEEP) return UNCLEAR;
-  const prototype: unknown = Object.getPrototypeOf(value);
-  if (Array.isArray(value)) {
-    if (prototype !== Array.prototype) return UNCLEAR;
-    const items: unknown[] = [...(value as unknown[])];
-    for (let place = 0; place < items.length; place++) {
-      const item = items[place];
-      if (typeof item === 'string' || typeof item === 'boolean') continue;
-      const own = copy(item, depth + 1);
-      if (own === UNCLEAR) return UNCLEAR;
-      if (typeof item !== 'number' || item === 0) items[place] = own;
-    }
-    return items;
-  }
-  if (prototype !== Object.prototype && prototype !== null) return UNCLEAR;
-  if (Object.getOwnPropertySymbols(value).length > 0) return UNCLEAR;
-  const fields: Record<string, unknown> = { ...(value as Record<string, unknown>) };
-  let isLacking = false;
-  for (const key of Object.keys(fields)) {
-    const field = fields[key];
-    if (typeof field === 'string' || typeof field === 'boolean') continue;
-    if (field === undefined) {
-      isLacking = true;
-      continue;
-    }
-    const own = copy(field, depth + 1);
-    if (own === UNCLEAR) return UNCLEAR;
-    if (typeof field !== 'number' || field === 0) fields[key] = own;
-  }
-  return isLacking ? Object.fromEntries(Object.entries(fields).filter(([, field]) => field !== undefined)) : fields;
-}
 
 /** What a value lacks a form for, and what to do instead. */
 const HINTS: Array<[(value: object) => boolean, string]> = [
@@ -143,15 +86,16 @@ function typed(path: string, object: object): void {
 /** What the last call of {@link encode} has encoded, as whoever decodes it finds it. @internal */
 export let copied: unknown;
 
-/** Encodes what JSON says as it is; nothing if that asks for a closer look. @internal */
-export function encodePlain(value: unknown): string | undefined {
-  if (value === undefined) {
-    copied = null;
-    return 'null';
-  }
-  copied = copy(value, 0);
-  if (copied === UNCLEAR) return undefined;
-  return typeof copied === 'number' || copied === null ? String(copied) : JSON.stringify(copied);
+const decoder = new TextDecoder();
+
+/** Encodes what JSON says as it is; nothing if that asks for a closer look. */
+function encodePlain(value: unknown): string | undefined {
+  const start = plain.length;
+  if (!plain.writePlain(value)) return undefined;
+  copied = plain.written;
+  const text = decoder.decode(plain.bytes.subarray(start, plain.length));
+  plain.takeBack(start);
+  return text;
 }
 
 /** Encodes; `path` is what the value is called in messages. @internal */

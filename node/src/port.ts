@@ -24,7 +24,8 @@ import { type Described, errorFrom } from './errors.js';
 import { describe } from './failures.js';
 import type { TaskHandle } from './handle.js';
 import { load, type NativePort } from './addon.js';
-import { RESULT, copied, encode, encodePlain } from './payload.js';
+import { RESULT, copied, encode } from './payload.js';
+import * as plain from './plain.js';
 import { validate } from './schema.js';
 import type { Handler } from './task.js';
 import { threadErrand } from './threads.js';
@@ -33,8 +34,8 @@ import { Command, Flag, HEAD, News, idAt } from './wire.js';
 /** How long we may keep the event loop in one turn, in milliseconds. */
 const TURN = 8;
 
-/** So many lines are handed over before the turn is over. */
-const PASSING = 1_024;
+/** So many words are handed over before the turn is over: about a thousand submits. */
+const PASSING = 4_096;
 
 /** So much text goes into one crossing at most; a single line may be longer. */
 const MAX_TEXT = 16 << 20;
@@ -129,17 +130,23 @@ export class Port {
 
   // ── saying ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  private reserve(words: number): void {
-    if (this.used + words > this.asked.length) {
-      const longer = new Uint32Array(Math.max(this.asked.length * 2, this.used + words));
-      longer.set(this.asked);
-      this.asked = longer;
-    }
+  private lengthen(words: number): void {
+    const longer = new Uint32Array(Math.max(this.asked.length * 2, this.used + words));
+    longer.set(this.asked);
+    this.asked = longer;
+  }
+
+  /**
+   * Something is about to be said: there is room for so many words of it, and it will be handed over. This may cross, so
+   * what goes into the bytes is written after it.
+   */
+  reserve(words: number): void {
+    if (this.used + words > this.asked.length) this.lengthen(words);
     if (!this.isNear) {
       this.isNear = true;
       queueMicrotask(this.isScheduled ? this.handOver : this.pump);
       this.isScheduled = true;
-    } else if (!this.isReading && (this.lines.length >= PASSING || this.chars > MAX_TEXT)) {
+    } else if (!this.isReading && (this.used >= PASSING || this.chars + plain.length > MAX_TEXT) && !plain.isWriting) {
       // So much in one turn is handed over at once: what was accepted then need not outlive the turn.
       this.cross(true);
     }
@@ -179,9 +186,10 @@ export class Port {
     return this.credit > 0 && app._isStarted;
   }
 
-  /** Submits a task that nobody can refuse: see {@link hasRoom}. */
-  submitAtOnce(app: App, handle: TaskHandle, handler: number, payload: string, input: unknown): void {
-    this.reserve(5);
+  /** Submits a task that nobody can refuse (see {@link hasRoom}), and whose payload has just been written as it is. */
+  submitAtOnce(app: App, handle: TaskHandle, handler: number, size: number, input: unknown): void {
+    // What a getter of the input has said may have taken the room that was reserved.
+    if (this.used + 5 > this.asked.length) this.lengthen(5);
     this.credit -= 1;
     const slot = this.slots.add(handle);
     this.values[slot] = input;
@@ -190,13 +198,12 @@ export class Port {
     app._pending += 1;
     const asked = this.asked;
     let at = this.used;
-    asked[at++] = Command.submit;
+    asked[at++] = Command.submitPlain;
     asked[at++] = app._number;
     asked[at++] = slot;
     asked[at++] = handler;
-    asked[at++] = 0;
+    asked[at++] = size;
     this.used = at;
-    this.line(payload);
   }
 
   /** Submits many tasks, all or none. */
@@ -281,7 +288,7 @@ export class Port {
 
   /** Crosses, and again for what came of it, for as long as the turn lasts. */
   private readonly pump = (): void => {
-    if (this.isReading) return;
+    if (this.isReading || plain.isWriting) return;
     if (this.turn === 0) {
       this.turn = performance.now();
       setImmediate(this.turned);
@@ -331,7 +338,8 @@ export class Port {
     const text = this.chars === 0 ? '' : `${this.lines.join('\n')}\n`;
     this.used = this.chars = 0;
     this.lines = [];
-    const said = this.native.exchange(asked, used, text, room, inPassing);
+    const said = this.native.exchange(asked, used, text, plain.bytes, plain.length, room, inPassing);
+    plain.startAgain();
     const end = room[0] + HEAD;
     if (used > 0 || end > HEAD) this.active();
     const more = room[1] !== 0;
@@ -524,25 +532,34 @@ export class Port {
   }
 
   private succeeded(context: Context, value: unknown): void {
-    let line = encodePlain(value);
-    if (line === undefined) {
-      try {
+    this.reserve(3);
+    const start = plain.length;
+    let line: string | undefined;
+    let kept: unknown;
+    try {
+      if (plain.writePlain(value)) {
+        kept = plain.written;
+      } else {
         line = encode(value, RESULT + context._handler.name);
-      } catch (error) {
-        this.threw(context, error);
-        return;
+        kept = copied;
       }
+    } catch (error) {
+      this.threw(context, error);
+      return;
     }
     const handle = context._handle;
     // The slot may be another task's by now, if this one was cancelled.
     if (handle !== undefined && handle._slot >= 0 && this.slots.rows[handle._slot] === handle) {
-      this.values[handle._slot] = copied;
+      this.values[handle._slot] = kept;
     }
     const job = this.release(context);
-    this.reserve(2);
-    this.asked[this.used++] = Command.succeeded;
-    this.asked[this.used++] = job;
-    this.line(line);
+    // What a getter of the result has said may have taken the room that was reserved.
+    if (this.used + 3 > this.asked.length) this.lengthen(3);
+    const asked = this.asked;
+    asked[this.used++] = line === undefined ? Command.succeededPlain : Command.succeeded;
+    asked[this.used++] = job;
+    if (line === undefined) asked[this.used++] = plain.length - start;
+    else this.line(line);
   }
 
   private threw(context: Context, error: unknown): void {

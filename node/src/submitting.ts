@@ -11,7 +11,8 @@ import { InvalidOptions, InvalidPayload, QueueFull } from './errors.js';
 import { TaskHandle, type Together } from './handle.js';
 import { type ChildOptions, type SubmitOptions, submitLine } from './options.js';
 import { enqueueInputs } from './outbox.js';
-import { copied, encode, encodePlain } from './payload.js';
+import { copied, encode } from './payload.js';
+import * as plain from './plain.js';
 import { port } from './port.js';
 import { registeredOf } from './registering.js';
 import { validate } from './schema.js';
@@ -22,7 +23,7 @@ interface Parked {
   submit(): void;
 }
 
-/** A payload of so many characters is not too large, whatever they are. */
+/** A payload of so many bytes is not too large. */
 const SMALL = 1 << 16;
 
 /** The submits of an app. @internal */
@@ -79,11 +80,17 @@ export class Submitting {
    */
   private atOnce(handler: Handler, input: unknown): TaskHandle | undefined {
     const own = port();
+    own.reserve(5);
     if (!own.hasRoom(this.app)) return undefined;
-    const payload = encodePlain(input);
-    if (payload === undefined || payload.length > SMALL) return undefined;
+    const start = plain.length;
+    if (!plain.writePlain(input)) return undefined;
+    const size = plain.length - start;
+    if (size > SMALL) {
+      plain.takeBack(start);
+      return undefined;
+    }
     const handle = new TaskHandle(this.app, handler.name, undefined);
-    own.submitAtOnce(this.app, handle, handler.number, payload, copied);
+    own.submitAtOnce(this.app, handle, handler.number, size, plain.written);
     return handle;
   }
 

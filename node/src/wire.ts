@@ -14,6 +14,8 @@ export const Command = {
   request: 5,
   submitChild: 6,
   forget: 7,
+  submitPlain: 8,
+  succeededPlain: 9,
 } as const;
 
 /** Which lines a submit has besides its payload; `keys`: before each payload of many its key in JSON, or nothing. */

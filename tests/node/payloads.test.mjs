@@ -101,6 +101,74 @@ test('a handler cannot change what was submitted, nor a result what was returned
   assert.deepEqual(kept, { list: [1] });
 });
 
+const WRITTEN = [
+  0, 7, 10, -5, 123456789, 2 ** 53, 0.1, -1.5e-7, 1e21, 5e-324, true, false, null, '', 'text', 'x'.repeat(257), 'y'.repeat(70_000),
+  '"quoted" \\ \u0000 \u001f \u007f', 'größe 💡 \u2028', '\ud800 alone', `${'a'.repeat(200)}ü`, [], {}, [[], {}, [[1, [2]]]],
+  { 'a "key"': 1, 'schlüssel': [null, 'ä', -0.5], '': { deep: [{ er: [] }] }, 7: 'number' },
+  Array.from({ length: 5_000 }, (_, n) => ({ n, text: `text ${n}` })),
+];
+
+test('whoever reads a payload or a result elsewhere finds what JSON.stringify says', async (t) => {
+  const seen = [];
+  const [app, [again, echo]] = await started(t, {}, (app) => [
+    // The second attempt is given what the store has.
+    app.task('again', { retries: 1, retry: { base: 0 } }, (input, ctx) => {
+      if (ctx.task.attempt === 1) throw new Error('not yet');
+      seen.push(JSON.stringify(input));
+      return seen.length;
+    }),
+    app.task('echo', (x) => x),
+  ]);
+  for (const value of WRITTEN) {
+    const text = JSON.stringify(value);
+    await (await again.submit(value)).result();
+    assert.equal(seen.pop(), text);
+    const { id } = await echo.submit(value).then((handle) => handle.result().then(() => handle));
+    const found = await app.get(id);
+    assert.equal(JSON.stringify(await found.result()), text);
+  }
+});
+
+test('what a getter submits while its object is written has its own payload', async (t) => {
+  const inner = [];
+  let echo;
+  const bursting = (n) => ({
+    before: `before ${n}`,
+    // So many that they are handed over before the turn is over.
+    get burst() {
+      for (let place = 0; place < 1_500; place += 1) inner.push(echo.submit([n, place]));
+      return 'burst';
+    },
+    after: { n },
+  });
+  const [, make] = await started(t, {}, (app) => {
+    echo = app.task('echo', { retries: 1, retry: { base: 0 } }, (input, ctx) => {
+      if (ctx.task.attempt === 1) throw new Error('again, with what the store has');
+      return input;
+    });
+    return app.task('make', bursting);
+  });
+  const comes = (n) => ({ before: `before ${n}`, burst: 'burst', after: { n } });
+  const outer = [];
+  for (let n = 0; n < 3; n += 1) outer.push(await echo.submit(bursting(n)));
+  for (let n = 0; n < 3; n += 1) assert.deepEqual(await outer[n].result(), comes(n));
+  for (let n = 3; n < 5; n += 1) assert.deepEqual(await (await make.submit(n)).result(), comes(n));
+  assert.equal(inner.length, 5 * 1_500);
+  for (const [place, submitted] of inner.entries()) {
+    assert.deepEqual(await (await submitted).result(), [Math.floor(place / 1_500), place % 1_500]);
+  }
+});
+
+test('a getter that throws leaves nothing behind', async (t) => {
+  const [, echo] = await started(t, {}, (app) => app.task('echo', (x) => x));
+  const first = echo.submit({ a: 1 });
+  const bad = thrown(async () => await echo.submit({ a: 'something', get b() { throw new RangeError('no'); } }));
+  const last = echo.submit({ c: 3 });
+  assert.match(String(await bad), /no/);
+  assert.deepEqual(await (await first).result(), { a: 1 });
+  assert.deepEqual(await (await last).result(), { c: 3 });
+});
+
 test('an input over the limit is refused, a result over it fails for good', async (t) => {
   const big = 'x'.repeat(10 << 20);
   let runs = 0;

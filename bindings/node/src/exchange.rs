@@ -4,15 +4,18 @@
 //! run; then it writes down the news. What an engine does at once on a memory store (accept a task, start it, end it) is
 //! therefore heard in the crossing that caused it, without a call between threads.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use napi::bindgen_prelude::{Function, JsObjectValue, Object, Uint32Array, Uint32ArraySlice};
+use napi::bindgen_prelude::{
+    Function, JsObjectValue, Object, Uint8ArraySlice, Uint32Array, Uint32ArraySlice,
+};
 use napi::threadsafe_function::ThreadsafeFunctionCallMode;
 use napi::{Env, JsString};
 use napi_derive::napi;
 use serde_json::{Value, json};
-use taskloom_engine::{Moment, Outcome};
+use taskloom_engine::{Completion, Moment, Outcome};
 use taskloom_model::{Code, Error, Result};
 
 use crate::failures::{error_json, failed, outcome_json, parsed};
@@ -50,7 +53,7 @@ impl Port {
         Ok(Self { inner, started: Vec::new(), heard: Heard::default() })
     }
 
-    /// A crossing: `count` words and the lines of JavaScript's messages, and room for those of the answer. The first
+    /// A crossing: `count` words, the lines and `length` bytes of JavaScript's messages, and room for what is answered. The first
     /// word of the answer is how many follow those three; the second whether JavaScript should come again at once; the
     /// third how many submits it may accept by itself until then.
     ///
@@ -62,6 +65,8 @@ impl Port {
         asked: Uint32ArraySlice<'env>,
         count: u32,
         text: String,
+        bytes: Uint8ArraySlice<'env>,
+        length: u32,
         room: Uint32ArraySlice<'env>,
         in_passing: bool,
     ) -> napi::Result<JsString<'env>> {
@@ -69,7 +74,8 @@ impl Port {
         port.enter();
         port.pulse.beat();
         let asked = asked.as_ref().get(..count as usize).unwrap_or_default();
-        listen(port, &mut Reader::new(asked, &text));
+        let bytes = bytes.as_ref().get(..length as usize).unwrap_or_default();
+        listen(port, &mut Reader::new(asked, &text, bytes));
         drop(text);
         if !in_passing && port.take_offer() {
             for seat in port.apps() {
@@ -83,7 +89,7 @@ impl Port {
             let (head, body) = room.split_at_mut(3);
             let mut writer = Writer::new(body);
             port.hear(&mut self.heard, &mut writer, accept, |writer, news| {
-                if in_passing { Some(news) } else { write(port, writer, news) }
+                !in_passing && write(port, writer, news)
             });
             let (used, text, is_ascii) = writer.finish();
             head[0] = used as u32;
@@ -300,6 +306,7 @@ fn listen(port: &Arc<Inner>, reader: &mut Reader<'_>) {
 fn hear_one(port: &Arc<Inner>, reader: &mut Reader<'_>, kind: u32) -> Option<()> {
     match kind {
         command::SUBMIT => submit(port, reader)?,
+        command::SUBMIT_PLAIN => submit_plain(port, reader)?,
         command::SUBMIT_MANY => {
             let [app, handler, flags, count] = reader.words()?;
             let slots = reader.slice(count)?;
@@ -307,7 +314,7 @@ fn hear_one(port: &Arc<Inner>, reader: &mut Reader<'_>, kind: u32) -> Option<()>
             let inputs: Vec<Input<'_>> = (0..count)
                 .map(|_| {
                     let key = if flags & flag::KEYS == 0 { "" } else { reader.line()? };
-                    Some(Input { key: serde_json::from_str(key).ok(), payload: reader.line()? })
+                    Some(Input { key: serde_json::from_str(key).ok(), payload: reader.line()?.as_bytes() })
                 })
                 .collect::<Option<_>>()?;
             match port.app(app) {
@@ -324,12 +331,7 @@ fn hear_one(port: &Arc<Inner>, reader: &mut Reader<'_>, kind: u32) -> Option<()>
                 None => port.tell(News::Refused(slot, no_app())),
             }
         }
-        command::SUCCEEDED => {
-            let (job, line) = (reader.word()?, reader.line()?);
-            if let Some(completion) = port.succeeded(job) {
-                completion.complete(Outcome::success(line.as_bytes()));
-            }
-        }
+        command::SUCCEEDED | command::SUCCEEDED_PLAIN => succeeded(port, reader, kind)?,
         command::FAILED => {
             let (job, line) = (reader.word()?, reader.line()?);
             if let Some(completion) = port.end(job) {
@@ -353,19 +355,62 @@ fn hear_one(port: &Arc<Inner>, reader: &mut Reader<'_>, kind: u32) -> Option<()>
 fn submit(port: &Arc<Inner>, reader: &mut Reader<'_>) -> Option<()> {
     let [app, slot, handler, flags] = reader.words()?;
     let submit = Submit::read(reader, handler, flags)?;
-    let (mut slots, mut inputs) = (vec![slot], vec![Input::of(reader.line()?)]);
+    let (mut slots, mut inputs) = (vec![slot], vec![Input::of(reader.line()?.as_bytes())]);
     while flags == 0
         && let Some([command::SUBMIT, next_app, slot, next, 0]) = reader.peek()
         && (next_app, next) == (app, handler)
     {
         reader.words::<5>()?;
         slots.push(slot);
-        inputs.push(Input::of(reader.line()?));
+        inputs.push(Input::of(reader.line()?.as_bytes()));
     }
+    submit_each(port, app, &submit, &slots, &inputs);
+    Some(())
+}
+
+/// The same, of those whose payloads JavaScript has written by itself.
+fn submit_plain(port: &Arc<Inner>, reader: &mut Reader<'_>) -> Option<()> {
+    let [app, slot, handler, size] = reader.words()?;
+    let (mut slots, mut inputs) = (vec![slot], vec![Input::of(reader.bytes(size)?)]);
+    while let Some([command::SUBMIT_PLAIN, next_app, slot, next, size]) = reader.peek()
+        && (next_app, next) == (app, handler)
+    {
+        reader.words::<5>()?;
+        slots.push(slot);
+        inputs.push(Input::of(reader.bytes(size)?));
+    }
+    submit_each(port, app, &Submit::plain(handler), &slots, &inputs);
+    Some(())
+}
+
+fn submit_each(port: &Arc<Inner>, app: u32, submit: &Submit<'_>, slots: &[u32], inputs: &[Input<'_>]) {
     match port.app(app) {
-        Some(seat) => submit.each(port, &seat, &slots, &inputs),
+        Some(seat) => submit.each(port, &seat, slots, inputs),
         None => slots.iter().for_each(|slot| port.tell(News::Refused(*slot, no_app()))),
     }
+}
+
+/// A handler has returned, and those have that follow it.
+fn succeeded(port: &Arc<Inner>, reader: &mut Reader<'_>, first: u32) -> Option<()> {
+    let (mut jobs, mut results, mut kind) = (Vec::new(), Vec::new(), first);
+    loop {
+        jobs.push(reader.word()?);
+        results.push(match kind {
+            command::SUCCEEDED => reader.line()?.as_bytes(),
+            _ => reader.word().and_then(|size| reader.bytes(size))?,
+        });
+        kind = match reader.peek() {
+            Some([next @ (command::SUCCEEDED | command::SUCCEEDED_PLAIN)]) => next,
+            _ => break,
+        };
+        reader.word()?;
+    }
+    let mut ended = Vec::with_capacity(jobs.len());
+    port.succeeded(jobs.into_iter(), |place, end| {
+        end.complete_with(Outcome::success(results[place]), &mut ended);
+    });
+    Completion::complete_all(&mut ended);
+    port.tell_settled();
     Some(())
 }
 
@@ -388,8 +433,41 @@ fn accept(writer: &mut Writer<'_>, accepted: &mut Vec<Accepted>) {
     }
 }
 
+/// Writes down what comes first among the news, with what follows and is of its kind; whether there was room for it.
+fn write(port: &Inner, writer: &mut Writer<'_>, news: &mut VecDeque<News>) -> bool {
+    let before = news.len();
+    port.start_all(news, |one| {
+        let Some((job, found, own)) = one else { return writer.has_room(LONGEST) };
+        let kind = if own.is_some() { news::START_OWN } else { news::START };
+        let (task, route) = (found.attempt.task(), found.route);
+        writer.words(&[kind, route.app, route.handler, job, found.attempt.fence().attempt]);
+        writer.id(task.id());
+        match own {
+            Some(slot) => writer.word(slot),
+            None => writer.line(&task.spec().payload),
+        }
+        true
+    });
+    port.settle_own(news, |one| {
+        let Some(slot) = one else { return writer.has_room(LONGEST) };
+        writer.words(&[news::SUCCEEDED_OWN, slot]);
+        true
+    });
+    if news.len() < before {
+        return true;
+    }
+    let Some(first) = news.pop_front() else { return true };
+    match write_one(port, writer, first) {
+        Some(left) => {
+            news.push_front(left);
+            false
+        }
+        None => true,
+    }
+}
+
 /// Writes one thing down; what there is no room for is returned.
-fn write(port: &Inner, writer: &mut Writer<'_>, news: News) -> Option<News> {
+fn write_one(port: &Inner, writer: &mut Writer<'_>, news: News) -> Option<News> {
     if !writer.has_room(LONGEST) {
         return Some(news);
     }
@@ -398,18 +476,8 @@ fn write(port: &Inner, writer: &mut Writer<'_>, news: News) -> Option<News> {
             writer.words(&[news::REFUSED, slot]);
             line(writer, &error_json(&error));
         }
-        News::Start(job) => {
-            port.start(job, |found, own| {
-                let kind = if own.is_some() { news::START_OWN } else { news::START };
-                let (task, route) = (found.attempt.task(), found.route);
-                writer.words(&[kind, route.app, route.handler, job, found.attempt.fence().attempt]);
-                writer.id(task.id());
-                match own {
-                    Some(slot) => writer.word(slot),
-                    None => writer.line(&task.spec().payload),
-                }
-            });
-        }
+        // They are told together.
+        News::Start(_) => return Some(news),
         News::Settled(slot) => {
             let (handle, is_own) = port.free_slot(slot)?;
             if is_own && port.has_result(&handle) {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
-use taskloom_engine::{Engine, Handler, Hook, LoopHost, Moment, Runtime, Started};
+use taskloom_engine::{Engine, Handler, HandlerEntry, Hook, LoopHost, Moment, Runtime, Started};
 use taskloom_model::{Fence, Options, State, Version};
 use taskloom_store::Task;
 
@@ -100,6 +100,25 @@ impl Hook for NodeHandler {
     }
 }
 
+/// Where the handler of a task runs.
+struct Known {
+    entry: Arc<HandlerEntry>,
+    port: Arc<Port>,
+    route: Route,
+    /// Whether its tasks can go nowhere else.
+    is_only: bool,
+}
+
+impl Known {
+    fn of(entry: Arc<HandlerEntry>, tested: Option<(&Port, u32)>) -> Option<Self> {
+        let Handler::Asynchronous(handler) = entry.handler() else { return None };
+        let handler = handler.downcast_ref::<NodeHandler>()?;
+        let (port, route) = handler.place(tested)?;
+        let is_only = handler.places.read().len() == 1;
+        Some(Self { entry, port, route, is_only })
+    }
+}
+
 /// The engine's way to its environments.
 #[derive(Default)]
 pub(crate) struct Dispatcher {
@@ -135,13 +154,29 @@ impl Dispatcher {
     /// Takes what there is, and deals it out: to an app that is tested, if one is.
     pub(crate) fn take(engine: &Engine, started: &mut Vec<Started>, tested: Option<(&Port, u32)>) {
         engine.take(started);
+        // Most often all are of one handler, and for one environment.
+        let (mut dealt, mut known) = (Vec::new(), None::<Known>);
         for Started { entry, attempt, completion } in started.drain(..) {
-            let Handler::Asynchronous(handler) = entry.handler() else { continue };
-            match handler.downcast_ref::<NodeHandler>().and_then(|handler| handler.place(tested)) {
-                Some((port, route)) => port.begin(attempt, End::Loop(completion), route),
-                // The last environment that had it has just gone.
-                None => drop(completion),
+            if known.as_ref().is_none_or(|known| !Arc::ptr_eq(&known.entry, &entry)) {
+                let before = known.take();
+                known = Known::of(entry, tested);
+                if let Some(before) = before
+                    && known.as_ref().is_none_or(|known| !Arc::ptr_eq(&known.port, &before.port))
+                {
+                    before.port.begin_all(&mut dealt);
+                }
             }
+            // If there is none, the last environment that had it has just gone, as the dropped completion says.
+            let Some(found) = &known else { continue };
+            dealt.push((attempt, End::Loop(completion), found.route));
+            if !found.is_only {
+                // The next one goes to whoever has the fewest in flight then.
+                found.port.begin_all(&mut dealt);
+                known = None;
+            }
+        }
+        if let Some(known) = known {
+            known.port.begin_all(&mut dealt);
         }
     }
 }

@@ -17,6 +17,7 @@
 //! return. [`Port::close`] calls them off: on a file their tasks go to whoever is left, in memory to another environment
 //! that has the handler. News for a closed port are dropped, and nobody calls it.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -87,6 +88,9 @@ pub(crate) struct Job {
     lent: Option<LentPlace>,
 }
 
+/// What is handed to an environment to be run.
+pub(crate) type Dealt = (Attempt, End, Route);
+
 /// Where the outcome of a job goes, once.
 pub(crate) enum End {
     /// To the engine.
@@ -99,6 +103,14 @@ impl End {
     pub(crate) fn complete(self, outcome: Outcome) {
         match self {
             Self::Loop(completion) => completion.complete(outcome),
+            Self::Thread(ticket) => ticket.end(outcome),
+        }
+    }
+
+    /// The same for one of many, which are completed together.
+    pub(crate) fn complete_with(self, outcome: Outcome, others: &mut Vec<(Completion, Outcome)>) {
+        match self {
+            Self::Loop(completion) => others.push((completion, outcome)),
             Self::Thread(ticket) => ticket.end(outcome),
         }
     }
@@ -148,10 +160,39 @@ struct Submitted {
 impl Host for Submitted {
     fn settled(&self) {
         if self.marks.fetch_or(SETTLED, Ordering::SeqCst) & EXPECTED != 0
+            && !Crossing::settled(self.port.as_ptr(), self.slot)
             && let Some(port) = self.port.upgrade()
         {
             port.tell(News::Settled(self.slot));
         }
+    }
+}
+
+/// The crossing that this thread is in: what settles in it is told together.
+struct Crossing {
+    /// Whose it is; to be compared, and for nothing else.
+    port: *const Port,
+    settled: Vec<u32>,
+}
+
+thread_local! {
+    static CROSSING: RefCell<Crossing> =
+        const { RefCell::new(Crossing { port: std::ptr::null(), settled: Vec::new() }) };
+}
+
+impl Crossing {
+    /// A task of a slot has settled; whether this thread is in a crossing of its port, and will tell of it.
+    fn settled(port: *const Port, slot: u32) -> bool {
+        // A thread that ends may drop what settles tasks after its own variables.
+        let note = |crossing: &RefCell<Self>| {
+            let mut crossing = crossing.borrow_mut();
+            let is_it = std::ptr::eq(crossing.port, port);
+            if is_it {
+                crossing.settled.push(slot);
+            }
+            is_it
+        };
+        CROSSING.try_with(note).unwrap_or(false)
     }
 }
 
@@ -239,10 +280,22 @@ impl Port {
     pub(crate) fn enter(&self) {
         self.crossings.fetch_add(1, Ordering::Relaxed);
         self.woken.store(true, Ordering::SeqCst);
+        CROSSING.with_borrow_mut(|crossing| crossing.port = std::ptr::from_ref(self));
+    }
+
+    /// Leaves what has settled in this crossing so far to be heard, before anything else that comes of what JavaScript asks.
+    pub(crate) fn tell_settled(&self) {
+        CROSSING.with_borrow_mut(|crossing| {
+            if !crossing.settled.is_empty() {
+                self.heard.lock().news.extend(crossing.settled.drain(..).map(News::Settled));
+            }
+        });
     }
 
     /// JavaScript is about to leave; whether there is something to come back for at once.
     pub(crate) fn leave(&self) -> bool {
+        self.tell_settled();
+        CROSSING.with_borrow_mut(|crossing| crossing.port = std::ptr::null());
         self.woken.store(false, Ordering::SeqCst);
         let is_all_heard = {
             let heard = self.heard.lock();
@@ -261,25 +314,20 @@ impl Port {
         self.tasks_wait.swap(false, Ordering::SeqCst)
     }
 
-    /// Hands out what there is to hear, oldest first. `accept` takes out what it has room for; `write` gives back what it
-    /// has none for, and that is kept for the next time with all that comes after it. `spare` is empty, before and after.
+    /// Hands out what there is to hear, oldest first. `accept` takes out what it has room for; `write` takes what comes
+    /// first out of the news, perhaps with more of its kind, or says that there is no room: what is left is kept for the
+    /// next time. `spare` is empty, before and after.
     pub(crate) fn hear<W>(
         &self,
         spare: &mut Heard,
         writer: &mut W,
         accept: impl FnOnce(&mut W, &mut Vec<Accepted>),
-        mut write: impl FnMut(&mut W, News) -> Option<News>,
+        mut write: impl FnMut(&mut W, &mut VecDeque<News>) -> bool,
     ) {
+        self.tell_settled();
         std::mem::swap(spare, &mut *self.heard.lock());
         accept(writer, &mut spare.accepted);
-        while spare.accepted.is_empty()
-            && let Some(news) = spare.news.pop_front()
-        {
-            if let Some(left) = write(writer, news) {
-                spare.news.push_front(left);
-                break;
-            }
-        }
+        while spare.accepted.is_empty() && !spare.news.is_empty() && write(writer, &mut spare.news) {}
         if !spare.accepted.is_empty() || !spare.news.is_empty() {
             let mut heard = self.heard.lock();
             spare.accepted.append(&mut heard.accepted);
@@ -381,19 +429,36 @@ impl Port {
 
     /// Has a handler run here.
     pub(crate) fn begin(&self, attempt: Attempt, completion: End, route: Route) {
-        let job = Job { attempt, completion, route, called_off: false, has_own: false, lent: None };
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        let number = self.jobs.lock().insert(job);
+        self.begin_all(&mut vec![(attempt, completion, route)]);
+    }
+
+    /// Has handlers run here: all that is given, which is taken out.
+    pub(crate) fn begin_all(&self, dealt: &mut Vec<Dealt>) {
+        let count = dealt.len();
+        self.in_flight.fetch_add(count, Ordering::Relaxed);
+        let numbers: Vec<u32> = {
+            let mut jobs = self.jobs.lock();
+            let job = |(attempt, completion, route)| Job {
+                attempt,
+                completion,
+                route,
+                called_off: false,
+                has_own: false,
+                lent: None,
+            };
+            dealt.drain(..).map(|one| jobs.insert(job(one))).collect()
+        };
         if self.is_closed() {
             // It closed meanwhile, and nobody else will look.
-            return self.end(number).into_iter().for_each(End::give_back);
+            return numbers.into_iter().filter_map(|number| self.end(number)).for_each(End::give_back);
         }
-        self.started.fetch_add(1, Ordering::Relaxed);
+        self.started.fetch_add(count as u64, Ordering::Relaxed);
         // A thread of a pool is there to be blocked.
         if !self.is_thread.load(Ordering::Relaxed) {
             self.pulse.begin(&self.own, &self.pulse);
         }
-        self.tell(News::Start(number));
+        self.heard.lock().news.extend(numbers.into_iter().map(News::Start));
+        self.wake();
     }
 
     /// Looks at a job.
@@ -406,17 +471,32 @@ impl Port {
         self.with_job(job, |job| job.attempt.clone())
     }
 
-    /// A job is told to JavaScript by `tell`. If its task was submitted here, for a slot that is still its own, and this
-    /// is its first attempt: with the slot, where JavaScript has kept the input.
-    pub(crate) fn start(&self, job: u32, tell: impl FnOnce(&Job, Option<u32>)) {
+    /// Takes the jobs to start that come next out of the news, for as long as `tell` says that there is room: it is
+    /// asked with nothing first. Each job is told by it. If its task was submitted here, for a slot that is still its
+    /// own, and this is its first attempt: with the slot, where JavaScript has kept the input.
+    pub(crate) fn start_all(
+        &self,
+        news: &mut VecDeque<News>,
+        mut tell: impl FnMut(Option<(u32, &Job, Option<u32>)>) -> bool,
+    ) {
+        if !matches!(news.front(), Some(News::Start(_))) {
+            return;
+        }
         let mut jobs = self.jobs.lock();
-        let Some(job) = jobs.get_mut(job) else { return };
-        let own = self.own_input(job);
-        job.has_own = own.is_some();
-        tell(job, own);
+        let slots = self.slots.lock();
+        while let Some(News::Start(number)) = news.front()
+            && tell(None)
+        {
+            let number = *number;
+            news.pop_front();
+            let Some(job) = jobs.get_mut(number) else { continue };
+            let own = self.own_input(job, &slots);
+            job.has_own = own.is_some();
+            tell(Some((number, job, own)));
+        }
     }
 
-    fn own_input(&self, job: &Job) -> Option<u32> {
+    fn own_input(&self, job: &Job, slots: &[Slot]) -> Option<u32> {
         if job.attempt.fence().attempt != 1 {
             return None;
         }
@@ -424,21 +504,51 @@ impl Port {
         if own.port.as_ptr() != self.own.as_ptr() {
             return None;
         }
-        match self.slots.lock().get(own.slot as usize)? {
+        match slots.get(own.slot as usize)? {
             Slot::Waits(handle, true) if Arc::ptr_eq(handle.task(), job.attempt.task()) => Some(own.slot),
             _ => None,
         }
     }
 
-    /// A job's handler has returned; JavaScript has kept what, if it had kept the input.
-    pub(crate) fn succeeded(&self, job: u32) -> Option<End> {
-        let job = self.take_job(job)?;
-        if job.has_own
-            && let Some(own) = job.attempt.task().host::<Submitted>()
-        {
-            own.marks.fetch_or(KEPT, Ordering::SeqCst);
+    /// Handlers of jobs have returned; JavaScript has kept what, where it had kept the input. Each that is known is handed
+    /// to `end`, with its place among those that were given.
+    pub(crate) fn succeeded(&self, numbers: impl Iterator<Item = u32>, mut end: impl FnMut(usize, End)) {
+        let gone: Vec<(usize, Job)> = {
+            let mut jobs = self.jobs.lock();
+            let take = |(place, number)| Some((place, jobs.remove(number)?));
+            numbers.enumerate().filter_map(take).collect()
+        };
+        self.in_flight.fetch_sub(gone.len(), Ordering::Relaxed);
+        for (place, job) in gone {
+            if job.has_own
+                && let Some(own) = job.attempt.task().host::<Submitted>()
+            {
+                own.marks.fetch_or(KEPT, Ordering::SeqCst);
+            }
+            end(place, job.completion);
         }
-        Some(job.completion)
+    }
+
+    /// Takes those tasks that have settled and come next out of the news, for as long as `tell` says that there is room
+    /// (it is asked with nothing first), and as JavaScript has kept their results: only the slot is told.
+    pub(crate) fn settle_own(&self, news: &mut VecDeque<News>, mut tell: impl FnMut(Option<u32>) -> bool) {
+        if !matches!(news.front(), Some(News::Settled(_))) {
+            return;
+        }
+        // Dropped without the lock.
+        let mut gone = Vec::new();
+        let mut slots = self.slots.lock();
+        while let Some(News::Settled(slot)) = news.front()
+            && let Some(place) = slots.get_mut(*slot as usize)
+            && let Slot::Waits(handle, true) = place
+            && self.has_result(handle)
+            && tell(None)
+        {
+            tell(Some(*slot));
+            gone.push(std::mem::replace(place, Slot::Free));
+            news.pop_front();
+        }
+        drop(slots);
     }
 
     /// Whether JavaScript has kept the result of a task that has succeeded.

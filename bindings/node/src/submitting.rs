@@ -29,11 +29,11 @@ pub(crate) struct Submit<'a> {
 pub(crate) struct Input<'a> {
     /// Its own key, which its handler has made.
     pub(crate) key: Option<String>,
-    pub(crate) payload: &'a str,
+    pub(crate) payload: &'a [u8],
 }
 
 impl<'a> Input<'a> {
-    pub(crate) fn of(payload: &'a str) -> Self {
+    pub(crate) fn of(payload: &'a [u8]) -> Self {
         Self { key: None, payload }
     }
 }
@@ -53,6 +53,11 @@ impl Bound {
 }
 
 impl<'a> Submit<'a> {
+    /// One that says nothing but its handler.
+    pub(crate) fn plain(handler: u32) -> Self {
+        Self { handler, name: None, options: None }
+    }
+
     /// Reads the lines that the flags speak of.
     pub(crate) fn read(reader: &mut Reader<'a>, handler: u32, flags: u32) -> Option<Self> {
         let name = if flags & flag::BY_NAME == 0 { None } else { Some(reader.line()?) };
@@ -158,7 +163,7 @@ fn submit(
     inputs: &[Input<'_>],
 ) -> Result<()> {
     let task = |input: &Input<'_>, host| {
-        let payload = Box::from(input.payload.as_bytes());
+        let payload = Box::from(input.payload);
         NewTask { payload, host, key: input.key.clone() }
     };
     if engine.is_durable() {

@@ -5,6 +5,9 @@
 //! or names, so that no line contains a newline: in JSON one can only stand between tokens, and [`Writer::line`] makes
 //! a space of it there.
 //!
+//! Payloads and results that JavaScript writes by itself stand one after the other in bytes of their own, as ASCII or UTF-8;
+//! each message says how many are its.
+//!
 //! `node/src/wire.ts` is the other side, and must be changed along with this.
 
 /// What JavaScript says.
@@ -23,6 +26,10 @@ pub(crate) mod command {
     pub(crate) const SUBMIT_CHILD: u32 = 6;
     /// `slot`: its outcome is no longer wanted.
     pub(crate) const FORGET: u32 = 7;
+    /// `app, slot, handler, size`; so many bytes: the payload.
+    pub(crate) const SUBMIT_PLAIN: u32 = 8;
+    /// `job, size`; so many bytes: the result.
+    pub(crate) const SUCCEEDED_PLAIN: u32 = 9;
 }
 
 /// Flags of a submit: which lines it has.
@@ -69,11 +76,12 @@ pub(crate) mod news {
 pub(crate) struct Reader<'a> {
     words: &'a [u32],
     text: &'a str,
+    bytes: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(words: &'a [u32], text: &'a str) -> Self {
-        Self { words, text }
+    pub(crate) fn new(words: &'a [u32], text: &'a str, bytes: &'a [u8]) -> Self {
+        Self { words, text, bytes }
     }
 
     pub(crate) fn word(&mut self) -> Option<u32> {
@@ -98,6 +106,12 @@ impl<'a> Reader<'a> {
         let (line, rest) = self.text.split_once('\n')?;
         self.text = rest;
         Some(line)
+    }
+
+    pub(crate) fn bytes(&mut self, count: u32) -> Option<&'a [u8]> {
+        let (first, rest) = self.bytes.split_at_checked(count as usize)?;
+        self.bytes = rest;
+        Some(first)
     }
 
     /// The next words without taking them.

@@ -181,8 +181,8 @@ impl Handle {
                 .hint("observe that task too, or wait on another thread"));
         }
         if core.capability.resident && !core.pool.was_started() && core.is_open()
-            // One that runs was begun by hand.
-            && !self.task.is_settled() && self.state() != State::Running
+            // One that runs was begun by hand, and one that has just ended will be settled.
+            && !self.task.is_settled() && !(self.state() == State::Running || self.state().is_terminal())
         {
             let id = self.id();
             let message = format!(

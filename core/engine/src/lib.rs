@@ -19,6 +19,7 @@
 //! | `queues` | lanes of eligible tasks, and the order in which they are served |
 //! | `pool`, `worker` | the worker threads |
 //! | `loops` | the tasks of foreign event loops |
+//! | `completion` | how their attempts end |
 //! | `running` | what runs right now |
 //! | `registry` | handlers by name and version |
 //! | `events`, `announce` | the bus and its catalogue; what is told of each change: events, hooks, figures |
@@ -44,6 +45,7 @@ mod batch;
 mod chance;
 mod claims;
 mod committer;
+mod completion;
 mod core;
 mod dead_letters;
 mod driver;
@@ -83,6 +85,7 @@ mod worker;
 
 pub use announce::{Hook, Moment};
 pub use chance::fresh_id;
+pub use completion::Completion;
 pub use driver::{Drive, Submits};
 pub use edge::{Clock, SystemClock, deadline_in as deadline_after, spawn_thread};
 pub use engine::{Engine, EngineOptions, Registration};
@@ -92,7 +95,7 @@ pub use events::{
 };
 pub use handle::Handle;
 pub use handler::{Attempt, Blocking, Failed, Handler, HandlerEntry, LentPlace, Outcome};
-pub use loops::{Completion, LoopHost, Started};
+pub use loops::{LoopHost, Started};
 pub use meter::{Count, Figures, MAX_METERS, Meter, Meters, OTHER, Recorder, Snapshot};
 pub use needed::Needed;
 pub use notes::MAX_NOTES;

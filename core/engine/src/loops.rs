@@ -10,10 +10,12 @@
 //! * `in_flight` counts completions that were handed out and not used up. A completion that is dropped unused reports
 //!   `HandlerLost`: no attempt ends without an outcome, unless it was called off before.
 //! * The lock of the view is held from the pop of a task until its attempt is written down, as the lock of a seat is by
-//!   a worker; no code of a user's runs under it.
-//! * No wake is lost: a submitter pushes, then raises `woken` and calls the host if it was down; the loop lowers
-//!   `woken`, then looks into the lanes, with a `SeqCst` read-modify-write on either side. So either the submitter
-//!   finds the flag down and calls, or the loop looks after the push.
+//!   a worker; no code of a user's runs under it. What is taken in one go is written down together, but for attempts
+//!   whose time is limited: those are there before anybody watches it.
+//! * No wake is lost: a submitter pushes, passes a `SeqCst` fence (that of the lanes' push), then looks at `woken`, and if
+//!   it is down raises it and calls the host; the loop lowers `woken`, passes a fence, then looks into the lanes. So either
+//!   the submitter finds the flag down and calls, or the loop looks after the push. The list of those claimed by hand does
+//!   the same with its length.
 //! * Nor is one lost where all places are taken: the loop lowers `woken`, passes a fence and reads `in_flight`; whoever
 //!   gives a place back lowers `in_flight`, passes a fence and counts the tasks. Either the loop finds the place, or
 //!   the tasks that it left behind are counted, and the loop is woken.
@@ -24,14 +26,16 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering, fence};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, RwLock};
-use taskloom_model::{Fence, Timestamp};
+use taskloom_model::Timestamp;
 use taskloom_store::Task;
 
+use crate::completion::Completion;
 use crate::core::{Core, route_of};
-use crate::handler::{Attempt, HandlerEntry, Home, Outcome};
+use crate::handler::{Attempt, HandlerEntry, Home};
 use crate::meter::{Count, Recorder};
 use crate::queues::{Route, View};
-use crate::worker::{Over, TIDY_EVERY, WORKER_PLACES, begin};
+use crate::running::Current;
+use crate::worker::{Begun, Over, TIDY_EVERY, WORKER_PLACES, begin};
 
 /// A foreign event loop, or a pool of foreign workers.
 pub trait LoopHost: Send + Sync {
@@ -67,6 +71,8 @@ pub(crate) struct Loops {
     woken: AtomicBool,
     /// Tasks that were claimed by hand: they come before all others, whatever their queue.
     by_hand: Mutex<VecDeque<Arc<Task>>>,
+    /// How many these are; written under their lock.
+    by_hand_len: AtomicUsize,
     in_flight: AtomicUsize,
     /// How often a place was taken.
     taken: AtomicUsize,
@@ -85,11 +91,14 @@ pub(crate) struct Loops {
 /// How many places there are for what is begun on loops.
 const PLACES: usize = 4_096;
 
+/// How many places are taken at once at most.
+const LOT: usize = 256;
+
 impl Loops {
-    /// Where the next attempt is noted, beyond the worker threads' places.
-    fn place(&self) -> usize {
+    /// Where an attempt is noted, beyond the worker threads' places, by the number of its place in flight.
+    fn place(&self, number: usize) -> usize {
         let first = WORKER_PLACES + if self.route == Route::Pooled { PLACES } else { 0 };
-        first + self.taken.load(Ordering::Relaxed) % PLACES
+        first + number % PLACES
     }
 
     pub(crate) fn new(route: Route, max_in_flight: usize) -> Self {
@@ -98,6 +107,7 @@ impl Loops {
             host: RwLock::new(None),
             woken: AtomicBool::new(false),
             by_hand: Mutex::default(),
+            by_hand_len: AtomicUsize::new(0),
             in_flight: AtomicUsize::new(0),
             taken: AtomicUsize::new(0),
             ended: AtomicU32::new(0),
@@ -126,7 +136,8 @@ impl Loops {
 
     /// Wakes the loop, unless it has been woken and has not looked yet.
     pub(crate) fn wake(&self) {
-        if !self.woken.swap(true, Ordering::SeqCst)
+        if !self.woken.load(Ordering::SeqCst)
+            && !self.woken.swap(true, Ordering::SeqCst)
             && let Some(host) = self.host.read().as_ref()
         {
             host.wake();
@@ -144,39 +155,67 @@ impl Loops {
         self.in_flight.load(Ordering::Acquire)
     }
 
-    /// Takes tasks for the loop, at most as many as there is room for.
+    /// Takes tasks for the loop, at most as many as there is room for. What is said once of all of them is written once.
     pub(crate) fn take(&self, core: &Arc<Core>, home: &Arc<Home>, started: &mut Vec<Started>) {
-        self.take_while(core, home, &mut |one| {
-            started.extend(one);
-            true
-        });
+        self.look();
+        let (mut stretch, mut all) = (Stretch::new(Some(core.clock.now())), Vec::new());
+        let mut view = self.view.lock();
+        while !core.is_stopped() {
+            let (places, first) = self.reserve(LOT);
+            let before = all.len();
+            while all.len() - before < places
+                && let Some(begun) =
+                    self.begin_next(core, home, &mut view, &mut stretch, first + all.len() - before)
+            {
+                all.push(begun);
+            }
+            let unused = places - (all.len() - before);
+            if unused > 0 {
+                self.release(core, unused);
+            }
+            if unused > 0 || places == 0 {
+                break;
+            }
+        }
+        core.running.begin_many_on_loop(&mut stretch.unnoted);
+        started.extend(all.into_iter().filter_map(|begun| self.confirm(core, home, begun)));
+        drop(view);
+        stretch.end(core);
     }
 
-    /// Takes tasks for as long as there is room and `more` says so: asked before the first, and handed each.
+    /// Takes tasks one by one, for as long as there is room and `more` says so: asked before the first, and handed each.
     pub(crate) fn take_while(
         &self,
         core: &Arc<Core>,
         home: &Arc<Home>,
         more: &mut dyn FnMut(Option<Started>) -> bool,
     ) {
-        self.woken.swap(false, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
-        let mut over = Vec::new();
+        self.look();
+        let mut stretch = Stretch::new(None);
         let mut view = self.view.lock();
         let mut goes_on = more(None);
-        while goes_on && !core.is_stopped() && self.reserve() {
-            // The place is taken before the task is popped, so that at no moment a task is in neither.
-            let Some((entry, attempt, started_at)) = self.next(core, home, &mut view, &mut over) else {
-                self.release(core);
+        while goes_on && !core.is_stopped() {
+            let (places, first) = self.reserve(1);
+            if places == 0 {
+                break;
+            }
+            let Some(begun) = self.begin_next(core, home, &mut view, &mut stretch, first) else {
+                self.release(core, 1);
                 break;
             };
-            let (task, fence) = (Arc::clone(&attempt.task), attempt.fence);
-            let (home, route) = (Arc::clone(home), self.route);
-            let completion = Completion { home, route, task: Some(task), fence, started: started_at };
-            goes_on = more(Some(Started { entry, attempt, completion }));
+            core.running.begin_many_on_loop(&mut stretch.unnoted);
+            if let Some(started) = self.confirm(core, home, begun) {
+                goes_on = more(Some(started));
+            }
         }
         drop(view);
-        over.into_iter().for_each(|over: Over| over.end(core));
+        stretch.end(core);
+    }
+
+    /// The host looks: whoever pushes from now on calls it again.
+    fn look(&self) {
+        self.woken.swap(false, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
     }
 
     /// Waits until what a loop has taken from the lanes by now is in progress, or will not be: see
@@ -185,11 +224,15 @@ impl Loops {
         drop(self.view.lock());
     }
 
-    /// An attempt has ended. A loop that only one thread can be inside has others forget what is no longer kept.
-    fn tidy(&self, core: &Core) {
-        if self.ended.fetch_add(1, Ordering::Relaxed).is_multiple_of(TIDY_EVERY) && core.runtime.is_serial() {
+    /// So many attempts have ended, and their places are free. A loop that only one thread can be inside has others forget
+    /// what is no longer kept.
+    pub(crate) fn ended(&self, core: &Core, count: usize) {
+        let before = self.ended.fetch_add(count as u32, Ordering::Relaxed);
+        let is_due = before / TIDY_EVERY != before.wrapping_add(count as u32) / TIDY_EVERY;
+        if is_due && core.runtime.is_serial() {
             core.timers.look_now();
         }
+        self.release(core, count);
     }
 
     /// Counts on behalf of a thread that has no recorder of its own.
@@ -197,23 +240,27 @@ impl Loops {
         self.record(core, |recorder| recorder.count(task.spec().queue, task.spec().name, count));
     }
 
-    fn record(&self, core: &Core, record: impl FnOnce(&mut Recorder)) {
+    pub(crate) fn record(&self, core: &Core, record: impl FnOnce(&mut Recorder)) {
         record(self.recorder.lock().get_or_insert_with(|| core.meters.recorder(0)));
     }
 
-    /// Takes a place, if there is one. Only the loop takes places, one thread at a time.
-    fn reserve(&self) -> bool {
-        let free = self.in_flight() < self.max_in_flight.saturating_add(self.lent.load(Ordering::Acquire));
-        if free {
-            self.in_flight.fetch_add(1, Ordering::SeqCst);
-            self.taken.fetch_add(1, Ordering::SeqCst);
+    /// Takes places, so many at most: how many, and the number of the first among all that were ever taken. Only the loop
+    /// takes places, one thread at a time. A place is taken before a task is popped for it, so that at no moment a task is
+    /// in neither.
+    fn reserve(&self, most: usize) -> (usize, usize) {
+        let all = self.max_in_flight.saturating_add(self.lent.load(Ordering::Acquire));
+        let count = all.saturating_sub(self.in_flight()).min(most);
+        if count == 0 {
+            return (0, 0);
         }
-        free
+        self.in_flight.fetch_add(count, Ordering::SeqCst);
+        (count, self.taken.fetch_add(count, Ordering::SeqCst))
     }
 
-    fn release(&self, core: &Core) {
-        let before = self.in_flight.fetch_sub(1, Ordering::AcqRel);
-        if before == 1 {
+    /// Gives places back.
+    pub(crate) fn release(&self, core: &Core, count: usize) {
+        let before = self.in_flight.fetch_sub(count, Ordering::AcqRel);
+        if before == count {
             self.look_again();
         }
         fence(Ordering::SeqCst);
@@ -224,18 +271,28 @@ impl Loops {
 
     /// Has the loop take a task that was claimed by hand.
     pub(crate) fn take_by_hand(&self, task: Arc<Task>) {
-        self.by_hand.lock().push_back(task);
+        let mut by_hand = self.by_hand.lock();
+        by_hand.push_back(task);
+        self.by_hand_len.store(by_hand.len(), Ordering::SeqCst);
+        drop(by_hand);
         self.wake();
     }
 
     /// Takes the next task that was claimed by hand.
     pub(crate) fn next_by_hand(&self) -> Option<Arc<Task>> {
-        self.by_hand.lock().pop_front()
+        if self.by_hand_len.load(Ordering::SeqCst) == 0 {
+            return None;
+        }
+        let mut by_hand = self.by_hand.lock();
+        let next = by_hand.pop_front();
+        self.by_hand_len.store(by_hand.len(), Ordering::SeqCst);
+        next
     }
 
     /// Whether a task waits for the loop.
     pub(crate) fn has_tasks(&self, core: &Core) -> bool {
-        core.queues.len(self.route) > 0 || !self.by_hand.lock().is_empty()
+        self.by_hand_len.load(Ordering::SeqCst) > 0
+            || !core.queues.is_empty(self.route) && core.queues.len(self.route) > 0
     }
 
     /// An attempt in flight waits for another task: its place goes to that one, or to any other.
@@ -292,14 +349,15 @@ impl Loops {
 }
 
 impl Loops {
-    /// Begins the next task that is still to be run.
-    fn next(
+    /// Begins the next task that is still to be run, and leaves it to the caller to note that it is in progress.
+    fn begin_next(
         &self,
         core: &Arc<Core>,
         home: &Arc<Home>,
         view: &mut View,
-        over: &mut Vec<Over>,
-    ) -> Option<(Arc<HandlerEntry>, Attempt, Timestamp)> {
+        stretch: &mut Stretch,
+        number: usize,
+    ) -> Option<(Arc<HandlerEntry>, Begun)> {
         loop {
             let by_hand = self.next_by_hand();
             let claimed = by_hand.is_some();
@@ -307,124 +365,80 @@ impl Loops {
                 core.committer.look_again();
                 return None;
             };
-            let Some(entry) = core.handler_of(&task) else { continue };
+            let Some(entry) = stretch.handler_of(core, &task) else { continue };
             if route_of(&entry) != self.route {
                 // Its handler was replaced by one of another kind while it waited.
                 core.enqueue(task);
                 continue;
             }
-            let note = |current| core.running.begin_on_loop(current);
-            let begun = match begin(home, task, claimed, None, &entry, self.place(), note) {
-                Ok(begun) => begun,
-                Err(late) => {
-                    over.push(late);
-                    continue;
-                }
+            let unnoted = &mut stretch.unnoted;
+            let note = |current: Current| {
+                // Whoever watches the time of one that has a limit must find it.
+                if current.is_timed() { core.running.begin_on_loop(current) } else { unnoted.push(current) }
             };
-            let attempt = begun.attempt;
-            let mut let_in = begun.let_in;
-            core.follow_all(&mut let_in);
-            if attempt.may_run() {
-                self.record(core, |recorder| {
-                    recorder.started(attempt.task.spec().queue, entry.name, begun.waited);
-                });
-                core.announce_start(&attempt.task, attempt.fence, begun.waited);
-                return Some((entry, attempt, begun.started));
+            match begin(home, task, claimed, stretch.now, &entry, self.place(number), note) {
+                Ok(begun) => return Some((entry, begun)),
+                Err(late) => stretch.over.push(late),
             }
+        }
+    }
+
+    /// Tells of one that has begun and is noted; or gives it back, if it was called off before that.
+    fn confirm(
+        &self,
+        core: &Arc<Core>,
+        home: &Arc<Home>,
+        begun: (Arc<HandlerEntry>, Begun),
+    ) -> Option<Started> {
+        let (entry, Begun { attempt, started, waited, mut let_in }) = begun;
+        core.follow_all(&mut let_in);
+        if !attempt.may_run() {
             core.running.end_on_loop(attempt.task.id(), attempt.fence);
             core.give_back_begun(attempt.task, attempt.fence);
+            self.release(core, 1);
+            return None;
         }
+        self.record(core, |recorder| {
+            recorder.started(attempt.task.spec().queue, entry.name, waited);
+        });
+        core.announce_start(&attempt.task, attempt.fence, waited);
+        let task = Some(Arc::clone(&attempt.task));
+        let completion =
+            Completion { home: Arc::clone(home), route: self.route, task, fence: attempt.fence, started };
+        Some(Started { entry, attempt, completion })
     }
 }
 
-/// Where the outcome of an attempt on a loop goes, once.
-#[must_use = "dropping a completion fails the attempt with HandlerLost"]
-pub struct Completion {
-    home: Arc<Home>,
-    route: Route,
-    task: Option<Arc<Task>>,
-    fence: Fence,
-    started: Timestamp,
+/// What is taken in one go, and what that remembers from one task to the next.
+struct Stretch {
+    /// The time at which all of it begins, if that is one.
+    now: Option<Timestamp>,
+    /// The newest handler of the name that came last.
+    newest: Option<Arc<HandlerEntry>>,
+    /// Begun and not noted yet.
+    unnoted: Vec<Current>,
+    /// Not to be run any more.
+    over: Vec<Over>,
 }
 
-impl Completion {
-    /// Who hands such tasks out.
-    fn loops(&self) -> &Loops {
-        match self.route {
-            Route::Pooled => &self.home.core.pooled,
-            Route::Blocking | Route::Asynchronous => &self.home.core.loops,
+impl Stretch {
+    fn new(now: Option<Timestamp>) -> Self {
+        Self { now, newest: None, unnoted: Vec::new(), over: Vec::new() }
+    }
+
+    fn handler_of(&mut self, core: &Core, task: &Task) -> Option<Arc<HandlerEntry>> {
+        let spec = task.spec();
+        if spec.version().is_some() {
+            return core.handler_of(task);
         }
-    }
-
-    /// Reports the outcome.
-    pub fn complete(mut self, outcome: Outcome) {
-        self.end(outcome);
-    }
-
-    /// For a host that has ended the handler of an attempt because that was called off: there is no outcome, and so
-    /// none that could come too late. If the attempt still counts, this fails it with `HandlerLost`, as a drop does.
-    pub fn abandon(mut self) {
-        let Some(task) = self.task.take_if(|task| !task.is_current(self.fence)) else { return };
-        let core = &self.home.core;
-        core.running.end_on_loop(task.id(), self.fence);
-        drop((core.notes.take(task.id(), self.fence), core.hooks.take(&task, self.fence)));
-        self.count(&task, None, core.clock.now());
-        self.loops().release(core);
-    }
-
-    /// The worker that ran the attempt has died, and this process has not: counted towards `max_crashes`, and the task
-    /// goes back or fails for good. `cause` says what it died of, as the end of a sentence (`was killed by signal 11`).
-    pub fn crash(mut self, cause: &str) {
-        let Some(task) = self.task.take() else { return };
-        let core = &self.home.core;
-        core.running.end_on_loop(task.id(), self.fence);
-        drop(core.notes.take(task.id(), self.fence));
-        self.count(&task, None, core.clock.now());
-        if let Some(ended) = core.crash(task, self.fence, cause) {
-            ended.settle();
+        if self.newest.as_ref().is_none_or(|entry| entry.name != spec.name) {
+            self.newest = core.handler_of(task);
         }
-        self.loops().release(core);
+        self.newest.clone()
     }
 
-    /// For a host that ends while the attempt runs: there will be no outcome, and that is not the handler's fault. The
-    /// task is given back at no cost, for whoever else can run it.
-    pub fn give_back(mut self) {
-        let Some(task) = self.task.take() else { return };
-        let core = &self.home.core;
-        core.running.end_on_loop(task.id(), self.fence);
-        drop(core.notes.take(task.id(), self.fence));
-        self.count(&task, None, core.clock.now());
-        core.give_back_attempt(task, self.fence);
-        self.loops().release(core);
-    }
-
-    fn end(&mut self, outcome: Outcome) {
-        let Some(task) = self.task.take() else { return };
-        let core = &self.home.core;
-        core.running.end_on_loop(task.id(), self.fence);
-        let now = core.clock.now();
-        let (queue, name) = (task.spec().queue, task.spec().name);
-        let ran = now.since(self.started);
-        let count = |how| self.loops().record(core, |recorder| recorder.ended(queue, name, how, ran, now));
-        if let Some(ended) = core.report(task, self.fence, outcome, now, count) {
-            ended.settle();
-        }
-        self.loops().tidy(core);
-        self.loops().release(core);
-    }
-
-    fn count(&self, task: &Task, how: Option<Count>, now: Timestamp) {
-        let (core, spec) = (&self.home.core, task.spec());
-        let ran = now.since(self.started);
-        self.loops().record(core, |recorder| recorder.ended(spec.queue, spec.name, how, ran, now));
-    }
-}
-
-impl Drop for Completion {
-    fn drop(&mut self) {
-        self.end(Outcome::failure(
-            "HandlerLost",
-            "the handler went away without an outcome (its event loop was closed, or its future dropped)",
-        ));
+    /// For when no lock is held any more.
+    fn end(self, core: &Arc<Core>) {
+        self.over.into_iter().for_each(|over| over.end(core));
     }
 }

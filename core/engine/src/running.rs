@@ -16,12 +16,13 @@
 //! unnoticed.
 
 use std::collections::{BTreeSet, HashMap};
+use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 use taskloom_model::{Fence, TaskId, Timestamp};
-use taskloom_store::Task;
+use taskloom_store::{IdHasher, Task};
 
 use crate::stats::RunningStats;
 
@@ -67,6 +68,11 @@ pub(crate) enum Due {
 impl Current {
     pub(crate) fn new(task: Arc<Task>, fence: Fence, deadline: Option<Duration>) -> Self {
         Self { task, fence, deadline, called_off: None, look_at: None }
+    }
+
+    /// Whether its time is limited.
+    pub(crate) fn is_timed(&self) -> bool {
+        self.deadline.is_some()
     }
 
     fn key(&self) -> Key {
@@ -159,7 +165,7 @@ type Key = (TaskId, u32);
 /// The attempts on event loops.
 #[derive(Default)]
 struct OnLoops {
-    attempts: HashMap<Key, Current>,
+    attempts: HashMap<Key, Current, BuildHasherDefault<IdHasher>>,
     /// Those that must be looked at, by when. Each line is that of an attempt above, which knows its time.
     agenda: BTreeSet<(Duration, Key)>,
 }
@@ -230,8 +236,19 @@ impl Running {
         self.on_loops.lock().begin(current);
     }
 
+    /// Writes down many that have no timeout: nobody looks for those before they are here.
+    pub(crate) fn begin_many_on_loop(&self, many: &mut Vec<Current>) {
+        let mut on_loops = self.on_loops.lock();
+        many.drain(..).for_each(|current| on_loops.begin(current));
+    }
+
     pub(crate) fn end_on_loop(&self, id: TaskId, fence: Fence) {
         self.on_loops.lock().end((id, fence.attempt));
+    }
+
+    pub(crate) fn end_many_on_loop(&self, many: impl Iterator<Item = (TaskId, Fence)>) {
+        let mut on_loops = self.on_loops.lock();
+        many.for_each(|(id, fence)| on_loops.end((id, fence.attempt)));
     }
 
     /// For whoever has called an attempt off: has the next step look at it. Whether it is in progress.

@@ -16,5 +16,5 @@ pub use contract::{
     Nobody, Owner, Residents, ScheduleChange, Store, Unserved,
 };
 pub use memory::{MemoryOptions, MemoryStore};
-pub use registry::{Live, Registry};
+pub use registry::{IdHasher, Live, Registry};
 pub use task::{Host, HostData, Task};

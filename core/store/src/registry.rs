@@ -200,9 +200,9 @@ impl Residents for Registry {
     }
 }
 
-/// Hashes the sixteen bytes of an id as [`TaskId::table_hash`] does.
+/// Hashes the sixteen bytes of an id as [`TaskId::table_hash`] does, and what else a key has with them.
 #[derive(Default)]
-pub(crate) struct IdHasher(u64);
+pub struct IdHasher(u64);
 
 impl std::hash::Hasher for IdHasher {
     fn finish(&self) -> u64 {
