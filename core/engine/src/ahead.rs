@@ -68,7 +68,8 @@ impl Ahead {
 fn expire(core: &Arc<Core>, task: Arc<Task>, now: Timestamp) {
     if let Some((fence, _)) = task.begin(core.owner()) {
         // The committer settles it.
-        let _ = core.committer.report(core, task, [Operation::Release { fence }, Operation::Elapse], now);
+        let _ =
+            core.committer.report(core, task, [Operation::Release { fence }, Operation::Elapse], now, None);
     }
 }
 

@@ -89,7 +89,7 @@ fn transact(core: &Arc<Core>, work: Work) -> Left {
     let mut born = births(core, &batch.inserts);
     failpoint::reached("before the commit");
     let mut late = || {
-        let came = if is_open { core.committer.late(replies.len()) } else { Vec::new() };
+        let came = if is_open { core.committer.late(core, replies.len()) } else { Vec::new() };
         let (inserts, new): (Vec<_>, Vec<_>) = came.into_iter().unzip();
         replies.extend(new);
         born.extend(births(core, &inserts));

@@ -7,29 +7,26 @@
 //! while the last one was under way (*group commit*). Then, and only then, it lets the effects follow and answers
 //! whoever waits.
 //!
-//! A request that comes alone need not wait for that thread to wake up and then wake somebody itself: where nobody is
-//! writing, and the last transaction had no company in it either, whoever waits for the answer writes it on the spot, as
-//! that thread would. Where many come at once they are left to the thread, which makes one transaction of them.
+//! A request that comes alone need not wait for that thread: whoever made it writes it, see [`crate::own_write`].
 //!
 //! # Invariants
 //! * One writes at a time, whichever thread it is on.
 //! * What is handed in is answered: committed, refused, or failed. A worker's report, for which nobody waits, is kept
 //!   and tried again while the store fails, at growing intervals; a task is not lost to a full disk. Somebody who
 //!   waits is answered at once, by an error if need be.
-//! * The thread waits only when there is nothing to do, or a moment for more of a group ([`crate::inbox`]). Whatever it
+//! * The thread waits only when there is nothing to do, or a moment for more of a group ([`crate::gathering`]). Whatever it
 //!   looks at is changed under its lock, or followed by a look under it ([`Committer::look_again`]), so it cannot miss a
 //!   change.
 //! * Effects run on the thread that wrote, and observers with them. One that submits or cancels would wait for the thread that
 //!   it is on; its request is written then and there instead, as a transaction of its own.
 
 use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex};
 use taskloom_model::{Code, Effects, Error, Operation, Result, Timestamp};
 use taskloom_store::{Commit, Insert, Task};
 use taskloom_sync::Bell;
@@ -38,7 +35,7 @@ use crate::answer::{Answer, Reply};
 use crate::batch::{self, Origin, Work};
 use crate::claims::{More, room};
 use crate::core::Core;
-use crate::inbox::Inbox;
+use crate::inbox::{Inbox, Waits};
 use crate::inline::{change_inline, follow_inline};
 use crate::{edge, shutdown};
 
@@ -50,12 +47,12 @@ type Refused = Box<(Error, Inbox)>;
 
 pub(crate) struct Committer {
     resident: bool,
-    inbox: Mutex<Inbox>,
-    arrived: Condvar,
+    pub(crate) inbox: Mutex<Inbox>,
+    pub(crate) arrived: Condvar,
     /// Held by whoever writes.
-    writing: Mutex<()>,
+    pub(crate) writing: Mutex<()>,
     /// How many requests the last transaction had.
-    company: AtomicUsize,
+    pub(crate) company: AtomicUsize,
     /// Where there is no thread: the pause since the store failed, and until when on the monotonic clock.
     pause: Mutex<(Duration, Duration)>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -67,10 +64,10 @@ thread_local! {
 }
 
 /// For as long as it lives, what follows from a write runs on this thread as it does on the committer's own.
-struct Here(*const Core);
+pub(crate) struct Here(*const Core);
 
 impl Here {
-    fn new(core: &Arc<Core>) -> Self {
+    pub(crate) fn new(core: &Arc<Core>) -> Self {
         Self(COMMITTER_OF.replace(Arc::as_ptr(core)))
     }
 }
@@ -97,7 +94,7 @@ impl Committer {
     // ── from any thread ─────────────────────────────────────────────────────────────────────────────────────────
 
     /// Inserts tasks, all or none, and tells `reply` when that is settled. Not for a resident store. `waits`: the calling
-    /// thread will wait for it, on what is returned, and may as well do it.
+    /// thread will wait for it, on what is returned, and may as well do it; if not, somebody else does.
     pub(crate) fn insert(
         &self,
         core: &Arc<Core>,
@@ -111,6 +108,7 @@ impl Committer {
             core.live.adopt(Arc::clone(task));
         }
         let insert = Insert { tasks, verdict: None };
+        let waits = if waits { Waits::Here } else { Waits::Elsewhere };
         let handed_in = self.hand_in(core, waits, |inbox| {
             inbox.inserts.push((insert, reply));
             inbox.more = More::ALL;
@@ -191,7 +189,7 @@ impl Committer {
         core: &Arc<Core>,
         commits: impl IntoIterator<Item = (Commit, Origin)>,
     ) -> Option<Arc<Bell>> {
-        self.hand_in(core, true, |inbox| inbox.commits.extend(commits)).unwrap_or_else(|refused| {
+        self.hand_in(core, Waits::Here, |inbox| inbox.commits.extend(commits)).unwrap_or_else(|refused| {
             let (error, inbox) = *refused;
             for (_, origin) in inbox.commits {
                 origin.refuse(&error);
@@ -201,7 +199,8 @@ impl Committer {
     }
 
     /// Makes changes that a worker reports, in one transaction. Reports that come too late are counted and forgotten.
-    /// A task that this ended here and now is returned, and is still to be settled.
+    /// A task that this ended here and now is returned, and is still to be settled. Where there is `held`, the calling worker
+    /// may write it itself: see [`crate::own_write`].
     #[must_use = "whoever waits for the task hears of its end when it is settled"]
     pub(crate) fn report(
         &self,
@@ -209,6 +208,7 @@ impl Committer {
         task: Arc<Task>,
         operations: impl IntoIterator<Item = Operation>,
         now: Timestamp,
+        held: Option<&mut bool>,
     ) -> Option<Arc<Task>> {
         if self.resident {
             let mut ended = false;
@@ -235,8 +235,12 @@ impl Committer {
         }
         inbox.commits.extend(commits.map(|commit| (commit, Origin::Worker)));
         inbox.hurry();
+        let alone = inbox.inserts.is_empty() && inbox.commits.len() == 1;
         drop(inbox);
-        self.arrived.notify_one();
+        match held {
+            Some(held) if alone && self.may_hold(core) => *held = true,
+            _ => self.call(),
+        }
         None
     }
 
@@ -249,15 +253,15 @@ impl Committer {
     }
 
     /// A lane may have run low without a report: its tasks were called off before they began.
-    pub(crate) fn look_again(&self) {
-        if !self.resident && self.inbox.lock().more.any() {
+    pub(crate) fn look_again(&self, core: &Core) {
+        if !self.resident && room(core, self.inbox.lock().more).is_some() {
             self.arrived.notify_one();
         }
     }
 
     /// Settles a task that another process has ended, after all that this one has written is told.
     pub(crate) fn settle_in_turn(&self, core: &Arc<Core>, task: Arc<Task>) {
-        if let Err(refused) = self.hand_in(core, false, |inbox| inbox.ended.push(task)) {
+        if let Err(refused) = self.hand_in(core, Waits::Nobody, |inbox| inbox.ended.push(task)) {
             refused.1.ended.iter().for_each(Task::settle);
         }
     }
@@ -265,7 +269,7 @@ impl Committer {
     /// There is progress to write.
     pub(crate) fn poke(&self, core: &Arc<Core>) {
         // Progress that cannot be written any more is of no use to anybody.
-        let _ = self.hand_in(core, false, |inbox| inbox.poked = true);
+        let _ = self.hand_in(core, Waits::Nobody, |inbox| inbox.poked = true);
     }
 
     /// Puts something into the inbox; or returns it, in an inbox of its own. If the calling thread will wait, it is told
@@ -273,7 +277,7 @@ impl Committer {
     fn hand_in(
         &self,
         core: &Arc<Core>,
-        waits: bool,
+        waits: Waits,
         put: impl FnOnce(&mut Inbox),
     ) -> std::result::Result<Option<Arc<Bell>>, Refused> {
         let refused = match self.start(core) {
@@ -281,16 +285,12 @@ impl Committer {
                 let mut inbox = self.inbox.lock();
                 if !inbox.stopping {
                     put(&mut inbox);
-                    let bell = if waits {
-                        Some(inbox.wait())
-                    } else {
-                        inbox.hurry();
-                        None
-                    };
+                    let bell = inbox.put_in(waits);
+                    let waits = waits == Waits::Here;
                     let calls = inbox.calls();
                     drop(inbox);
                     if self.is_here(core) {
-                        self.turn(core);
+                        self.turn(core, false);
                     } else if core.driver.is_some() {
                         // The rest is written as the driver comes to it.
                         if waits {
@@ -310,34 +310,11 @@ impl Committer {
         Err(Box::new((refused, inbox)))
     }
 
-    /// Writes what has been handed in on the calling thread, if nobody else is at it and it is likely to be alone; whether
-    /// it did.
-    fn write_here(&self, core: &Arc<Core>) -> bool {
-        if self.company.load(Ordering::Relaxed) > 1 {
-            return false;
-        }
-        let Some(writing) = self.writing.try_lock() else { return false };
-        let here = Here::new(core);
-        // Its panic has been printed, and is the service's: the caller hears that the engine has ended.
-        let died = catch_unwind(AssertUnwindSafe(|| self.turn(core))).is_err();
-        drop((here, writing));
-        if died {
-            die(core);
-            self.arrived.notify_all();
-            return true;
-        }
-        // Others may have come meanwhile, and what a store that failed has left is tried again.
-        if self.inbox.lock().has_work(core) {
-            self.arrived.notify_one();
-        }
-        true
-    }
-
     /// Writes what has been handed in on the thread that drives the engine; whether the store did its part.
     fn write_driven(&self, core: &Arc<Core>) -> bool {
         let _writing = self.writing.lock();
         let _here = Here::new(core);
-        self.turn(core)
+        self.turn(core, false)
     }
 
     /// For an engine that is driven: writes what there is, and says how long it may be until it is to try again.
@@ -420,7 +397,7 @@ impl Committer {
         let mut pause = Duration::ZERO;
         while self.wait(core, pause) {
             let writing = self.writing.lock();
-            let healthy = self.turn(core);
+            let healthy = self.turn(core, true);
             drop(writing);
             pause = match healthy {
                 true => Duration::ZERO,
@@ -442,7 +419,6 @@ impl Committer {
         }
         loop {
             if inbox.has_work(core) {
-                self.gather(&mut inbox);
                 return true;
             }
             if inbox.stopping {
@@ -453,21 +429,8 @@ impl Committer {
         }
     }
 
-    /// Lets more come, if they are likely to: see [`crate::inbox`].
-    fn gather(&self, inbox: &mut MutexGuard<'_, Inbox>) {
-        let Some(until) = inbox.patience().and_then(edge::deadline_in) else { return };
-        inbox.gathering = true;
-        while inbox.patience().is_some() && !self.arrived.wait_until(inbox, until).timed_out() {}
-        inbox.gathering = false;
-    }
-
-    /// What has come since the transaction began that is being written, if it may have it too: `so_far` inserts are in it.
-    pub(crate) fn late(&self, so_far: usize) -> Vec<(Insert, Reply<Vec<Arc<Task>>>)> {
-        self.inbox.lock().late(so_far)
-    }
-
-    /// Writes what is there now; whether the store did its part.
-    fn turn(&self, core: &Arc<Core>) -> bool {
+    /// Writes what is there now; whether the store did its part. `patient`: the thread may wait for others to join.
+    pub(crate) fn turn(&self, core: &Arc<Core>, patient: bool) -> bool {
         let (work, ended, group) = {
             let mut inbox = self.inbox.lock();
             let room = room(core, inbox.more);
@@ -483,6 +446,7 @@ impl Committer {
                 last_try: inbox.stopping,
                 is_open: true,
             };
+            inbox.begin(patient && work.commits.is_empty());
             (work, std::mem::take(&mut inbox.ended), inbox.close())
         };
         self.company.store(work.inserts.len() + work.commits.len(), Ordering::Relaxed);
@@ -516,7 +480,7 @@ impl Drop for Dying<'_> {
     }
 }
 
-fn die(core: &Arc<Core>) {
+pub(crate) fn die(core: &Arc<Core>) {
     let mut inbox = core.committer.inbox.lock();
     inbox.stopping = true;
     let unanswered = (std::mem::take(&mut inbox.inserts), std::mem::take(&mut inbox.commits));

@@ -121,7 +121,7 @@ impl Completion {
         let (queue, name) = (task.spec().queue, task.spec().name);
         let ran = now.since(self.started);
         let count = |how| self.loops().record(core, |recorder| recorder.ended(queue, name, how, ran, now));
-        if let Some(ended) = core.report(task, self.fence, outcome, now, count) {
+        if let Some(ended) = core.report(task, self.fence, outcome, now, count, None) {
             ended.settle();
         }
     }

@@ -6,19 +6,20 @@
 //!   wakes a whole group, and none is woken that is still to wait.
 //!
 //! # Gathering
-//! Threads that submit one task after the other come back the moment their last one is committed. The first of them
-//! would be written alone, and the others would have to wait for two syncs of the disk: for its, and for theirs. So after a
-//! transaction for which many waited the committer lets most of them come before it begins the next, for no longer than
-//! the last one took ([`Inbox::patience`]). Whoever comes then would have waited for as long if they had come a moment
-//! earlier. If they do not come back, the next group is expected to be as small as this one was. A request that comes
-//! alone never waits for company, nor does a group with something in it for which no thread waits here: a worker's report
-//! may be what somebody else waits for.
+//! Those who submit one task after the other come back the moment their last one is committed. If the first of them were
+//! written alone, the others would have to wait for two syncs of the disk: for its, and for theirs. So small inserts join the
+//! transaction that is being written until it commits, so that nobody's way here and nobody's row have to wait for each other
+//! ([`Inbox::late`]). And after a transaction for which many waited the next one is not committed before most of them have
+//! come back, or as much time has passed as the last one took ([`Inbox::is_open`]). Whoever comes then would have waited
+//! for as long if they had come a moment earlier. If they do not come back, the next group is expected to be as small as this
+//! one was. A request that comes alone never waits for company, nor does a group while something is in the inbox for which
+//! nobody waits here: a worker's report may be what somebody else waits for.
 //!
-//! The rest may come while the transaction is being written: small inserts join it until it commits, so that nobody's
-//! way here and nobody's row have to wait for each other ([`Inbox::late`]).
+//! The thread that writes sleeps meanwhile, and is not called for each one that comes, but when there are [`HANDFUL`]
+//! to write.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use taskloom_store::{Commit, Insert, Task};
 use taskloom_sync::Bell;
@@ -34,9 +35,12 @@ const GROUP: usize = 8;
 /// How long it is waited for, at most.
 const PATIENCE: Duration = Duration::from_millis(1);
 
+/// Whoever writes sleeps until so many have come.
+const HANDFUL: usize = 16;
+
 /// A transaction that has so many inserts takes in no others: whoever is in it waits for all of it, and so do other
 /// processes.
-const FULL: usize = 256;
+pub(crate) const FULL: usize = 256;
 
 /// Nor does it take in an insert of more tasks than this.
 const SMALL: usize = 16;
@@ -54,16 +58,32 @@ pub(crate) struct Inbox {
     pub(crate) more: More,
     /// Rung when what is in here is answered; there is one as soon as somebody waits.
     bell: Option<Arc<Bell>>,
-    /// How many threads wait for what is in here.
+    /// How many wait for what is in here.
     waiting: usize,
+    /// How many wait for what is being written.
+    inside: usize,
     /// How many waited for the last transaction, and how long it took.
     last: (usize, Duration),
-    /// Something is in here for which no thread waits.
+    /// Something is in here for which nobody waits.
     mixed: bool,
     /// Groups that joined the one that is being written.
     joined: Vec<Group>,
-    /// The committer lets more come.
+    /// Whoever writes sleeps until more have come.
     pub(crate) gathering: bool,
+    /// Until when the transaction that is being written waits for others, if it does, and how long it has.
+    pub(crate) open_until: Option<Instant>,
+    pub(crate) rested: Duration,
+}
+
+/// Who waits for the answer to what is put in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Waits {
+    /// The thread that puts it in.
+    Here,
+    /// Somebody who is told, such as a coroutine.
+    Elsewhere,
+    /// Nobody.
+    Nobody,
 }
 
 impl Inbox {
@@ -78,13 +98,21 @@ impl Inbox {
         !self.inserts.is_empty() || self.commits.iter().any(waits)
     }
 
-    /// A thread has put something in, and is about to wait for the answer: on this.
-    pub(crate) fn wait(&mut self) -> Arc<Bell> {
+    /// Something was put in. A thread that is about to wait for the answer does so on what is returned.
+    pub(crate) fn put_in(&mut self, waits: Waits) -> Option<Arc<Bell>> {
+        if waits == Waits::Nobody {
+            self.hurry();
+            return None;
+        }
         self.waiting += 1;
-        Arc::clone(self.bell.get_or_insert_default())
+        if self.inserts.last().is_some_and(|(insert, _)| insert.tasks.len() > SMALL) {
+            // It must wait for the next transaction in any case.
+            self.hurry();
+        }
+        (waits == Waits::Here).then(|| Arc::clone(self.bell.get_or_insert_default()))
     }
 
-    /// Something was put in for which no thread waits.
+    /// Something was put in for which nobody waits.
     pub(crate) fn hurry(&mut self) {
         self.mixed = true;
     }
@@ -92,42 +120,63 @@ impl Inbox {
     /// The group begins to be written: who waits for it, to be told when all of it is answered.
     pub(crate) fn close(&mut self) -> Group {
         self.mixed = false;
+        let group = self.group();
+        self.inside = group.waiting;
+        group
+    }
+
+    fn group(&mut self) -> Group {
         Group { bell: self.bell.take(), waiting: std::mem::take(&mut self.waiting) }
     }
 
     /// Inserts that may join the group that is being written, which has so many by now.
     pub(crate) fn late(&mut self, so_far: usize) -> Vec<(Insert, Reply<Vec<Arc<Task>>>)> {
         let is_small = |(insert, _): &(Insert, _)| insert.tasks.len() <= SMALL;
-        let others = self.mixed || self.poked || self.stopping || !self.commits.is_empty();
-        if others || so_far >= FULL || !self.inserts.iter().all(is_small) {
+        if self.hurries() || so_far >= FULL || !self.inserts.iter().all(is_small) {
             return Vec::new();
         }
         if !self.inserts.is_empty() {
-            let joined = self.close();
+            let joined = self.group();
+            self.inside += joined.waiting;
             self.joined.push(joined);
         }
         std::mem::take(&mut self.inserts)
     }
 
-    /// A group was written, with those that joined it, and it took so long. All of them are to be told.
+    /// Whether something is in here that is not to wait for others.
+    fn hurries(&self) -> bool {
+        self.mixed || self.poked || self.stopping || !self.commits.is_empty()
+    }
+
+    /// A group was written, with those that joined it, and it took so long, waits for them included. All of them are to
+    /// be told.
     pub(crate) fn written(&mut self, group: Group, took: Duration) -> Groups {
         let mut groups = Groups(std::mem::take(&mut self.joined));
         groups.0.push(group);
-        self.last = (groups.waiting(), took);
+        self.last = (groups.waiting(), took.saturating_sub(std::mem::take(&mut self.rested)));
         groups
     }
 
-    /// For how long the committer should let more come, at most; `None` if it is to begin.
-    pub(crate) fn patience(&self) -> Option<Duration> {
-        let (came, took) = self.last;
-        let few = came >= GROUP && self.waiting < came / 2;
-        let hurries = self.waiting == 0 || self.mixed || self.poked || self.stopping;
-        (few && !hurries).then_some(took.min(PATIENCE))
+    /// For how long the transaction that begins may be kept open for others, in all.
+    pub(crate) fn patience(&self) -> Duration {
+        self.last.1.min(PATIENCE)
     }
 
-    /// Whether the committer is to be told that something was put in.
+    /// Whether the transaction that is being written should be kept open: more are likely to come.
+    pub(crate) fn is_open(&self) -> bool {
+        let (came, _) = self.last;
+        // One in eight may have gone elsewhere.
+        came >= GROUP && self.inside + self.waiting < came - came / 8 && !self.hurries()
+    }
+
+    /// Whether whoever writes has nothing to do until more have come.
+    pub(crate) fn rests(&self) -> bool {
+        self.waiting < HANDFUL && self.is_open()
+    }
+
+    /// Whether the thread that writes is to be told that something was put in.
     pub(crate) fn calls(&self) -> bool {
-        !self.gathering || self.patience().is_none()
+        !self.gathering || !self.rests()
     }
 }
 
@@ -167,7 +216,7 @@ mod tests {
     /// An inbox after a transaction for which so many waited.
     fn after(waited: usize) -> Inbox {
         let mut inbox = Inbox::default();
-        let bells: Vec<_> = (0..waited).map(|_| inbox.wait()).collect();
+        let bells: Vec<_> = (0..waited).filter_map(|_| inbox.put_in(Waits::Here)).collect();
         let group = inbox.close();
         assert!(bells.iter().all(|bell| !bell.is_rung()));
         drop(inbox.written(group, TOOK));
@@ -187,26 +236,33 @@ mod tests {
     }
 
     #[test]
-    fn half_of_those_who_waited_are_waited_for() {
+    fn most_of_those_who_waited_are_waited_for() {
         let mut inbox = after(64);
-        assert_eq!(inbox.patience(), None, "nobody is here whose time it would take");
-        for _ in 0..31 {
-            inbox.wait();
-            assert_eq!(inbox.patience(), Some(TOOK));
+        assert_eq!(inbox.patience(), TOOK);
+        inbox.put_in(Waits::Here);
+        let _first = inbox.close();
+        for come in 1..56 {
+            assert!(inbox.is_open(), "{come} have come");
+            inbox.inserts.push(insert(1));
+            inbox.put_in(if come % 5 == 0 { Waits::Elsewhere } else { Waits::Here });
+            inbox.gathering = true;
+            let handful = come % HANDFUL == 0;
+            assert_eq!(inbox.calls(), handful || come == 55);
+            if handful {
+                assert_eq!(inbox.late(come - HANDFUL).len(), HANDFUL);
+            }
         }
-        inbox.gathering = true;
-        assert!(!inbox.calls());
-        inbox.wait();
-        assert_eq!(inbox.patience(), None);
-        assert!(inbox.calls());
+        assert!(!inbox.is_open(), "the others may come with the next one");
+        assert_eq!(inbox.late(48).len(), 7);
     }
 
     #[test]
     fn nobody_waits_for_company_who_had_none() {
         for waited in [0, 1, GROUP - 1] {
             let mut inbox = after(waited);
-            inbox.wait();
-            assert_eq!(inbox.patience(), None, "{waited}");
+            inbox.put_in(Waits::Here);
+            let _first = inbox.close();
+            assert!(!inbox.is_open(), "{waited}");
         }
     }
 
@@ -216,10 +272,12 @@ mod tests {
             [Inbox::hurry, |inbox| inbox.poked = true, |inbox| inbox.stopping = true];
         for hurry in hurries {
             let mut inbox = after(64);
-            inbox.wait();
+            let _first = inbox.close();
+            inbox.put_in(Waits::Here);
             inbox.inserts.push(insert(1));
+            assert!(inbox.is_open());
             hurry(&mut inbox);
-            assert_eq!(inbox.patience(), None);
+            assert!(!inbox.is_open());
             assert!(inbox.late(0).is_empty(), "nor does anybody go before it");
         }
     }
@@ -228,7 +286,7 @@ mod tests {
     fn small_inserts_join_until_it_is_full() {
         let mut inbox = Inbox::default();
         let group = inbox.close();
-        let bell = inbox.wait();
+        let bell = inbox.put_in(Waits::Here).unwrap();
         inbox.inserts.push(insert(SMALL));
         assert!(inbox.late(FULL).is_empty());
         assert_eq!(inbox.late(FULL - 1).len(), 1);

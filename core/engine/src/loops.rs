@@ -362,7 +362,7 @@ impl Loops {
             let by_hand = self.next_by_hand();
             let claimed = by_hand.is_some();
             let Some(task) = by_hand.or_else(|| core.queues.pop(self.route, view)) else {
-                core.committer.look_again();
+                core.committer.look_again(core);
                 return None;
             };
             let Some(entry) = stretch.handler_of(core, &task) else { continue };

@@ -57,6 +57,8 @@ impl Core {
     /// `count` is called before others hear of it, with how the attempt is to be counted: not at all if the report came
     /// too late, or if that is known only with the commit, where it is counted then.
     ///
+    /// `held`: the calling worker may write it itself, see [`crate::own_write`].
+    ///
     /// If that ended the task here and now, it is returned, committed but not settled: the caller must settle it, and
     /// may first do what would otherwise be in the way of those who wake up.
     #[must_use = "whoever waits for the task hears of its end when it is settled"]
@@ -67,6 +69,7 @@ impl Core {
         outcome: Outcome,
         now: Timestamp,
         count: impl FnOnce(Option<Count>),
+        held: Option<&mut bool>,
     ) -> Option<Arc<Task>> {
         let noted = self.notes.take(task.id(), fence);
         let outcome = match outcome {
@@ -93,7 +96,7 @@ impl Core {
         let operation = outcome.into_operation(fence, now, || self.chance.unit());
         if !self.capability.resident {
             count(None);
-            return self.committer.report(self, task, [operation], now);
+            return self.committer.report(self, task, [operation], now, held);
         }
         let (name, mut consequences) = (operation.name(), Vec::new());
         match self.store.change(&task, operation, &mut consequences, now) {
@@ -114,7 +117,8 @@ impl Core {
     pub(crate) fn give_back(self: &Arc<Self>, task: Arc<Task>) {
         if let Some(fence) = fence_of(&task) {
             // It goes on, and so is not returned.
-            let _ = self.committer.report(self, task, [Operation::Release { fence }], self.clock.now());
+            let release = [Operation::Release { fence }];
+            let _ = self.committer.report(self, task, release, self.clock.now(), None);
         }
     }
 
@@ -122,7 +126,7 @@ impl Core {
     pub(crate) fn give_back_attempt(self: &Arc<Self>, task: Arc<Task>, fence: Fence) {
         drop(self.hooks.take(&task, fence));
         // It goes on, and so is not returned.
-        let _ = self.committer.report(self, task, [Operation::Release { fence }], self.clock.now());
+        let _ = self.committer.report(self, task, [Operation::Release { fence }], self.clock.now(), None);
     }
 
     /// The same for one that has begun, but whose handler did not.
@@ -137,7 +141,7 @@ impl Core {
     pub(crate) fn crash(self: &Arc<Self>, task: Arc<Task>, fence: Fence, cause: &str) -> Option<Arc<Task>> {
         self.crashes.add(&task, fence);
         let operation = Operation::Crash { fence, cause: cause.into() };
-        self.committer.report(self, task, [operation], self.clock.now())
+        self.committer.report(self, task, [operation], self.clock.now(), None)
     }
 
     /// A report about an attempt was refused, or could not be written.

@@ -84,6 +84,8 @@ pub(crate) struct Worker {
     epoch: usize,
     /// The task that ended last, if it is still to be settled.
     ended: Option<Arc<Task>>,
+    /// Its report waits in the inbox of the committer, for whom this worker is to write it: see [`crate::own_write`].
+    holds: bool,
     /// How long it has lately waited for the next task.
     spin: Spin,
     recorder: Recorder,
@@ -105,6 +107,7 @@ pub(crate) const TIDY_EVERY: u32 = 512;
 impl Drop for Worker {
     fn drop(&mut self) {
         self.settle();
+        self.hand_over();
         self.home.core.running.remove_seat(&self.seat);
         if self.is_guest {
             self.home.core.pool.guest_leaves(self.number);
@@ -125,6 +128,7 @@ impl Worker {
             before: None,
             epoch: 0,
             ended: None,
+            holds: false,
             spin: Spin::new(),
             recorder,
             ends: 0,
@@ -187,13 +191,18 @@ impl Worker {
             if core.pool.has_surplus() || core.is_stopped() {
                 self.now = None;
                 self.settle();
+                self.hand_over();
                 if core.pool.leave(core) {
                     return;
                 }
             }
-            self.before = None;
+            if self.before.is_some() {
+                self.hand_over();
+                self.before = None;
+            }
             let place = seat.place();
             if let Some(task) = core.queues.pop(Route::Blocking, &mut self.view) {
+                self.hand_over();
                 self.spin.ended();
                 // Counted, not guessed: a wake for nothing costs two switches, and a fight for the GIL.
                 sleeper.found(|| core.queues.len(Route::Blocking) > 0);
@@ -204,27 +213,32 @@ impl Worker {
             if !core.is_open() {
                 // Draining, and nothing left to take: this thread is done.
                 self.settle();
+                self.hand_over();
                 if core.pool.retire(core) {
                     return;
                 }
             } else if self.spin.is_worth_it() && !core.spinning.swap(true, Ordering::Relaxed) {
                 self.now = None;
-                core.committer.look_again();
-                // Still searching, so submitters wake nobody; and outside the runtime, so nobody waits for us.
-                sleeper.search();
-                let (ended, spin) = (&mut self.ended, &mut self.spin);
+                core.committer.look_again(core);
+                let (ended, holds, spin) = (&mut self.ended, &mut self.holds, &mut self.spin);
                 core.runtime.detached(&mut || {
                     if let Some(ended) = ended.take() {
                         ended.settle();
                     }
+                    if std::mem::take(holds) {
+                        core.committer.write_held(core);
+                    }
+                    // Still searching, so submitters wake nobody; and outside the runtime, so nobody waits for us.
+                    sleeper.search();
                     spin.until(|| !core.queues.is_empty(Route::Blocking) || !core.is_open());
                 });
                 core.spinning.store(false, Ordering::Relaxed);
             } else {
                 self.now = None;
-                core.committer.look_again();
+                core.committer.look_again(core);
                 // Let go of before the sleep, which may be long.
                 let mut ended = self.ended.take();
+                let holds = &mut self.holds;
                 self.spin.sleeps();
                 sleeper.sleep(
                     || !core.queues.is_empty(Route::Blocking) || !core.is_open() || core.pool.has_surplus(),
@@ -232,6 +246,9 @@ impl Worker {
                         core.runtime.detached(&mut || {
                             if let Some(ended) = ended.take() {
                                 ended.settle();
+                            }
+                            if std::mem::take(holds) {
+                                core.committer.write_held(core);
                             }
                             park();
                         });
@@ -241,6 +258,7 @@ impl Worker {
                 if let Some(ended) = ended {
                     ended.settle();
                 }
+                self.hand_over();
             }
         }
     }
@@ -285,7 +303,8 @@ impl Worker {
                 let ran = now.since(started);
                 let recorder = &mut self.recorder;
                 let count = |how| recorder.ended(queue, name, how, ran, now);
-                self.ended = core.report(attempt.task, attempt.fence, outcome, now, count);
+                let held = (!self.is_guest && replaced.is_none()).then_some(&mut self.holds);
+                self.ended = core.report(attempt.task, attempt.fence, outcome, now, count, held);
                 self.now = Some(now);
             }
             None => core.give_back_begun(attempt.task, attempt.fence),
@@ -293,6 +312,13 @@ impl Worker {
         if let Some((task, fence)) = replaced {
             core.pool.came_back(self.number);
             core.announce_worker(EventKind::WorkerRecovered, &task, self.number, fence.attempt);
+        }
+    }
+
+    /// Has the committer write what this worker holds.
+    fn hand_over(&mut self) {
+        if std::mem::take(&mut self.holds) {
+            self.home.core.committer.call();
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::disk::Disk;
 use common::*;
-use taskloom_engine::{Attempt, Drive, Engine, EngineOptions, Outcome, Relayed, Stop};
+use taskloom_engine::{Attempt, Drive, Engine, EngineOptions, Handle, Outcome, Relayed, Stop};
 use taskloom_model::{Code, Error, Options, RetryPolicy, State, TaskId, When};
 
 fn over(disk: &Arc<Disk>, workers: usize) -> Arc<Engine> {
@@ -190,6 +190,48 @@ fn who_comes_while_it_is_written_joins_a_write_and_shares_its_fate() {
     let mut results = handles.map(|handle| result(&handle));
     results.sort();
     assert_eq!(results, ["1", "2"]);
+}
+
+#[test]
+fn who_waits_without_a_thread_joins_as_well() {
+    let disk = Disk::new();
+    let engine = over(&disk, 1);
+    let echo = register(&engine, "echo", echo);
+    disk.join_late();
+    let accepted = Log::default();
+    for payload in ["1", "2"] {
+        let accepted = accepted.clone();
+        let tell = Box::new(move |handles: Result<Vec<Handle>, Error>| accepted.add(handles.unwrap().len()));
+        let one = [(Box::from(payload.as_bytes()), None)];
+        engine.submit_then(&echo, echo.admission(), one.into_iter(), false, tell).unwrap();
+    }
+    assert_eq!(accepted.wait_for(2), [1, 1]);
+    assert_eq!(disk.writes.all(), [(2, 0, 0)]);
+}
+
+/// A worker that has nothing else to do writes its report itself. Nobody can see to it that the committer has nothing to
+/// do with it either, so it is tried until that is so.
+#[test]
+fn a_lone_report_is_written_by_its_worker() {
+    let disk = Disk::new();
+    let engine = started_over(&disk, 2);
+    let entry = register(&engine, "echo", echo);
+    let mut tries = 0;
+    loop {
+        let writers = Log::default();
+        let handle = submit(&engine, &entry, "1");
+        let told = writers.clone();
+        handle.observe(move |_| told.add(std::thread::current().name().unwrap_or_default().to_owned()));
+        assert_eq!(result(&handle), "1");
+        let writer = writers.wait_for(1).remove(0);
+        if writer.starts_with("taskloom-worker") {
+            break;
+        }
+        tries += 1;
+        assert!(tries < 10_000, "it was always {writer}");
+    }
+    engine.stop(Stop::Finish);
+    assert!(disk.states().iter().all(|state| *state == State::Succeeded));
 }
 
 #[test]

@@ -3,7 +3,9 @@
 //! Every commit, by whatever program, writes to the write-ahead log, and the system tells who watches that file. The
 //! event comes *before* the commit can be seen: SQLite writes the log first, and then shared memory, which no event tells
 //! of. So after an event the file is looked at on a short ladder, from 50 µs to 20 ms. Most commits are seen on one of its
-//! first rungs. What comes later than its last, the engine's slow safety check finds.
+//! first rungs. A disk may take longer than all of them for the sync in between. But whoever commits holds the lock on the
+//! file until that is over: so at the end of the ladder the lock is tried, and as long as somebody has it, the looks go on
+//! ([`LATE`] apart). Had nobody, then what was written is either seen now or was given up.
 //!
 //! Our own commits cause events too. What tells them apart is SQLite's `data_version`, as the connection that writes has
 //! it: it changes when another connection has committed. Since it is asked of that connection, which one thread at a
@@ -21,7 +23,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 use taskloom_store::News as Heard;
 
 /// After an event the file is looked at so long after the last look, each time.
@@ -42,6 +44,9 @@ const LADDER: [Duration; 9] = {
     ]
 };
 
+/// After the ladder it is looked at so often, as long as somebody is still writing.
+const LATE: Duration = Duration::from_millis(50);
+
 const DATA_VERSION: &str = "SELECT data_version FROM pragma_data_version";
 
 /// What a store has heard of others.
@@ -54,6 +59,8 @@ pub(crate) struct News {
     /// Transactions of ours so far, and when a wait last looked.
     written: AtomicU64,
     seen: AtomicU64,
+    /// A wait has ended before it was clear what an event had been about.
+    unclear: AtomicBool,
     watch: Box<dyn Watch>,
 }
 
@@ -67,6 +74,7 @@ impl News {
             changed: AtomicBool::new(false),
             written: AtomicU64::new(0),
             seen: AtomicU64::new(0),
+            unclear: AtomicBool::new(false),
             watch: watch(Path::new(&log), owners),
         }
     }
@@ -96,32 +104,63 @@ impl News {
         self.watch.rouse();
     }
 
+    /// Looks whether others have committed, and whether one of them is about to: until nobody is writing, an event is not
+    /// explained.
+    fn is_clear(&self, conn: &Connection) -> Result<bool, rusqlite::Error> {
+        match conn.execute_batch("BEGIN IMMEDIATE") {
+            Ok(()) => {
+                let looked = self.look(conn);
+                conn.execute_batch("ROLLBACK")?;
+                looked.map(|()| true)
+            }
+            // Nothing of ours waits for the lock on this thread, so it is not waited for.
+            Err(cause) if cause.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
+                self.look(conn).map(|()| false)
+            }
+            Err(cause) => Err(cause),
+        }
+    }
+
     /// Waits until there is news, somebody ends the wait, or for so long.
     pub(crate) fn wait(&self, writer: &Mutex<Connection>, limit: Duration) -> Heard {
-        let event = self.watch.wait(limit);
+        let unclear = self.unclear.swap(false, Ordering::AcqRel);
+        let event = self.watch.wait(if unclear { Duration::ZERO } else { limit });
         let mut heard = Heard { changes: self.changed.swap(false, Ordering::AcqRel), deaths: event.owners };
-        if !event.log || heard.changes {
+        if !(event.log || unclear) || heard.changes {
             return heard;
         }
         let mut written = self.seen.load(Ordering::Relaxed);
         let mut rungs = LADDER.iter();
-        while let Some(pause) = rungs.next() {
+        let mut late = Duration::ZERO;
+        loop {
+            let rung = rungs.next();
             // A transaction of ours has looked at its beginning, and the next rung makes sure; so nobody who writes finds
             // the connection taken.
             let ours = self.written.load(Ordering::Relaxed);
             let quiet = ours == written;
             written = ours;
-            if quiet && let Some(conn) = writer.try_lock() {
-                // A file that cannot be read is the concern of whoever reads it next.
-                let _ = self.look(&conn);
-            }
+            let conn = if quiet || rung.is_none() { writer.try_lock() } else { None };
+            // A file that cannot be read is the concern of whoever reads it next. And if somebody here is writing, or about
+            // to, it is clear: what came before them they see themselves.
+            let clear = match (rung, conn) {
+                (Some(_), Some(conn)) => self.look(&conn).is_ok(),
+                (None, Some(conn)) => self.is_clear(&conn).unwrap_or(true),
+                (_, None) => true,
+            };
             if self.changed.swap(false, Ordering::AcqRel) {
                 heard.changes = true;
                 break;
             }
-            let meanwhile = self.watch.wait_on(*pause, quiet);
+            if rung.is_none() && (clear || late >= limit) {
+                self.unclear.store(!clear, Ordering::Release);
+                break;
+            }
+            let pause = rung.copied().unwrap_or(LATE);
+            late += pause;
+            let meanwhile = self.watch.wait_on(pause, quiet);
             heard.deaths |= meanwhile.owners;
             if meanwhile.roused || heard.deaths {
+                self.unclear.store(true, Ordering::Release);
                 break;
             }
             // From the foot again, unless it was we who wrote.

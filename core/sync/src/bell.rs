@@ -3,7 +3,8 @@
 //! A [`Latch`](crate::Latch) is one byte, and wakes who waits for it one by one, each by a system call. Where many wait
 //! for the same thing, such as the commit of the transaction that their requests are part of, most of what that costs is
 //! these calls: each wakes a thread that runs at once, often in the place of the one that is still waking others. A bell
-//! is four bytes, and wakes all of them by one call.
+//! wakes a few by one call, and each of those the next few before it goes on: so whoever rings it is done at once, and the
+//! crowd gets to its feet on all cores.
 //!
 //! ```text
 //!   SILENT ──wait──▶ AWAITED ──ring──▶ RUNG
@@ -12,16 +13,23 @@
 //!
 //! # Invariants
 //!
-//! * A thread sleeps only in `AWAITED`, which the [`Futex`] checks as one step with falling asleep.
+//! * A thread takes a *ticket*, one more to be woken, and only then sleeps, in `AWAITED`, which the [`Futex`] checks as one
+//!   step with falling asleep.
 //! * `ring` is one exchange. It calls the system only if that found `AWAITED`: nobody can be asleep otherwise.
+//! * Once it was rung, whoever wakes others hands in as many tickets first. Each who has taken one wakes a few when its wait
+//!   is over, for as long as there are tickets.
 //!
-//! Hence no lost wake-up: a waiter either made the word `AWAITED` before the exchange, which makes the ringer call, or
-//! finds `RUNG`; and one that is about to sleep in `AWAITED` is refused once the exchange has happened.
+//! Hence no lost wake-up. A waiter either made the word `AWAITED` before the exchange, which makes the ringer call, or finds
+//! `RUNG`; and one that is about to sleep in `AWAITED` is refused once the exchange has happened. Of those who are asleep
+//! then, there are never more than tickets: each has taken one, and a ticket is handed in only to wake one of them, or when
+//! nobody is asleep any more. And if some are still asleep, the last call has woken somebody, or was refused to nobody: it
+//! is that one's turn to call next.
 //!
 //! # Ordering
 //!
 //! `ring` publishes with `Release`, and a wait that returns has read with `Acquire`: what was written before the bell was
-//! rung is visible to whoever has waited for it.
+//! rung is visible to whoever has waited for it. Between taking a ticket and reading the word there is fence W, and between
+//! writing (or having read) `RUNG` and counting the tickets fence R: so either the word is seen or the ticket is.
 //!
 //! # Failure
 //!
@@ -29,7 +37,10 @@
 
 use std::fmt;
 
-use crate::primitive::{Futex, Ordering};
+use crate::primitive::{AtomicU32, Futex, Ordering, fence};
+
+/// How many are woken by one call. (Loom could not go through more.)
+const FEW: u32 = if cfg!(loom) { 1 } else { 4 };
 
 const SILENT: u32 = 0;
 const AWAITED: u32 = 1;
@@ -49,37 +60,55 @@ const RUNG: u32 = 2;
 /// });
 /// bell.wait();
 /// ```
-pub struct Bell(Futex);
+pub struct Bell {
+    word: Futex,
+    /// How many are yet to be woken.
+    tickets: AtomicU32,
+}
 
 impl Bell {
     /// Creates a bell that was not rung.
     pub fn new() -> Bell {
-        Bell(Futex::new(SILENT))
+        Bell { word: Futex::new(SILENT), tickets: AtomicU32::new(0) }
     }
 
     /// Wakes whoever waits, and lets nobody wait any more. Later calls do nothing.
     pub fn ring(&self) {
-        if self.0.word().swap(RUNG, Ordering::Release) == AWAITED {
-            self.0.wake_all();
+        if self.word.word().swap(RUNG, Ordering::Release) == AWAITED {
+            self.wake_some();
+        }
+    }
+
+    /// Wakes a few, if anybody is left to be woken.
+    fn wake_some(&self) {
+        fence(Ordering::SeqCst); // fence R
+        let take = |tickets: u32| (tickets > 0).then(|| tickets.saturating_sub(FEW));
+        if let Ok(before) = self.tickets.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) {
+            self.word.wake(before.min(FEW));
         }
     }
 
     /// Whether it was rung. If so, everything written before is visible.
     pub fn is_rung(&self) -> bool {
-        self.0.word().load(Ordering::Acquire) == RUNG
+        self.word.word().load(Ordering::Acquire) == RUNG
     }
 
     /// Blocks until it is rung.
     pub fn wait(&self) {
-        let word = self.0.word();
+        if self.is_rung() {
+            return;
+        }
+        let word = self.word.word();
+        self.tickets.fetch_add(1, Ordering::Relaxed);
+        fence(Ordering::SeqCst); // fence W
         loop {
             match word.load(Ordering::Acquire) {
-                RUNG => return,
+                RUNG => return self.wake_some(),
                 SILENT => {
                     // If it fails, somebody else waits or the bell was rung: the next round tells which.
                     let _ = word.compare_exchange(SILENT, AWAITED, Ordering::Relaxed, Ordering::Relaxed);
                 }
-                _ => self.0.sleep_while(AWAITED),
+                _ => self.word.sleep_while(AWAITED),
             }
         }
     }

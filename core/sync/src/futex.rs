@@ -1,6 +1,6 @@
-//! A word that threads can sleep on, all of whom are woken at once.
+//! A word that threads can sleep on, and some of whom are woken at once.
 //!
-//! On Linux this is the system's futex, which wakes any number of threads by one call and needs no memory but the word.
+//! On Linux this is the system's futex, which wakes a number of threads by one call and needs no memory but the word.
 //! Elsewhere a lock and a condition variable stand in for it: the same promises, and one wake-up after the other.
 
 #[cfg(target_os = "linux")]
@@ -27,10 +27,10 @@ mod imp {
             let _ = futex::wait(&self.0, futex::Flags::PRIVATE, expected, None);
         }
 
-        /// Wakes all who sleep.
-        pub(crate) fn wake_all(&self) {
+        /// Wakes so many of those who sleep, or all if they are fewer.
+        pub(crate) fn wake(&self, count: u32) {
             // It fails for addresses that are none.
-            let _ = futex::wake(&self.0, futex::Flags::PRIVATE, i32::MAX.unsigned_abs());
+            let _ = futex::wake(&self.0, futex::Flags::PRIVATE, count);
         }
     }
 }
@@ -65,11 +65,11 @@ mod imp {
             }
         }
 
-        /// Wakes all who sleep.
-        pub(crate) fn wake_all(&self) {
+        /// Wakes so many of those who sleep, or all if they are fewer.
+        pub(crate) fn wake(&self, count: u32) {
             // Whoever saw the old word is asleep once the lock can be had.
             drop(self.lock.lock());
-            self.woken.notify_all();
+            (0..count).for_each(|_| drop(self.woken.notify_one()));
         }
     }
 }

@@ -16,7 +16,7 @@ mod imp {
     pub(crate) use crate::spot::Spot;
     pub(crate) use crossbeam_queue::SegQueue as Queue;
     pub(crate) use parking_lot::{Mutex, MutexGuard};
-    pub(crate) use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering, fence};
+    pub(crate) use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering, fence};
 
     /// `parking_lot`'s, with loom's calling convention: the guard goes in and comes out by value.
     pub(crate) struct Condvar(parking_lot::Condvar);
@@ -182,9 +182,9 @@ mod imp {
             }
         }
 
-        pub(crate) fn wake_all(&self) {
+        pub(crate) fn wake(&self, count: u32) {
             drop(self.lock.lock().unwrap());
-            self.queue.notify_all();
+            (0..count).for_each(|_| self.queue.notify_one());
         }
     }
 }

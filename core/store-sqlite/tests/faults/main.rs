@@ -24,6 +24,7 @@ mod steps;
 #[path = "../vfs/mod.rs"]
 mod vfs;
 
+mod slow;
 mod trial;
 
 use rusqlite::ffi;

@@ -21,7 +21,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 mod calls;
 
@@ -114,12 +114,16 @@ struct Inside {
     calls: usize,
     /// How many of them failed.
     failed: usize,
+    /// Calls of this kind do not return, and how many are waiting.
+    held: Option<(Call, usize)>,
 }
 
 /// An SQLite VFS that records and fails.
 pub(crate) struct Shim {
     name: &'static str,
     inside: Mutex<Inside>,
+    /// Somebody waits in a call, or may go on.
+    held_changed: Condvar,
 }
 
 impl Shim {
@@ -128,7 +132,7 @@ impl Shim {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = Box::leak(format!("taskloom-shim-{number}").into_boxed_str());
-        let shim = Box::leak(Box::new(Self { name, inside: Mutex::default() }));
+        let shim = Box::leak(Box::new(Self { name, inside: Mutex::default(), held_changed: Condvar::new() }));
         calls::register(shim);
         shim
     }
@@ -147,6 +151,25 @@ impl Shim {
     /// How many calls have failed since the fault was set.
     pub(crate) fn failed(&self) -> usize {
         self.inside.lock().failed
+    }
+
+    /// From now on calls of this kind wait, before they do anything, until [`Shim::let_go`].
+    pub(crate) fn hold(&self, call: Call) {
+        self.inside.lock().held = Some((call, 0));
+    }
+
+    /// Waits until somebody waits in such a call.
+    pub(crate) fn await_held(&self) {
+        let mut inside = self.inside.lock();
+        while inside.held.is_some_and(|(_, waiting)| waiting == 0) {
+            self.held_changed.wait(&mut inside);
+        }
+    }
+
+    /// Lets them go on.
+    pub(crate) fn let_go(&self) {
+        self.inside.lock().held = None;
+        self.held_changed.notify_all();
     }
 
     /// Runs `work` while nothing fails, and nothing is counted.
@@ -176,7 +199,17 @@ impl Shim {
 
     /// What is to become of a call.
     fn judge(&self, call: Call) -> Verdict {
-        let inside = &mut *self.inside.lock();
+        let mut inside = self.inside.lock();
+        if let Some((held, waiting)) = &mut inside.held
+            && *held == call
+        {
+            *waiting += 1;
+            self.held_changed.notify_all();
+            while inside.held.is_some() {
+                self.held_changed.wait(&mut inside);
+            }
+        }
+        let inside = &mut *inside;
         let Some(fault) = inside.fault.filter(|fault| fault.call == call) else { return Verdict::Pass };
         inside.calls += 1;
         if inside.calls == fault.nth || (fault.lasts && inside.calls > fault.nth) {

@@ -1,0 +1,106 @@
+//! A disk that takes its time: others hear of a commit when it is there, however long its sync has taken.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use taskloom_model::{Admission, Name, TaskId, Timestamp, admit};
+use taskloom_store::{Batch, Insert, Nobody, Store, Task};
+use taskloom_store_sqlite::{SqliteOptions, SqliteStore};
+
+use crate::vfs::{Call, Shim};
+
+const NOW: Timestamp = Timestamp::from_micros(1_767_225_600_000_000);
+
+/// Longer than the ladder of looks that follows an event.
+const A_WHILE: Duration = Duration::from_millis(60);
+
+/// Longer than anything takes.
+const LONG: Duration = Duration::from_secs(60);
+
+fn task(number: u8) -> Arc<Task> {
+    let admission = Admission::default();
+    let (spec, row, _) =
+        admit(&admission, TaskId::from_bytes([number; 16]), Name::new("job"), Box::default(), NOW).unwrap();
+    Task::new(spec, row, None)
+}
+
+fn insert(store: &SqliteStore, task: &Arc<Task>) {
+    let inserts = vec![Insert { tasks: vec![Arc::clone(task)], verdict: None }];
+    store.write(&mut Batch { inserts, ..Batch::default() }, &Nobody, NOW).unwrap();
+}
+
+/// Hears what there is to hear of what was done before.
+fn quiet(store: &SqliteStore) {
+    while store.await_news(A_WHILE).changes {}
+}
+
+#[test]
+fn a_commit_whose_sync_takes_long_is_heard_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tasks.db");
+    let here = SqliteStore::open(&path, SqliteOptions::default()).unwrap();
+    let shim = Shim::new();
+    let there =
+        SqliteStore::open(&path, SqliteOptions { vfs: Some(shim.name()), ..SqliteOptions::default() })
+            .unwrap();
+    insert(&there, &task(1));
+    quiet(&here);
+    shim.hold(Call::Sync);
+    std::thread::scope(|scope| {
+        let writing = scope.spawn(|| insert(&there, &task(2)));
+        shim.await_held();
+        // The log has been written to, and that is all that the system tells. More than one wait goes by.
+        for _ in 0..3 {
+            assert!(!here.await_news(A_WHILE).changes, "nothing is there to be heard of");
+        }
+        shim.let_go();
+        writing.join().unwrap();
+    });
+    assert!(here.await_news(LONG).changes);
+    assert!(here.get(task(2).id(), &Nobody).unwrap().is_some());
+}
+
+#[test]
+fn whoever_waits_meanwhile_hears_of_it_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tasks.db");
+    let here = SqliteStore::open(&path, SqliteOptions::default()).unwrap();
+    let shim = Shim::new();
+    let there =
+        SqliteStore::open(&path, SqliteOptions { vfs: Some(shim.name()), ..SqliteOptions::default() })
+            .unwrap();
+    insert(&there, &task(1));
+    quiet(&here);
+    shim.hold(Call::Sync);
+    std::thread::scope(|scope| {
+        let writing = scope.spawn(|| insert(&there, &task(2)));
+        shim.await_held();
+        assert!(!here.await_news(A_WHILE).changes);
+        let hearing = scope.spawn(|| here.await_news(LONG).changes);
+        shim.let_go();
+        writing.join().unwrap();
+        assert!(hearing.join().unwrap());
+    });
+}
+
+/// What is given up is no news, and nothing is looked for any longer.
+#[test]
+fn a_transaction_that_is_given_up_is_no_news() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tasks.db");
+    let here = SqliteStore::open(&path, SqliteOptions::default()).unwrap();
+    let conn = rusqlite::Connection::open(&path).unwrap();
+    // It writes more than fits into its memory, so that the log grows before it commits.
+    conn.execute_batch("PRAGMA cache_size = 2; BEGIN IMMEDIATE; CREATE TABLE big (x)").unwrap();
+    quiet(&here);
+    for _ in 0..100 {
+        conn.execute("INSERT INTO big VALUES (randomblob(4000))", []).unwrap();
+    }
+    assert!(!here.await_news(A_WHILE).changes);
+    assert!(!here.await_news(A_WHILE).changes);
+    conn.execute_batch("ROLLBACK").unwrap();
+    // One look finds the lock free; from then on it is as quiet as before.
+    assert!(!here.await_news(A_WHILE).changes);
+    insert(&here, &task(1));
+    assert!(here.get(task(1).id(), &Nobody).unwrap().is_some());
+}
