@@ -22,7 +22,7 @@
 //! There is no I/O, so nothing fails but by the rules. What the process loses when it ends is everything.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -372,19 +372,23 @@ impl MemoryStore {
         consequences: &mut Vec<Change>,
         now: Timestamp,
     ) {
+        // Those whose line is closed: the next ones come in their places.
+        let mut passed_over = HashSet::new();
         loop {
-            let before = (claimed.len(), consequences.len());
+            let before = (claimed.len(), consequences.len(), passed_over.len());
             let mut closed = false;
-            for task in self.eligible(claim, queue).take(claim.limit - claimed.len()) {
+            let eligible = self.eligible(claim, queue).filter(|task| !passed_over.contains(&task.id()));
+            for task in eligible.take(claim.limit - claimed.len()).collect::<Vec<_>>() {
                 let operation = Operation::Claim { owner: claim.owner };
                 match self.apply(&task, operation, consequences, now) {
                     Ok(effects) if effects.to == State::Running => claimed.push(task),
-                    Ok(effects) => closed |= effects.moved(),
+                    Ok(effects) if effects.moved() => closed = true,
+                    Ok(_) => drop(passed_over.insert(task.id())),
                     Err(_) => {}
                 }
             }
             self.refill(consequences, now);
-            if !closed && before == (claimed.len(), consequences.len()) {
+            if !closed && before == (claimed.len(), consequences.len(), passed_over.len()) {
                 break;
             }
         }

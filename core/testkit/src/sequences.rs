@@ -2,13 +2,13 @@
 //!
 //! The memory store keeps its rows in the tasks and runs the rules of the model on them; it is simple enough to be
 //! believed. [`compare`] gives a store under test and a memory store the same random commands (batches with groups,
-//! changes, spawned tasks, children, unique keys and claims; times that come; queues that are paused; processes that
-//! join and die; sweeps, discards) and compares everything that can be seen after each: answers, rows, counts, lists, owners.
+//! changes, spawned tasks, children, unique keys and claims; times that come; queues that are paused; limits of keys, queues
+//! and handlers; schedules; processes that join and die; sweeps, discards) and compares everything that can be seen after each: answers, rows, counts, lists, owners.
 //!
 //! The commands are the same in every run unless `PROPTEST_RNG_SEED` says otherwise; `PROPTEST_CASES` says how many
 //! sequences there are. A failure is shrunk to few commands and printed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,8 +23,10 @@ use taskloom_store::{Claim, MemoryOptions, MemoryStore, Nobody, Store, Task};
 
 use crate::VirtualClock;
 
+mod scheduling;
 mod side;
 
+use scheduling::{Scheduling, scheduling};
 use side::{Admitted, Plan, Planned, Side, effects, see, text};
 
 const QUEUES: [&str; 3] = ["default", "a", "b"];
@@ -79,6 +81,8 @@ enum Step {
     Discard(prop::sample::Index, usize, u8),
     Pause(u8, bool),
     Limit(u8, Option<u8>, u8),
+    Line(u8, u8),
+    Schedule(Scheduling),
 }
 
 fn new() -> impl Strategy<Value = New> {
@@ -140,6 +144,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..3u8, any::<bool>()).prop_map(|(queue, paused)| Step::Pause(queue, paused)),
         1 => (0..3u8, prop::option::weighted(0.3, 0..2u8), 0..4u8)
             .prop_map(|(key, name, number)| Step::Limit(key, name, number)),
+        1 => (0..5u8, 0..4u8).prop_map(|(line, number)| Step::Line(line, number)),
+        3 => scheduling().prop_map(Step::Schedule),
     ]
 }
 
@@ -194,11 +200,14 @@ impl Pair {
 
     fn run(&mut self, step: &Step) -> Result<(), TestCaseError> {
         let now = self.clock.now();
+        let queued = self.known.tasks().into_iter().filter(|task| task.state() == State::Queued);
+        let queued: HashSet<_> = queued.map(|task| task.id()).collect();
         let both = [&self.tried.store, &self.known.store];
         match step {
             Step::Write { inserts, wishes, claim } => {
                 let plan = self.plan(inserts, wishes, claim.as_ref());
-                let (tried, known) = (self.tried.write(&plan, now)?, self.known.write(&plan, now)?);
+                let (tried, known) =
+                    (self.tried.write(&plan, &queued, now)?, self.known.write(&plan, &queued, now)?);
                 prop_assert_eq!(tried, known);
             }
             Step::Pass(micros) => {
@@ -212,7 +221,7 @@ impl Pair {
                     let rows = self.known.tasks();
                     let due =
                         rows.iter().filter_map(|task| task.with_row(|row| next_due(task.spec(), row))).min();
-                    told.push((effects(&changes), next, due));
+                    told.push((effects(&changes, &queued), next, due));
                 }
                 let (known, tried) = (told.pop().unwrap(), told.pop().unwrap());
                 prop_assert_eq!(&tried.0, &known.0);
@@ -236,14 +245,17 @@ impl Pair {
                     Some(name) => LimitFor::HandlerKey(Name::new(NAMES[usize::from(*name)]), key),
                     None => LimitFor::Key(key),
                 };
-                let row = LimitRow { what, by: SetBy::Operator, limit: limit(*number) };
-                let told = both.map(|store| {
-                    let mut changes = Vec::new();
-                    let new = store.set_limit(row.clone(), &mut changes, now).unwrap();
-                    (new, effects(&changes), store.limits().unwrap().len())
-                });
-                prop_assert_eq!(&told[0], &told[1]);
+                self.set_limit(what, *number, &queued)?;
             }
+            Step::Line(line, number) => {
+                let line = usize::from(*line);
+                let what = match QUEUES.get(line) {
+                    Some(queue) => LimitFor::Queue(Name::new(queue)),
+                    None => LimitFor::Handler(Name::new(NAMES[line - QUEUES.len()])),
+                };
+                self.set_limit(what, *number, &queued)?;
+            }
+            Step::Schedule(step) => self.schedule(step, &queued)?,
             Step::Beat(index) => {
                 let owner = *index.get(&self.owners);
                 let beat = both.map(|store| store.beat(owner).map_err(|error| text(&error)));
@@ -254,7 +266,7 @@ impl Pair {
                 let told = both.map(|store| {
                     let mut changes = Vec::new();
                     store.bury(owner, &Nobody, &mut changes, now).unwrap();
-                    effects(&changes)
+                    effects(&changes, &queued)
                 });
                 prop_assert_eq!(&told[0], &told[1]);
             }
@@ -283,6 +295,17 @@ impl Pair {
             }
         }
         prop_assert_eq!(see(&self.tried), see(&self.known));
+        Ok(())
+    }
+
+    fn set_limit(&self, what: LimitFor, number: u8, queued: &HashSet<TaskId>) -> Result<(), TestCaseError> {
+        let row = LimitRow { what, by: SetBy::Operator, limit: limit(number) };
+        let told = [&self.tried.store, &self.known.store].map(|store| {
+            let mut changes = Vec::new();
+            let new = store.set_limit(row.clone(), &mut changes, self.clock.now()).unwrap();
+            (new, effects(&changes, queued), store.limits().unwrap().len())
+        });
+        prop_assert_eq!(&told[0], &told[1]);
         Ok(())
     }
 

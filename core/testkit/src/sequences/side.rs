@@ -1,11 +1,11 @@
 //! One of the two stores that are compared: what a batch answers, and what can be seen of it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use taskloom_model::{Effects, Error, Name, Operation, Row, Spec, State, TaskId, Timestamp};
-use taskloom_store::{Batch, Claim, Commit, Counts, Filter, Insert, Nobody, Owner, Store, Task};
+use taskloom_model::{Effects, Error, Name, Operation, Row, ScheduleRow, Spec, State, TaskId, Timestamp};
+use taskloom_store::{Batch, Change, Claim, Commit, Counts, Filter, Insert, Nobody, Owner, Store, Task};
 
 /// A store, and the tasks in memory that show its rows.
 pub(super) struct Side {
@@ -29,7 +29,12 @@ pub(super) fn text(error: &Error) -> String {
 }
 
 impl Side {
-    pub(super) fn write(&mut self, plan: &Plan, now: Timestamp) -> Result<Answer, TestCaseError> {
+    pub(super) fn write(
+        &mut self,
+        plan: &Plan,
+        queued: &HashSet<TaskId>,
+        now: Timestamp,
+    ) -> Result<Answer, TestCaseError> {
         let make = |(spec, row): &Admitted| Task::new(spec.clone(), row.clone(), None);
         let insert =
             |group: &Vec<Admitted>| Insert { tasks: group.iter().map(make).collect(), verdict: None };
@@ -73,6 +78,7 @@ impl Side {
             consequences: batch
                 .consequences
                 .iter()
+                .filter(|change| !is_told_anew(change, queued))
                 .map(|change| (change.task.id(), change.effects))
                 .collect(),
         })
@@ -120,17 +126,22 @@ pub(super) struct View {
     queues: Vec<(Name, Counts)>,
     paused: Vec<Name>,
     owners: Vec<Owner>,
+    schedules: Vec<ScheduleRow>,
     some: Vec<Vec<TaskId>>,
 }
 
-/// What changes did, whatever their order: tasks that are due at the same time come in any.
-pub(super) fn effects(changes: &[taskloom_store::Change]) -> Vec<(TaskId, Effects, Row)> {
-    let told = |change: &taskloom_store::Change| {
-        (change.task.id(), change.effects, change.task.with_row(Row::clone))
-    };
-    let mut told: Vec<_> = changes.iter().map(told).collect();
+/// What changes did, whatever their order: tasks that are due at the same time come in any. `queued` were so before: where
+/// a line opens, a resident store tells anew of those that were held up in it, and others let them be found.
+pub(super) fn effects(changes: &[Change], queued: &HashSet<TaskId>) -> Vec<(TaskId, Effects, Row)> {
+    let told = |change: &Change| (change.task.id(), change.effects, change.task.with_row(Row::clone));
+    let mut told: Vec<_> = changes.iter().filter(|change| !is_told_anew(change, queued)).map(told).collect();
     told.sort_by_key(|(id, ..)| *id);
     told
+}
+
+fn is_told_anew(change: &Change, queued: &HashSet<TaskId>) -> bool {
+    let Effects { from, to, .. } = change.effects;
+    (from, to) == (Some(State::Pending), State::Queued) && queued.contains(&change.task.id())
 }
 
 pub(super) fn see(side: &Side) -> View {
@@ -148,6 +159,7 @@ pub(super) fn see(side: &Side) -> View {
         queues: side.store.queue_counts().unwrap(),
         paused: side.store.paused().unwrap(),
         owners: side.store.owners().unwrap(),
+        schedules: side.store.schedules().unwrap(),
         some: filters.iter().map(list).collect(),
     }
 }
