@@ -59,6 +59,10 @@ impl Port {
     ///
     /// In the midst of a turn, `in_passing`, only what was accepted is told: nothing that runs code of a user's.
     #[napi]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "an object of them would have to be taken apart at each crossing"
+    )]
     pub fn exchange<'env>(
         &mut self,
         env: &'env Env,
