@@ -259,7 +259,8 @@ impl Store for SqliteStore {
         residents: &dyn Residents,
         now: Timestamp,
     ) -> Result<(), Error> {
-        if let (Some(claim), true, true) = (&batch.claim, batch.inserts.is_empty(), batch.commits.is_empty()) {
+        if let (Some(claim), true, true) = (&batch.claim, batch.inserts.is_empty(), batch.commits.is_empty())
+        {
             // Asked without the lock on the file, since an idle worker asks often.
             let (ready, damaged) = self.read(|conn| is_anything_ready(claim, conn))?;
             self.damage.note(&damaged);

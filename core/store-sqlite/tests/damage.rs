@@ -294,7 +294,9 @@ fn the_counts_leave_it_out() {
 /// A queue or a handler whose name is no text: nobody could ask for it, and a walk from name to name must get past it.
 #[test]
 fn a_name_that_is_no_text_is_left_out() {
-    for edit in ["queue = cast(x'64ff' AS TEXT)", "name = cast(x'6aff' AS TEXT)", "queue = cast(x'ff00' AS TEXT)"] {
+    for edit in
+        ["queue = cast(x'64ff' AS TEXT)", "name = cast(x'6aff' AS TEXT)", "queue = cast(x'ff00' AS TEXT)"]
+    {
         let column = edit.split(' ').next().unwrap();
         for line in [None, Some("line".to_owned())] {
             let file = File::new();

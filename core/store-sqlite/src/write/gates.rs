@@ -195,7 +195,8 @@ impl Writing<'_> {
     fn has_to_wait(&mut self, standing: &Standing) -> Result<bool, Fault> {
         let Some((gate, limit)) = &standing.key else { return Ok(false) };
         let window = self.room(gate, limit)?.min(WINDOW);
-        let queued = self.queued(gate, &(standing.queue.as_str(), standing.name.as_str(), standing.priority))?;
+        let queued =
+            self.queued(gate, &(standing.queue.as_str(), standing.name.as_str(), standing.priority))?;
         self.gates.touched.insert(gate.clone());
         Ok(queued >= window)
     }
@@ -378,11 +379,7 @@ impl Writing<'_> {
     }
 
     /// The first strand with waiting tasks after this one.
-    fn next_strand(
-        &self,
-        gate: &Gate,
-        at: Option<&Strand>,
-    ) -> Result<Option<Strand>, Fault> {
+    fn next_strand(&self, gate: &Gate, at: Option<&Strand>) -> Result<Option<Strand>, Fault> {
         let key = name(gate);
         let read = |stored: &rusqlite::Row<'_>| Ok((stored.get(0)?, stored.get(1)?, stored.get(2)?));
         let find = |sql, parameters: &[&dyn ToSql]| {
