@@ -254,6 +254,7 @@ TYPED = [
     "tests/docs",
     "tests/cross_language/peer.py",
     "tests/cross_language/test_crossing.py",
+    "tests/cross_language/test_outbox.py",
     "examples",
     "benches/python",
     "benches/command_line",

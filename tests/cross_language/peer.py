@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sqlite3
 import sys
 import threading
 from collections.abc import Callable
@@ -96,6 +97,18 @@ class Peer:
 
     def submit(self, name: str, input: Any, options: dict[str, Any]) -> str:
         return self.app.submit(name, input, **options).id
+
+    def enqueue(self, shop: str, name: str, input: Any, options: dict[str, Any]) -> str:
+        connection = sqlite3.connect(shop, timeout=PATIENCE)
+        try:
+            with connection:
+                return self.app.submit(name, input, tx=connection, **options).id
+        finally:
+            connection.close()
+
+    def relay(self, shop: str) -> list[Any]:
+        outbox = self.app.outbox(lambda: sqlite3.connect(shop, timeout=PATIENCE))
+        return [outbox.run_once(), [[row.id, row.error] for row in outbox.refused()]]
 
     def wait(self, id: str) -> dict[str, Any]:
         handle = self.app.get(id)

@@ -8,10 +8,12 @@ use std::io::{self, BufRead, Write};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use taskloom::{
-    App, Context, Error, Filter, Handle, OnConflict, RetryAfter, Running, State, TaskError, TaskId,
+    App, Context, Error, Filter, Handle, OnConflict, RetryAfter, Running, State, TaskBuilder, TaskError,
+    TaskId,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -97,6 +99,12 @@ fn register(app: &App, name: &str) -> Result<(), Error> {
 
 // ── what it is asked ────────────────────────────────────────────────────────────────────────────────────────────────
 
+fn open(shop: &str) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(shop)?;
+    connection.busy_timeout(PATIENCE)?;
+    Ok(connection)
+}
+
 struct Peer {
     app: App,
     running: Option<Running>,
@@ -115,6 +123,8 @@ struct Line {
     input: Value,
     #[serde(default)]
     options: HashMap<String, Value>,
+    #[serde(default)]
+    shop: String,
 }
 
 impl Peer {
@@ -134,7 +144,21 @@ impl Peer {
                 drop(self.running.take());
                 Value::Null
             }
-            "submit" => json!(self.submit(line)?.id().to_string()),
+            "submit" => json!(self.build(line).submit()?.id().to_string()),
+            "enqueue" => {
+                let mut shop = open(&line.shop).expect("the shop's database opens");
+                let transaction = shop.transaction().expect("it begins");
+                let handle = self.build(line).tx(&transaction).submit()?;
+                transaction.commit().expect("it is committed");
+                json!(handle.id().to_string())
+            }
+            "relay" => {
+                let path = line.shop.clone();
+                let outbox = self.app.outbox(move || open(&path))?;
+                let moved = outbox.run_once()?;
+                let refused = outbox.refused(None, 100)?;
+                json!([moved, refused.iter().map(|row| json!([row.id, row.error])).collect::<Vec<_>>()])
+            }
             "wait" => self.wait(&line.id)?,
             "cancel" => json!(self.handle(&line.id)?.cancel(Some("by rust"))?),
             "run_now" => json!(self.app.run_now(line.id.parse()?)?.id().to_string()),
@@ -153,7 +177,7 @@ impl Peer {
         })
     }
 
-    fn submit(&self, line: &Line) -> Result<Handle, Error> {
+    fn build(&self, line: &Line) -> TaskBuilder {
         let mut task = self.app.build(&line.name).input(&line.input);
         for (option, value) in &line.options {
             let text = value.as_str().unwrap_or_default();
@@ -167,7 +191,7 @@ impl Peer {
                 other => panic!("no test asks for {other}"),
             };
         }
-        task.submit()
+        task
     }
 
     fn wait(&self, id: &str) -> Result<Value, Error> {
