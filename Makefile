@@ -45,8 +45,8 @@ test:  ## everything, from nothing; the last line is the sum
 lint:  ## the checks that need no build: format, structure, types, clippy
 	@$(PYTHON) tools/test.py --fast $(ARGS)
 
-bench-command-line: wheel  ## how long the command takes over a million tasks, and whether it reaches its floor
-	$(BIN)/python benches/command_line/million_tasks.py $(ARGS)
+bench-command-line: wheel  ## how long the command takes over a million tasks; writes its part of docs/benchmarks.md
+	$(BIN)/python benches/command_line/million_tasks.py --write $(ARGS)
 
 soak:  ## longer versions of the searching tests, again and again; takes hours
 	@$(PYTHON) tools/test.py --soak $(ARGS)

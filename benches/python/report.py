@@ -33,6 +33,11 @@ The tasks do nothing, which is the worst case for a queue. A handler that takes 
 <!-- node: begin -->
 <!-- node: end -->
 
+## Command line
+
+<!-- command line: begin -->
+<!-- command line: end -->
+
 ## Rust
 
 <!-- rust: begin -->

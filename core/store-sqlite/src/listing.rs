@@ -1,23 +1,28 @@
 //! Lists of tasks, in the order of their ids.
 //!
-//! # Two ways to go
+//! # Ways to go
 //! The index of ids has the order, and each row is one lookup from it. Where many tasks fit a filter, that is the way: the
-//! list is full after a few steps. Where few fit (the failed ones among a million that succeeded), it would go to every row by
-//! way of the index, which takes four times as long as reading them in the order in which they lie. So the index is followed
-//! for a stretch, and if the list is not full then, what is beyond it is found by one pass over the table, of which only the
-//! first are kept.
+//! list is full after a few steps. Where few fit (those of one handler among a million of another), it would go to every row
+//! by way of the index, which takes four times as long as reading them in the order in which they lie. So the index is
+//! followed for a stretch, and if the list is not full then, what is beyond it is found by one pass over the table, of which
+//! only the first are kept.
 //!
-//! An index of states would answer at once, and every task that starts or ends would have to keep it.
+//! Two kinds of tasks have indexes of their own, which say at once that there are few or none. *Dead* ones are in one by
+//! state and id: the runs of the states that are wanted are read, each until it has filled the list, and merged. *Queued*
+//! ones are in that of claims, which has another order: if there are few, they take the place of the pass over the table.
+//!
+//! An index of all states, or of handlers and queues, would answer the rest at once, and every task would have to keep it.
 //!
 //! # Rows that make no sense
 //! One row that somebody has damaged must not keep the others from being seen. It is left out and named, by its key, for
 //! [`crate::damage`] to tell of.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
-use taskloom_model::{Code, Error, State, Timestamp};
+use taskloom_model::{Code, Error, State, TaskId, Timestamp};
 use taskloom_store::{Filter, Residents, Task};
 
 use crate::rows::{self, Fault};
@@ -32,6 +37,29 @@ const WALKED: usize = 200;
 
 /// The shortest and the longest stretch.
 const STRETCH: std::ops::RangeInclusive<usize> = 10_000..=100_000;
+
+/// If no more tasks are queued than this, it is quicker to look at each than to read the table.
+const FEW_QUEUED: i64 = 20_000;
+
+/// Where tasks are looked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// By their ids, in order.
+    Ids,
+    /// Among those in one dead state, in order.
+    Dead(State),
+    /// In the whole table.
+    Table,
+    /// Among those that are queued.
+    Queued,
+}
+
+impl Way {
+    /// Whether the statement finds all, puts them in order, and has a limit.
+    fn sorts(self) -> bool {
+        matches!(self, Self::Table | Self::Queued)
+    }
+}
 
 /// A part of a list.
 pub(crate) struct Page {
@@ -51,6 +79,14 @@ pub(crate) enum Found {
     Held(Arc<Task>),
     /// As it is stored.
     Read(Arc<Task>),
+}
+
+impl Found {
+    fn id(&self) -> TaskId {
+        match self {
+            Self::Held(task) | Self::Read(task) => task.id(),
+        }
+    }
 }
 
 /// The tasks that a filter fits, `wanted` of them at most, behind an id as it is stored.
@@ -89,23 +125,77 @@ fn within(
     }
     let mut page = Page { found: Vec::new(), damaged: Vec::new(), last: None, is_all: false };
     let whole = Range { from, to };
+    if filter.dead || filter.state.is_some_and(State::is_dead) {
+        return dead(conn, filter, wanted, residents, &whole);
+    }
     let narrows = !filter.takes_any_state() || filter.queue.is_some() || filter.name.is_some();
     let end = if filter.changed_since.is_some() || !narrows || wanted == 0 {
         None
     } else {
         end_of_stretch(conn, filter, &whole.from, stretch)?
     };
-    let scans = filter.changed_since.is_some();
     let Some(end) = end else {
-        page.is_all = read(conn, filter, wanted, residents, &whole, scans, &mut page)?;
+        let way = if filter.changed_since.is_some() { Way::Table } else { Way::Ids };
+        page.is_all = read(conn, filter, wanted, residents, &whole, way, &mut page)?;
         return Ok(page);
     };
     let first = Range { from: whole.from, to: end.clone() };
-    if read(conn, filter, wanted, residents, &first, false, &mut page)? {
+    if read(conn, filter, wanted, residents, &first, Way::Ids, &mut page)? {
         let rest = Range { from: end, to: whole.to };
-        page.is_all = read(conn, filter, wanted, residents, &rest, true, &mut page)?;
+        let way = if filter.state == Some(State::Queued) && has_few_queued(conn)? {
+            Way::Queued
+        } else {
+            Way::Table
+        };
+        page.is_all = read(conn, filter, wanted, residents, &rest, way, &mut page)?;
     }
     Ok(page)
+}
+
+/// Dead tasks: the first of each state, merged. None of them can be behind one that was left out, since a state of which
+/// there are more has filled the list by itself.
+fn dead(
+    conn: &Connection,
+    filter: &Filter,
+    wanted: usize,
+    residents: &dyn Residents,
+    range: &Range,
+) -> Result<Page, Fault> {
+    let mut all = Page { found: Vec::new(), damaged: Vec::new(), last: None, is_all: true };
+    let mut found = Vec::new();
+    for state in State::ALL.iter().copied().filter(|state| state.is_dead()) {
+        if filter.state.is_some_and(|only| only != state) {
+            continue;
+        }
+        let mut page = Page { found: Vec::new(), damaged: Vec::new(), last: None, is_all: false };
+        all.is_all &= read(conn, filter, wanted, residents, range, Way::Dead(state), &mut page)?;
+        all.damaged.append(&mut page.damaged);
+        all.last = [all.last, page.last].into_iter().flatten().max_by(|a, b| order(filter, a, b));
+        found.append(&mut page.found);
+    }
+    found.sort_by(|(_, a), (_, b)| order(filter, a.id().as_bytes(), b.id().as_bytes()));
+    if found.len() > wanted {
+        found.truncate(wanted);
+        all.is_all = false;
+    }
+    if !all.is_all
+        && let Some((_, last)) = found.last()
+    {
+        all.last = Some(last.id().as_bytes().to_vec());
+    }
+    all.found = found;
+    Ok(all)
+}
+
+/// The order of a list, for two ids as they are stored.
+fn order(filter: &Filter, a: &[u8], b: &[u8]) -> Ordering {
+    if filter.newest_first { b.cmp(a) } else { a.cmp(b) }
+}
+
+fn has_few_queued(conn: &Connection) -> Result<bool, rusqlite::Error> {
+    let queued: i64 =
+        conn.prepare_cached(schema::QUEUED)?.query_row([FEW_QUEUED + 1], |stored| stored.get(0))?;
+    Ok(queued <= FEW_QUEUED)
 }
 
 /// The id so many places on, if there is one.
@@ -127,19 +217,20 @@ fn read(
     wanted: usize,
     residents: &dyn Residents,
     range: &Range,
-    scans: bool,
+    way: Way,
     page: &mut Page,
 ) -> Result<bool, Fault> {
-    let sql = match (filter.newest_first, scans) {
-        (false, false) => schema::LIST,
-        (true, false) => schema::LIST_NEWEST_FIRST,
-        (false, true) => schema::LIST_SCANNING,
-        (true, true) => schema::LIST_SCANNING_NEWEST_FIRST,
+    let (both, state) = match way {
+        Way::Ids => (schema::LIST, filter.state),
+        Way::Dead(state) => (schema::LIST_DEAD, Some(state)),
+        Way::Table => (schema::LIST_SCANNING, filter.state),
+        Way::Queued => (schema::LIST_QUEUED, filter.state),
     };
+    let sql = both[usize::from(filter.newest_first)];
     let text = |name: Option<&str>| name.map_or(Value::Null, |name| Value::Text(name.to_owned()));
     let mut values = vec![
         Value::Blob(range.from.clone()),
-        filter.state.map_or(Value::Null, |state: State| Value::Integer(state.number().into())),
+        state.map_or(Value::Null, |state| Value::Integer(state.number().into())),
         text(filter.queue.map(|queue| queue.as_str())),
         text(filter.name.map(|name| name.as_str())),
         Value::Integer(filter.unfinished.into()),
@@ -149,7 +240,7 @@ fn read(
         Value::Blob(range.to.clone()),
     ];
     let mut limit = -1;
-    if scans {
+    if way.sorts() {
         // A tag is not seen by the statement: of those that have any, all are kept.
         let missing = wanted - page.found.len();
         limit = if filter.tag.is_some() { -1 } else { i64::try_from(missing).unwrap_or(-1) };
@@ -188,7 +279,7 @@ fn look(stored: &Row<'_>, filter: &Filter, residents: &dyn Residents) -> Result<
 
 #[cfg(test)]
 mod tests {
-    use taskloom_model::{Name, TaskId};
+    use taskloom_model::Name;
     use taskloom_store::Nobody;
 
     use super::*;
@@ -197,6 +288,7 @@ mod tests {
     fn table() -> Connection {
         let conn = Connection::open_in_memory().unwrap();
         conn.execute_batch(schema::CREATE).unwrap();
+        conn.execute_batch(schema::DEAD_STEP).unwrap();
         for number in 0..400_u32 {
             let id = TaskId::from_parts(u64::from(number * 7 % 400), [number as u8; 10]);
             let state = match number % 50 {
@@ -231,10 +323,7 @@ mod tests {
             Err(Fault::Beside(..)) => panic!("nothing is beside it"),
         };
         assert!(page.damaged.is_empty());
-        let id = |(_, found): &(i64, Found)| match found {
-            Found::Held(task) | Found::Read(task) => task.id(),
-        };
-        page.found.iter().map(id).collect()
+        page.found.iter().map(|(_, found)| found.id()).collect()
     }
 
     /// However far the index is followed, a list is the same.
@@ -247,6 +336,17 @@ mod tests {
             failed.clone(),
             Filter { limit: 3, ..failed.clone() },
             Filter { dead: true, ..Filter::default() },
+            Filter { dead: true, limit: 9, ..Filter::default() },
+            Filter { dead: true, state: Some(State::Cancelled), limit: 5, ..Filter::default() },
+            Filter { dead: true, state: Some(State::Queued), ..Filter::default() },
+            Filter { dead: true, unfinished: true, ..Filter::default() },
+            Filter { state: Some(State::Queued), ..Filter::default() },
+            Filter {
+                state: Some(State::Queued),
+                queue: Some(Name::new("mail")),
+                limit: 2,
+                ..Filter::default()
+            },
             Filter { unfinished: true, limit: usize::MAX, ..Filter::default() },
             Filter { queue: Some(Name::new("mail")), state: Some(State::Cancelled), ..Filter::default() },
             Filter { name: Some(Name::new("nobody")), ..Filter::default() },

@@ -20,7 +20,10 @@
 //!   look after this index, and whoever wants the key sees by the row's state and by `unique_until` whether it is free.
 //!   (What the task asked for is in `rare`.)
 //!
-//! Running and finished tasks are in no index but the id's. One on the owner of running tasks would cost every task an
+//! * `dead` holds the tasks that ended without a result (failed, timed out, cancelled, expired), by state and id: what an
+//!   operator looks for, and few among a million. Only a task that ends so ever touches it.
+//!
+//! Running and succeeded tasks are in no index but the id's. One on the owner of running tasks would cost every task an
 //! insert and a delete (claims and finishes 15 % slower), and save a scan of 0.1 s per million rows when a process
 //! dies. Equally old tasks go by `seq` and not by id: ids made within one millisecond are in no order, so a claim of
 //! 256 would touch, and write to the log, four times as many pages.
@@ -145,6 +148,9 @@ CREATE TABLE slots (
     PRIMARY KEY (kind, name, task)
 ) STRICT, WITHOUT ROWID;
 ";
+
+/// Dead letters, in the order of lists.
+pub(crate) const DEAD_STEP: &str = "CREATE INDEX dead ON tasks (state, id) WHERE state BETWEEN 5 AND 8;";
 
 /// The columns of a [`taskloom_model::Row`], in the order in which [`crate::rows::read_row`] takes them.
 macro_rules! row {
@@ -288,30 +294,24 @@ macro_rules! fits {
     };
 }
 
-/// It has no limit, since it cannot see tags: it is read for as long as it is stepped.
+/// In the order of an index, from which `$from` says what is read. It has no limit, since it cannot see tags: it is read for
+/// as long as it is stepped.
 macro_rules! list {
-    ($between:literal, $order:literal) => {
-        concat!(
-            "SELECT ",
-            row!(),
-            ", ",
-            spec!(),
-            ", id, seq FROM tasks INDEXED BY task_id WHERE ",
-            fits!($between),
-            $order
-        )
+    ($from:literal, $between:literal, $order:literal) => {
+        concat!("SELECT ", row!(), ", ", spec!(), ", id, seq FROM tasks ", $from, fits!($between), $order)
     };
 }
 
-/// By one pass over the table, at most `?10`: see [`crate::listing`].
+/// By one pass over what `$from` says, at most `?10`: see [`crate::listing`].
 macro_rules! list_scanning {
-    ($between:literal, $order:literal) => {
+    ($from:literal, $between:literal, $order:literal) => {
         concat!(
             "SELECT ",
             row!(),
             ", ",
             spec!(),
-            ", id, seq FROM tasks WHERE seq IN (SELECT seq FROM tasks NOT INDEXED WHERE ",
+            ", id, seq FROM tasks WHERE seq IN (SELECT seq FROM tasks ",
+            $from,
             fits!($between),
             $order,
             " LIMIT ?10) ",
@@ -320,11 +320,29 @@ macro_rules! list_scanning {
     };
 }
 
-pub(crate) const LIST: &str = list!("id > ?1 AND id <= ?9", "ORDER BY id");
-pub(crate) const LIST_NEWEST_FIRST: &str = list!("id < ?1 AND id >= ?9", "ORDER BY id DESC");
-pub(crate) const LIST_SCANNING: &str = list_scanning!("id > ?1 AND id <= ?9", "ORDER BY id");
-pub(crate) const LIST_SCANNING_NEWEST_FIRST: &str =
-    list_scanning!("id < ?1 AND id >= ?9", "ORDER BY id DESC");
+/// A list, oldest first and newest first.
+pub(crate) type Both = [&'static str; 2];
+
+/// A kind of list in both orders.
+macro_rules! both {
+    ($list:ident, $from:literal) => {
+        [
+            $list!($from, "id > ?1 AND id <= ?9", "ORDER BY id"),
+            $list!($from, "id < ?1 AND id >= ?9", "ORDER BY id DESC"),
+        ]
+    };
+}
+
+pub(crate) const LIST: Both = both!(list, "INDEXED BY task_id WHERE ");
+/// Of one state, the one that is wanted.
+pub(crate) const LIST_DEAD: Both =
+    both!(list, "INDEXED BY dead WHERE state BETWEEN 5 AND 8 AND state = ?2 AND ");
+pub(crate) const LIST_SCANNING: Both = both!(list_scanning, "NOT INDEXED WHERE ");
+pub(crate) const LIST_QUEUED: Both = both!(list_scanning, "INDEXED BY ready WHERE state = 1 AND ");
+
+/// How many tasks are queued, counted up to a number.
+pub(crate) const QUEUED: &str =
+    "SELECT count(*) FROM (SELECT 1 FROM tasks INDEXED BY ready WHERE state = 1 LIMIT ?1)";
 
 /// The id so many places on.
 pub(crate) const PLACE: &str =
@@ -460,6 +478,7 @@ mod tests {
     fn statements_walk_their_indexes() {
         let conn = Connection::open_in_memory().unwrap();
         conn.execute_batch(CREATE).unwrap();
+        conn.execute_batch(DEAD_STEP).unwrap();
         let by_seq = "SEARCH tasks USING INTEGER PRIMARY KEY (rowid=?)";
         let by_id = "SEARCH tasks USING INDEX task_id (id=?)";
         for (sql, expected) in [
@@ -471,8 +490,11 @@ mod tests {
             (DUE, "SEARCH tasks USING INDEX alarm (due<?)"),
             (NEXT_DUE, "SEARCH tasks USING COVERING INDEX alarm (due>?)"),
             (ALL_DUE, "SEARCH tasks USING COVERING INDEX alarm (due>?)"),
-            (LIST, "SEARCH tasks USING INDEX task_id (id>? AND id<?)"),
-            (LIST_NEWEST_FIRST, "SEARCH tasks USING INDEX task_id (id>? AND id<?)"),
+            (LIST[0], "SEARCH tasks USING INDEX task_id (id>? AND id<?)"),
+            (LIST[1], "SEARCH tasks USING INDEX task_id (id>? AND id<?)"),
+            (LIST_DEAD[0], "SEARCH tasks USING INDEX dead (state=? AND id>? AND id<?)"),
+            (LIST_DEAD[1], "SEARCH tasks USING INDEX dead (state=? AND id>? AND id<?)"),
+            (QUEUED, "CO-ROUTINE (subquery-1); SCAN tasks USING COVERING INDEX ready; SCAN (subquery-1)"),
             (PLACE, "SEARCH tasks USING COVERING INDEX task_id (id>?)"),
             (PLACE_NEWEST_FIRST, "SEARCH tasks USING COVERING INDEX task_id (id<?)"),
             (REPORT, by_id),
@@ -514,8 +536,13 @@ mod tests {
                  SEARCH above USING INDEX task_id (id=?)",
             ),
             (
-                LIST_SCANNING,
+                LIST_SCANNING[0],
                 "SEARCH tasks USING INTEGER PRIMARY KEY (rowid=?); LIST SUBQUERY 1; SCAN tasks; \
+                 USE TEMP B-TREE FOR ORDER BY; USE TEMP B-TREE FOR ORDER BY",
+            ),
+            (
+                LIST_QUEUED[0],
+                "SEARCH tasks USING INTEGER PRIMARY KEY (rowid=?); LIST SUBQUERY 1; SCAN tasks USING INDEX ready; \
                  USE TEMP B-TREE FOR ORDER BY; USE TEMP B-TREE FOR ORDER BY",
             ),
             (COUNTS, "SCAN tasks; USE TEMP B-TREE FOR GROUP BY"),

@@ -13,12 +13,12 @@ use rusqlite::Connection;
 use taskloom_model::{Code, Error};
 
 use crate::failure::Place;
-use crate::schema::{APPLICATION_ID, CREATE, LIMITS_STEP};
+use crate::schema::{APPLICATION_ID, CREATE, DEAD_STEP, LIMITS_STEP};
 use crate::{handlers, schedules, view};
 
 /// From an empty file to today's.
-const STEPS: [&str; 6] =
-    [CREATE, view::CREATE, handlers::STEP, LIMITS_STEP, schedules::CREATE, view::KEYS_STEP];
+const STEPS: [&str; 7] =
+    [CREATE, view::CREATE, handlers::STEP, LIMITS_STEP, schedules::CREATE, view::KEYS_STEP, DEAD_STEP];
 
 /// The version that the steps lead to.
 pub(crate) const NEWEST: usize = STEPS.len();
