@@ -487,7 +487,11 @@ const rooted = new Set<App>();
 
 /** Native parts of apps that nobody can use any more. */
 const abandoned = new FinalizationRegistry<number>((number) => {
-  port().apps.delete(number);
-  port().native.close(number);
-  forgetThreads(number);
+  try {
+    port().apps.delete(number);
+    port().native.close(number);
+    forgetThreads(number);
+  } catch {
+    // Its environment ends, so that nothing native can be called; that takes it along, and an error here would abort it.
+  }
 });

@@ -104,9 +104,10 @@ function one({ name, input, handle }: Submitted): string {
   const lines = [`${name} ${handle.state} (${handle.id})`, `  input: ${text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text}`];
   for (const error of handle._attempts()) {
     lines.push(`  attempt ${error.attempt}: ${error.type}: ${error.message}`);
-    // Frames of this package say nothing of what went wrong.
-    const own = error.traceback.split('\n').filter((line) => line.trim() !== '' && !line.includes(__dirname));
-    lines.push(...own.map((line) => `    ${line}`));
+    // Frames of this package and of Node say nothing of what went wrong.
+    const own = error.traceback.split('\n').filter((line) => line.trim() !== '' && !line.includes(__dirname) && !line.includes('(node:'));
+    // Not "at", by which runners know the frames of the test itself: they show the code at the first one that they find.
+    lines.push(...own.map((line) => `    ${line.replace(/^(\s*)at /, '$1in ')}`));
   }
   return lines.join('\n');
 }

@@ -130,6 +130,27 @@ test('an app that nobody holds is collected with its native part; a handle keeps
   assert.equal(stdout, '0 0\n');
 });
 
+test('an app that is collected while its thread ends, where nothing native can be called, does no harm', async () => {
+  const { stdout } = await script(`${START}
+    import { createRequire } from 'node:module';
+    import { setImmediate as turn } from 'node:timers/promises';
+    const { port } = createRequire(process.cwd() + '/x.js')('./node_modules/taskloom/dist/port.js');
+    let asked = 0;
+    port().native.close = () => {
+      asked += 1;
+      throw new Error('as in an environment that ends');
+    };
+    (() => new App())();
+    while (asked === 0) {
+      await turn();
+      globalThis.gc();
+    }
+    await turn();
+    console.log('goes on');
+  `, { args: ['--expose-gc'] });
+  assert.equal(stdout, 'goes on\n');
+});
+
 test('what failed in another process has its type, message and stack, and no cause', async (t) => {
   const store = `sqlite:${file(t)}`;
   const app = new App({ store });

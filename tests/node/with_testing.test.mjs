@@ -57,9 +57,13 @@ test('a test that fails tells of the tasks that failed in it', async () => {
     throw Object.assign(new TypeError('one is not two'), { code: 'ERR_OWN' });
   });
   const error = await thrown(failing);
-  assert.match(error.message, /^one is not two\n\ntaskloom: tasks that failed\n\ncharge failed \([0-9a-f-]{36}\)\n {2}input: {"order":13}\n {2}attempt 1: RangeError: no such order\n {4}RangeError: no such order\n {8}at [^\n]*with_testing\.test\.mjs/);
+  assert.match(error.message, /^one is not two\n\ntaskloom: tasks that failed\n\ncharge failed \([0-9a-f-]{36}\)\n {2}input: {"order":13}\n {2}attempt 1: RangeError: no such order\n {4}RangeError: no such order\n {8}in [^\n]*with_testing\.test\.mjs/);
   assert.doesNotMatch(error.message, /dist.port\.js/, 'frames of the package itself say nothing');
   assert.match(error.stack, /tasks that failed.*at .*with_testing\.test\.mjs/s);
+  // Runners such as Vitest show the code at the first frame that they find, which is the test's own.
+  const [report, frames] = error.stack.split('{"order":13}')[1].split(/^(?= {4}at )/m);
+  assert.match(report, /no such order/);
+  assert.match(frames, /^ {4}at .*with_testing\.test\.mjs/);
   assert.deepEqual([error.name, error.code], ['TypeError', 'ERR_OWN']);
 });
 
@@ -77,6 +81,10 @@ test('a test that passes says nothing of them, and what cannot be changed is thr
     });
     assert.equal(await thrown(failing), what);
   }
+});
+
+test('a runner finds no parameter, which some take for a callback', () => {
+  assert.equal(withTesting(makeShop, async (t, shop, context) => context).length, 0);
 });
 
 test('what is no app, and no test', async () => {
