@@ -31,7 +31,8 @@ CRITERION = ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "criterion"
 TITLES = {
     "submit_and_wait": "submit → result of no-ops, one by one, through the whole engine, 2 workers",
     "sqlite_end_to_end": "SQLite, FULL: submit → result of 20,480 no-ops, beside plain inserts and updates of the rows",
-    "sqlite_submitters": "SQLite, FULL: 64 threads submit, one by one, beside one",
+    "sqlite_submitters": "SQLite, FULL: 64 submit, one by one, all on one thread as `submit_async` does, beside one",
+    "sqlite_submitting_threads": "SQLite, FULL: 64 threads submit, one by one, beside one",
 }
 FLOORS = {"submit_and_wait": 0.7, "sqlite_end_to_end": 0.4, "sqlite_submitters": 20}
 """What the ratio to the peer must reach, by the name of the group."""

@@ -14,6 +14,7 @@ Ours always hands back every result. Huey is timed in two ways: until its last t
 reading of results, and with ``Result.get()`` of each.
 """
 
+import asyncio
 import itertools
 import os
 import signal
@@ -164,6 +165,33 @@ def submitters(threads: int) -> Side:
     return side
 
 
+def coroutines(count: int) -> Side:
+    def side(settings: Settings) -> Figures:
+        from taskloom import App
+
+        each = max(settings.scaled(SUBMITS) // count, 1)
+        with tempfile.TemporaryDirectory(dir=settings.directory) as directory:
+            app = App(f"sqlite:{Path(directory) / 'ours.db'}")
+            task = app.task(add)
+
+            async def submit(times: int) -> None:
+                for number in range(times):
+                    await task.submit_async(number, 1)
+
+            async def main() -> float:
+                await submit(WARM_UP)
+                watch = Stopwatch()
+                await asyncio.gather(*(submit(each) for _ in range(count)))
+                return watch.per_second(count * each)
+
+            rate = asyncio.run(main())
+            check(app.stats()["tasks"]["queued"], count * each + WARM_UP)
+            app.stop()
+        return {"rate": rate}
+
+    return side
+
+
 COMPARISONS = (
     Comparison(
         "sqlite",
@@ -211,12 +239,22 @@ COMPARISONS = (
         collector=(True,),
     ),
     Comparison(
+        "sqlite-coroutines",
+        "SQLite, FULL: 64 coroutines submit, one by one",
+        "one coroutine",
+        coroutines(64),
+        coroutines(1),
+        (Metric("rate", "tasks/s", ratio_at_least=20),),
+        collector=(True,),
+    ),
+    Comparison(
         "sqlite-submitters",
         "SQLite, FULL: 64 threads submit, one by one",
         "one thread",
         submitters(64),
         submitters(1),
-        # Python's threads fight for its lock; the floor is kept where there is none (benches/rust/benches/sqlite.rs).
+        # Each submit costs two switches of threads, and a fight for Python's lock: the floor is kept by coroutines, which
+        # is how a program that has so many at once has them (and by benches/rust/benches/sqlite.rs).
         (Metric("rate", "tasks/s"),),
         collector=(True,),
     ),

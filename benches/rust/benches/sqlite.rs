@@ -2,17 +2,18 @@
 //!
 //! * Submit → result of no-ops through the whole engine, beside a loop of plain rusqlite that inserts the same rows into
 //!   the same tables and then updates them, both in transactions of 1,024: what SQLite itself takes for the work.
-//! * 64 threads that submit one by one, beside one: commits that come at once share a sync.
+//! * 64 that submit one by one, beside one: commits that come at once share a sync. Once as `submit_async` does it, all of
+//!   them on one thread, and once with a thread for each, which costs two switches of threads for each submit.
 #![allow(missing_docs, reason = "criterion's macros make items without documentation")]
 
 use std::hint::black_box;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rusqlite::{Connection, params};
-use taskloom_engine::{Attempt, Engine, EngineOptions, Handler, HandlerEntry, Outcome, Stop};
-use taskloom_model::Options;
+use taskloom_engine::{Attempt, Engine, EngineOptions, Handle, Handler, HandlerEntry, Outcome, Stop};
+use taskloom_model::{Error, Options};
 use taskloom_store_sqlite::{SqliteOptions, SqliteStore};
 use tempfile::TempDir;
 
@@ -101,31 +102,58 @@ fn raw(conn: &Connection, first: u128, end: u128) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn submitters(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("sqlite_submitters");
-    group.sample_size(10);
-    for (name, threads) in [("taskloom", SUBMITTERS), ("one thread", 1)] {
-        let folder = folder();
-        // Not started: nothing but submits is measured.
-        let (engine, entry) = engine(&folder.path().join("tasks.db"));
-        group.throughput(Throughput::Elements((threads * EACH) as u64));
-        group.bench_function(name, |bencher| {
-            bencher.iter(|| {
-                std::thread::scope(|scope| {
-                    for _ in 0..threads {
-                        scope.spawn(|| {
-                            for _ in 0..EACH {
-                                let payload = Box::from(*b"null");
-                                let handle = engine.submit(&entry, entry.admission(), payload, None, false);
-                                black_box(handle.expect("it is written"));
-                            }
-                        });
-                    }
-                });
-            });
+/// As many submits as coroutines would have under way on one thread, each followed by the next when it is on disk.
+fn submit_from_one_thread(engine: &Engine, entry: &HandlerEntry, under_way: usize, total: usize) {
+    let (accepted, next) = mpsc::channel();
+    let submit = || {
+        let accepted = accepted.clone();
+        let one = [(Box::from(*b"null"), None)];
+        let tell = Box::new(move |handles: Result<Vec<Handle>, Error>| {
+            accepted.send(handles.map(drop)).expect("it is waited for");
         });
+        engine.submit_then(entry, entry.admission(), one.into_iter(), false, tell).expect("it is taken");
+    };
+    (0..under_way).for_each(|_| submit());
+    for number in 1..=total {
+        next.recv().expect("all are told").expect("it is written");
+        if number + under_way <= total {
+            submit();
+        }
     }
-    group.finish();
+}
+
+fn submit_from_threads(engine: &Engine, entry: &HandlerEntry, threads: usize, total: usize) {
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                for _ in 0..total / threads {
+                    let handle = engine.submit(entry, entry.admission(), Box::from(*b"null"), None, false);
+                    black_box(handle.expect("it is written"));
+                }
+            });
+        }
+    });
+}
+
+fn submitters(criterion: &mut Criterion) {
+    type Submit = fn(&Engine, &HandlerEntry, usize, usize);
+    let groups: [(&str, &str, Submit); 2] = [
+        ("sqlite_submitters", "one", submit_from_one_thread),
+        ("sqlite_submitting_threads", "one thread", submit_from_threads),
+    ];
+    for (group, alone, submit) in groups {
+        let mut group = criterion.benchmark_group(group);
+        group.sample_size(10);
+        for (name, submitters) in [("taskloom", SUBMITTERS), (alone, 1)] {
+            let folder = folder();
+            // Not started: nothing but submits is measured.
+            let (engine, entry) = engine(&folder.path().join("tasks.db"));
+            let total = submitters * EACH;
+            group.throughput(Throughput::Elements(total as u64));
+            group.bench_function(name, |bencher| bencher.iter(|| submit(&engine, &entry, submitters, total)));
+        }
+        group.finish();
+    }
 }
 
 criterion_group!(benches, end_to_end, submitters);
