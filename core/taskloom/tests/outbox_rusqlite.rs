@@ -258,7 +258,7 @@ fn bad_rows_are_kept_and_shown_and_hold_up_no_other() {
         assert!(why(&broken).starts_with("TL1201: the row's payload is no JSON"));
         assert!(why(&unknown).starts_with("TL1101: "), "{}", why(&unknown));
         assert!(why(&unknown).contains("hint: did you mean \"note\"?"));
-        assert!(why(&option).starts_with("TL1001: there is no option queueue in an outbox"));
+        assert!(why(&option).starts_with("TL1001: there is no option queueue"));
         assert!(why("7").starts_with("TL1001: id \"7\" is not a UUID"));
         assert!(why(&binary).starts_with("TL1201: "));
         assert_eq!(rows.iter().filter(|row| row.id.starts_with('9')).count(), 1, "no UTF-8");
