@@ -4,7 +4,7 @@
     python tools/bench_rust.py --no-build   reads what the last run left
 
 Criterion's benches are rates beside peers: the ratio is the peer's time divided by ours, so that more is better. The
-memory bench counts allocations, the time bench and that of the simulator print what they found. All three fail by themselves. The exit code is 1 if a floor was missed.
+memory bench counts allocations, those of the outbox, of time and of the simulator print what they found. All three fail by themselves. The exit code is 1 if a floor was missed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ FLOORS = {"submit_and_wait": 0.7, "sqlite_end_to_end": 0.4, "sqlite_submitters":
 """What the ratio to the peer must reach, by the name of the group."""
 
 
-TOLD = r"^(?:pending task|delayed task|due task|adding a|100,000 delayed|a day of).*"
+TOLD = r"^(?:pending task|delayed task|due task|adding a|100,000 delayed|outbox:|a day of).*"
 """The lines that benches without criterion print."""
 
 
@@ -122,7 +122,7 @@ def main() -> int:
     if not args.no_build:
         for bench in sorted((ROOT / "benches" / "rust" / "benches").glob("*.rs")):
             printed = cargo("bench", "--locked", "--package", "taskloom-benches", "--bench", bench.stem)
-            if bench.stem in ("memory", "time"):
+            if bench.stem in ("memory", "outbox", "time"):
                 told[bench.stem] = re.findall(TOLD, printed, re.MULTILINE)
         printed = cargo("bench", "--locked", "--package", "taskloom-simulator", "--bench", "day")
         told["simulation"] = re.findall(TOLD, printed, re.MULTILINE)

@@ -19,9 +19,10 @@ mod testing;
 pub use app::{App, HandlerFactory, OnOpen, Registration, Settings};
 pub use json_logs::JsonLogs;
 pub use operating::{Limit, check_child, discard, limit_for, limits, replay};
-pub use options::{Value, change_settings, set_option, settings_beside, settings_from};
+pub use options::{change_settings, set_option, settings_beside, settings_from};
 pub use schedules::{change_schedule, new_schedule};
 pub use taskloom::outbox::{
     Dialect, Placeholders, Row as OutboxRow, Statement, Verdict, relay as relay_rows,
 };
+pub use taskloom_model::by_name::Value;
 pub use testing::Testing;

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use taskloom_model::by_name::Value;
 use taskloom_model::{
     CatchUp, Code, Error, Options, Overlap, Result, Rule, ScheduleSpec, Template, Timestamp, Zone, nearest,
 };
 
-use crate::options::{AVAILABLE, Value};
+use crate::options::available;
 use crate::set_option;
 
 /// What is said of a schedule beside the options of its tasks.
@@ -80,7 +81,7 @@ pub fn change_schedule(spec: &mut ScheduleSpec, values: &[(String, Value)]) -> R
             ("jitter", _) => spec.jitter = value.span(name)?,
             ("start", _) => spec.start = Some(time(name, value)?),
             ("end", _) => spec.end = Some(time(name, value)?),
-            (other, _) if !AVAILABLE.contains(&other) && near(other).is_some() => {
+            (other, _) if !available().contains(&other) && near(other).is_some() => {
                 let near = near(other).unwrap_or_default();
                 return Err(Error::new(Code::InvalidOption, format!("there is no option {other}"))
                     .hint(format!("did you mean {near}?")));

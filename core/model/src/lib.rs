@@ -10,6 +10,7 @@
 
 mod admit;
 mod apply;
+pub mod by_name;
 mod error;
 mod id;
 mod limits;

@@ -5,33 +5,9 @@
 
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
-use taskloom_model::{Code, Error, OnConflict, Options, Result, RetryPolicy, Timestamp, When, nearest};
-
-const NAMES: &[&str] = &[
-    "queue",
-    "priority",
-    "delay",
-    "eta",
-    "expires",
-    "timeout",
-    "deadline",
-    "retries",
-    "retry",
-    "max_crashes",
-    "version",
-    "tags",
-    "unique_key",
-    "unique_for",
-    "on_conflict",
-    "key",
-    "concurrency",
-    "rate",
-    "metadata",
-    "correlation_id",
-    "traceparent",
-    "allow_unknown",
-];
+use serde_json::{Map, Value as Json, json};
+use taskloom_model::by_name::{self, Value};
+use taskloom_model::{Code, Error, OnConflict, Options, Result, RetryPolicy, Timestamp, When};
 
 /// Options as a row has them, and whether an unknown handler is allowed.
 #[derive(Debug, Default, PartialEq)]
@@ -42,76 +18,99 @@ pub(super) struct Read {
 
 /// Reads the options of a row that was made at `created`.
 pub(super) fn read(text: &str, created: Timestamp) -> Result<Read> {
-    let values: Value = serde_json::from_str(text).map_err(|error| {
+    let values: Json = serde_json::from_str(text).map_err(|error| {
         Error::new(Code::InvalidOption, format!("the row's options are no JSON: {error}"))
             .hint("an object such as {\"queue\": \"img\", \"retries\": 3}, or NULL")
     })?;
-    let Value::Object(values) = values else {
-        return Err(Error::new(Code::InvalidOption, format!("the row's options are {}", shown(&values)))
+    let Json::Object(values) = values else {
+        let shown = Value::Json(values.to_string()).describe();
+        return Err(Error::new(Code::InvalidOption, format!("the row's options are {shown}"))
             .hint("an object such as {\"queue\": \"img\", \"retries\": 3}, or NULL"));
     };
     let mut read = Read::default();
-    for (name, value) in &values {
-        if !value.is_null() {
-            set(&mut read, name, value, created)?;
-        } else if !NAMES.contains(&name.as_str()) {
-            return Err(unknown(name));
-        }
+    for (name, json) in &values {
+        set(&mut read, name, json)?;
     }
+    read.options = resolved(read.options, created);
     Ok(read)
 }
 
-fn set(read: &mut Read, name: &str, value: &Value, created: Timestamp) -> Result<()> {
-    let options = &mut read.options;
-    match name {
-        "queue" => options.queue = Some(text(name, value)?),
-        "priority" => options.priority = Some(text(name, value)?.parse()?),
-        "delay" | "eta" if options.eta.is_some() => {
-            return Err(Error::new(Code::InvalidOption, "delay and eta are both given")
-                .hint("use delay for seconds from the row's creation, eta for a point in time"));
-        }
-        "delay" => options.eta = Some(When::At(created + span(name, value)?)),
-        "eta" => options.eta = Some(when(name, value, created)?),
-        "expires" => options.expires = Some(when(name, value, created)?),
-        "deadline" => options.deadline = Some(when(name, value, created)?),
-        "timeout" => options.timeout = Some(span(name, value)?),
-        "retries" => options.retries = Some(count(name, value, 0, u64::from(u32::MAX))? as u32),
-        "retry" => options.retry = Some(retry(value)?),
-        "max_crashes" => options.max_crashes = Some(count(name, value, 1, u64::from(u8::MAX))? as u8),
-        "version" => options.version = Some(text(name, value)?.parse()?),
-        "tags" => options.tags = texts(name, value)?,
-        "unique_key" => options.unique_key = Some(text(name, value)?),
-        "unique_for" => options.unique_for = Some(span(name, value)?),
-        "on_conflict" => {
-            options.on_conflict = Some(match value.as_str() {
-                Some("return") => OnConflict::Return,
-                Some("replace") => OnConflict::Replace,
-                Some("reject") => OnConflict::Reject,
-                _ => return Err(wrong(name, value, "\"return\", \"replace\" or \"reject\"")),
-            });
-        }
-        "key" => options.key = Some(text(name, value)?),
-        "concurrency" => options.concurrency = Some(count(name, value, 1, u64::from(u32::MAX))? as u32),
-        "rate" => options.rate = Some(text(name, value)?.parse()?),
-        "metadata" => options.metadata = pairs(name, value)?,
-        "correlation_id" => options.correlation_id = Some(text(name, value)?),
-        "traceparent" => options.traceparent = Some(text(name, value)?),
-        "allow_unknown" => {
-            read.allow_unknown = value.as_bool().ok_or_else(|| wrong(name, value, "true or false"))?;
-        }
-        "id" => {
+fn set(read: &mut Read, name: &str, json: &Json) -> Result<()> {
+    let value = value_of(name, json)?;
+    let is_number = matches!(value, Value::Int(_) | Value::Float(_));
+    // A row is relayed later: a span from its creation is a point in time as good as any.
+    let known = if name == "eta" && is_number { "delay" } else { name };
+    if by_name::set(&mut read.options, known, &value)? {
+        return Ok(());
+    }
+    match (name, &value) {
+        ("allow_unknown", Value::None) => {}
+        ("allow_unknown", Value::Bool(allowed)) => read.allow_unknown = *allowed,
+        ("allow_unknown", _) => return Err(value.wrong(name, "true or false")),
+        ("id", _) => {
             return Err(Error::new(Code::InvalidOption, "the row's options have an id")
                 .hint("a task has the id of its row: write it into the column id"));
         }
-        _ => return Err(unknown(name)),
+        _ => return Err(by_name::unknown("option", name, &[by_name::NAMES, &["allow_unknown"]].concat())),
     }
     Ok(())
+}
+
+/// A value of JSON, as options know it.
+fn value_of(name: &str, json: &Json) -> Result<Value> {
+    let other = || Value::Json(json.to_string());
+    Ok(match json {
+        Json::Null => Value::None,
+        Json::Bool(value) => Value::Bool(*value),
+        Json::Number(number) => match number.as_i64() {
+            Some(whole) => Value::Int(whole),
+            None => Value::Float(number.as_f64().unwrap_or(f64::NAN)),
+        },
+        Json::String(time) if matches!(name, "eta" | "expires" | "deadline") => {
+            let at = time.parse().map_err(|_: Error| {
+                Value::Text(time.clone())
+                    .wrong(name, "a point in time, or seconds from the row's creation")
+                    .hint("ISO 8601 with its zone, such as \"2030-01-31T09:30:00Z\"")
+            });
+            Value::At(Timestamp::micros(at?))
+        }
+        Json::String(text) => Value::Text(text.clone()),
+        Json::Array(items) => {
+            let texts: Option<_> = items.iter().map(|item| item.as_str().map(str::to_owned)).collect();
+            texts.map_or_else(other, Value::Texts)
+        }
+        Json::Object(_) if name == "retry" => retry(json)?,
+        Json::Object(fields) => {
+            let pair = |(key, value): (&String, &Json)| Some((key.clone(), value.as_str()?.to_owned()));
+            fields.iter().map(pair).collect::<Option<_>>().map_or_else(other, Value::Pairs)
+        }
+    })
+}
+
+/// A retry policy, of which each part may be left out.
+fn retry(json: &Json) -> Result<Value> {
+    let usual = RetryPolicy::default();
+    let (mut base, mut factor, mut cap) = (usual.base.as_secs_f64(), usual.factor, usual.cap.as_secs_f64());
+    for (name, part) in json.as_object().into_iter().flatten() {
+        let place = match name.as_str() {
+            "base" => &mut base,
+            "factor" => &mut factor,
+            "cap" => &mut cap,
+            _ => {
+                let wanted = "an object such as {\"base\": 1, \"factor\": 2, \"cap\": 30}";
+                return Err(Value::Json(json.to_string()).wrong("retry", wanted));
+            }
+        };
+        let number = || Value::Json(part.to_string()).wrong(&format!("retry {name}"), "a number");
+        *place = part.as_f64().ok_or_else(number)?;
+    }
+    Ok(Value::Retry { base, factor, cap })
 }
 
 /// Writes options that were resolved ([`resolved`]); `None` if nothing is set. The id is the row's.
 pub(super) fn write(options: &Options, allow_unknown: bool) -> Option<String> {
     let mut values = Map::new();
-    let mut put = |name: &str, value: Option<Value>| {
+    let mut put = |name: &str, value: Option<Json>| {
         if let Some(value) = value {
             values.insert(name.to_owned(), value);
         }
@@ -155,11 +154,11 @@ pub(super) fn write(options: &Options, allow_unknown: bool) -> Option<String> {
     put("rate", options.rate.map(|rate| json!(rate.to_string())));
     let metadata: Map<_, _> =
         options.metadata.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
-    put("metadata", (!metadata.is_empty()).then_some(Value::Object(metadata)));
+    put("metadata", (!metadata.is_empty()).then_some(Json::Object(metadata)));
     put("correlation_id", options.correlation_id.as_ref().map(|id| json!(id)));
     put("traceparent", options.traceparent.as_ref().map(|parent| json!(parent)));
-    put("allow_unknown", allow_unknown.then_some(Value::Bool(true)));
-    (!values.is_empty()).then(|| Value::Object(values).to_string())
+    put("allow_unknown", allow_unknown.then_some(Json::Bool(true)));
+    (!values.is_empty()).then(|| Json::Object(values).to_string())
 }
 
 /// The same with points in time where there were spans from now.
@@ -168,83 +167,6 @@ pub(super) fn resolved(mut options: Options, now: Timestamp) -> Options {
         *when = when.map(|when| When::At(when.resolve(now)));
     }
     options
-}
-
-fn unknown(name: &str) -> Error {
-    let error = Error::new(Code::InvalidOption, format!("there is no option {name} in an outbox"));
-    match nearest(name, NAMES.iter().copied()) {
-        Some(near) => error.hint(format!("did you mean {near}?")),
-        None => error.hint(format!("there are: {}", NAMES.join(", "))),
-    }
-}
-
-/// A value for messages, cut short.
-fn shown(value: &Value) -> String {
-    let text = value.to_string();
-    match text.char_indices().nth(60) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
-    }
-}
-
-fn wrong(name: &str, value: &Value, wanted: &str) -> Error {
-    Error::new(Code::InvalidOption, format!("{name} is {}; it must be {wanted}", shown(value)))
-}
-
-fn text(name: &str, value: &Value) -> Result<String> {
-    value.as_str().map(str::to_owned).ok_or_else(|| wrong(name, value, "a text"))
-}
-
-fn count(name: &str, value: &Value, least: u64, most: u64) -> Result<u64> {
-    let fits = value.as_u64().filter(|count| (least..=most).contains(count));
-    fits.ok_or_else(|| wrong(name, value, &format!("a whole number from {least} to {most}")))
-}
-
-fn span(name: &str, value: &Value) -> Result<Duration> {
-    let seconds = value.as_f64().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    seconds.ok_or_else(|| wrong(name, value, "a number of seconds, at least 0"))
-}
-
-fn when(name: &str, value: &Value, created: Timestamp) -> Result<When> {
-    match value {
-        Value::String(time) => time.parse().map(When::At).map_err(|_| {
-            wrong(name, value, "a point in time")
-                .hint("ISO 8601 with its zone, such as \"2030-01-31T09:30:00Z\"")
-        }),
-        Value::Number(_) => Ok(When::At(created + span(name, value)?)),
-        _ => Err(wrong(name, value, "a point in time, or seconds from the row's creation")),
-    }
-}
-
-fn retry(value: &Value) -> Result<RetryPolicy> {
-    let wanted = "an object such as {\"base\": 1, \"factor\": 2, \"cap\": 30}";
-    let values = value.as_object().ok_or_else(|| wrong("retry", value, wanted))?;
-    let mut policy = RetryPolicy::default();
-    for (name, part) in values {
-        match name.as_str() {
-            "base" => policy.base = span("retry base", part)?,
-            "factor" => {
-                policy.factor =
-                    part.as_f64().ok_or_else(|| wrong("retry factor", part, "a number of at least 1"))?;
-            }
-            "cap" => policy.cap = span("retry cap", part)?,
-            _ => return Err(wrong("retry", value, wanted)),
-        }
-    }
-    Ok(policy)
-}
-
-fn texts(name: &str, value: &Value) -> Result<Vec<String>> {
-    let list = || wrong(name, value, "a list of texts");
-    let texts = value.as_array().ok_or_else(list)?;
-    texts.iter().map(|text| text.as_str().map(str::to_owned).ok_or_else(list)).collect()
-}
-
-fn pairs(name: &str, value: &Value) -> Result<Vec<(String, String)>> {
-    let object = || wrong(name, value, "an object of texts");
-    let pairs = value.as_object().ok_or_else(object)?;
-    let pair = |(key, value): (&String, &Value)| Some((key.clone(), value.as_str()?.to_owned()));
-    pairs.iter().map(|each| pair(each).ok_or_else(object)).collect()
 }
 
 #[cfg(test)]
@@ -268,7 +190,7 @@ mod tests {
         // Another time of creation: what is written is resolved.
         assert_eq!(read(&written, NOW + Duration::from_secs(5)).unwrap(), first);
         let missing: Vec<_> =
-            NAMES.iter().filter(|name| !written.contains(&format!("\"{name}\":"))).collect();
+            by_name::NAMES.iter().filter(|name| !written.contains(&format!("\"{name}\":"))).collect();
         assert_eq!(missing, [&"delay"], "written as an eta");
     }
 
@@ -288,18 +210,18 @@ mod tests {
         for (text, message) in [
             ("", "the row's options are no JSON: EOF"),
             ("[1]", "the row's options are [1]"),
-            (r#"{"queueue": "x"}"#, "there is no option queueue in an outbox"),
-            (r#"{"queueue": null}"#, "there is no option queueue in an outbox"),
+            (r#"{"queueue": "x"}"#, "there is no option queueue"),
+            (r#"{"queueue": null}"#, "there is no option queueue"),
             (r#"{"id": "x"}"#, "the row's options have an id"),
             (r#"{"queue": 5}"#, "queue is 5; it must be a text"),
             (r#"{"retries": -1}"#, "retries is -1; it must be a whole number from 0"),
-            (r#"{"timeout": "3s"}"#, "timeout is \"3s\"; it must be a number of seconds"),
+            (r#"{"timeout": "3s"}"#, "timeout is \"3s\"; it must be a duration"),
             (r#"{"eta": "tomorrow"}"#, "eta is \"tomorrow\"; it must be a point in time"),
             (r#"{"eta": true}"#, "eta is true; it must be a point in time"),
             (r#"{"delay": 1, "eta": 1}"#, "delay and eta are both given"),
             (r#"{"retry": {"bas": 1}}"#, "retry is {\"bas\":1}; it must be an object such as"),
             (r#"{"tags": "a"}"#, "tags is \"a\"; it must be a list of texts"),
-            (r#"{"metadata": {"a": 1}}"#, "metadata is {\"a\":1}; it must be an object of texts"),
+            (r#"{"metadata": {"a": 1}}"#, "metadata is {\"a\":1}; it must be a mapping from texts to texts"),
             (r#"{"on_conflict": "x"}"#, "on_conflict is \"x\"; it must be \"return\""),
             (r#"{"allow_unknown": 1}"#, "allow_unknown is 1; it must be true or false"),
         ] {

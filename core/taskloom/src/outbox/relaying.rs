@@ -93,6 +93,9 @@ impl<'a> Relaying<'a> {
                 opened(Err(error));
                 return;
             }
+            if self.is_over() {
+                break; // what fails while all is being stopped is no news
+            }
             if has_relayed {
                 pause = SHORTEST;
             }

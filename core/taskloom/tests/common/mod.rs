@@ -1,6 +1,9 @@
 //! What the tests share: an app on each kind of store, and signals to wait on.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses some of it")]
 
+#[cfg(feature = "outbox-rusqlite")]
+pub mod shop;
+
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
