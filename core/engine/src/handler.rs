@@ -236,10 +236,12 @@ impl Attempt {
     }
 
     /// For an attempt on an event loop that is about to wait for another task: lends its place in flight, so that a
-    /// parent can wait for its child with `max_in_flight` of one. Until the guard is dropped.
+    /// parent can wait for its child with `max_in_flight` of one. Until the guard is dropped. Meanwhile its children are
+    /// run even while the engine of a shared store drains, which may have to wait for the disk.
     pub fn lend_place(&self) -> LentPlace {
         self.home.core.loops.lend(&self.home.core);
-        LentPlace(Arc::clone(&self.home))
+        self.home.core.waits_for_children(&self.task);
+        LentPlace { home: Arc::clone(&self.home), task: Arc::clone(&self.task) }
     }
 
     /// Whether it is an attempt of this engine.
@@ -302,11 +304,15 @@ impl Attempt {
 
 /// The place of an attempt that waits; see [`Attempt::lend_place`].
 #[must_use = "dropping it takes the place back"]
-pub struct LentPlace(Arc<Home>);
+pub struct LentPlace {
+    home: Arc<Home>,
+    task: Arc<Task>,
+}
 
 impl Drop for LentPlace {
     fn drop(&mut self) {
-        self.0.core.loops.take_back();
+        self.home.core.waits_no_longer(&self.task);
+        self.home.core.loops.take_back();
     }
 }
 

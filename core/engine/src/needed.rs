@@ -4,11 +4,15 @@
 //! While the engine of a shared store drains it claims nothing more, but for this: the attempt could not end before the
 //! task that it waits for has ended, and the engine could not before the attempt has.
 //!
+//! An attempt says what it waits for ([`Needed`]), or only that it waits, and lends its place
+//! ([`crate::Attempt::lend_place`]): then it may be for any of its children.
+//!
 //! # Invariants
-//! * A task is in the list for as long as it has a guard. It is put there before it is looked at whether the engine drains, and
-//!   the engine drains before the list is read: so one of the two sees the other.
+//! * A task is in a list for as long as it has a guard. It is put there before it is looked at whether the engine drains,
+//!   and the engine drains before the lists are read: so one of the two sees the other.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -17,17 +21,78 @@ use taskloom_store::Task;
 
 use crate::core::Core;
 
-/// The list: each task with the number of those who wait for it.
+/// Tasks, each with the number of those who hold it here.
 #[derive(Default)]
-pub(crate) struct NeededTasks(Mutex<HashMap<TaskId, (Arc<Task>, usize)>>);
+struct Counted(Mutex<HashMap<TaskId, (Arc<Task>, usize)>>);
 
-impl NeededTasks {
-    pub(crate) fn all(&self) -> Vec<Arc<Task>> {
-        self.0.lock().values().map(|(task, _)| Arc::clone(task)).collect()
+impl Counted {
+    fn add(&self, task: &Arc<Task>) {
+        self.0.lock().entry(task.id()).or_insert_with(|| (Arc::clone(task), 0)).1 += 1;
     }
 
+    fn remove(&self, task: &Arc<Task>) {
+        if let Entry::Occupied(mut entry) = self.0.lock().entry(task.id()) {
+            entry.get_mut().1 -= 1;
+            if entry.get().1 == 0 {
+                // The caller's own is the last to go, without the lock.
+                entry.remove();
+            }
+        }
+    }
+
+    fn has(&self, id: TaskId) -> bool {
+        self.0.lock().contains_key(&id)
+    }
+
+    fn all(&self) -> Vec<Arc<Task>> {
+        self.0.lock().values().map(|(task, _)| Arc::clone(task)).collect()
+    }
+}
+
+/// What is waited for, and the tasks whose attempts wait for a child of theirs.
+#[derive(Default)]
+pub(crate) struct NeededTasks {
+    tasks: Counted,
+    parents: Counted,
+}
+
+impl NeededTasks {
+    /// Whether an attempt may wait for a task.
     pub(crate) fn has(&self, task: &Task) -> bool {
-        self.0.lock().contains_key(&task.id())
+        self.tasks.has(task.id()) || task.spec().parent().is_some_and(|parent| self.parents.has(parent.id))
+    }
+}
+
+impl Core {
+    /// While the engine drains: claims what attempts wait for.
+    pub(crate) fn run_needed(self: &Arc<Self>) {
+        self.needed.tasks.all().iter().for_each(|task| self.run_awaited(task));
+        self.needed.parents.all().iter().for_each(|parent| self.run_children(parent));
+    }
+
+    /// An attempt of this task waits, perhaps for a child of its own.
+    pub(crate) fn waits_for_children(self: &Arc<Self>, parent: &Arc<Task>) {
+        if !self.capability.resident {
+            self.needed.parents.add(parent);
+            self.run_children(parent);
+        }
+    }
+
+    /// It does so no longer.
+    pub(crate) fn waits_no_longer(&self, parent: &Arc<Task>) {
+        if !self.capability.resident {
+            self.needed.parents.remove(parent);
+        }
+    }
+
+    fn run_children(self: &Arc<Self>, parent: &Arc<Task>) {
+        if self.is_open() || self.is_stopped() {
+            return;
+        }
+        // A store that cannot be read now leaves them to the deadline of the shutdown.
+        for child in self.children(parent).unwrap_or_default() {
+            self.run_awaited(child.task());
+        }
     }
 }
 
@@ -41,7 +106,7 @@ pub struct Needed {
 
 impl Needed {
     pub(crate) fn new(core: &Arc<Core>, task: &Arc<Task>) -> Self {
-        core.needed.0.lock().entry(task.id()).or_insert_with(|| (Arc::clone(task), 0)).1 += 1;
+        core.needed.tasks.add(task);
         core.run_awaited(task);
         Self { core: Arc::downgrade(core), task: Arc::clone(task) }
     }
@@ -49,14 +114,8 @@ impl Needed {
 
 impl Drop for Needed {
     fn drop(&mut self) {
-        let Some(core) = self.core.upgrade() else { return };
-        let mut list = core.needed.0.lock();
-        if let Some((_, waiting)) = list.get_mut(&self.task.id()) {
-            *waiting -= 1;
-            if *waiting == 0 {
-                // The guard's own is the last to go, without the lock.
-                list.remove(&self.task.id());
-            }
+        if let Some(core) = self.core.upgrade() {
+            core.needed.tasks.remove(&self.task);
         }
     }
 }

@@ -214,7 +214,7 @@ impl Handle {
 }
 
 impl Core {
-    fn children(self: &Arc<Self>, task: &Task) -> Result<Vec<Handle>> {
+    pub(crate) fn children(self: &Arc<Self>, task: &Task) -> Result<Vec<Handle>> {
         let count = task.with_row(|row| row.history.as_ref().map_or(0, |history| history.children));
         let mut children = Vec::new();
         for ordinal in 0..count {

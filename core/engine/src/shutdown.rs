@@ -119,7 +119,8 @@ fn end(core: &Arc<Core>, myself: Option<usize>) {
     if !core.is_stopped() {
         if !core.capability.resident {
             core.committer.give_back_unbegun(core, unbegun(core));
-            core.pool.awaited().iter().chain(&core.needed.all()).for_each(|task| core.run_awaited(task));
+            core.pool.awaited().iter().for_each(|task| core.run_awaited(task));
+            core.run_needed();
         }
         finish(core, myself);
         core.mark_stopped();

@@ -153,6 +153,43 @@ fn what_an_attempt_elsewhere_waits_for_is_run_while_the_engine_drains() {
 }
 
 #[test]
+fn the_children_of_an_attempt_that_lends_its_place_are_run_while_the_engine_drains() {
+    for round in 0..20 {
+        let disk = Disk::new();
+        let engine = started_over(&disk, 1);
+        engine.set_loop(Some(Arc::new(Host::default())));
+        let parent = register_async(&engine, "parent", Options::default());
+        let child = register(&engine, "child", echo);
+        let handle = submit(&engine, &parent, "1");
+        let taken = RefCell::new(Vec::new());
+        eventually("the loop has it", || {
+            taken.borrow_mut().extend(take(&engine));
+            !taken.borrow().is_empty()
+        });
+        let running = taken.into_inner().remove(0);
+        let own = Arc::clone(&engine);
+        let stopping = aside(move || own.stop(Stop::Finish));
+        if round % 2 == 0 {
+            until_it_drains(&engine, &parent);
+        }
+        let spawn = |payload: &str| {
+            running.attempt.submit(&child, child.admission(), payload.as_bytes().into(), None, false).unwrap()
+        };
+        let before = spawn("2");
+        if round % 2 == 0 {
+            assert_state(&before, State::Queued);
+        }
+        let lent = running.attempt.lend_place();
+        let during = spawn("3");
+        assert_eq!((result(&before), result(&during)), ("2".into(), "3".into()));
+        drop(lent);
+        running.completion.complete(Outcome::success(*b"4"));
+        in_time("the stop", move || stopping.join().unwrap());
+        assert_eq!(result(&handle), "4");
+    }
+}
+
+#[test]
 fn a_failing_store_does_not_hold_up_the_end() {
     let disk = Disk::new();
     let engine = started_over(&disk, 1);
