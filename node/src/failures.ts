@@ -2,7 +2,7 @@
 
 import { shown } from './durations.js';
 import type { Verdict } from './retry_rules.js';
-import { PermanentError, RetryAfter } from './verdicts.js';
+import { PermanentError, RetryAfter, isOf } from './verdicts.js';
 import { InvalidPayload, PayloadTooLarge } from './errors.js';
 
 /** Asks an object of a user's for something, which may throw. */
@@ -29,7 +29,7 @@ function textOf(value: unknown): string | undefined {
  * @internal
  */
 export function describe(thrown: unknown, now: () => number, verdict?: Verdict): string {
-  const isError = ask(() => thrown instanceof Error) === true;
+  const isError = isOf(thrown, Error);
   const object = thrown as { name?: unknown; message?: unknown; stack?: unknown; constructor?: { name?: unknown } };
   let type = 'Error';
   let message = '';
@@ -44,8 +44,8 @@ export function describe(thrown: unknown, now: () => number, verdict?: Verdict):
     type = thrown === null ? 'null' : typeof thrown;
     message = textOf(thrown) ?? shown(thrown);
   }
-  const isPermanent = thrown instanceof PermanentError || thrown instanceof InvalidPayload || thrown instanceof PayloadTooLarge;
-  const asks = thrown instanceof RetryAfter ? thrown : undefined;
+  const isPermanent = isOf(thrown, PermanentError, InvalidPayload, PayloadTooLarge);
+  const asks = isOf(thrown, RetryAfter) ? (thrown as RetryAfter) : undefined;
   const permanent = verdict?.permanent ?? isPermanent;
   const wait = asks?.at === undefined ? asks?.delay : Math.max(0, asks.at.getTime() - now());
   return JSON.stringify({ type, message, stack: stack.slice(0, MAX_STACK), permanent, retryAfter: verdict?.wait ?? wait, key: asks?.key });

@@ -1,9 +1,10 @@
 /** A submitted task, as its submitter sees it. */
 
 import type { App } from './app.js';
-import { type Duration, millis } from './durations.js';
-import { Misuse, TaskloomError, WaitTimeout, type AttemptError } from './errors.js';
+import { type Duration, millis, shown } from './durations.js';
+import { InvalidOptions, Misuse, TaskloomError, WaitTimeout, type AttemptError } from './errors.js';
 import { type LogLine, type Progress, type TaskInfo, infoFrom } from './info.js';
+import { unknown } from './options.js';
 import { port } from './port.js';
 import { waitBegins, waitEnds } from './waiting.js';
 import { idAt } from './wire.js';
@@ -179,7 +180,8 @@ export class TaskHandle<Result = unknown> {
     return promise;
   }
 
-  private async resultWithin({ timeout, signal }: WaitOptions): Promise<Result> {
+  private async resultWithin(options: WaitOptions): Promise<Result> {
+    const { timeout, signal } = checkedWait(options);
     const span = timeout === undefined ? undefined : millis('timeout', timeout);
     signal?.throwIfAborted();
     if (this.done()) return await this.result();
@@ -397,6 +399,18 @@ export class TaskHandle<Result = unknown> {
     this.outcome = state;
     return this;
   }
+}
+
+/** Refuses what says nothing of a wait, as a number does. @internal */
+export function checkedWait(options: WaitOptions): WaitOptions {
+  if (typeof options !== 'object' || options === null) {
+    throw new InvalidOptions(`how to wait is ${shown(options)}; it must be an object`, { hint: "as in result({ timeout: '10s' })" });
+  }
+  for (const name of Object.keys(options)) if (name !== 'timeout' && name !== 'signal') throw unknown('option of result', name, ['timeout', 'signal'], []);
+  if (options.signal !== undefined && typeof options.signal?.addEventListener !== 'function') {
+    throw new InvalidOptions(`signal is ${shown(options.signal)}; it must be an AbortSignal`, { hint: 'of an AbortController, or AbortSignal.any(…)' });
+  }
+  return options;
 }
 
 function unknownTask(id: string): Misuse {

@@ -8,7 +8,7 @@
 import type { App } from './app.js';
 import { millis, shown } from './durations.js';
 import { InvalidOptions, Misuse, StoreError, TaskloomError, WaitTimeout, native } from './errors.js';
-import { TaskHandle, type TaskState, type WaitOptions } from './handle.js';
+import { TaskHandle, type TaskState, type WaitOptions, checkedWait } from './handle.js';
 import { submitLine, type SubmitOptions } from './options.js';
 import { type Relaying, driverFor, isConnection } from './outbox-drivers.js';
 import { copied, encode } from './payload.js';
@@ -77,7 +77,8 @@ export class OutboxHandle<Result = unknown> extends TaskHandle<Result> {
   }
 
   override async result(options: WaitOptions = {}): Promise<Result> {
-    const span = options.timeout === undefined ? undefined : millis('timeout', options.timeout);
+    const { timeout } = checkedWait(options);
+    const span = timeout === undefined ? undefined : millis('timeout', timeout);
     const end = span === undefined ? undefined : performance.now() + span;
     while (!(await this.accepted())) {
       options.signal?.throwIfAborted();

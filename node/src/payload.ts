@@ -10,6 +10,7 @@
 import { shown } from './durations.js';
 import { InvalidPayload } from './errors.js';
 import * as plain from './plain.js';
+import { isOf } from './verdicts.js';
 
 /** What the path of a result begins with. @internal */
 export const RESULT = 'the result of ';
@@ -105,8 +106,10 @@ export function encode(value: unknown, path: string): string {
   try {
     check(value, path, []);
   } catch (error) {
-    if (error instanceof RangeError) refuse(path, 'nested too deeply', 'flatten it');
-    throw error;
+    if (error instanceof InvalidPayload) throw error;
+    if (isOf(error, RangeError) && (error as RangeError).message.includes('call stack')) refuse(path, 'nested too deeply', 'flatten it');
+    // What it throws that was asked for: a getter, a toJSON, a proxy.
+    throw unsayable(path, `cannot be read: ${isOf(error, Error) ? (error as Error).message : shown(error)}`, { cause: error });
   }
   let text: string;
   try {

@@ -49,6 +49,8 @@ export function writePlain(value: unknown): boolean {
   try {
     written = write(value === undefined ? null : value, 0);
     isWritten = written !== UNCLEAR;
+  } catch {
+    // A getter, or a proxy: a closer look says where.
   } finally {
     isWriting = false;
     if (!isWritten) length = start;

@@ -30,15 +30,23 @@ export interface Registration {
   readonly line: string;
 }
 
+function noFunction(name: string, given: unknown): InvalidOptions {
+  return new InvalidOptions(`the handler of ${shown(name)} is ${shown(given)}; it must be a function`, {
+    hint: "as in app.task('resize', async (input, ctx) => { … })",
+  });
+}
+
 /** Reads what `app.task` was given. @internal */
 export function readRegistration(own: string, options: TaskOptions, handler: HandlerFunction<any, any> | undefined): Registration {
-  const name = fullName(own, options);
-  const module = readModule(name, options, handler);
-  if (module === undefined && typeof handler !== 'function') {
-    throw new InvalidOptions(`the handler of ${shown(name)} is ${shown(handler)}; it must be a function`, {
-      hint: "as in app.task('resize', async (input, ctx) => { … })",
+  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
+    if (handler === undefined && typeof own === 'string') throw noFunction(own, options);
+    throw new InvalidOptions(`the options of ${shown(own)} are ${shown(options)}; they must be an object`, {
+      hint: "as in app.task('resize', { retries: 3 }, async (input, ctx) => { … })",
     });
   }
+  const name = fullName(own, options);
+  const module = readModule(name, options, handler);
+  if (module === undefined && typeof handler !== 'function') throw noFunction(name, handler);
   const { rules, policy } = Rules.take(name, options.retry);
   if (module !== undefined && rules !== undefined) {
     throw new InvalidOptions(`the retry policy of ${shown(name)} looks at errors, which it cannot do from another thread`, {

@@ -8,7 +8,7 @@
 import { type Duration, millis, shown } from './durations.js';
 import { InvalidOptions, InvalidPayload, PayloadTooLarge } from './errors.js';
 import type { RetryPolicy } from './options.js';
-import { PermanentError, RetryAfter } from './verdicts.js';
+import { PermanentError, RetryAfter, isOf } from './verdicts.js';
 
 /** A class of errors, or the name of one: its `name`, that of its class or of one above, or its `code`. */
 export type ErrorKind = string | (abstract new (...args: any[]) => unknown);
@@ -112,8 +112,7 @@ export class Rules {
   /** What they say of an error; nothing if they leave it to the waits. `failures` counts this one. */
   verdict(error: unknown, failures: number): Verdict | undefined {
     // The handler's own word goes before the policy's.
-    if (error instanceof PermanentError || error instanceof RetryAfter) return undefined;
-    if (error instanceof InvalidPayload || error instanceof PayloadTooLarge) return undefined;
+    if (isOf(error, PermanentError, RetryAfter, InvalidPayload, PayloadTooLarge)) return undefined;
     return this.asked(error, failures) ?? this.byKind(error);
   }
 

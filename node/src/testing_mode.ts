@@ -22,7 +22,7 @@ import type { App } from './app.js';
 import type { Context } from './context.js';
 import { type Duration, millis, shown } from './durations.js';
 import { InvalidOptions, Misuse, WaitTimeout, native } from './errors.js';
-import type { TaskHandle, WaitOptions } from './handle.js';
+import { type TaskHandle, type WaitOptions, checkedWait } from './handle.js';
 import { type TaskInfo, infoFrom } from './info.js';
 import { unknown } from './options.js';
 import { port } from './port.js';
@@ -335,7 +335,7 @@ export class Testing {
 
   /** Somebody waits for a task: what it waits for has to run. @internal */
   async _result<T>(handle: TaskHandle<T>, options: WaitOptions = {}): Promise<T> {
-    const { timeout, signal } = options;
+    const { timeout, signal } = checkedWait(options);
     const span = timeout === undefined ? undefined : millis('timeout', timeout);
     if (this.handler() !== undefined || this.isOver) return await handle._wait(options);
     signal?.throwIfAborted();

@@ -61,3 +61,12 @@ export class PermanentError extends TaskloomError {
     super(message, options);
   }
 }
+
+/** Whether something is of one of these classes. Anything can be thrown, and some of it cannot even be asked that. @internal */
+export function isOf(thrown: unknown, ...kinds: ReadonlyArray<abstract new (...args: any[]) => unknown>): boolean {
+  try {
+    return kinds.some((kind) => thrown instanceof kind);
+  } catch {
+    return false;
+  }
+}

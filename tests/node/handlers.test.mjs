@@ -197,6 +197,13 @@ for (const [kind, url] of STORES) {
   });
 }
 
+/** Everything that is asked of it throws. */
+function revoked(target) {
+  const { proxy, revoke } = Proxy.revocable(target, {});
+  revoke();
+  return proxy;
+}
+
 test('with asyncContext the context is found deep inside, after an await too', async (t) => {
   async function helper() {
     await null;
@@ -286,6 +293,7 @@ for (const [what, value, type, message] of [
   ['a number', 7, 'number', '7'],
   ['a frozen object', Object.freeze({ a: 1 }), 'object', '{"a":1}'],
   ['a frozen Error', Object.freeze(new TypeError('frozen')), 'TypeError', 'frozen'],
+  ['what cannot be looked at', revoked(new Error('x')), 'object', 'a value of type object'],
 ]) {
   test(`a handler throws ${what}`, async (t) => {
     const [, job] = await started(t, {}, (app) =>
@@ -298,6 +306,17 @@ for (const [what, value, type, message] of [
     assert.equal(error.errors[0].message, message);
   });
 }
+
+test('a retry policy leaves alone what cannot be looked at', async (t) => {
+  const retry = { base: 1, on: TypeError };
+  const [, job] = await started(t, {}, (app) =>
+    app.task('job', { retries: 1, retry }, () => {
+      throw revoked(new TypeError('x'));
+    }),
+  );
+  const error = await thrown(async () => (await job.submit()).result());
+  assert.deepEqual([error.type, error.errors.length], ['object', 1]);
+});
 
 test('a handler throws an Error whose getters throw', async (t) => {
   const [, job] = await started(t, {}, (app) =>

@@ -186,7 +186,10 @@ for (const [what, options, message] of [
 }
 
 for (const [what, register, message] of [
-  ['no function', (app) => app.task('job', 7), /it must be a function/],
+  ['no function', (app) => app.task('job', 7), /the handler of "job" is 7; it must be a function/],
+  ['nothing', (app) => app.task('job'), /the handler of "job" is undefined; it must be a function/],
+  ['options that are none', (app) => app.task('job', null, () => 1), /the options of "job" are null; they must be an object/],
+  ['a name that is none', (app) => app.task(undefined, () => 1), /a handler's name is undefined; it must be a text/],
   ['options without a function', (app) => app.task('job', {}), /the handler of "job" is undefined/],
   ['no name', (app) => app.task(7, () => 1), /a handler's name is 7/],
   ['an empty name', (app) => app.task('', () => 1), /handler "" is empty/],

@@ -164,7 +164,10 @@ test('a getter that throws leaves nothing behind', async (t) => {
   const first = echo.submit({ a: 1 });
   const bad = thrown(async () => await echo.submit({ a: 'something', get b() { throw new RangeError('no'); } }));
   const last = echo.submit({ c: 3 });
-  assert.match(String(await bad), /no/);
+  const error = await bad;
+  assert.equal(error.name, 'InvalidPayload');
+  assert.match(error.message, /^input cannot be read: no$/);
+  assert.equal(error.cause.name, 'RangeError');
   assert.deepEqual(await (await first).result(), { a: 1 });
   assert.deepEqual(await (await last).result(), { c: 3 });
 });

@@ -157,6 +157,27 @@ test('a wait can be aborted, and the task goes on', async (t) => {
   assert.equal(await handle.result(), 1);
 });
 
+for (const [kind, begin] of [['an app that runs', (app) => app.start()], ['testing mode', async (app) => app.testing()]]) {
+  test(`what says nothing of a wait is refused: ${kind}`, async (t) => {
+    const app = new App();
+    const later = app.task('later', () => 1);
+    const mode = await begin(app);
+    t.after(() => (mode === app ? app.stop({ timeout: 0 }) : mode.end()));
+    const handle = await later.submit(null, { delay: '1h' });
+    for (const [options, message] of [
+      [5, /how to wait is 5; it must be an object/],
+      [null, /how to wait is null/],
+      [{ timeuot: 5 }, /there is no option of result timeuot/],
+      [{ timeout: 'soon' }, /timeout is "soon"; it must be a duration/],
+      [{ signal: 'abort' }, /signal is "abort"; it must be an AbortSignal/],
+    ]) {
+      const error = await thrown(() => handle.result(options));
+      assert.ok(error instanceof InvalidOptions, String(error));
+      assert.match(error.message, message);
+    }
+  });
+}
+
 test('onDone is called once with the handle, before and after the end', async (t) => {
   const [, double] = await started(t, {}, (app) => app.task('double', (n) => n * 2));
   const handle = await double.submit(1);

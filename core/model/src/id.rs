@@ -61,7 +61,7 @@ impl FromStr for TaskId {
     fn from_str(text: &str) -> Result<Self, Error> {
         Uuid::parse_str(text).map(Self).map_err(|_| {
             Error::new(Code::InvalidOption, format!("id {text:?} is not a UUID"))
-                .hint("leave the id out to have one made, or pass a UUID such as uuid.uuid4() gives")
+                .hint("an id is a UUID, such as 01956a0c-7d00-7a31-8c55-0a8f3d1c9b02; leave it out of a submit to have one made")
         })
     }
 }
