@@ -165,10 +165,11 @@ impl Outbox {
     /// app is gone; `StoreFailed` if the system would not start a thread.
     pub fn start(&self) -> Result<()> {
         let (tell, told) = mpsc::channel();
+        // Let go of after the lock: the last one to go takes the same.
+        let app = self.0.app.need()?;
         {
             let mut life = self.0.life.lock();
-            let is_driven = self.0.app.need()?.shared.engine.is_driven();
-            if is_driven || life.as_ref().is_some_and(Life::is_running) {
+            if app.shared.engine.is_driven() || life.as_ref().is_some_and(Life::is_running) {
                 return Ok(());
             }
             let shown = Arc::<Shown>::default();
@@ -182,6 +183,7 @@ impl Outbox {
             })?;
             *life = Some(Life { shown, thread });
         }
+        drop(app);
         told.recv_timeout(PATIENCE).unwrap_or(Ok(()))
     }
 
