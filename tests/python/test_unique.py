@@ -30,8 +30,9 @@ def test_the_task_that_has_the_key_is_returned(app, work, gate):
     assert app.submit("work", {"x": 4}, unique_key="a").id == first.id
     assert first.info().unique_key == "a"
     with app:
+        again = own.submit(5)
         gate.set()
-        assert own.submit(5).result(timeout=LONG) == 1
+        assert again.result(timeout=LONG) == 1
 
 
 def test_the_key_is_free_again_when_its_task_has_ended(app, work, gate):

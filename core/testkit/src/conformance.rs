@@ -193,6 +193,7 @@ macro_rules! conformance {
                 what_has_no_room_cannot_be_hastened
                 what_time_brings_waits_for_its_key_too
                 one_claim_takes_from_many_keys
+                a_claim_takes_what_it_lets_in
             }
             queues {
                 a_paused_queue_is_left_out_of_claims

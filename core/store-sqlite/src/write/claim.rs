@@ -11,7 +11,7 @@ use std::collections::BinaryHeap;
 use hashbrown::HashSet;
 use rusqlite::types::ValueRef;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
-use taskloom_model::{Operation, TaskId};
+use taskloom_model::{Name, Operation, TaskId};
 use taskloom_store::Claim;
 
 use super::gates::Passed;
@@ -162,28 +162,41 @@ pub(crate) fn is_anything_ready(claim: &Claim, conn: &Connection) -> Result<(boo
 impl Writing<'_> {
     /// Takes eligible tasks: the queues in their order, or all as if they were one.
     pub(super) fn claim(&mut self, claim: &Claim) -> Result<(), Fault> {
-        let mut wanted = Vec::new();
-        let mut runs = Wanted::of(claim, self.conn)?;
-        while let Some(run) = runs.next()? {
-            wanted.push(run);
-        }
-        self.damaged.extend(runs.runs.damaged(self.conn)?);
-        drop(runs);
+        let mut wanted = self.wanted(claim)?;
         if claim.queues.is_empty() {
-            return self.take(&wanted.iter().collect::<Vec<_>>(), claim);
+            return self.take(&mut wanted, None, claim);
         }
         for queue in &*claim.queues {
-            let runs: Vec<_> = wanted.iter().filter(|run| run.queue == queue.as_str()).collect();
-            self.take(&runs, claim)?;
+            self.take(&mut wanted, Some(*queue), claim)?;
         }
         Ok(())
     }
 
+    /// The runs that a claim asks for.
+    fn wanted(&mut self, claim: &Claim) -> Result<Vec<Run>, Fault> {
+        let mut found = Vec::new();
+        let mut wanted = Wanted::of(claim, self.conn)?;
+        while let Some(run) = wanted.next()? {
+            found.push(run);
+        }
+        self.damaged.extend(wanted.runs.damaged(self.conn)?);
+        Ok(found)
+    }
+
     /// Takes the first tasks of several runs as if they were one, in rounds: what a round claims, or moves out of the
     /// way, may let others in.
-    fn take(&mut self, runs: &[&Run], claim: &Claim) -> Result<(), Fault> {
-        while self.take_some(runs, claim)? {}
-        Ok(())
+    fn take(&mut self, wanted: &mut Vec<Run>, queue: Option<Name>, claim: &Claim) -> Result<(), Fault> {
+        loop {
+            let runs = wanted.iter().filter(|run| queue.is_none_or(|queue| run.queue == queue.as_str()));
+            let told = self.told.len();
+            if !self.take_some(&runs.collect::<Vec<_>>(), claim)? {
+                return Ok(());
+            }
+            if self.told.len() > told {
+                // They may have been let into runs that were empty before.
+                *wanted = self.wanted(claim)?;
+            }
+        }
     }
 
     /// One round; whether another one may get more. All are read before any is changed, since a change would move what

@@ -396,3 +396,17 @@ pub fn one_claim_takes_from_many_keys(harness: &dyn Harness) {
     };
     assert_eq!(scene.write(batch).claimed.len(), 6, "those that take their places");
 }
+
+/// What a claim lets in is claimed with it, also where nothing else was queued.
+pub fn a_claim_takes_what_it_lets_in(harness: &dyn Harness) {
+    let scene = Scene::new(harness);
+    let first = scene.add(keyed("a", per_second("1/s", 1)));
+    assert_eq!(ids(&scene.claim(9)), ids(&[Arc::clone(&first)]));
+    end(&scene, &first);
+    let waiting = scene.add(keyed("a", per_second("1/s", 1)));
+    assert!(waits(&scene, &waiting));
+    let elsewhere = scene.add(Options { queue: Some("elsewhere".into()), ..keyed("a", at_once(1)) });
+    // The key has a token again, and nobody has said so yet.
+    scene.pass(2);
+    assert_eq!(ids(&scene.claim_from(&[], &[JOB], 9)), ids(&[elsewhere, waiting]));
+}
