@@ -7,10 +7,12 @@
 //
 // The contenders take turns within each round, so that whatever else the machine does meets all of them. A figure is
 // the median of the rounds, a ratio the median of the rounds' ratios. Only ratios mean anything across machines.
+// `ceiling.mjs` says what of a task's cost is JavaScript's own promises and JSON, and what could be saved at most.
 import { execFileSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
 import { outbox } from './outbox.mjs';
+import { PAYLOAD } from './payload.mjs';
 import { CONTENDERS } from './peers.mjs';
 import { median, ratio, text, writePage } from './report.mjs';
 
@@ -20,16 +22,6 @@ const TASKS = quick ? 5_000 : 50_000;
 const LONE = quick ? 200 : 2_000;
 const PENDING = quick ? 20_000 : 200_000;
 const OUTBOX = quick ? { rounds: 1, rows: 5_000, commits: 10 } : { rounds: 3, rows: 50_000, commits: 200 };
-
-/** About 130 bytes of JSON. */
-const PAYLOAD = {
-  id: 123456,
-  name: 'a name of a thing',
-  tags: ['alpha', 'beta', 'gamma'],
-  ok: true,
-  ratio: 0.12345,
-  text: 'x'.repeat(26),
-};
 
 /** Tasks a second: all are submitted, then all awaited. */
 async function throughput(contender, kind, input) {
