@@ -61,7 +61,7 @@ impl FromStr for TaskId {
     fn from_str(text: &str) -> Result<Self, Error> {
         Uuid::parse_str(text).map(Self).map_err(|_| {
             Error::new(Code::InvalidOption, format!("id {text:?} is not a UUID"))
-                .hint("leave the id out to have one made, or pass a UUID such as uuid.uuid4() gives")
+                .hint("an id is a UUID, as handle.id has it; for a submit leave it out to have one made")
         })
     }
 }
