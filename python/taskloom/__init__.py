@@ -29,7 +29,7 @@ from taskloom._events import EventStream
 from taskloom._failures import AttemptError
 from taskloom._info import CurrentTask, LogLine, Progress, Step, TaskInfo
 from taskloom._monitor import Health, Unserved
-from taskloom._native import Event, Task, TaskHandle
+from taskloom._native import _VERSION, Event, Task, TaskHandle
 from taskloom._options import Retry
 from taskloom._schedules import Schedule, Schedules, next_firings
 from taskloom._waiting import as_completed, wait
@@ -72,9 +72,13 @@ __all__ = [
     "UnknownHandler",
     "Unserved",
     "WaitTimeout",
+    "__version__",
     "as_completed",
     "current_context",
     "events",
     "next_firings",
     "wait",
 ]
+
+__version__: str = _VERSION
+"""The version of Taskloom, such as ``"0.1.0"``."""

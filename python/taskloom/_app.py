@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar, overload
 from taskloom import _children, _watchdog
 from taskloom._context import Context
 from taskloom._errors import InvalidOptions, Misuse
-from taskloom._events import EventStream, listener
+from taskloom._events import EventStream, check_pattern, listener
 from taskloom._function import by_position, named_arguments
 from taskloom._json_logs import json_logs
-from taskloom._loop import OwnLoop, Runner, in_thread
+from taskloom._loop import OwnLoop, Runner, in_thread, is_called_off
 from taskloom._middleware import check
 from taskloom._monitor import Handler, Health, Limit, handler, health, stats
 from taskloom._native import (
@@ -51,13 +51,14 @@ from taskloom._native import (
     _stats,
     _sweep,
 )
-from taskloom._options import seconds
+from taskloom._options import check_url, seconds
 from taskloom._registering import register, scheduled
-from taskloom._schedules import Schedules
+from taskloom._schedules import Declared, Schedules
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
     from typing import Concatenate
+    from uuid import UUID
 
     from typing_extensions import Self, Unpack
 
@@ -154,8 +155,10 @@ class App(_App):
     _outboxes: builtins.list[Outbox]
     _testing: Testing | AsyncTesting | None
     _has_children: bool
+    _declared: dict[str, Declared]
 
     def __new__(cls, url: str = "memory:", **settings: Unpack[Settings]) -> Self:
+        check_url(url)
         self = super().__new__(cls, url, dict(settings))
         self._async_names = set()
         self._own_loop = None
@@ -165,6 +168,7 @@ class App(_App):
         self._outboxes = []
         self._testing = None
         self._has_children = False
+        self._declared = {}
         return self
 
     # ── registering ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -396,7 +400,8 @@ class App(_App):
         get up to 5 s more, within ``timeout``, for what they have not been told yet.
 
         Ctrl-C while it waits cuts the time short: what still runs is interrupted at once, and ``KeyboardInterrupt`` is
-        raised. Raises ``Misuse`` on the event loop that runs the app's ``async def`` handlers, which could not end
+        raised. A ``with app:`` block that Ctrl-C ends, or an ``async with`` block that is cancelled, is left like that,
+        too. Raises ``Misuse`` on the event loop that runs the app's ``async def`` handlers, which could not end
         then: leave its ``async with`` block.
         """
         if self._testing is not None:
@@ -417,6 +422,10 @@ class App(_App):
         if self._has_children:
             self._close_children(_CHILDREN)
         _await_told(self._listeners, _TOLD)
+
+    def _call_off(self) -> None:
+        self._stop_outboxes(0)
+        self._stop(0)
 
     def _finish(self, timeout: float | timedelta | None) -> None:
         """Stops, and gives callbacks and subscribers what is left of the time, up to a few seconds, for the rest."""
@@ -452,7 +461,7 @@ class App(_App):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.stop(timeout=None)
+        self.stop(timeout=0 if is_called_off(kind) else None)
 
     async def __aenter__(self) -> Self:
         if self._testing is not None:
@@ -477,7 +486,7 @@ class App(_App):
                 await draining
             return
         # Not on this thread: handlers that are still to finish need the loop.
-        stopping = in_thread(self._stop_and_tell)
+        stopping = in_thread(self._call_off if is_called_off(kind) else self._stop_and_tell)
         try:
             await asyncio.shield(stopping)
         except asyncio.CancelledError:
@@ -529,14 +538,14 @@ class App(_App):
         return (task.options(**options) if options else task).submit(*args, **kwargs)
 
     @overload
-    def cancel(self, id: str, *, reason: str | None = None) -> bool: ...
+    def cancel(self, id: str | UUID, *, reason: str | None = None) -> bool: ...
     @overload
     def cancel(
         self, *, tag: str | None = None, queue: str | None = None, name: str | None = None, reason: str | None = None
     ) -> int: ...
     def cancel(
         self,
-        id: str | None = None,
+        id: str | UUID | None = None,
         *,
         tag: str | None = None,
         queue: str | None = None,
@@ -567,7 +576,7 @@ class App(_App):
         name: str | None = None,
         unfinished: bool = False,
         limit: int = 100,
-        after: str | None = None,
+        after: str | UUID | None = None,
     ) -> list[TaskHandle[Any]]:
         """Tasks that fit all that is given, in the order of their ids: oldest submission first, to the microsecond.
 
@@ -579,7 +588,7 @@ class App(_App):
             self, state=state, queue=queue, name=name, tag=tag, unfinished=unfinished, limit=limit, after=after
         )
 
-    def run_now(self, id: str) -> TaskHandle[Any]:
+    def run_now(self, id: str | UUID) -> TaskHandle[Any]:
         """Runs one task here and now, whatever it waits for: a time, a backoff, a paused queue, a free worker.
 
         A ``def`` handler gets a thread of its own, even if the app was not started. Returns its handle when it has
@@ -643,7 +652,7 @@ class App(_App):
 
     def replay(
         self,
-        id: str | None = None,
+        id: str | UUID | None = None,
         *,
         state: DeadState | None = None,
         queue: str | None = None,
@@ -668,7 +677,7 @@ class App(_App):
 
     def discard(
         self,
-        id: str | None = None,
+        id: str | UUID | None = None,
         *,
         state: EndState | None = None,
         queue: str | None = None,
@@ -690,7 +699,7 @@ class App(_App):
         return _discard(self, id, state=state, queue=queue, name=name, tag=tag)
 
     @staticmethod
-    def _one_or_by(what: str, id: str | None, *by: str | None) -> None:
+    def _one_or_by(what: str, id: str | UUID | None, *by: str | None) -> None:
         if id is not None and any(each is not None for each in by):
             raise InvalidOptions(
                 f"app.{what} takes an id, or what to choose tasks by, and not both",
@@ -777,6 +786,7 @@ class App(_App):
 
         Without a subscriber, a decorator. Raises ``InvalidOptions`` for a pattern that no event can fit.
         """
+        check_pattern(pattern)
         if subscriber is None:
             return functools.partial(self.on, pattern, capacity=capacity)
         self._listeners.append(_listen(self, pattern, capacity, listener(subscriber, pattern)))

@@ -19,7 +19,7 @@ from taskloom._context import Context
 from taskloom._errors import InvalidOptions
 from taskloom._failures import describe, postponed
 from taskloom._middleware import around
-from taskloom._native import Plan, _ChildJob, _ChildPort
+from taskloom._native import Plan, _ChildJob, _ChildPort, _report
 from taskloom._remote import RemoteAttempt
 from taskloom._signature import build_plan
 
@@ -174,15 +174,7 @@ def _verdict(rules: Any, error: BaseException, failures: int) -> tuple[bool, flo
         try:
             said: tuple[bool, float | None] | None = way(error, failures)
         except Exception as broken:
-            sys.unraisablehook(
-                types.SimpleNamespace(
-                    exc_type=type(broken),
-                    exc_value=broken,
-                    exc_traceback=broken.__traceback__,
-                    err_msg=None,
-                    object=rules.function,
-                )
-            )
+            _report(broken, rules.function)
             continue
         if said is not None:
             return said

@@ -197,7 +197,8 @@ class TaskFailed(Error):
     """The task failed for good: its handler raised and no retry is left, or the error was permanent.
 
     Raised by ``handle.result()`` and ``await handle``. When the original exception exists in this process it is the
-    ``__cause__``.
+    ``__cause__``. From Python 3.11 on the handler's traceback is a note of it, which ``traceback.print_exc()`` and
+    ``logging.exception()`` show.
     """
 
     default_code = "TL2001"

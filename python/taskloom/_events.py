@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
-from types import SimpleNamespace, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from taskloom._convert import shorten
 from taskloom._errors import InvalidOptions
-from taskloom._native import Event, _event_catalog, _subscribe
+from taskloom._native import Event, _event_catalog, _report, _subscribe
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -21,6 +21,16 @@ if TYPE_CHECKING:
 __all__ = ["EventStream", "listener"]
 
 _PREFIX = "handle_"
+
+
+def check_pattern(pattern: object) -> None:
+    """Refuses what is no text: most often the function that is to be told, for want of parentheses."""
+    if not isinstance(pattern, str):
+        raise InvalidOptions(
+            f"app.on got {shorten(pattern)} as its pattern; it must be a text",
+            code="TL1001",
+            hint='say which events: @app.on("task.*")',
+        )
 
 
 def listener(subscriber: Any, pattern: str) -> Callable[[list[Event]], None]:
@@ -55,12 +65,8 @@ def _tell_all(function: Callable[[Event], object], events: list[Event]) -> None:
 def _tell(function: Callable[[Event], object], event: Event) -> None:
     try:
         function(event)
-    except Exception as error:  # the subscriber's own: the next event has nothing to do with it
-        message = f"Exception ignored in a subscriber of {event.name}"
-        unraisable = SimpleNamespace(
-            exc_type=type(error), exc_value=error, exc_traceback=error.__traceback__, err_msg=message, object=function
-        )
-        sys.unraisablehook(unraisable)
+    except BaseException as error:  # the subscriber's own: the next event has nothing to do with it
+        _report(error, function)
 
 
 def _method(event: str) -> str:

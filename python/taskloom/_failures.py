@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 from dataclasses import dataclass
 
@@ -44,7 +45,7 @@ def describe(error: BaseException, now: float) -> tuple[str, str, str, bool, flo
     text = "".join(traceback.format_exception(type(error), error, error.__traceback__))[-_LONGEST:]
     message = _message(error)
     _drop_frames(error)
-    return type(error).__name__, message, text, is_permanent(error), retry_after
+    return type(error).__name__, _in_utf8(message), _in_utf8(text), is_permanent(error), retry_after
 
 
 def postponed(error: BaseException, now: float) -> tuple[str, float] | None:
@@ -68,6 +69,11 @@ def _message(error: BaseException) -> str:
         return str(error.message if isinstance(error, _errors.Error) else error)
     except Exception as broken:  # its __str__ is the user's code
         return f"(its __str__ raised {type(broken).__name__})"
+
+
+def _in_utf8(text: str) -> str:
+    """The text with lone surrogates, as file names that are not UTF-8 come with, written as escapes."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _drop_frames(error: BaseException | None) -> None:
@@ -103,6 +109,9 @@ def outcome(
             errors=list(errors),
         )
         made.__cause__ = cause
+        if last and last.traceback and sys.version_info >= (3, 11):
+            # The exception itself has lost its frames, if it is here at all; whoever prints this one wants the line.
+            made.add_note(f"In the handler (attempt {last.attempt}):\n{last.traceback.rstrip()}")
     elif kind == "TaskCancelled":
         made = TaskCancelled(message, reason=reason)
     else:

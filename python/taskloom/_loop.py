@@ -104,6 +104,17 @@ def check_not_on_its_loop(handle: TaskHandle[Any]) -> None:
                 )
 
 
+def is_called_off(kind: type[BaseException] | None) -> bool:
+    """Whether a block that is left by this is left by somebody who does not want to wait: by Ctrl-C, or cancelled."""
+    if kind is None:
+        return False
+    if issubclass(kind, asyncio.CancelledError):
+        task = asyncio.current_task()
+        # Before Python 3.11 a task does not tell whether it was cancelled, or awaited something that was.
+        return task is None or sys.version_info < (3, 11) or task.cancelling() > 0
+    return issubclass(kind, KeyboardInterrupt)
+
+
 # ── running handlers ────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable,
 from contextvars import Context as Variables
 from datetime import datetime, timedelta
 from typing import Any, Generic, ParamSpec, final
+from uuid import UUID
 
 from typing_extensions import Self, TypeVar, Unpack, disjoint_base
 
@@ -63,6 +64,7 @@ __all__ = [
     "_outbox_statements",
     "_outbox_tell",
     "_publish",
+    "_report",
     "_purge",
     "_put_schedule",
     "_remove_schedule",
@@ -81,6 +83,9 @@ __all__ = [
     "_update_schedule",
     "_zone",
 ]
+
+_VERSION: str
+"""The version of the wheel."""
 
 _P = ParamSpec("_P")
 _R_co = TypeVar("_R_co", covariant=True)
@@ -318,7 +323,7 @@ class _App:
     def url(self) -> str:
         """The store, as it was named."""
 
-    def get(self, id: str) -> TaskHandle[Any] | None:
+    def get(self, id: str | UUID) -> TaskHandle[Any] | None:
         """A handle for the task with this id; None if the store has none.
 
         Raises `InvalidOptions` for what is no UUID, and `StoreError`.
@@ -382,7 +387,7 @@ class _App:
     ) -> TaskHandle[Any]:
         """Submits by name; `payload` is the JSON of the arguments."""
 
-    def _cancel(self, id: str, reason: str | None = None) -> bool:
+    def _cancel(self, id: str | UUID, reason: str | None = None) -> bool:
         """Cancels by id."""
 
     def _counts(self) -> dict[str, int]:
@@ -776,7 +781,7 @@ def _list(
     tag: str | None,
     unfinished: bool,
     limit: int,
-    after: str | None,
+    after: str | UUID | None,
 ) -> list[TaskHandle[Any]]:
     """Tasks by filter."""
 
@@ -804,19 +809,19 @@ def _purge(app: _App, queue: str) -> int:
     """Cancels what waits in a queue."""
 
 def _replay(
-    app: _App, id: str | None, *, state: str | None, queue: str | None, name: str | None, tag: str | None
+    app: _App, id: str | UUID | None, *, state: str | None, queue: str | None, name: str | None, tag: str | None
 ) -> int:
     """Replays one task, or dead letters by filter."""
 
 def _discard(
-    app: _App, id: str | None, *, state: str | None, queue: str | None, name: str | None, tag: str | None
+    app: _App, id: str | UUID | None, *, state: str | None, queue: str | None, name: str | None, tag: str | None
 ) -> int:
     """Forgets one task that has ended, or dead letters by filter."""
 
 def _sweep(app: _App, older_than: float) -> int:
     """Forgets what ended long ago."""
 
-def _run_now(app: _App, id: str) -> TaskHandle[Any]:
+def _run_now(app: _App, id: str | UUID) -> TaskHandle[Any]:
     """Runs a task by hand."""
 
 def _stats(app: _App) -> dict[str, Any]:
@@ -839,6 +844,9 @@ def _listen(app: _App, pattern: str, capacity: int, dispatch: Callable[[list[Eve
 
 def _await_told(listeners: Sequence[_Listener], seconds: float) -> None:
     """Waits until callbacks and these subscribers have been told everything; at most so long."""
+
+def _report(error: BaseException, object: object) -> None:
+    """Hands an exception that has nowhere to go to `sys.unraisablehook`, as the interpreter itself does."""
 
 def _publish(app: _App, name: str, data: str) -> None:
     """Publishes an event of the user's own."""

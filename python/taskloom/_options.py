@@ -25,6 +25,8 @@ class Retry:
     that the handler raised: not about timeouts and lost workers. What the handler itself says goes first: a
     ``PermanentError`` is final, and ``RetryAfter`` is waited for.
 
+    Raises ``InvalidOptions`` for what makes no sense.
+
     >>> Retry(base=0.5).factor
     2.0
     >>> @app.task(retries=5, retry=Retry(base=0.5, on=(OSError, "requests.exceptions.Timeout"), never=FileNotFoundError))
@@ -60,6 +62,28 @@ class Retry:
     is none of these, goes to ``sys.unraisablehook``, and counts as None. It is called where the handler ran, an
     ``async def`` on its event loop, and should not block.
     """
+
+    def __post_init__(self) -> None:
+        seconds("retry base", self.base)
+        seconds("retry cap", self.cap)
+        factor = self.factor
+        if not isinstance(factor, (int, float)) or isinstance(factor, bool) or not factor >= 1:
+            raise InvalidOptions(f"retry factor is {factor!r}; it must be a number of at least 1", code="TL1001")
+        if self.on is not None or self.never != () or self.retry_if is not None:
+            from taskloom._retry_rules import rules_of  # which needs this class
+
+            rules_of(self)
+
+
+def check_url(url: object) -> None:
+    """Refuses what is no text in the place of a store's URL."""
+    if not isinstance(url, str):
+        path = getattr(url, "__fspath__", None)
+        raise InvalidOptions(
+            f"the store is {url!r}; it must be a text",
+            code="TL1004",
+            hint=f'for a file write "sqlite:{path()}"' if path else 'write App("sqlite:tasks.db"), or App() for memory',
+        )
 
 
 def seconds(name: str, value: object) -> float:
@@ -101,8 +125,6 @@ def _plain(name: str, value: Any) -> object:
         return ("at", round(value.timestamp() * 1_000_000))
     if isinstance(value, Retry):
         _refuse_rules(value)
-        if not isinstance(value.factor, (int, float)) or isinstance(value.factor, bool):
-            raise InvalidOptions(f"retry factor is {value.factor!r}; it must be a number of at least 1", code="TL1001")
         return ("retry", seconds("retry base", value.base), float(value.factor), seconds("retry cap", value.cap))
     if name == "retry" and value is not None:
         by_submit = callable(value) and not isinstance(value, type)

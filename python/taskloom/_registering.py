@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from taskloom import _children
 from taskloom._context import Context
 from taskloom._errors import InvalidOptions
-from taskloom._function import caller_locals, check_kind, is_async, take_executor, take_hook
+from taskloom._function import caller_locals, check_kind, is_async, refuse_unknown, take_executor, take_hook
 from taskloom._keys import take_key
 from taskloom._loop import OwnLoop
 from taskloom._native import Task
 from taskloom._retry_rules import take_rules
-from taskloom._schedules import put
+from taskloom._schedules import check_rule, put
 from taskloom._signature import build_plan
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ def scheduled(
     app: App, name: str | None, arguments: Mapping[str, Any] | None, values: dict[str, Any]
 ) -> RegisterScheduled:
     """A decorator that gives a function, or a task, a schedule by which it is submitted."""
+
+    check_rule(values)
 
     def schedule(function: Any) -> Any:
         task = _known(app, function)
@@ -92,6 +94,7 @@ def _full_name(function: Callable[..., Any], name: str | None, namespace: object
 def _register_native(
     app: App, function: Callable[..., Any], plan: Plan, name: str, awaits: bool, options: dict[str, Any]
 ) -> Task[..., Any]:
+    refuse_unknown(options)
     replace = options.pop("replace", False)
     if not isinstance(replace, (bool, type(None))):
         raise InvalidOptions(f"replace is {replace!r}; it must be True or False", code="TL1001")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
-import inspect
 import math
 from collections.abc import Callable
 from datetime import timedelta
@@ -17,7 +16,7 @@ from typing import Any
 
 from taskloom._errors import InvalidOptions, RetryAfter, _Interrupt
 from taskloom._failures import is_permanent
-from taskloom._function import is_async
+from taskloom._function import check_call, is_async
 from taskloom._options import Retry
 
 __all__ = ["RetryRules", "take_rules"]
@@ -99,14 +98,20 @@ def take_rules(options: dict[str, Any]) -> RetryRules | None:
     """The rules in the options of a handler. What is left of its retry policy there is how long to wait."""
     retry = options.get("retry")
     if isinstance(retry, Retry):
-        rules = RetryRules(_function(retry.retry_if), _kinds("on", retry.on), _kinds("never", retry.never))
-        _refuse_shadowed(retry, rules)
+        rules = rules_of(retry)
         options["retry"] = dataclasses.replace(retry, on=None, never=(), retry_if=None)
         return None if rules == RetryRules(None, None, None) else rules
     if callable(retry):
         options["retry"] = None
         return RetryRules(_function(retry), None, None)
     return None  # nothing, or what `_options.plain` refuses
+
+
+def rules_of(retry: Retry) -> RetryRules:
+    """The rules in a policy. Raises ``InvalidOptions`` for what is none."""
+    rules = RetryRules(_function(retry.retry_if), _kinds("on", retry.on), _kinds("never", retry.never))
+    _refuse_shadowed(retry, rules)
+    return rules
 
 
 def _function(function: Any) -> Callable[[BaseException, int], object] | None:
@@ -128,16 +133,7 @@ def _function(function: Any) -> Callable[[BaseException, int], object] | None:
             code="TL1001",
             hint="write it with def; it decides by what the exception says, and should not wait for anything",
         )
-    try:
-        inspect.signature(function).bind(None, 1)
-    except TypeError as error:
-        raise InvalidOptions(
-            f"the retry function {_name(function)} cannot be called with an exception and a number: {error}",
-            code="TL1001",
-            hint=hint,
-        ) from None
-    except ValueError:
-        pass  # it is native, and does not say what it takes
+    check_call(f"the retry function {_name(function)}", function, 2, "an exception and a number", hint)
     return function  # type: ignore[no-any-return]
 
 

@@ -7,8 +7,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone, tzinfo
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from taskloom._convert import shorten
 from taskloom._errors import InvalidOptions
 from taskloom._function import by_position, named_arguments
 from taskloom._info import _time
@@ -192,6 +193,7 @@ class Schedules:
     def remove(self, name: str) -> None:
         """Takes one away, with its counts. What it has submitted goes on."""
         _remove_schedule(self._app, name)
+        self._app._declared.pop(name, None)
 
     def next(self, name: str, count: int = 5) -> builtins.list[datetime]:
         """The next times at which one fires, by its rule: none once it is over, or while it is disabled.
@@ -244,8 +246,59 @@ def put(app: App, task: Task[..., Any], name: str | None, arguments: object, val
     """Makes a schedule of a task."""
     if name is not None and not isinstance(name, str):
         raise InvalidOptions(f"name is {name!r}; it must be a text", code="TL1001")
+    named = task.name if name is None else name
     args, kwargs = by_position(task, named_arguments(task.name, arguments, HOW))
-    _put_schedule(app, task, task.name if name is None else name, plain_values(values), tuple(args), kwargs)
+    plain = plain_values(values)
+    declared = Declared(task.name, plain, _encode_for(task, tuple(args), kwargs))
+    before = app._declared.get(named)
+    if before is not None and before != declared:
+        raise InvalidOptions(
+            f"there are two schedules of the name {named!r}: {before.shown(declared)}, and {declared.shown(before)}",
+            code="TL1008",
+            hint="give each a name of its own: name=…; what a schedule says is changed by app.schedules.update(…)",
+        )
+    _put_schedule(app, task, named, plain, tuple(args), kwargs)
+    app._declared[named] = declared
+
+
+class Declared(NamedTuple):
+    """What a program has said about a schedule. It may say the same again, as a module does that is loaded anew."""
+
+    task: str
+    values: dict[str, Any]
+    payload: bytes
+
+    def shown(self, other: Declared) -> str:
+        """In words; what makes it another one than ``other`` is among them."""
+        rule = next(f"{each} {_written(self.values[each])}" for each in _RULES if each in self.values)
+        differing = [f"{each} {value!r}" for each, value in self.values.items() if other.values.get(each) != value]
+        more = [each for each in differing if each.partition(" ")[0] not in _RULES]
+        if self.payload != other.payload:
+            more.insert(0, f"arguments {self.payload.decode()}")
+        return f"{rule} for {self.task!r}" + (f" ({', '.join(more)})" if more else "")
+
+
+_RULES = {
+    "every": "@app.every(60)",
+    "cron": '@app.cron("0 3 * * *")',
+    "at": "@app.at(datetime(2030, 1, 1, tzinfo=timezone.utc))",
+}
+"""The rules of schedules, and how they are written."""
+
+
+def check_rule(values: Mapping[str, Any]) -> None:
+    """Refuses a function in the place of a rule: the decorator was written without parentheses."""
+    for name, how in _RULES.items():
+        if callable(values.get(name)):
+            raise InvalidOptions(
+                f"app.{name} got {shorten(values[name])} in place of its times",
+                code="TL1001",
+                hint=f"say when: {how}",
+            )
+
+
+def _written(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else repr(value)
 
 
 def plain_values(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import copy
 import gc
 import pickle
 import sys
+import traceback
 import weakref
 
 import pytest
@@ -113,6 +114,41 @@ def test_a_str_that_raises(app):
     assert "RuntimeError" in error.message
     assert "raise Nasty" in error.traceback
     assert isinstance(error.__cause__, Nasty)
+
+
+@pytest.mark.parametrize("executor", ["thread", "async"])
+def test_a_message_that_utf_8_cannot_say(app, executor):
+    """File names that are not UTF-8 come as lone surrogates."""
+
+    def bad() -> None:
+        raise ValueError("bad \udcff.png")
+
+    async def bad_too() -> None:
+        bad()
+
+    task = app.task(bad if executor == "thread" else bad_too)
+    with app:
+        error = refusal(task.submit().result, timeout=LONG)
+    assert (error.type, error.message) == ("ValueError", "bad \\udcff.png")
+    assert "in bad\n" in error.traceback and error.traceback.endswith("ValueError: bad \\udcff.png\n")
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="exceptions have no notes")
+def test_what_is_printed_has_the_handlers_line(app):
+    """Also from the store, where there is no exception that could be the cause."""
+
+    @app.task
+    def bad() -> None:
+        raise ValueError("no such thing")
+
+    with app:
+        handle = bad.submit()
+        for each in (handle, app.get(handle.id)):
+            error = refusal(each.result, timeout=LONG)
+            printed = "".join(traceback.format_exception(error))
+            assert printed.count('raise ValueError("no such thing")') == 1
+            assert "In the handler (attempt 1):" in printed
+            assert copy.copy(error).__notes__ == error.__notes__
 
 
 def test_a_repr_that_raises(app):

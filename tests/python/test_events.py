@@ -182,7 +182,38 @@ class TestLife:
                 told.next()
             report = reported.next()
         assert str(report.exc_value) == "mine"
-        assert "task.succeeded" in report.err_msg
+        assert report.object is raises
+
+    @pytest.mark.parametrize("hook", ["pass", "sys.unraisablehook = lambda report: 1 / 0"])
+    def test_one_that_raises_each_time_is_told_all_the_same(self, program, hook):
+        """With the interpreter's own hook, which takes nothing but what the interpreter makes, and with one that raises."""
+        child = program(
+            f"""
+            import sys, taskloom
+            {hook}
+            app = taskloom.App()
+            seen = []
+
+            @app.on("order.*")
+            def note(event):
+                seen.append(event.name)
+                raise LookupError("mine")
+
+            with app:
+                for _ in range(500):
+                    app.publish("order.paid")
+            print(len(seen))
+            """
+        )
+        code, out, err = child.end(timeout=60)
+        assert (code, out) == (0, "500\n")
+        if hook == "pass":
+            assert err.count("LookupError: mine") == 500 and "in note" in err
+        assert "ZeroDivisionError" in err or hook == "pass"
+
+    def test_without_parentheses(self, app, told):
+        error = refusal(app.on, told)
+        assert isinstance(error, taskloom.InvalidOptions) and '@app.on("task.*")' in error.hint
 
     def test_one_that_blocks_holds_up_nobody(self, app, work, told, gate):
         inside = threading.Event()

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 import taskloom
-from helpers import LONG
+from helpers import LONG, refusal
 from taskloom import PermanentError, Retry
 
 
@@ -125,6 +125,14 @@ def test_a_hook_may_submit_and_ask(app, told):
         work.submit(4)
         _, handle = told.next()
         assert handle.result(timeout=LONG) == 9
+
+
+@pytest.mark.parametrize("hook", ["on_success", "on_retry", "on_failure"])
+def test_a_hook_that_cannot_be_called(app, hook):
+    error = refusal(app.task, lambda: None, name="work", **{hook: lambda: None})
+    assert isinstance(error, taskloom.InvalidOptions)
+    assert f"{hook} cannot be called with the task's handle" in error.message
+    assert app.handlers() == []
 
 
 def test_a_hook_that_raises(app, told, monkeypatch):

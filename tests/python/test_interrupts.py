@@ -67,20 +67,37 @@ except KeyboardInterrupt:
     assert interrupted(program, body) == (0, "heard running\nNone\n", "")
 
 
-def test_ctrl_c_in_a_wait_inside_with(program):
-    """The block is left as by any exception: what runs is finished. What is heard is the interrupt."""
+@pytest.mark.parametrize("store", ["memory:", "sqlite:{}/t.db"])
+def test_ctrl_c_in_a_wait_inside_with(program, store, tmp_path):
+    """It ends the block, and whoever presses it does not want to wait: what runs is called off at once."""
     body = """
 try:
     with app:
         handle = held.submit()
-        try:
-            handle.result()
-        finally:
-            threading.Timer(0.1, gate.set).start()
+        handle.result()
 except KeyboardInterrupt:
+    print("left", handle.done())
+    try:
+        handle.result()
+    except taskloom.ShutDown:
+        print("shut down")
+"""
+    code, out, err = interrupted(program, body, store=store.format(tmp_path))
+    assert (code, out, err) == (0, "left True\nshut down\n", "")
+
+
+def test_any_other_exception_lets_what_runs_finish(program):
+    body = """
+try:
+    with app:
+        handle = held.submit()
+        threading.Timer(0.1, gate.set).start()
+        raise SystemExit
+except SystemExit:
     print(handle.state)
 """
-    assert interrupted(program, body) == (0, "succeeded\n", "")
+    child = program(HEAD + body)
+    assert child.end() == (0, "running\nsucceeded\n", "")
 
 
 def test_ctrl_c_while_the_block_is_left(program):
@@ -112,7 +129,7 @@ except KeyboardInterrupt:
 
 
 def test_ctrl_c_twice(program):
-    """Once in the wait, once while the block is left: it ends at once."""
+    """Once in the wait, where the program hears it itself; once while the block is left, which ends it at once."""
     body = """
 try:
     with app:
@@ -121,7 +138,6 @@ try:
             handle.result()
         except KeyboardInterrupt:
             print("again", flush=True)
-            raise
 except KeyboardInterrupt:
     print("left", handle.done())
 """
@@ -152,6 +168,20 @@ except KeyboardInterrupt:
     print("heard")
 """
     assert interrupted(program, body) == (0, "out\nheard\n", "")
+
+
+@pytest.mark.parametrize("task", ["held", "soon"])
+def test_ctrl_c_in_asyncio_calls_off_what_runs(program, task):
+    body = f"""
+async def main():
+    async with app:
+        await {task}.submit()
+try:
+    asyncio.run(main())
+except KeyboardInterrupt:
+    print("heard")
+"""
+    assert interrupted(program, body) == (0, "heard\n", "")
 
 
 @pytest.mark.parametrize("task", ["held", "soon"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
+import uuid
 
 import pytest
 
@@ -277,3 +278,28 @@ class TestDeadline:
             left = work.options(deadline=dt.timedelta(hours=1)).submit().result(timeout=LONG)
         most = 10 if timeout == 10 else 3600
         assert most - LONG < left <= most
+
+
+class TestIds:
+    """An id is a text, or a UUID; anything else is refused with what to write."""
+
+    @pytest.fixture
+    def handle(self, app):
+        @app.task
+        def work() -> None: ...
+
+        return work.submit()
+
+    def test_a_uuid(self, app, handle):
+        id = uuid.UUID(handle.id)
+        assert app.get(id).id == handle.id
+        assert app.list(after=id) == []
+        assert app.cancel(id) is True
+        assert app.replay(id) == 1
+
+    @pytest.mark.parametrize("call", ["get", "cancel", "run_now", "replay", "discard"])
+    def test_anything_else(self, app, handle, call):
+        for given, hint in [(handle, "pass handle.id"), (3, "an id is a text"), ("zzz", "an id is a UUID")]:
+            error = refusal(getattr(app, call), given)
+            assert isinstance(error, taskloom.InvalidOptions)
+            assert hint in error.hint and "id " in error.message

@@ -6,11 +6,14 @@ import contextlib
 import datetime as dt
 import functools
 import inspect
+from pathlib import Path
 
 import pytest
 
 import taskloom
 from helpers import LONG, refusal, shown
+from taskloom._function import _OTHER_OPTIONS, HANDLER_OPTIONS
+from taskloom._typing import HandlerOptions, SubmitOptions
 
 UTC = dt.timezone.utc
 
@@ -138,18 +141,66 @@ def test_none_is_as_if_it_were_not_given(make_app):
         assert work.options(delay=None, tags=None).submit().result(timeout=LONG) == 1
 
 
-@pytest.mark.parametrize("url", ["", "nonsense", "mysql://x", "sqlite", "sqlite:", "memory"])
-def test_a_url_that_cannot_be_read(url):
-    app = taskloom.App(url)
-    error = refusal(app.start)
+@pytest.mark.parametrize(
+    ("url", "hint"),
+    [
+        ("", "name a kind of store"),
+        ("tasks.db", '"sqlite:tasks.db"'),
+        ("mysql://x", 'use "memory:"'),
+        ("sqlite", "name a kind of store"),
+        ("sqlite:", "name a file"),
+        ("memory", '"memory:"'),
+        ("sqlite://two.db", 'write "sqlite:two.db" or "sqlite:///two.db"'),
+        ("sqlite:two.db?mode=ro", 'name the file alone, "sqlite:two.db"'),
+        (Path("tasks.db"), 'for a file write "sqlite:tasks.db"'),
+        (None, "App() for memory"),
+    ],
+    ids=shown,
+)
+def test_a_url_that_cannot_be_read(url, hint):
+    error = refusal(taskloom.App, url)
     assert isinstance(error, taskloom.InvalidOptions)
-    assert error.code == "TL1004"
+    assert error.code == "TL1004" and hint in error.hint
 
 
 @pytest.mark.parametrize("url", ["postgresql://localhost/x", "https://example.org", "memory:shared"])
 def test_a_store_that_is_not_available_yet(url):
-    app = taskloom.App(url)
-    assert isinstance(refusal(app.start), taskloom.InvalidOptions)
+    error = refusal(taskloom.App, url)
+    assert isinstance(error, taskloom.InvalidOptions)
+    assert error.code == "TL1002"
+
+
+def test_what_a_handler_may_say_is_what_type_checkers_know():
+    assert {*HANDLER_OPTIONS} == {*HandlerOptions.__annotations__, "name"}
+    assert {*SubmitOptions.__annotations__} - {*HANDLER_OPTIONS, "id"} <= _OTHER_OPTIONS
+
+
+def test_an_unknown_option_of_a_handler_is_told_of_those_of_handlers(app):
+    hint = refusal(app.task, lambda: None, name="x", zzzzzz=3).hint
+    assert "on_success" in hint and "executor" in hint and "unique_key" not in hint
+    assert refusal(app.task, lambda: None, name="x", on_sucess=print).hint == "did you mean on_success?"
+
+
+def test_an_id_is_not_a_handlers(app):
+    error = refusal(app.task, lambda: None, name="x", id="00000000-0000-0000-0000-000000000001")
+    assert isinstance(error, taskloom.InvalidOptions) and "task.options(id=" in error.hint
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"base": -1}, {"base": "x"}, {"cap": -1}, {"cap": float("nan")}, {"factor": 0.5}, {"factor": "x"}, {"factor": float("nan")}, {"on": 3}, {"on": ()},
+     {"never": 3}, {"retry_if": lambda: True}, {"on": OSError, "never": OSError}],
+    ids=shown,
+)  # fmt: skip
+def test_a_policy_that_makes_no_sense(fields):
+    """Where it is written, which may be far from the handler that is given it."""
+    error = refusal(taskloom.Retry, **fields)
+    assert isinstance(error, taskloom.InvalidOptions) and error.code == "TL1001"
+
+
+def test_a_delay_that_is_too_long(work):
+    error = refusal(work.options, delay=1e30)
+    assert "less than" in error.message and "at least 0" not in error.message
 
 
 def test_options_add_up(app, gate):

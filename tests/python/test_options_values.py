@@ -60,10 +60,6 @@ def work(app):
         ({"detached": "yes"}, "detached is 'yes'; it must be True or False"),
         ({"detached": True}, "this task has no parent"),
         ({"max_crashes": 256}, "max_crashes is 256"),
-        ({"retry": taskloom.Retry(factor=0.5)}, "retry factor is 0.5"),
-        ({"retry": taskloom.Retry(factor="x")}, "retry factor is 'x'"),  # type: ignore[arg-type]
-        ({"retry": taskloom.Retry(base="x")}, "retry base is 'x'"),  # type: ignore[arg-type]
-        ({"retry": taskloom.Retry(cap=-1)}, "retry cap is -1"),
     ],
     ids=shown,
 )  # fmt: skip
@@ -179,7 +175,7 @@ def test_settings_that_are_taken(make_app, url, settings):
 
 
 def test_a_capacity_is_for_memory(make_app, sqlite_url):
-    assert "capacity" in refusal(make_app(sqlite_url, capacity=1).start).message
+    assert "capacity" in refusal(make_app, sqlite_url, capacity=1).message
     make_app("memory:", capacity=1).start()
 
 

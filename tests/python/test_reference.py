@@ -153,8 +153,7 @@ def test_awaiting(app):
 
 
 def test_a_file_can_only_keep_what_is_encoded(make_app, sqlite_url):
-    app = make_app(sqlite_url, payloads="reference")
-    error = refusal(app.start)
+    error = refusal(make_app, sqlite_url, payloads="reference")
     assert isinstance(error, taskloom.InvalidOptions)
     assert 'payloads="reference" is for "memory:"' in error.message
     assert "leave payloads out" in error.hint

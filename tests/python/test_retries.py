@@ -205,9 +205,3 @@ def test_many_tasks_that_fail_together(app):
 
     with app:
         assert [handle.result(timeout=LONG) for handle in work.submit_many(range(200))] == list(range(200))
-
-
-def test_a_retry_policy_that_makes_no_sense(app):
-    for retry in [taskloom.Retry(base=-1), taskloom.Retry(factor=0.5), taskloom.Retry(cap=float("nan"))]:
-        error = refusal(app.task(name="work", retries=1, retry=retry), lambda: None)
-        assert isinstance(error, taskloom.InvalidOptions) and error.message.startswith("retry ")

@@ -364,23 +364,39 @@ async def asynchronous(error: BaseException, failures: int) -> bool:
 
 
 @pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Retry(on=()), "retry on is (): no exception would be retried"),
+        (lambda: Retry(on=[]), "retry on is []"),
+        (lambda: Retry(on=5), "retry on has 5 in it, which is no exception class"),  # type: ignore[arg-type]
+        (lambda: Retry(on=(OSError, None)), "retry on has None in it"),  # type: ignore[arg-type]
+        (lambda: Retry(never=int), "retry never has the class int in it"),  # type: ignore[arg-type]
+        (lambda: Retry(never=ValueError("no")), "hint: write the class: ValueError"),  # type: ignore[arg-type]
+        (lambda: Retry(on=((OSError,),)), "retry on has (<class 'OSError'>,) in it"),  # type: ignore[arg-type]
+        (lambda: Retry(on=""), "retry on has '' in it, which is no name of a class"),
+        (lambda: Retry(on="OSError, ValueError"), "several names are a tuple"),
+        (lambda: Retry(never="requests..Timeout"), "retry never has 'requests..Timeout' in it"),
+        (lambda: Retry(on=FileNotFoundError, never=OSError), "retry on has FileNotFoundError in it, but never is"),
+        (
+            lambda: Retry(on=(ValueError, OSError), never="OSError"),
+            "take OSError out of on, or what covers it out of never",
+        ),
+        (lambda: Retry(on="Timeout", never=["Timeout"]), "retry on has Timeout in it"),
+        (lambda: Retry(retry_if=5), "retry_if is 5, which is no function"),  # type: ignore[arg-type]
+        (lambda: Retry(retry_if=asynchronous), "the retry function asynchronous is async"),  # type: ignore[arg-type]
+    ],
+)
+def test_policies_that_make_no_sense(make, message):
+    """They are refused where they are written, which may be far from the handler."""
+    error = refusal(make)
+    assert isinstance(error, taskloom.InvalidOptions)
+    assert error.code == "TL1001"
+    assert message in str(error)
+
+
+@pytest.mark.parametrize(
     ("retry", "message"),
     [
-        (Retry(on=()), "retry on is (): no exception would be retried"),
-        (Retry(on=[]), "retry on is []"),
-        (Retry(on=5), "retry on has 5 in it, which is no exception class"),  # type: ignore[arg-type]
-        (Retry(on=(OSError, None)), "retry on has None in it"),  # type: ignore[arg-type]
-        (Retry(never=int), "retry never has the class int in it"),  # type: ignore[arg-type]
-        (Retry(never=ValueError("no")), "hint: write the class: ValueError"),  # type: ignore[arg-type]
-        (Retry(on=((OSError,),)), "retry on has (<class 'OSError'>,) in it"),  # type: ignore[arg-type]
-        (Retry(on=""), "retry on has '' in it, which is no name of a class"),
-        (Retry(on="OSError, ValueError"), "several names are a tuple"),
-        (Retry(never="requests..Timeout"), "retry never has 'requests..Timeout' in it"),
-        (Retry(on=FileNotFoundError, never=OSError), "retry on has FileNotFoundError in it, but never is"),
-        (Retry(on=(ValueError, OSError), never="OSError"), "take OSError out of on, or what covers it out of never"),
-        (Retry(on="Timeout", never=["Timeout"]), "retry on has Timeout in it"),
-        (Retry(retry_if=5), "retry_if is 5, which is no function"),  # type: ignore[arg-type]
-        (Retry(retry_if=asynchronous), "the retry function asynchronous is async"),  # type: ignore[arg-type]
         (lambda error: True, "cannot be called with an exception and a number"),
         (lambda error, failures, more: True, "missing a required argument: 'more'"),
         (ConnectionError, "hint: to retry it and nothing else, write retry=Retry(on=ConnectionError)"),
@@ -392,7 +408,7 @@ async def asynchronous(error: BaseException, failures: int) -> bool:
     ],
     ids=shown,
 )  # fmt: skip
-def test_policies_that_make_no_sense(memory, retry, message):
+def test_what_is_no_policy(memory, retry, message):
     error = refusal(memory.task(name="work", retries=1, retry=retry), lambda: None)
     assert isinstance(error, taskloom.InvalidOptions)
     assert error.code == "TL1001"

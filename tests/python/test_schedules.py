@@ -174,6 +174,56 @@ class TestMaking:
         assert words in str(error)
         assert app.schedules.list() == []
 
+    @pytest.mark.parametrize(
+        ("decorate", "hint"),
+        [
+            (lambda app: app.every, "@app.every(60)"),
+            (lambda app: app.cron, '@app.cron("0 3 * * *")'),
+            (lambda app: app.at, "@app.at(datetime("),
+        ],
+    )
+    def test_without_parentheses(self, app, decorate, hint):
+        def work() -> None: ...
+
+        for what in (work, app.task(work)):
+            error = refusal(decorate(app), what)
+            assert isinstance(error, taskloom.InvalidOptions) and "work" in error.message
+            assert hint in error.hint
+
+    def test_two_of_one_name(self, app):
+        @app.task
+        def work(x: int = 0) -> None: ...
+
+        @app.task
+        def other() -> None: ...
+
+        app.every(60, name="often", arguments={"x": 1})(work)
+        for decorate, task, words in [
+            (app.every(60, name="often"), other, "every 60 for 'work'"),
+            (app.every(30, name="often", arguments={"x": 1}), work, "every 30 for 'work'"),
+            (app.cron("@daily", name="often", arguments={"x": 1}), work, "cron '@daily' for 'work'"),
+            (app.every(60, name="often", arguments={"x": 2}), work, 'arguments {"x":2}'),
+            (app.every(60, name="often", arguments={"x": 1}, overlap="queue"), work, "overlap 'queue'"),
+        ]:
+            error = refusal(decorate, task)
+            assert isinstance(error, taskloom.InvalidOptions)
+            assert error.code == "TL1008" and "two schedules of the name 'often'" in error.message
+            assert words in error.message
+        (only,) = app.schedules.list()
+        assert (only.task, only.every, only.arguments) == ("work", 60.0, {"x": 1})
+
+    def test_the_same_said_again(self, app):
+        @app.task
+        def work() -> None: ...
+
+        app.every(60, name="often")(work)
+        app.schedules.update("often", every=5)
+        app.every(60, name="often")(work)  # as a module does that is loaded again
+        assert app.schedules.get("often").every == 60.0
+        app.schedules.remove("often")
+        app.every(5, name="often")(work)
+        assert app.schedules.get("often").every == 5.0
+
     def test_a_task_of_another_app(self, app, make_app):
         @make_app().task
         def work() -> None: ...

@@ -16,7 +16,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use taskloom::{Durability, StoreOptions, open_store_with, testing_store};
+use taskloom::{Durability, StoreOptions, check_store_url, open_store_with, testing_store};
 use taskloom_engine::{
     Clock, Drive, Engine, EngineOptions, Handler, Hook, Runtime, Served, Stop, SystemClock, VirtualClock,
 };
@@ -48,6 +48,23 @@ pub struct Settings {
     pub require_metadata: Vec<String>,
     /// What it calls itself among the processes that share its store.
     pub name: Option<String>,
+}
+
+impl Settings {
+    /// Refuses a URL that names no store, and what its kind of store does not have; nothing is opened.
+    ///
+    /// Errors: `InvalidStoreUrl`, `NotAvailable`, `InvalidOption`.
+    pub fn check_place(&self) -> Result<()> {
+        let url = &self.url;
+        if self.by_reference && !url.starts_with("memory:") {
+            return Err(Error::new(
+                Code::InvalidOption,
+                format!("payloads=\"reference\" is for \"memory:\": {url:?} can only keep what is encoded"),
+            )
+            .hint("leave payloads out, or use \"memory:\""));
+        }
+        check_store_url(url, self.capacity)
+    }
 }
 
 /// Makes the handler anew for each engine.
@@ -312,14 +329,7 @@ impl App {
 
     fn open(&self, state: &mut State) -> Result<Arc<Engine>> {
         let settings = self.settings();
-        if settings.by_reference && !settings.url.starts_with("memory:") {
-            let url = &settings.url;
-            return Err(Error::new(
-                Code::InvalidOption,
-                format!("payloads=\"reference\" is for \"memory:\": {url:?} can only keep what is encoded"),
-            )
-            .hint("leave payloads out, or use \"memory:\""));
-        }
+        settings.check_place()?;
         let store = open_store_with(
             &settings.url,
             StoreOptions {

@@ -12,13 +12,14 @@ use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 use taskloom_bridge::children::{POOL_SETTINGS, take_pool_settings};
 use taskloom_bridge::{App, HandlerFactory, Registration, Value, set_option, settings_beside};
 use taskloom_engine::{Engine, Handle, Handler, Hook, LoopHost, Stop};
-use taskloom_model::{Code, Error, Options, State, TaskId};
+use taskloom_model::{Code, Error, Options, State};
 
 use crate::child::is_importing;
 use crate::errors::{helper_in, to_python};
 use crate::ffi::{self, HangOnUnwind};
 use crate::handle::{LOOPS_EXIST, TaskHandle, seconds, wait_for};
 use crate::handler::{AsyncHandler, BlockingHandler, Hooks, Parts};
+use crate::ids::GivenId;
 use crate::lane::{AsyncLane, Lane};
 use crate::plan::Plan;
 use crate::processes::Processes;
@@ -163,7 +164,9 @@ impl NativeApp {
     fn new(py: Python<'_>, url: &str, settings: &Bound<'_, PyDict>) -> PyResult<Self> {
         let mut values = read_values(py, Some(settings))?;
         let pool = take_pool_settings(&mut values).map_err(|error| to_python(py, &error))?;
-        let settings = settings_beside(url, &values, POOL_SETTINGS).map_err(|error| to_python(py, &error))?;
+        let settings = settings_beside(url, &values, POOL_SETTINGS)
+            .and_then(|settings| settings.check_place().map(|()| settings))
+            .map_err(|error| to_python(py, &error))?;
         let runtime = Arc::new(PyRuntime::default());
         let app = Arc::new(App::new(settings, Arc::new(Shared(Arc::clone(&runtime)))));
         Ok(Self {
@@ -411,8 +414,8 @@ impl NativeApp {
         Ok(TaskHandle::new(handle, None))
     }
 
-    fn get(&self, py: Python<'_>, id: &str) -> PyResult<Option<TaskHandle>> {
-        let id: TaskId = id.parse().map_err(|error| to_python(py, &error))?;
+    fn get(&self, py: Python<'_>, id: GivenId) -> PyResult<Option<TaskHandle>> {
+        let GivenId(id) = id;
         let engine = self.engine(py)?;
         let found =
             HangOnUnwind::around(|| py.detach(|| engine.get(id))).map_err(|error| to_python(py, &error))?;
@@ -420,8 +423,8 @@ impl NativeApp {
     }
 
     #[pyo3(signature = (id, reason = None))]
-    fn _cancel(&self, py: Python<'_>, id: &str, reason: Option<&str>) -> PyResult<bool> {
-        let id: TaskId = id.parse().map_err(|error| to_python(py, &error))?;
+    fn _cancel(&self, py: Python<'_>, id: GivenId, reason: Option<&str>) -> PyResult<bool> {
+        let GivenId(id) = id;
         let engine = self.engine(py)?;
         HangOnUnwind::around(|| py.detach(|| engine.cancel(id, reason)))
             .map_err(|error| to_python(py, &error))

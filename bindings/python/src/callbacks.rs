@@ -43,13 +43,14 @@ pub(crate) fn call_soon(function: Py<PyAny>, argument: Py<PyAny>) {
         let life = move || {
             told::tells_here();
             for (function, argument) in receiver {
-                HangOnUnwind::around(|| {
-                    Python::attach(|py| {
+                // At the end of the program nobody is left to be called.
+                let _ = HangOnUnwind::around(|| {
+                    Python::try_attach(|py| {
                         if let Err(error) = ffi::call_with(function.bind(py), (argument,)) {
                             ffi::report(py, error, Some(function.bind(py)));
                         }
                         drop(function);
-                    });
+                    })
                 });
                 if CALLED.fetch_add(1, Ordering::SeqCst) + 1 >= asked() {
                     told::changed();

@@ -88,8 +88,11 @@ pub(crate) fn interrupt_class(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
 pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
     let class = format!("{:?}", error.kind());
     let mut message = error.message().to_owned();
-    if let Some(source) = std::error::Error::source(error) {
-        message = format!("{message} ({source})");
+    if let Some(source) = std::error::Error::source(error).map(ToString::to_string) {
+        // Most messages have it in them already.
+        if !message.contains(&source) {
+            message = format!("{message} ({source})");
+        }
     }
     raise(py, &class, error.code().as_str(), message, error.hint_text().map(str::to_owned))
 }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use pyo3::exceptions::PyBaseException;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -326,6 +327,13 @@ pub(crate) fn listen(
         }
     }));
     Ok(Listener(listening))
+}
+
+/// Hands an exception that has nowhere to go to `sys.unraisablehook`, as the interpreter itself does. What the hook
+/// raises the interpreter prints.
+#[pyfunction(name = "_report")]
+pub(crate) fn report(py: Python<'_>, error: Bound<'_, PyBaseException>, object: &Bound<'_, PyAny>) {
+    ffi::report(py, PyErr::from_value(error.into_any()), Some(object));
 }
 
 /// Publishes an event of the user's own; `data` is JSON.

@@ -25,6 +25,7 @@ mod ffi;
 mod handle;
 mod handler;
 mod host;
+mod ids;
 mod info;
 mod json_logs;
 mod lane;
@@ -50,6 +51,10 @@ mod worker;
 /// The module as Python imports it. Everything in it is private to the `taskloom` package.
 #[pyo3::pymodule]
 mod _native {
+    /// The version of the wheel.
+    #[pymodule_export]
+    const _VERSION: &str = env!("CARGO_PKG_VERSION");
+
     #[pymodule_export]
     use crate::app::NativeApp;
     #[pymodule_export]
@@ -69,7 +74,7 @@ mod _native {
     #[pymodule_export]
     use crate::events::{
         Listener, PyEvent, PySubscription, check_event_name, event_catalog, listen, loop_blocked, publish,
-        subscribe_reader,
+        report, subscribe_reader,
     };
     #[pymodule_export]
     use crate::handle::TaskHandle;

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use taskloom_bridge::{self as bridge, Limit, limit_for};
 use taskloom_engine::Engine;
-use taskloom_model::{Code, Error, Name, Result, TaskId, Timestamp};
+use taskloom_model::{Code, Error, Name, Result, Timestamp};
 use taskloom_store::Filter;
 
 use crate::app::{NativeApp, read_options};
@@ -15,6 +15,7 @@ use crate::children::figures;
 use crate::errors::to_python;
 use crate::ffi::HangOnUnwind;
 use crate::handle::TaskHandle;
+use crate::ids::GivenId;
 use crate::info::{HealthParts, health_of, stats_of};
 
 /// Asks the engine outside Python: the answer may wait for the disk.
@@ -47,7 +48,7 @@ pub(crate) fn list(
     tag: Option<String>,
     unfinished: bool,
     limit: usize,
-    after: Option<&str>,
+    after: Option<GivenId>,
 ) -> PyResult<Vec<TaskHandle>> {
     let filter = Filter {
         state: parsed(py, state)?,
@@ -55,7 +56,7 @@ pub(crate) fn list(
         name: name.map(Name::new),
         tag,
         unfinished,
-        after: parsed(py, after)?,
+        after: after.map(|id| id.0),
         limit,
         ..Filter::default()
     };
@@ -135,7 +136,7 @@ pub(crate) fn purge(py: Python<'_>, app: &Bound<'_, NativeApp>, queue: &str) -> 
 pub(crate) fn replay(
     py: Python<'_>,
     app: &Bound<'_, NativeApp>,
-    id: Option<&str>,
+    id: Option<GivenId>,
     state: Option<&str>,
     queue: Option<&str>,
     name: Option<&str>,
@@ -147,7 +148,7 @@ pub(crate) fn replay(
             Error::new(Code::NotSupported, message).hint("submit another one, or leave payloads as JSON");
         return Err(to_python(py, &error));
     }
-    let (id, filter) = (parsed(py, id)?, dead_letters(py, state, queue, name, tag)?);
+    let (id, filter) = (id.map(|id| id.0), dead_letters(py, state, queue, name, tag)?);
     ask(app.get(), py, |engine| bridge::replay(engine, id, &filter))
 }
 
@@ -157,13 +158,13 @@ pub(crate) fn replay(
 pub(crate) fn discard(
     py: Python<'_>,
     app: &Bound<'_, NativeApp>,
-    id: Option<&str>,
+    id: Option<GivenId>,
     state: Option<&str>,
     queue: Option<&str>,
     name: Option<&str>,
     tag: Option<String>,
 ) -> PyResult<usize> {
-    let (id, filter) = (parsed(py, id)?, dead_letters(py, state, queue, name, tag)?);
+    let (id, filter) = (id.map(|id| id.0), dead_letters(py, state, queue, name, tag)?);
     ask(app.get(), py, |engine| bridge::discard(engine, id, &filter))
 }
 
@@ -187,8 +188,8 @@ pub(crate) fn sweep(py: Python<'_>, app: &Bound<'_, NativeApp>, older_than: f64)
 
 /// Runs a task by hand.
 #[pyfunction(name = "_run_now")]
-pub(crate) fn run_now(py: Python<'_>, app: &Bound<'_, NativeApp>, id: &str) -> PyResult<TaskHandle> {
-    let id: TaskId = id.parse().map_err(|error| to_python(py, &error))?;
+pub(crate) fn run_now(py: Python<'_>, app: &Bound<'_, NativeApp>, id: GivenId) -> PyResult<TaskHandle> {
+    let GivenId(id) = id;
     let app = app.get();
     let handle = ask(app, py, |engine| engine.run_now(id))?;
     Ok(app.wrap(py, handle))

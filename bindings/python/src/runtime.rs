@@ -217,7 +217,8 @@ impl PyRuntime {
     }
 
     fn interrupt_now(slots: &[Arc<Slot>], lane: Option<Arc<Lane>>, running: Running) {
-        Python::attach(|py| {
+        // At the end of the program there is nothing left to interrupt.
+        let _ = Python::try_attach(|py| {
             // Before any slot is looked at: the first time, this imports, and others may run meanwhile.
             let Ok(class) = interrupt_class(py) else { return };
             if slots.iter().any(|slot| slot.interrupt(py, running, class)) {
@@ -250,13 +251,14 @@ impl Runtime for Shared {
         self.0.slots.lock().push(Arc::clone(&slot));
         ALL.lock().push(Arc::clone(&slot));
         SLOT.set(Some(Arc::clone(&slot)));
-        HangOnUnwind::around(|| {
-            Python::attach(|py| {
+        // A worker that begins when the program has ended has nothing to do.
+        let _ = HangOnUnwind::around(|| {
+            Python::try_attach(|py| {
                 // Asleep it stays, if it is to stay.
                 stay_if_leaving(py);
                 slot.asleep.store(false, Ordering::Relaxed);
                 life();
-            });
+            })
         });
         slot.asleep.store(true, Ordering::Relaxed);
         SLOT.set(None);

@@ -215,13 +215,23 @@ fn who_waits_without_a_thread_joins_as_well() {
 fn a_lone_report_is_written_by_its_worker() {
     let disk = Disk::new();
     let engine = started_over(&disk, 2);
-    let entry = register(&engine, "echo", echo);
+    let (begun, gate) = (Log::default(), Gate::default());
+    let (own_begun, own_gate) = (begun.clone(), gate.clone());
+    let entry = register(&engine, "echo", move |attempt: &Attempt| {
+        own_begun.add(());
+        own_gate.pass();
+        echo(attempt)
+    });
     let mut tries = 0;
     loop {
         let writers = Log::default();
+        gate.shut();
         let handle = submit(&engine, &entry, "1");
         let told = writers.clone();
         handle.observe(move |_| told.add(std::thread::current().name().unwrap_or_default().to_owned()));
+        // The committer is done with the claim by then, or as good as done.
+        begun.wait_for(tries + 1);
+        gate.open();
         assert_eq!(result(&handle), "1");
         let writer = writers.wait_for(1).remove(0);
         if writer.starts_with("taskloom-worker") {

@@ -146,7 +146,12 @@ impl Value {
             Self::Float(seconds) => *seconds,
             other => return Err(other.wrong(name, "a duration (seconds, or a timedelta)")),
         };
-        Duration::try_from_secs_f64(seconds).map_err(|_| self.wrong(name, "a duration of at least 0 seconds"))
+        Duration::try_from_secs_f64(seconds).map_err(|_| match seconds {
+            seconds if seconds > 0.0 => {
+                self.wrong(name, "a duration of less than 1e19 seconds").hint("leave it out for no limit")
+            }
+            _ => self.wrong(name, "a duration of at least 0 seconds"),
+        })
     }
 
     /// A point in time, or a span.
@@ -286,6 +291,11 @@ mod tests {
                 "timeout",
                 Value::Float(f64::NAN),
                 "timeout is NaN; it must be a duration of at least 0 seconds",
+            ),
+            (
+                "delay",
+                Value::Float(1e30),
+                "delay is 1000000000000000000000000000000; it must be a duration of less",
             ),
             ("timeout", Value::Text("3s".into()), "timeout is \"3s\"; it must be a duration"),
             ("timeout", Value::Int(0), "timeout is 0: every attempt would time out at once"),

@@ -271,7 +271,7 @@ pub use events::{Event, EventStream, Events, Subscriber};
 pub use execute::{Next, Returned};
 pub use handle::{Handle, Typed, Waiting};
 pub use info::{LogLine, Progress, TaskFailure, TaskInfo};
-pub use open::{Durability, StoreOptions, open_store, open_store_with, testing_store};
+pub use open::{Durability, StoreOptions, check_store_url, open_store, open_store_with, testing_store};
 pub use operate::{Filter, HandlerInfo};
 pub use registration::TaskRegistration;
 pub use retry_if::Again;
