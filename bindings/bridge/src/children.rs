@@ -435,6 +435,10 @@ impl LoopHost for Front {
     fn wake(&self) {
         self.0.rouse_or_start();
     }
+
+    fn places(&self) -> usize {
+        self.0.settings.size
+    }
 }
 
 impl Drop for Front {

@@ -207,6 +207,9 @@ fn follow(
         core.timers.set(due);
     }
     // First what was claimed, so that workers can begin while the rest is told.
+    if !batch.claimed.is_empty() {
+        core.reach.filled(core);
+    }
     for task in batch.claimed.drain(..) {
         let task = shown(core, task);
         if claimer == Some(core.owner()) {

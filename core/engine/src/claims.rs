@@ -3,19 +3,14 @@
 //! Tasks are claimed in batches, ahead of the workers, and wait in the lanes as this process's own. `More` says, for
 //! each route, whether the store may hold eligible tasks that nobody here has claimed. It is lowered when a claim is
 //! decided on and raised again if the claim got all that it asked for, so a task that becomes eligible meanwhile is
-//! seen. A route with full lanes, or with nobody to run its tasks, is left out and stays raised.
+//! seen. A route with full lanes, or with nobody to run its tasks, is left out and stays raised. How far ahead is said by
+//! [`crate::reach`].
 
 use taskloom_store::Claim;
 
 use crate::core::Core;
 use crate::queues::Route;
-
-/// How many claimed tasks a route's lanes hold ready at most. Those beyond what runs are lost to other processes for
-/// as long, so not too many; each claim costs a part of a transaction, so not too few.
-const LANE: usize = 512;
-
-/// A route is filled up when this much room is in its lanes.
-const REFILL: usize = LANE / 2;
+use crate::reach::LANE;
 
 /// The routes for which the store may hold more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,14 +73,21 @@ pub(crate) fn room(core: &Core, more: More) -> Option<Room> {
         return None;
     }
     let (mut names, mut limit, mut routes) = (Vec::new(), LANE, More::default());
-    for route in Route::ALL {
+    let turn = core.queues.claims();
+    for at in 0..Route::ALL.len() {
+        // Each in turn comes first.
+        let route = Route::ALL[(turn + at) % Route::ALL.len()];
         let served = match route {
             Route::Blocking => core.pool.was_started(),
             Route::Asynchronous => core.loops.has_host(),
             Route::Pooled => core.pooled.has_host(),
         };
-        let room = LANE.saturating_sub(core.queues.len(route));
-        if !more.has(route) || !served || room < REFILL {
+        if !more.has(route) || !served {
+            continue;
+        }
+        let Some(room) = core.reach.room(core, route) else { continue };
+        if routes.any() && room != limit {
+            // One that takes few would hold up one that takes many: it has the next claim.
             continue;
         }
         let before = names.len();

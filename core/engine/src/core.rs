@@ -45,6 +45,7 @@ use crate::notes::Notes;
 use crate::others::Others;
 use crate::pool::Pool;
 use crate::queues::{Queue, Queues, Route, Served};
+use crate::reach::Reach;
 use crate::registry::Registry;
 use crate::reports::{Crashes, Told};
 use crate::room::Room;
@@ -67,6 +68,7 @@ pub(crate) struct Core {
     pub(crate) chance: Chance,
     pub(crate) queues: Queues,
     pub(crate) sleepers: Sleepers,
+    pub(crate) reach: Reach,
     pub(crate) pool: Pool,
     /// Whether a worker spins for the next task. One at a time: a second one would only keep a core from a thread that
     /// has something to do.
@@ -142,6 +144,7 @@ impl Core {
             retention: parts.retention,
             name: parts.name,
             sleepers: Sleepers::new(),
+            reach: Reach::default(),
             pool: Pool::new(parts.workers),
             spinning: AtomicBool::new(false),
             loops: Loops::new(Route::Asynchronous, parts.max_in_flight),

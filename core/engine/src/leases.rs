@@ -92,6 +92,7 @@ impl Leases {
     fn observe(&mut self, core: &Core, monotonic: Duration) -> Vec<OwnerId> {
         let Ok(owners) = core.store.owners() else { return Vec::new() };
         let me = core.owner();
+        core.reach.set_company(core, owners.iter().any(|owner| owner.id != me && !owner.gone));
         self.seen.retain(|id, _| owners.iter().any(|owner| owner.id == *id));
         let mut dead = Vec::new();
         for owner in owners.into_iter().filter(|owner| owner.id != me) {

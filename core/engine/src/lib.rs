@@ -13,7 +13,7 @@
 //! | --- | --- |
 //! | `core` | the parts below, and what follows from each change |
 //! | `committer`, `batch`, `answer` | the way into the store: inline on a resident store, group commit on a durable one |
-//! | `claims`, `ahead` | what this process takes from a store that it shares, and what expires before it begins |
+//! | `claims`, `reach`, `ahead` | what this process takes from a store that it shares, how much of it, and what expires before it begins |
 //! | `submitting`, `room` | how tasks come in, and what happens when there is no room |
 //! | `operating` | what an operator does: lists, bulk cancels, pauses, sweeps, runs by hand |
 //! | `queues` | lanes of eligible tasks, and the order in which they are served |
@@ -69,6 +69,7 @@ mod others;
 mod own_write;
 mod pool;
 mod queues;
+mod reach;
 mod registry;
 mod relayed;
 mod reports;

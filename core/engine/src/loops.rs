@@ -44,6 +44,11 @@ pub trait LoopHost: Send + Sync {
     /// block.
     fn wake(&self);
 
+    /// How many tasks it can run at once, if that is known to it alone.
+    fn places(&self) -> usize {
+        usize::MAX
+    }
+
     /// For the host of an engine that is [driven](crate::Drive::Driven): lets its handlers go on, on the calling thread,
     /// until none can without time going by. How long it may be until one can, by the engine's clock: zero if others
     /// should have a turn first, `Duration::MAX` if none will by itself.
@@ -79,6 +84,8 @@ pub(crate) struct Loops {
     /// How many attempts have ended.
     ended: AtomicU32,
     max_in_flight: usize,
+    /// The same, as the host says it.
+    places: AtomicUsize,
     /// Places of attempts that wait for another task.
     lent: AtomicUsize,
     view: Mutex<View>,
@@ -112,6 +119,7 @@ impl Loops {
             taken: AtomicUsize::new(0),
             ended: AtomicU32::new(0),
             max_in_flight,
+            places: AtomicUsize::new(usize::MAX),
             lent: AtomicUsize::new(0),
             view: Mutex::default(),
             recorder: Mutex::new(None),
@@ -122,6 +130,7 @@ impl Loops {
 
     pub(crate) fn set_host(&self, host: Option<Arc<dyn LoopHost>>) {
         // The old one is dropped without the lock: it may have to wait for its runtime.
+        self.places.store(host.as_ref().map_or(usize::MAX, |host| host.places()), Ordering::Release);
         let old = std::mem::replace(&mut *self.host.write(), host);
         drop(old);
         self.woken.store(false, Ordering::SeqCst);
@@ -257,6 +266,12 @@ impl Loops {
         (count, self.taken.fetch_add(count, Ordering::SeqCst))
     }
 
+    /// How many tasks could begin now.
+    pub(crate) fn idle_hands(&self) -> usize {
+        let most = self.max_in_flight.min(self.places.load(Ordering::Acquire));
+        most.saturating_add(self.lent.load(Ordering::Acquire)).saturating_sub(self.in_flight())
+    }
+
     /// Gives places back.
     pub(crate) fn release(&self, core: &Core, count: usize) {
         let before = self.in_flight.fetch_sub(count, Ordering::AcqRel);
@@ -266,6 +281,9 @@ impl Loops {
         fence(Ordering::SeqCst);
         if self.has_tasks(core) {
             self.wake();
+        } else {
+            // More may be claimed now: see `reach`.
+            core.committer.look_again(core);
         }
     }
 
@@ -365,6 +383,9 @@ impl Loops {
                 core.committer.look_again(core);
                 return None;
             };
+            if !core.capability.resident {
+                core.reach.took(self.route);
+            }
             let Some(entry) = stretch.handler_of(core, &task) else { continue };
             if route_of(&entry) != self.route {
                 // Its handler was replaced by one of another kind while it waited.

@@ -278,6 +278,11 @@ impl Queues {
         (names, most)
     }
 
+    /// How many claims were decided on.
+    pub(crate) fn claims(&self) -> usize {
+        self.claims.load(Ordering::Relaxed)
+    }
+
     /// A claim was decided on; the next one has its own order.
     pub(crate) fn claim_decided(&self) {
         self.claims.fetch_add(1, Ordering::Relaxed);

@@ -231,6 +231,11 @@ pub(crate) fn step(core: &Arc<Core>, now: Timestamp, monotonic: Duration) -> Dur
     } else {
         Duration::MAX
     };
+    let until_look = core.reach.step(core, monotonic);
+    if until_look < SAFETY {
+        let at = u64::try_from((monotonic + until_look).as_micros()).unwrap_or(u64::MAX);
+        timers.watch.fetch_min(at, Ordering::AcqRel);
+    }
     // Bounded, since others wait for their time.
     let mut untidy = false;
     if core.runtime.is_serial() {
@@ -241,7 +246,7 @@ pub(crate) fn step(core: &Arc<Core>, now: Timestamp, monotonic: Duration) -> Dur
     }
 
     let until_sweep = timers.retention.lock().step(core, now, monotonic);
-    until_next.min(until_watch).min(until_firing).min(until_beat).min(until_sweep)
+    until_next.min(until_watch).min(until_firing).min(until_beat).min(until_look).min(until_sweep)
 }
 
 fn attend(core: &Arc<Core>, due: Vec<Due>) {

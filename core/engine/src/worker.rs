@@ -203,6 +203,9 @@ impl Worker {
             let place = seat.place();
             if let Some(task) = core.queues.pop(Route::Blocking, &mut self.view) {
                 self.hand_over();
+                if !core.capability.resident {
+                    core.reach.took(Route::Blocking);
+                }
                 self.spin.ended();
                 // Counted, not guessed: a wake for nothing costs two switches, and a fight for the GIL.
                 sleeper.found(|| core.queues.len(Route::Blocking) > 0);
@@ -219,8 +222,10 @@ impl Worker {
                 }
             } else if self.spin.is_worth_it() && !core.spinning.swap(true, Ordering::Relaxed) {
                 self.now = None;
-                core.committer.look_again(core);
                 let (ended, holds, spin) = (&mut self.ended, &mut self.holds, &mut self.spin);
+                // Still searching, so submitters wake nobody; and outside the runtime, so nobody waits for us.
+                sleeper.search();
+                core.committer.look_again(core);
                 core.runtime.detached(&mut || {
                     if let Some(ended) = ended.take() {
                         ended.settle();
@@ -228,14 +233,11 @@ impl Worker {
                     if std::mem::take(holds) {
                         core.committer.write_held(core);
                     }
-                    // Still searching, so submitters wake nobody; and outside the runtime, so nobody waits for us.
-                    sleeper.search();
                     spin.until(|| !core.queues.is_empty(Route::Blocking) || !core.is_open());
                 });
                 core.spinning.store(false, Ordering::Relaxed);
             } else {
                 self.now = None;
-                core.committer.look_again(core);
                 // Let go of before the sleep, which may be long.
                 let mut ended = self.ended.take();
                 let holds = &mut self.holds;
@@ -243,6 +245,8 @@ impl Worker {
                 sleeper.sleep(
                     || !core.queues.is_empty(Route::Blocking) || !core.is_open() || core.pool.has_surplus(),
                     |park| {
+                        // Now that it counts as idle: see `reach`.
+                        core.committer.look_again(core);
                         core.runtime.detached(&mut || {
                             if let Some(ended) = ended.take() {
                                 ended.settle();

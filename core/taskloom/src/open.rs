@@ -71,12 +71,12 @@ fn place_of(url: &str) -> Result<Place<'_>> {
 /// (relative) and `sqlite:////var/tasks.db` (absolute); a hint for what is none of these.
 fn file_of(rest: &str) -> std::result::Result<&Path, String> {
     // Such as `?mode=ro`, which would be a part of the file's name. One may have a question mark in it all the same.
-    if let Some((file, query)) = rest.split_once('?') {
-        if query.contains('=') {
-            return Err(format!(
-                "name the file alone, \"sqlite:{file}\": a store's URL has no parameters, and settings stand beside it"
-            ));
-        }
+    if let Some((file, query)) = rest.split_once('?')
+        && query.contains('=')
+    {
+        return Err(format!(
+            "name the file alone, \"sqlite:{file}\": a store's URL has no parameters, and settings stand beside it"
+        ));
     }
     let path = rest.strip_prefix("///").unwrap_or(rest);
     match path.strip_prefix("//") {
