@@ -8,7 +8,7 @@ use pyo3::exceptions::{PyStopIteration, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyType};
 use taskloom_engine::Handle;
-use taskloom_model::{Code, Error, Row, State};
+use taskloom_model::{Code, Error, Row};
 use taskloom_store::Task;
 
 use crate::callbacks::call_soon;
@@ -78,7 +78,6 @@ impl TaskHandle {
     fn value(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         if let Some(reference) = Reference::of(self.handle.task())
             && let Some(result) = reference.result(py)
-            && self.handle.state() == State::Succeeded
         {
             return Ok(result);
         }

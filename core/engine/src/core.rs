@@ -457,7 +457,11 @@ impl Core {
         }
     }
 
+    #[inline]
     pub(crate) fn follow_all(self: &Arc<Self>, changes: &mut Vec<Change>) {
+        if changes.is_empty() {
+            return;
+        }
         for change in changes.drain(..) {
             self.follow(&change.task, change.effects, false);
         }

@@ -29,8 +29,8 @@ use std::sync::{Arc, Weak};
 use crossbeam_queue::SegQueue;
 use parking_lot::Mutex;
 use taskloom_model::{
-    Code, Effects, Error, LimitRow, Name, Operation, OwnerId, Parent, Row, ScheduleEffects, ScheduleRow,
-    State, TaskId, Timestamp, Unique, apply, next_due,
+    Code, Effects, Error, Fence, LimitRow, Name, Operation, OwnerId, Parent, Row, ScheduleEffects,
+    ScheduleRow, State, TaskId, Timestamp, Unique, apply, next_due,
 };
 
 use crate::contract::refuse_unique;
@@ -43,6 +43,7 @@ use crate::{
 mod gates;
 mod insert;
 mod keys;
+mod plain;
 mod schedules;
 
 use gates::Gates;
@@ -445,6 +446,11 @@ impl Store for MemoryStore {
     }
 
     fn insert(&self, tasks: &[Arc<Task>], now: Timestamp) -> Result<(), Error> {
+        if let [task] = tasks
+            && task.is_plain()
+        {
+            return self.add_plain(task);
+        }
         refuse_unique(tasks)?;
         let noted = self.add(tasks)?;
         if !noted.is_empty() {
@@ -471,9 +477,25 @@ impl Store for MemoryStore {
         consequences: &mut Vec<Change>,
         now: Timestamp,
     ) -> Result<Effects, Error> {
+        let operation = match operation {
+            Operation::Succeed { fence, result, metadata } if self.is_free(task) => {
+                return self.succeed_freely(task, fence, result, metadata, now);
+            }
+            other => other,
+        };
         let verdict = self.make(task, operation, Vec::new(), consequences, now);
         self.refill(consequences, now);
         verdict
+    }
+
+    fn claim_freely(
+        &self,
+        task: &Arc<Task>,
+        owner: OwnerId,
+        now: Timestamp,
+        note: &mut dyn FnMut(Fence, Timestamp),
+    ) -> Option<Result<(), Error>> {
+        self.is_free(task).then(|| task.claim(owner, now, note))
     }
 
     fn elapse(
