@@ -32,7 +32,10 @@ const SIGNALS: Duration = Duration::from_millis(50);
 pub(crate) static LOOPS_EXIST: AtomicBool = AtomicBool::new(false);
 
 /// A submitted task. See `TaskHandle` in `taskloom/_native.pyi`.
-#[pyclass(frozen, module = "taskloom")]
+///
+/// The memory of those that die is used again, up to two megabytes of it. A new one then lies where the one before it was
+/// followed by it last time, and not among the arguments of other calls; nor does the collector count it.
+#[pyclass(frozen, module = "taskloom", freelist = 32768)]
 pub(crate) struct TaskHandle {
     handle: Handle,
     plan: Option<Py<Plan>>,

@@ -310,6 +310,7 @@ impl Worker {
         };
         core.follow_all(&mut begun.let_in);
         self.settle();
+        begun.attempt.task.fetch_next();
         let may_run = begun.may_run();
         let Begun { attempt, started, waited, .. } = begun;
         let (queue, name) = (attempt.task.spec().queue, entry.name);

@@ -31,7 +31,7 @@ use taskloom_model::{
     Code, Effects, Error, Fence, Operation, OwnerId, Row, Spec, State, TaskId, Timestamp, WaitingFor, apply,
     apply_here,
 };
-use taskloom_sync::{Latch, Nursery};
+use taskloom_sync::{Latch, Nursery, fetch};
 
 /// What a host language keeps with a task until it runs.
 pub trait Host: Any + Send + Sync {
@@ -63,6 +63,8 @@ pub struct Task {
     latch: Latch,
     /// It was eligible from the first and asks for nothing but to be run.
     plain: bool,
+    /// Where the task will lie that its submitter submits next.
+    next: usize,
     /// Written under the cell's lock.
     superseded: AtomicBool,
     host: Option<HostData>,
@@ -90,21 +92,27 @@ impl Cell {
 
 impl Task {
     /// A task as it was admitted, or as a store has read it. One that has ended already is settled.
+    #[inline]
     pub fn new(spec: Spec, row: Row, host: Option<HostData>) -> Arc<Self> {
         // At the end of a thread its own may be gone.
-        let place = NURSERY.try_with(|nursery| nursery.borrow_mut().blank()).unwrap_or_default();
+        let place = NURSERY.try_with(|nursery| {
+            let mut nursery = nursery.borrow_mut();
+            (nursery.blank(), nursery.upcoming())
+        });
+        let (place, next) = place.unwrap_or_default();
         let ended = row.state.is_terminal();
         let plain = spec.is_plain() && row.state == State::Queued && row.waiting_for == WaitingFor::Nothing;
-        place.fill(Self::of(spec, row, host, ended, plain))
+        place.fill(Self::of(spec, row, host, ended, plain, next))
     }
 
     #[inline]
-    fn of(spec: Spec, row: Row, host: Option<HostData>, ended: bool, plain: bool) -> Self {
+    fn of(spec: Spec, row: Row, host: Option<HostData>, ended: bool, plain: bool, next: usize) -> Self {
         let task = Self {
             spec,
             cell: Mutex::new(Cell { row, observers: None, begun: 0, children: 0, settled: ended }),
             latch: Latch::new(),
             plain,
+            next,
             superseded: AtomicBool::new(false),
             host,
         };
@@ -118,6 +126,12 @@ impl Task {
     #[inline]
     pub(crate) fn is_plain(&self) -> bool {
         self.plain
+    }
+
+    /// Has the processor fetch what will most likely be run after this one: tasks are taken in the order of their submits.
+    #[inline]
+    pub fn fetch_next(&self) {
+        fetch(self.next, size_of::<Self>());
     }
 
     /// What was asked for.
@@ -344,3 +358,6 @@ impl fmt::Debug for Task {
         write!(f, "Task({} {} {})", self.spec.id, self.spec.name, self.state())
     }
 }
+
+/// With the two counts of its references it fits into four lines of cache, and into what an allocator has for that.
+const _: () = assert!(size_of::<Task>() <= 240);

@@ -6,6 +6,9 @@
 //! while it makes the one [`AHEAD`] before it, and has its lines fetched for writing. When the turn of that memory comes
 //! the lines are there.
 //!
+//! Since the memory of the next value is known, so can be who takes the values in turn on another core: who has one can
+//! have the next one fetched ([`Nursery::upcoming`], [`fetch`]).
+//!
 //! # What it owns
 //! At most [`AHEAD`] pieces of memory without a value. They are given back when it is dropped, with its thread.
 //!
@@ -55,9 +58,15 @@ impl<T> Nursery<T> {
     #[inline]
     pub fn blank(&mut self) -> Blank<T> {
         let later = Blank::new();
-        later.fetch();
+        fetch(later.address(), size_of::<T>());
         self.turn = (self.turn + 1) % AHEAD;
         self.ready[self.turn].replace(later).unwrap_or_default()
+    }
+
+    /// Where the value after the one whose memory was asked for last will lie, if another is made: for [`fetch`].
+    #[inline]
+    pub fn upcoming(&self) -> usize {
+        self.ready[(self.turn + 1) % AHEAD].as_ref().map_or(0, Blank::address)
     }
 }
 
@@ -86,11 +95,9 @@ impl<T> Blank<T> {
         }
     }
 
-    fn fetch(&self) {
-        let start: *const u8 = Arc::as_ptr(&self.0).cast();
-        for offset in (0..size_of::<T>()).step_by(LINE) {
-            fetch_to_write(start.wrapping_add(offset));
-        }
+    /// Where it is.
+    fn address(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
     }
 }
 
@@ -100,9 +107,17 @@ impl<T> Default for Blank<T> {
     }
 }
 
-/// Has a line fetched into this core's cache, to be written.
+/// Has so many bytes fetched into this core's cache, to be written. It does not matter what is there, nor whether there is
+/// anything.
 #[inline]
-fn fetch_to_write(at: *const u8) {
+pub fn fetch(address: usize, len: usize) {
+    for offset in (0..len).step_by(LINE) {
+        fetch_line(address.wrapping_add(offset));
+    }
+}
+
+#[inline]
+fn fetch_line(at: usize) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     // SAFETY: it reads and writes nothing that a program can see, and takes any address. Processors of this architecture
     // that do not have it take it for an instruction without effect.
