@@ -54,6 +54,7 @@ EXCEPT = {("taskloom", "tokio"), ("taskloom-cli", "tokio")}
 
 UNSAFE = {
     "core/sync/src/spot.rs": "parks threads on an atomic byte",
+    "core/sync/src/nursery.rs": "fills memory that was fetched before its value was made",
     "core/sync/src/fork.rs": "has the system tell us of forks",
     "core/store-sqlite/src/locks/owned/hooks.rs": "takes the place of system calls that SQLite makes",
     "core/store-sqlite/src/locks/owned/system.rs": "locks and closes SQLite's descriptors",

@@ -58,11 +58,20 @@ type Arguments<'py> = (Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>);
 impl Parts {
     /// The arguments of an attempt.
     pub(crate) fn arguments<'py>(&self, py: Python<'py>, attempt: &Attempt) -> PyResult<Arguments<'py>> {
+        self.arguments_of(py, attempt, Reference::of(attempt.task()))
+    }
+
+    fn arguments_of<'py>(
+        &self,
+        py: Python<'py>,
+        attempt: &Attempt,
+        reference: Option<&Reference>,
+    ) -> PyResult<Arguments<'py>> {
         let task = attempt.task();
         let context = |py| {
             ffi::call_with(self.context.bind(py), (NativeAttempt::new(attempt.clone()),)).map(Bound::unbind)
         };
-        let by_reference = Reference::of(task).map(|reference| reference.call(py)).transpose()?.flatten();
+        let by_reference = reference.map(|reference| reference.call(py)).transpose()?.flatten();
         let Some((args, kwargs)) = by_reference else {
             return self.plan.get().decode_call(py, &task.spec().payload, context);
         };
@@ -114,25 +123,36 @@ impl Blocking for BlockingHandler {
     fn run(&self, attempt: &Attempt) -> Outcome {
         // The worker thread is attached already; this is a look at a thread-local count.
         Python::attach(|py| {
-            current::during(attempt, || match self.call(py, attempt) {
-                Ok(value) => succeeded(py, &self.0, attempt, &value),
-                Err(error) => failed(py, Some(&self.0), attempt, error),
+            let reference = Reference::of(attempt.task());
+            current::during(attempt, || match (self.call(py, attempt, reference), reference) {
+                (Ok(value), Some(reference)) => returned(reference, value),
+                (Ok(value), None) => succeeded(py, &self.0, attempt, &value),
+                (Err(error), _) => failed(py, Some(&self.0), attempt, error),
             })
         })
     }
 }
 
 impl BlockingHandler {
-    fn call<'py>(&self, py: Python<'py>, attempt: &Attempt) -> PyResult<Bound<'py, PyAny>> {
+    fn call<'py>(
+        &self,
+        py: Python<'py>,
+        attempt: &Attempt,
+        reference: Option<&Reference>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let parts = &self.0;
         let task = attempt.task();
         let function = parts.callable(py, attempt)?;
-        let (args, kwargs) = parts.arguments(py, attempt)?;
+        let (args, kwargs) = parts.arguments_of(py, attempt, reference)?;
         let running = (task.id(), attempt.fence().attempt);
         let run = |context: &Bound<'py, PyAny>| {
             interruptible(py, running, || run_in(context, &function, &args, kwargs.as_ref()))
         };
-        if let Some(own) = Variables::copy_of(py, task)? {
+        let own = match reference {
+            Some(reference) => reference.variables.copy(py)?,
+            None => Variables::copy_of(py, task)?,
+        };
+        if let Some(own) = own {
             return run(&own);
         }
         let empty = EmptyContext::take(py)?;
@@ -140,6 +160,13 @@ impl BlockingHandler {
         empty.give_back(py);
         value
     }
+}
+
+/// The outcome of a handler that returned, of a task by reference.
+fn returned(reference: &Reference, value: Bound<'_, PyAny>) -> Outcome {
+    reference.keep(value.unbind());
+    reference.forget();
+    Outcome::Succeeded { result: Box::default(), metadata: None }
 }
 
 /// The outcome of a handler that returned.
@@ -150,9 +177,7 @@ pub(crate) fn succeeded(
     value: &Bound<'_, PyAny>,
 ) -> Outcome {
     if let Some(reference) = Reference::of(attempt.task()) {
-        reference.keep(value.clone().unbind());
-        forget_inputs(attempt.task());
-        return Outcome::Succeeded { result: Box::default(), metadata: None };
+        return returned(reference, value.clone());
     }
     match parts.plan.get().encode_result(py, value) {
         Ok(result) => {

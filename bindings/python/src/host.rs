@@ -36,14 +36,17 @@ impl Variables {
         Self(Place::new(context.map(Bound::unbind)))
     }
 
-    fn of(task: &Task) -> Option<&Self> {
-        task.host().or_else(|| Some(&Reference::of(task)?.variables))
-    }
-
     /// A copy for one attempt, as the submit left the variables; None if there were none.
     pub(crate) fn copy_of<'py>(py: Python<'py>, task: &Task) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let Some(own) = Self::of(task) else { return Ok(None) };
-        own.0.get(py).map(|context| context.call_method0(intern!(py, "copy"))).transpose()
+        match task.host::<Self>() {
+            Some(own) => own.copy(py),
+            None => Reference::of(task).map_or(Ok(None), |reference| reference.variables.copy(py)),
+        }
+    }
+
+    /// A copy, if there are any.
+    pub(crate) fn copy<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.0.get(py).map(|context| context.call_method0(intern!(py, "copy"))).transpose()
     }
 
     /// No further attempt will need them.
@@ -59,7 +62,10 @@ impl Host for Variables {
 }
 
 impl Host for Reference {
-    fn settled(&self) {
+    fn ended(&self, succeeded: bool) {
+        if !succeeded {
+            self.disown();
+        }
         self.forget();
     }
 }

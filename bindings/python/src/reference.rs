@@ -4,6 +4,11 @@
 //! result the very object that was returned. That is what a thread pool does, and it is only for memory. The objects are
 //! the task's own host data. Arguments are let go of when no further attempt needs them; a result lives as long as the
 //! task is kept (a handle holds it, and so does the store, for the newest 10,000).
+//!
+//! A handler that returns when its attempt counts no longer leaves its result here all the same. So a task that ends
+//! otherwise than well *disowns* it, before whoever waits hears of the end: then no result is shown, whenever it comes.
+
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -18,6 +23,7 @@ pub(crate) struct Reference {
     kwargs: Place,
     result: Place,
     pub(crate) variables: Variables,
+    disowned: AtomicBool,
 }
 
 type Call<'py> = (Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>);
@@ -34,6 +40,7 @@ impl Reference {
             kwargs: Place::new(kwargs.map(|kwargs| kwargs.clone().into_any().unbind())),
             result: Place::new(None),
             variables: Variables::new(variables),
+            disowned: AtomicBool::new(false),
         })
     }
 
@@ -54,9 +61,19 @@ impl Reference {
         drop(self.result.put(Some(result)));
     }
 
-    /// What the handler returned.
+    /// What the handler returned, of a task that has settled; if that is its result.
+    #[inline]
     pub(crate) fn result(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        if self.disowned.load(Ordering::Acquire) {
+            return None;
+        }
         self.result.get(py).map(Bound::unbind)
+    }
+
+    /// The task has ended, and not with what its handler returned or may return yet.
+    pub(crate) fn disown(&self) {
+        self.disowned.store(true, Ordering::Release);
+        drop(self.result.take());
     }
 
     /// No further attempt will need the arguments and the context variables.

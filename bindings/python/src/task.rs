@@ -17,6 +17,7 @@ use crate::errors::{helper_in, shorten, to_python};
 use crate::ffi::{self, HangOnUnwind};
 use crate::handle::{Ready, TaskHandle};
 use crate::host::Variables;
+use crate::place::Place;
 use crate::plan::Plan;
 use crate::port::Port;
 use crate::reference::Reference;
@@ -42,10 +43,13 @@ pub(crate) struct Task {
     by_reference: bool,
     /// The user's transaction that its submits are rows of.
     tx: Option<Py<PyAny>>,
-    bound: Mutex<Option<Arc<Entrance>>>,
+    /// An [`Entrance`], once there is one.
+    bound: Place,
 }
 
-/// The way into the engine of the moment.
+/// The way into the engine of the moment. An object of Python, so that a submit counts its reference under the global
+/// lock, and without an instruction that all cores hear of.
+#[pyclass(frozen, name = "_Entrance", module = "taskloom._native")]
 struct Entrance {
     /// Weak, so that a stopped engine closes its store.
     engine: Weak<Engine>,
@@ -67,7 +71,7 @@ impl Task {
             key_of: None,
             by_reference,
             tx: None,
-            bound: Mutex::new(None),
+            bound: Place::new(None),
         }
     }
 
@@ -174,18 +178,19 @@ impl Task {
     }
 
     /// The engine, opened if need be, with our options made ready for it.
-    fn bound(&self, py: Python<'_>) -> PyResult<(Arc<Engine>, Arc<Entrance>)> {
+    fn bound<'py>(&self, py: Python<'py>) -> PyResult<(Arc<Engine>, Bound<'py, Entrance>)> {
         self.check_detached(py)?;
         self.bound_as_child(py)
     }
 
     /// The same, for a submit that may be a child's.
-    fn bound_as_child(&self, py: Python<'_>) -> PyResult<(Arc<Engine>, Arc<Entrance>)> {
-        if let Some(bound) = self.bound.lock().as_ref()
-            && let Some(engine) = bound.engine.upgrade()
+    fn bound_as_child<'py>(&self, py: Python<'py>) -> PyResult<(Arc<Engine>, Bound<'py, Entrance>)> {
+        if let Some(bound) = self.bound.get(py)
+            && let Ok(bound) = bound.cast_into::<Entrance>()
+            && let Some(engine) = bound.get().engine.upgrade()
             && !engine.is_stopped()
         {
-            return Ok((engine, Arc::clone(bound)));
+            return Ok((engine, bound));
         }
         let engine = self.app.get().engine(py)?;
         let make = || {
@@ -196,10 +201,10 @@ impl Task {
                 None => engine.handler(&self.name)?,
             };
             let admission = engine.admission_for(&own, &entry)?;
-            Ok(Arc::new(Entrance { engine: Arc::downgrade(&engine), entry, admission }))
+            Ok(Entrance { engine: Arc::downgrade(&engine), entry, admission })
         };
-        let bound = make().map_err(|error| to_python(py, &error))?;
-        *self.bound.lock() = Some(Arc::clone(&bound));
+        let bound = Bound::new(py, make().map_err(|error| to_python(py, &error))?)?;
+        drop(self.bound.put(Some(bound.clone().into_any().unbind())));
         Ok((engine, bound))
     }
 
@@ -242,7 +247,8 @@ impl Task {
     ) -> PyResult<Bound<'py, TaskHandle>> {
         let (payload, host) = self.input(py, args, kwargs, copy_current(py)?)?;
         let (engine, bound) = self.bound(py)?;
-        let admission = self.admission(py, &bound, args, kwargs)?;
+        let bound = bound.get();
+        let admission = self.admission(py, bound, args, kwargs)?;
         let inside = self.app.get().on_its_loop();
         if !inside && must_hear_signals(&engine) {
             let submit = |patience: &mut dyn FnMut() -> bool| {
@@ -267,6 +273,7 @@ impl Task {
             payloads.push(self.item(&item?, context.clone())?);
         }
         let (engine, bound) = self.bound(py)?;
+        let bound = bound.get();
         let inside = self.app.get().on_its_loop();
         let handles = if !inside && must_hear_signals(&engine) {
             let payloads = payloads.into_iter();
@@ -365,6 +372,7 @@ impl Task {
             return Self::enqueue(slf, "submit_async", (args, kwargs));
         }
         let (engine, bound) = own.bound(py)?;
+        let bound = bound.get();
         if !engine.is_durable() {
             let handle = own.submit_here(py, args, kwargs)?;
             let handle = handle.into_any().unbind();
@@ -386,7 +394,7 @@ impl Task {
         });
         let inside = own.app.get().on_its_loop();
         let payloads = std::iter::once((payload, host));
-        let admission = own.admission(py, &bound, args, kwargs)?;
+        let admission = own.admission(py, bound, args, kwargs)?;
         let submit = || engine.submit_then(&bound.entry, &admission, payloads, inside, reply);
         submit().map_err(|error| to_python(py, &error))?;
         Ok(future)
@@ -431,7 +439,7 @@ impl Task {
             key_of: self.key_of.as_ref().map(|function| function.clone_ref(py)),
             by_reference: self.by_reference,
             tx,
-            bound: Mutex::new(None),
+            bound: Place::new(None),
         })
     }
 
@@ -446,9 +454,10 @@ impl Task {
         self.check_no_tx(py, "a child of a task is no row of a transaction")?;
         let (payload, host) = self.input(py, args, kwargs, copy_current(py)?)?;
         let (engine, bound) = self.bound_as_child(py)?;
+        let bound = bound.get();
         let attempt = attempt.get().attempt_itself();
         taskloom_bridge::check_child(attempt, &engine, &self.name).map_err(|error| to_python(py, &error))?;
-        let admission = self.admission(py, &bound, args, kwargs)?;
+        let admission = self.admission(py, bound, args, kwargs)?;
         let submit = || attempt.submit(&bound.entry, &admission, payload, host, self.detached);
         let handle = HangOnUnwind::around(|| py.detach(submit)).map_err(|error| to_python(py, &error))?;
         self.accepted(py, handle)

@@ -71,6 +71,12 @@ impl Hooks {
         self.any.store(true, Ordering::Relaxed);
     }
 
+    /// Whether there ever was one.
+    #[inline]
+    pub(crate) fn are_there(&self) -> bool {
+        self.any.load(Ordering::Relaxed)
+    }
+
     /// An attempt begins whose handler has a hook.
     pub(crate) fn add(&self, task: &Task, fence: Fence, hook: &Arc<dyn Hook>) {
         // It may begin before the one who registered its handler has got around to it.
@@ -80,7 +86,7 @@ impl Hooks {
 
     /// An attempt is over: the hook that is to be told, if it has one.
     pub(crate) fn take(&self, task: &Task, fence: Fence) -> Option<Arc<dyn Hook>> {
-        if !self.any.load(Ordering::Relaxed) {
+        if !self.are_there() {
             return None;
         }
         self.by_attempt.lock().remove(&(task.id(), fence.attempt))
@@ -97,6 +103,23 @@ pub(crate) fn count_of(effects: &Effects) -> Option<Count> {
 }
 
 impl Core {
+    /// Whether anybody wants to hear of changes of tasks.
+    #[inline]
+    pub(crate) fn wants_changes(&self) -> bool {
+        self.events.is_any_wanted(CHANGES)
+    }
+
+    /// An attempt has ended its task, and its worker has reported that. Most often nobody is to be told.
+    #[inline]
+    pub(crate) fn announce_end(self: &Arc<Self>, task: &Arc<Task>, effects: &Effects) {
+        let nothing_special = self.capability.resident && task.spec().rare.is_none();
+        let nobody = !self.wants_changes() && !self.hooks.are_there() && !self.crashes.are_there();
+        // Failures are counted there, too.
+        if !(nothing_special && nobody && effects.to == State::Succeeded) {
+            self.announce(task, effects, true);
+        }
+    }
+
     /// A task has changed its state, or come into being, and that is committed.
     pub(crate) fn announce(self: &Arc<Self>, task: &Arc<Task>, effects: &Effects, by_its_worker: bool) {
         if effects.to.is_terminal() && task.spec().scheduled().is_some() {
@@ -125,7 +148,7 @@ impl Core {
             self.tell_hook(&*hook, task, effects.to);
         }
         // If it was claimed ahead and is given back, nobody has seen it begin.
-        if !is_given_back && self.events.is_any_wanted(CHANGES) {
+        if !is_given_back && self.wants_changes() {
             self.publish_change(task, effects, crashed);
         }
     }

@@ -31,18 +31,20 @@ struct Stream {
     /// The number of the engine that it belongs to.
     engine: u64,
     rng: Rng,
-    /// The time and the chance of the last id: a thread's ids sort in their order even within a microsecond.
+    /// The time and the chance of the last id. The chance goes on from there, around the circle of 2⁶¹: so a thread's ids
+    /// sort in their order even within a microsecond, and lie beside each other in tables ([`TaskId::table_hash`]).
     last: (u64, u64),
 }
 
 impl Stream {
     /// 62 bits for an id at this time.
     fn next(&mut self, micros: u64) -> u64 {
-        let chance = match self.last {
-            (time, last) if time == micros => last + 1 + u64::from(self.rng.u32(..)),
+        let (time, last) = self.last;
+        let mut chance = last + 1 + u64::from(self.rng.u32(..));
+        if time != micros {
             // The uppermost bit is left for those that follow in the same microsecond.
-            _ => self.rng.u64(..) >> 3,
-        };
+            chance &= (1 << 61) - 1;
+        }
         self.last = (micros, chance);
         chance
     }
@@ -58,8 +60,9 @@ impl Chance {
         STREAM.with_borrow_mut(|slot| {
             if slot.as_ref().is_none_or(|stream| stream.engine != self.engine) {
                 let stream = self.streams.fetch_add(1, Ordering::Relaxed);
-                let rng = Rng::with_seed(self.seed ^ stream.wrapping_mul(0xD1B5_4A32_D192_ED03));
-                *slot = Some(Stream { engine: self.engine, rng, last: (u64::MAX, 0) });
+                let mut rng = Rng::with_seed(self.seed ^ stream.wrapping_mul(0xD1B5_4A32_D192_ED03));
+                let last = (u64::MAX, rng.u64(..) >> 3);
+                *slot = Some(Stream { engine: self.engine, rng, last });
             }
             draw(slot.as_mut().expect("set above"))
         })
@@ -115,6 +118,19 @@ mod tests {
         let now = Timestamp::from_micros(5);
         let ids: Vec<_> = (0..10_000).map(|_| chance.id(now)).collect();
         assert!(ids.is_sorted_by(|a, b| a < b), "in the order in which they were drawn");
+    }
+
+    #[test]
+    fn ids_of_one_thread_are_neighbours_in_tables() {
+        let chance = Chance::new(1);
+        let place = |id: TaskId| id.table_hash() & (u64::MAX >> 7);
+        let start = 1_700_000_000_000_000;
+        let ids = (start..start + 1_000).map(|micros| chance.id(Timestamp::from_micros(micros)));
+        let places: Vec<_> = ids.map(place).collect();
+        assert!(places.windows(2).all(|two| (0..4).contains(&two[1].wrapping_sub(two[0]))), "{places:?}");
+        let tags: std::collections::HashSet<_> =
+            (0..1_000).map(|_| chance.id(Timestamp::from_micros(start)).table_hash() >> 57).collect();
+        assert_eq!(tags.len(), 128, "and what tells them apart is spread");
     }
 
     #[test]

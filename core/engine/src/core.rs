@@ -286,7 +286,15 @@ impl Core {
     }
 
     /// Refuses a task that lacks what this engine demands of each, or asks for a version that nobody could ever run.
+    #[inline]
     fn check_demands(&self, spec: &Spec) -> Result<()> {
+        if spec.rare.is_none() && self.require_metadata.is_empty() && *self.queues.served() == Served::All {
+            return Ok(());
+        }
+        self.check_all_demands(spec)
+    }
+
+    fn check_all_demands(&self, spec: &Spec) -> Result<()> {
         let metadata = spec.rare.as_ref().map_or(&[][..], |rare| &rare.metadata);
         self.check_metadata(metadata)?;
         self.check_served(spec.queue)?;
@@ -356,7 +364,9 @@ impl Core {
         let effects = if task.spec().key().is_some() { birth(task) } else { effects };
         self.hear_of_key(task);
         // Before a worker can find it: that it was submitted is told before that it started.
-        self.announce(task, &effects, false);
+        if effects.to.is_terminal() || self.wants_changes() {
+            self.announce(task, &effects, false);
+        }
         // On other stores the committer claims it, perhaps in the transaction of its insert.
         if effects.ready() && self.capability.resident {
             let queue = task.spec().queue;
@@ -460,7 +470,11 @@ impl Core {
         }
     }
 
+    #[inline]
     pub(crate) fn follow_all(self: &Arc<Self>, changes: &mut Vec<Change>) {
+        if changes.is_empty() {
+            return;
+        }
         for change in changes.drain(..) {
             self.follow(&change.task, change.effects, false);
         }

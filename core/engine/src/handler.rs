@@ -194,12 +194,6 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// For whoever has just begun it: whether it still counts. It may have been called off in the moment between its
-    /// claim and the note that it is in progress, when nobody could be told.
-    pub(crate) fn may_run(&self) -> bool {
-        !self.home.core.is_stopped() && !self.is_cancelled()
-    }
-
     /// The task.
     pub fn task(&self) -> &Arc<Task> {
         &self.task

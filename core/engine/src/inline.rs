@@ -33,7 +33,7 @@ pub(crate) fn follow_inline(
     }
     if by_its_worker && effects.finished() {
         core.hear_of_key(task);
-        core.announce(task, &effects, true);
+        core.announce_end(task, &effects);
     } else {
         core.follow(task, effects, by_its_worker);
     }

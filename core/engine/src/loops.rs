@@ -35,7 +35,7 @@ use crate::handler::{Attempt, HandlerEntry, Home};
 use crate::meter::{Count, Recorder};
 use crate::queues::{Route, View};
 use crate::running::Current;
-use crate::worker::{Begun, Over, TIDY_EVERY, WORKER_PLACES, begin};
+use crate::worker::{Begun, Note, Over, TIDY_EVERY, WORKER_PLACES, begin};
 
 /// A foreign event loop, or a pool of foreign workers.
 pub trait LoopHost: Send + Sync {
@@ -393,11 +393,12 @@ impl Loops {
                 continue;
             }
             let unnoted = &mut stretch.unnoted;
-            let note = |current: Current| {
+            let write = |current: Current| {
                 // Whoever watches the time of one that has a limit must find it.
                 if current.is_timed() { core.running.begin_on_loop(current) } else { unnoted.push(current) }
             };
-            match begin(home, task, claimed, stretch.now, &entry, self.place(number), note) {
+            let note = Note { place: self.place(number), at_once: false, write };
+            match begin(Arc::clone(home), task, claimed, stretch.now, &entry, note) {
                 Ok(begun) => return Some((entry, begun)),
                 Err(late) => stretch.over.push(late),
             }
@@ -411,9 +412,11 @@ impl Loops {
         home: &Arc<Home>,
         begun: (Arc<HandlerEntry>, Begun),
     ) -> Option<Started> {
-        let (entry, Begun { attempt, started, waited, mut let_in }) = begun;
-        core.follow_all(&mut let_in);
-        if !attempt.may_run() {
+        let (entry, mut begun) = begun;
+        core.follow_all(&mut begun.let_in);
+        let may_run = begun.may_run();
+        let Begun { attempt, started, waited, .. } = begun;
+        if !may_run {
             core.running.end_on_loop(attempt.task.id(), attempt.fence);
             core.give_back_begun(attempt.task, attempt.fence);
             self.release(core, 1);

@@ -45,9 +45,15 @@ impl Crashes {
         self.attempts.lock().insert((task.id(), fence.attempt));
     }
 
+    /// Whether there ever was one.
+    #[inline]
+    pub(crate) fn are_there(&self) -> bool {
+        self.any.load(Ordering::Acquire)
+    }
+
     /// Whether this attempt is one of them; from now on it is not.
     pub(crate) fn take(&self, task: &Task, fence: Fence) -> bool {
-        self.any.load(Ordering::Acquire) && self.attempts.lock().remove(&(task.id(), fence.attempt))
+        self.are_there() && self.attempts.lock().remove(&(task.id(), fence.attempt))
     }
 }
 

@@ -13,7 +13,9 @@
 //!
 //! Whoever begins an attempt looks, once it is written down here, whether it still counts: whoever calls it off changes
 //! the task first and looks here after that. So one of the two sees the other, and no attempt that was called off goes
-//! unnoticed.
+//! unnoticed. A worker that claims a plain task writes it down in the moment of the claim, under the task's own lock, and
+//! need not look: who changes the task after that finds the seat taken. (The seat's lock comes before the task's, here as
+//! where the timers look at all seats.)
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::BuildHasherDefault;

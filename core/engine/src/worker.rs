@@ -82,6 +82,8 @@ pub(crate) struct Worker {
     before: Option<Arc<HandlerEntry>>,
     /// The registry's epoch when it was looked up.
     epoch: usize,
+    /// What the next attempt refers to the engine by: the last one's, so that nothing is counted up and down.
+    spare: Option<Arc<Home>>,
     /// The task that ended last, if it is still to be settled.
     ended: Option<Arc<Task>>,
     /// Its report waits in the inbox of the committer, for whom this worker is to write it: see [`crate::own_write`].
@@ -127,6 +129,7 @@ impl Worker {
             last: None,
             before: None,
             epoch: 0,
+            spare: None,
             ended: None,
             holds: false,
             spin: Spin::new(),
@@ -147,11 +150,11 @@ impl Worker {
 
     /// Runs a task that was claimed by hand, on the calling thread.
     pub(crate) fn run_claimed(&mut self, task: Arc<Task>) {
-        let seat = Arc::clone(&self.seat);
+        let (home, seat) = (Arc::clone(&self.home), Arc::clone(&self.seat));
         let mut task = Some(task);
         self.visit(|worker| {
             if let Some(task) = task.take() {
-                worker.run(task, true, seat.place());
+                worker.run(&home, task, true, seat.place());
             }
         });
     }
@@ -163,7 +166,7 @@ impl Worker {
         self.visit(|worker| {
             let place = seat.place();
             if let Some(task) = home.core.queues.pop(Route::Blocking, &mut worker.view) {
-                worker.run(task, false, place);
+                worker.run(&home, task, false, place);
                 ran = true;
             }
         });
@@ -209,7 +212,7 @@ impl Worker {
                 self.spin.ended();
                 // Counted, not guessed: a wake for nothing costs two switches, and a fight for the GIL.
                 sleeper.found(|| core.queues.len(Route::Blocking) > 0);
-                self.run(task, false, place);
+                self.run(&home, task, false, place);
                 continue;
             }
             drop(place);
@@ -268,35 +271,62 @@ impl Worker {
     }
 
     /// Runs a task; `claimed` says that it need not be claimed even on a resident store.
-    fn run(&mut self, task: Arc<Task>, claimed: bool, mut place: Place<'_>) {
-        let home = Arc::clone(&self.home);
+    fn run(&mut self, home: &Arc<Home>, task: Arc<Task>, claimed: bool, place: Place<'_>) {
+        if let Some(version) = task.spec().version() {
+            if let Some(entry) = home.core.registry.find(task.spec().name, Some(version)) {
+                self.run_by(home, &entry, task, claimed, place);
+            }
+            return;
+        }
+        if let Some(entry) = self.entry(home, &task) {
+            self.run_by(home, &entry, task, claimed, place);
+            self.last = Some(entry);
+        }
+    }
+
+    fn run_by(
+        &mut self,
+        home: &Arc<Home>,
+        entry: &Arc<HandlerEntry>,
+        task: Arc<Task>,
+        claimed: bool,
+        mut place: Place<'_>,
+    ) {
         let core = &home.core;
-        let Some(entry) = self.entry(&task) else { return };
         let Handler::Blocking(handler) = &entry.handler else {
             // Its handler was replaced by an asynchronous one while it waited.
             drop(place);
             core.enqueue(task);
             return;
         };
-        let note = move |current| *place = Some(current);
-        let Begun { attempt, started, waited, mut let_in } =
-            match begin(&home, task, claimed, self.now.take(), &entry, self.number % WORKER_PLACES, note) {
-                Ok(begun) => begun,
-                Err(over) => {
-                    over.end(core);
-                    return;
-                }
-            };
-        core.follow_all(&mut let_in);
+        let note = Note {
+            place: self.number % WORKER_PLACES,
+            at_once: true,
+            write: move |current| *place = Some(current),
+        };
+        let own = self.spare.take().unwrap_or_else(|| Arc::clone(home));
+        let mut begun = match begin(own, task, claimed, self.now.take(), entry, note) {
+            Ok(begun) => begun,
+            Err(over) => {
+                over.end(core);
+                return;
+            }
+        };
+        core.follow_all(&mut begun.let_in);
         self.settle();
+        begun.attempt.task.fetch_next();
+        let may_run = begun.may_run();
+        let Begun { attempt, started, waited, .. } = begun;
         let (queue, name) = (attempt.task.spec().queue, entry.name);
         self.recorder.started(queue, name, waited);
-        let outcome = attempt.may_run().then(|| {
+        let outcome = may_run.then(|| {
             core.announce_start(&attempt.task, attempt.fence, waited);
             catch_unwind(AssertUnwindSafe(|| handler.run(&attempt)))
                 .unwrap_or_else(|panic| Outcome::failure("panic", panic_message(&*panic)))
         });
         let replaced = self.seat.leave();
+        let Attempt { home: own, task, fence, .. } = attempt;
+        self.spare = Some(own);
         match outcome {
             Some(outcome) => {
                 let now = core.clock.now();
@@ -308,10 +338,10 @@ impl Worker {
                 let recorder = &mut self.recorder;
                 let count = |how| recorder.ended(queue, name, how, ran, now);
                 let held = (!self.is_guest && replaced.is_none()).then_some(&mut self.holds);
-                self.ended = core.report(attempt.task, attempt.fence, outcome, now, count, held);
+                self.ended = core.report(task, fence, outcome, now, count, held);
                 self.now = Some(now);
             }
-            None => core.give_back_begun(attempt.task, attempt.fence),
+            None => core.give_back_begun(task, fence),
         }
         if let Some((task, fence)) = replaced {
             core.pool.came_back(self.number);
@@ -332,18 +362,16 @@ impl Worker {
         }
     }
 
-    fn entry(&mut self, task: &Task) -> Option<Arc<HandlerEntry>> {
+    /// The newest version of a task's handler, until it is given back.
+    fn entry(&mut self, home: &Home, task: &Task) -> Option<Arc<HandlerEntry>> {
         let spec = task.spec();
-        let registry = &self.home.core.registry;
-        if let Some(version) = spec.version() {
-            return registry.find(spec.name, Some(version));
-        }
+        let registry = &home.core.registry;
         let epoch = registry.epoch();
         if self.epoch != epoch || self.last.as_ref().is_none_or(|entry| entry.name != spec.name) {
             self.before = std::mem::replace(&mut self.last, registry.find(spec.name, None));
             self.epoch = epoch;
         }
-        self.last.clone()
+        self.last.take()
     }
 }
 
@@ -355,6 +383,17 @@ pub(crate) struct Begun {
     pub(crate) waited: Duration,
     /// Tasks that its claim has let into their queues.
     pub(crate) let_in: Vec<Change>,
+    /// Whether nobody could call it off before it was noted.
+    noted_at_once: bool,
+}
+
+impl Begun {
+    /// Whether the attempt still counts, now that it is noted: it may have been called off in the moment between its
+    /// claim and the note, when nobody could be told. See [`crate::running`].
+    pub(crate) fn may_run(&self) -> bool {
+        let core = &self.attempt.home.core;
+        !core.is_stopped() && (self.noted_at_once || !self.attempt.is_cancelled())
+    }
 }
 
 /// A task that is not to be run any more: it was cancelled or its time was over while it waited.
@@ -382,20 +421,29 @@ impl Over {
     }
 }
 
+/// Where an attempt is written down that begins.
+pub(crate) struct Note<F> {
+    /// Where a shared store notes it, for whoever buries this process.
+    pub(crate) place: usize,
+    /// Whether `write` takes no lock, and so may be called in the moment of the claim, in which nobody else can change the
+    /// task.
+    pub(crate) at_once: bool,
+    /// Writes down that it is in progress.
+    pub(crate) write: F,
+}
+
 /// Begins an attempt and hands it to `note`, which writes down that it is in progress. On a resident store it is
 /// claimed here unless it was by hand; on others it was when it was fetched. `just_now` is a time that is no longer past
-/// than the moment it takes to get here, if there is one; a task with times of its own gets a better one. `place` is
-/// where a shared store notes it, for whoever buries this process.
+/// than the moment it takes to get here, if there is one; a task with times of its own gets a better one.
 ///
-/// Whoever has begun one asks [`Attempt::may_run`] before the handler does anything.
+/// Whoever has begun one asks [`Begun::may_run`] before the handler does anything.
 pub(crate) fn begin(
-    home: &Arc<Home>,
+    home: Arc<Home>,
     task: Arc<Task>,
     claimed: bool,
     just_now: Option<Timestamp>,
     entry: &HandlerEntry,
-    place: usize,
-    note: impl FnOnce(Current),
+    Note { place, at_once, write }: Note<impl FnOnce(Current)>,
 ) -> Result<Begun, Over> {
     let core = &home.core;
     let (owner, resident) = (core.owner(), core.capability.resident);
@@ -403,6 +451,25 @@ pub(crate) fn begin(
     // It may have come in since then.
     let just_now = just_now.filter(|now| !timed && *now >= task.spec().created);
     let now = just_now.unwrap_or_else(|| core.clock.now());
+    let mut note = Some(write);
+    if resident && !claimed && !timed && entry.hook.is_none() {
+        let mut begun = None;
+        let claim = core.store.claim_freely(&task, owner, now, &mut |fence, eligible| {
+            if at_once && let Some(note) = note.take() {
+                note(Current::new(Arc::clone(&task), fence, None));
+            }
+            begun = Some((fence, eligible));
+        });
+        if claim.is_some() {
+            let Some((fence, eligible)) = begun else { return Err(Over::already(task)) };
+            let attempt = Attempt { home, task, fence, deadline: None };
+            if let Some(note) = note {
+                note(Current::new(Arc::clone(&attempt.task), fence, None));
+            }
+            let waited = now.since(eligible);
+            return Ok(Begun { attempt, started: now, waited, let_in: Vec::new(), noted_at_once: at_once });
+        }
+    }
     let mut let_in = Vec::new();
     if resident && !claimed {
         if timed && task.with_row(|row| next_due(task.spec(), row)).is_some_and(|due| due <= now) {
@@ -433,7 +500,9 @@ pub(crate) fn begin(
         core.hooks.add(&task, fence, hook);
     }
     let deadline = task.spec().timeout().map(|timeout| core.clock.monotonic() + timeout);
-    note(Current::new(Arc::clone(&task), fence, deadline));
+    if let Some(note) = note {
+        note(Current::new(Arc::clone(&task), fence, deadline));
+    }
     if let Some(deadline) = deadline {
         core.timers.watch(deadline);
     }
@@ -441,8 +510,8 @@ pub(crate) fn begin(
     let total = task.spec().deadline().filter(|deadline| *deadline > now);
     let total = total.map(|total| core.clock.monotonic() + total.since(now));
     let deadline = [deadline, total].into_iter().flatten().min();
-    let attempt = Attempt { home: Arc::clone(home), task, fence, deadline };
-    Ok(Begun { attempt, started: now, waited: now.since(eligible), let_in })
+    let attempt = Attempt { home, task, fence, deadline };
+    Ok(Begun { attempt, started: now, waited: now.since(eligible), let_in, noted_at_once: false })
 }
 
 /// What a panic said.

@@ -26,6 +26,8 @@ pub struct Admission {
     /// The limit of a key that a task is given later.
     key_limit: Limit,
     rare: Option<Box<Rare>>,
+    /// Its tasks are eligible at once, and ask for nothing but to be run: [`Spec::is_plain`].
+    plain: bool,
 }
 
 impl Admission {
@@ -50,7 +52,10 @@ impl Admission {
             traceparent: options.traceparent.clone(),
             ..Rare::default()
         };
+        let timed = options.timeout.is_some() || options.eta.is_some() || options.expires.is_some();
+        let rare = (rare != Rare::default()).then(|| Box::new(rare));
         Ok(Self {
+            plain: rare.is_none() && !timed && options.deadline.is_none(),
             queue: Name::new(options.queue.as_deref().unwrap_or(DEFAULT_QUEUE)),
             priority: options.priority.unwrap_or_default(),
             retries: options.retries.unwrap_or(0),
@@ -64,7 +69,7 @@ impl Admission {
             deadline: options.deadline,
             unique_for: options.unique_for,
             key_limit: options.limit(),
-            rare: (rare != Rare::default()).then(|| Box::new(rare)),
+            rare,
         })
     }
 
@@ -80,7 +85,7 @@ impl Admission {
         let key = self.key(key)?;
         let mut rare = self.rare.clone().unwrap_or_default();
         rare.key = Some(key);
-        Ok(Self { rare: Some(rare), ..self.clone() })
+        Ok(Self { rare: Some(rare), plain: false, ..self.clone() })
     }
 
     /// A key under the limit that the options have.
@@ -144,6 +149,7 @@ impl Default for Admission {
             unique_for: None,
             key_limit: Limit::default(),
             rare: None,
+            plain: true,
         }
     }
 }
@@ -151,7 +157,57 @@ impl Default for Admission {
 /// Makes the task that a submit asks for, in its first state: `queued`, `pending`, or `expired` at once.
 ///
 /// Refuses a payload over [`MAX_PAYLOAD`] and an expiry that comes before the eta.
+#[inline]
 pub fn admit(
+    admission: &Admission,
+    id: TaskId,
+    name: Name,
+    payload: Box<[u8]>,
+    now: Timestamp,
+) -> Result<(Spec, Row, Effects), Error> {
+    if !admission.plain || payload.len() > MAX_PAYLOAD {
+        return admit_any(admission, id, name, payload, now);
+    }
+    // The same in short, for most tasks.
+    let spec = Spec {
+        id,
+        name,
+        queue: admission.queue,
+        created: now,
+        payload,
+        timeout_micros: None,
+        eta: None,
+        rare: None,
+        retries: admission.retries,
+        max_crashes: admission.max_crashes,
+        priority: admission.priority,
+    };
+    let effects = Effects { from: None, to: State::Queued, left: None, due: None };
+    Ok((spec, first_row(State::Queued, WaitingFor::Nothing, 0, now, now), effects))
+}
+
+/// The row of a task that nothing has happened to.
+#[inline]
+fn first_row(state: State, waiting_for: WaitingFor, unmet: u32, eligible: Timestamp, now: Timestamp) -> Row {
+    Row {
+        state,
+        waiting_for,
+        crashes: 0,
+        generation: 0,
+        attempt: 0,
+        failures: 0,
+        unmet,
+        owner: None,
+        eligible,
+        updated: now,
+        started: None,
+        finished: state.is_terminal().then_some(now),
+        result: None,
+        history: None,
+    }
+}
+
+fn admit_any(
     admission: &Admission,
     id: TaskId,
     name: Name,
@@ -184,25 +240,11 @@ pub fn admit(
     } else {
         (State::Queued, WaitingFor::Nothing)
     };
-    let row = Row {
-        state,
-        waiting_for,
-        crashes: 0,
-        generation: 0,
-        attempt: 0,
-        failures: 0,
-        unmet,
-        owner: None,
-        eligible: match eta {
-            Some(eta) if planted::is(Bug::EarlyStart) => eta - Duration::from_secs(5),
-            eta => eta.unwrap_or(now),
-        },
-        updated: now,
-        started: None,
-        finished: state.is_terminal().then_some(now),
-        result: None,
-        history: None,
+    let eligible = match eta {
+        Some(eta) if planted::is(Bug::EarlyStart) => eta - Duration::from_secs(5),
+        eta => eta.unwrap_or(now),
     };
+    let row = first_row(state, waiting_for, unmet, eligible, now);
     let effects = Effects { from: None, to: state, left: None, due: next_due(&spec, &row) };
     Ok((spec, row, effects))
 }
@@ -220,6 +262,28 @@ mod tests {
 
     fn seconds(count: u64) -> Option<When> {
         Some(When::In(Duration::from_secs(count)))
+    }
+
+    #[test]
+    fn the_short_way_is_the_same_as_the_long_one() {
+        let admission = Admission::new(&Options { retries: Some(3), ..Options::default() }).unwrap();
+        assert!(admission.plain && Admission::default().plain);
+        let ways = [admit, admit_any].map(|way| {
+            way(&admission, TaskId::from_bytes([7; 16]), Name::new("f"), Box::new(*b"{}"), NOW).unwrap()
+        });
+        assert_eq!(ways[0], ways[1]);
+        assert!(ways[0].0.is_plain());
+        let with_key = Admission::default().with_key("a".into()).unwrap();
+        for options in [
+            Options { timeout: Some(Duration::from_secs(1)), ..Options::default() },
+            Options { eta: seconds(1), ..Options::default() },
+            Options { expires: seconds(1), ..Options::default() },
+            Options { deadline: seconds(1), ..Options::default() },
+            Options { tags: vec!["a".into()], ..Options::default() },
+        ] {
+            assert!(!Admission::new(&options).unwrap().plain, "{options:?}");
+        }
+        assert!(!with_key.plain);
     }
 
     #[test]

@@ -19,6 +19,18 @@ use crate::{
 
 /// Applies one operation to a task at `now`.
 pub fn apply(operation: Operation, spec: &Spec, row: &mut Row, now: Timestamp) -> Result<Effects, Error> {
+    apply_here(operation, spec, row, now)
+}
+
+/// The same, compiled into its caller: where that says which operation it is, what is left is what that one takes. For
+/// the two that every task goes through.
+#[inline(always)]
+pub fn apply_here(
+    operation: Operation,
+    spec: &Spec,
+    row: &mut Row,
+    now: Timestamp,
+) -> Result<Effects, Error> {
     if let Some(fence) = operation.fence()
         && !planted::is(Bug::DoubleFinish)
     {
@@ -31,6 +43,7 @@ pub fn apply(operation: Operation, spec: &Spec, row: &mut Row, now: Timestamp) -
 
 /// When the next time of a task comes, at which it must be told to [`Operation::Elapse`]. The timeout of a running
 /// attempt is not among them: its own process watches that.
+#[inline]
 pub fn next_due(spec: &Spec, row: &Row) -> Option<Timestamp> {
     let eligible = match (row.state, row.waiting_for) {
         (State::Retrying, _) => Some(row.eligible),
@@ -53,22 +66,24 @@ fn live(time: Option<Timestamp>, row: &Row) -> Option<Timestamp> {
     time.filter(|time| replayed.is_none_or(|replayed| *time > replayed))
 }
 
+#[inline]
 fn check_fence(operation: &Operation, fence: Fence, spec: &Spec, row: &Row) -> Result<(), Error> {
     if row.state == State::Running && row.owner == Some(fence.owner) && row.attempt == fence.attempt {
         return Ok(());
     }
-    Err(Error::new(
+    Err(lost(operation.name(), fence, spec, row))
+}
+
+#[cold]
+fn lost(report: &str, fence: Fence, spec: &Spec, row: &Row) -> Error {
+    Error::new(
         Code::LeaseLost,
         format!(
-            "attempt {} of task {} may not {}: the task is {} and its attempt is {}",
-            fence.attempt,
-            spec.id,
-            operation.name(),
-            row.state,
-            row.attempt
+            "attempt {} of task {} may not {report}: the task is {} and its attempt is {}",
+            fence.attempt, spec.id, row.state, row.attempt
         ),
     )
-    .hint("the task was cancelled, timed out, or went to another worker while this attempt ran"))
+    .hint("the task was cancelled, timed out, or went to another worker while this attempt ran")
 }
 
 /// A task in the middle of an operation.
@@ -81,6 +96,7 @@ struct Subject<'a> {
 }
 
 impl Subject<'_> {
+    #[inline(always)]
     fn run(mut self, operation: Operation) -> Result<Effects, Error> {
         match operation {
             Operation::Claim { owner } => self.claim(owner)?,
@@ -162,10 +178,12 @@ impl Subject<'_> {
     }
 
     /// Moves to another state as the engine, or refuses and changes nothing.
+    #[inline]
     fn go(&mut self, to: State) -> Result<(), Error> {
         self.move_to(to, Rule::Engine)
     }
 
+    #[inline]
     fn move_to(&mut self, to: State, by: Rule) -> Result<(), Error> {
         check(Some(self.row.state), to, by).map_err(|error| error.with("task", self.spec.id))?;
         if self.row.state == State::Running {
@@ -190,6 +208,7 @@ impl Subject<'_> {
         Ok(())
     }
 
+    #[inline]
     fn claim(&mut self, owner: OwnerId) -> Result<(), Error> {
         let attempt = self.row.attempt.checked_add(1).ok_or_else(|| {
             Error::new(

@@ -47,11 +47,23 @@ impl TaskId {
         self.0.as_bytes()
     }
 
-    /// A hash for tables in memory. An id that we made has 74 random bits; one that a caller set may have few, so
+    /// A hash for tables in memory: its lower bits are the place, the uppermost seven tell those apart that have the
+    /// same.
+    ///
+    /// Version 7 ids that a thread made one after the other get places one after the other, so that a table which is
+    /// filled and emptied in that order works on a few lines of memory, and not each time on another: both time and
+    /// chance grow from one to the next, and the place is their sum. Other ids may have few bits that differ, anywhere:
     /// both halves are mixed.
+    #[inline]
     pub const fn table_hash(&self) -> u64 {
         let (high, low) = self.0.as_u64_pair();
-        (low ^ high.rotate_left(32)).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+        if high & 0xF000 != 0x7000 {
+            return (low ^ high.rotate_left(32)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        }
+        // About a microsecond, and what the chance of a thread's next id is ahead by, on average, twice.
+        let micros = (high >> 16 << 10) + (high >> 2 & 0x3FF);
+        let place = (low >> 32).wrapping_add(micros);
+        (low << 57) | (place & (u64::MAX >> 7))
     }
 }
 

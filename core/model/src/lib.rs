@@ -30,7 +30,7 @@ pub mod transition;
 mod version;
 
 pub use admit::{Admission, admit};
-pub use apply::{apply, next_due};
+pub use apply::{apply, apply_here, next_due};
 pub use error::{Code, Error, Kind, Result};
 pub use id::TaskId;
 pub use limits::{Gate, GateRow, Limit, LimitFor, LimitRow, Limits, SetBy, WINDOW};

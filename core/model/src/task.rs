@@ -50,6 +50,12 @@ impl Spec {
         )
     }
 
+    /// Whether it asks for nothing but to be run: no time, no limit, nothing that few tasks have.
+    #[inline]
+    pub fn is_plain(&self) -> bool {
+        self.rare.is_none() && self.eta.is_none() && self.timeout_micros.is_none()
+    }
+
     /// How long an attempt may take.
     pub fn timeout(&self) -> Option<Duration> {
         self.timeout_micros.map(|micros| Duration::from_micros(micros.get()))

@@ -54,18 +54,24 @@ pub const fn rule(from: Option<State>, to: State) -> Rule {
 }
 
 /// Refuses a move that the table does not have, or that somebody else has to make, naming both states.
+#[inline]
 pub fn check(from: Option<State>, to: State, by: Rule) -> Result<(), Error> {
     let rule = rule(from, to);
     if rule != Rule::Never && rule == by {
         return Ok(());
     }
+    Err(refusal(from, to, rule))
+}
+
+#[cold]
+fn refusal(from: Option<State>, to: State, rule: Rule) -> Error {
     let from = from.map_or("new", State::as_str);
     let message = format!("a task cannot go from {from} to {to}");
-    Err(match rule {
+    match rule {
         Rule::Operator => Error::new(Code::IllegalTransition, message)
             .hint("only an operator may do this: replay, resolve or skip it by hand"),
         _ => Error::new(Code::IllegalTransition, message).hint("docs/states.md shows the moves that exist"),
-    })
+    }
 }
 
 /// The table as a Mermaid state diagram, for `docs/states.md`.

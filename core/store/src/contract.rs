@@ -52,7 +52,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use taskloom_model::{
-    Code, Effects, Error, LimitRow, Name, Operation, OwnerId, ScheduleEffects, ScheduleOperation,
+    Code, Effects, Error, Fence, LimitRow, Name, Operation, OwnerId, ScheduleEffects, ScheduleOperation,
     ScheduleRow, State, TaskId, Timestamp,
 };
 
@@ -384,6 +384,23 @@ pub trait Store: Send + Sync {
     ) -> Result<Effects, Error> {
         let commit = Commit { task: Arc::clone(task), operation, spawn: Vec::new() };
         self.commit(commit, consequences, now)
+    }
+
+    /// Claims a task that was eligible from the first and has nothing to pass, and calls `note` with the attempt's fence
+    /// and since when the task was eligible, before anybody can change it again. The attempt counts as begun. `note` must
+    /// not look at the task, nor at the store.
+    ///
+    /// None if it takes more than that, or if the store is not resident: then it is for [`Store::change`] and
+    /// [`Task::begin`].
+    fn claim_freely(
+        &self,
+        task: &Arc<Task>,
+        owner: OwnerId,
+        now: Timestamp,
+        note: &mut dyn FnMut(Fence, Timestamp),
+    ) -> Option<Result<(), Error>> {
+        let _ = (task, owner, now, note);
+        None
     }
 
     /// Makes one change. A shorter way for a batch of one commit.

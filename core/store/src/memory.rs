@@ -29,8 +29,8 @@ use std::sync::{Arc, Weak};
 use crossbeam_queue::SegQueue;
 use parking_lot::Mutex;
 use taskloom_model::{
-    Code, Effects, Error, LimitRow, Name, Operation, OwnerId, Parent, Row, ScheduleEffects, ScheduleRow,
-    State, TaskId, Timestamp, Unique, apply, next_due,
+    Code, Effects, Error, Fence, LimitRow, Name, Operation, OwnerId, Parent, Row, ScheduleEffects,
+    ScheduleRow, State, TaskId, Timestamp, Unique, apply, next_due,
 };
 
 use crate::contract::refuse_unique;
@@ -43,6 +43,7 @@ use crate::{
 mod gates;
 mod insert;
 mod keys;
+mod plain;
 mod schedules;
 
 use gates::Gates;
@@ -62,6 +63,9 @@ pub struct MemoryOptions {
 /// up, those who end tasks help.
 const SLACK: usize = 8_192;
 
+/// There, they look every so many tasks whether they are to help.
+const LOOK_EVERY: usize = 64;
+
 impl Default for MemoryOptions {
     /// A million unfinished, ten thousand finished.
     fn default() -> Self {
@@ -77,6 +81,8 @@ pub struct MemoryStore {
     alarms: Alarms,
     submitters: Apart<Accepted>,
     workers: Apart<Ended>,
+    /// How many ended tasks were taken out of the line of those that are kept, or never stood there.
+    forgotten: Apart<AtomicUsize>,
     /// Somebody calls [`Store::tidy`] now and then.
     tidied: AtomicBool,
     keys: Mutex<Keys>,
@@ -104,10 +110,9 @@ struct Accepted {
 #[derive(Default)]
 struct Ended {
     count: AtomicUsize,
-    /// The ended tasks that are kept, oldest first. Weak, so that a task that is swept is gone at once; its place in the
-    /// line stays until its turn comes.
+    /// The ended tasks that are kept, oldest first: as many as have ended and were not forgotten. Weak, so that a task that
+    /// is swept is gone at once; its place in the line stays until its turn comes.
     kept: SegQueue<Weak<Task>>,
-    kept_len: AtomicUsize,
 }
 
 impl MemoryStore {
@@ -168,17 +173,23 @@ impl MemoryStore {
         }
         let ended = &self.workers.0;
         let keep = self.options.keep_finished;
-        ended.count.fetch_add(1, Ordering::Relaxed);
-        if keep == 0 && ended.kept_len.load(Ordering::Relaxed) == 0 && !self.is_needed(task, now) {
+        let count = ended.count.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        let tidied = self.tidied.load(Ordering::Relaxed);
+        if tidied && keep > 0 && !count.is_multiple_of(LOOK_EVERY) {
+            ended.kept.push(Arc::downgrade(task));
+            return;
+        }
+        let len = count.wrapping_sub(self.forgotten.0.load(Ordering::Relaxed));
+        if keep == 0 && len == 1 && !self.is_needed(task, now) {
+            self.forgotten.0.fetch_add(1, Ordering::Relaxed);
             self.tasks.remove(task);
             return;
         }
         ended.kept.push(Arc::downgrade(task));
-        let len = ended.kept_len.fetch_add(1, Ordering::Relaxed) + 1;
-        let slack = if self.tidied.load(Ordering::Relaxed) { SLACK } else { 0 };
-        if len > keep + slack {
+        let (slack, come) = if tidied { (SLACK, LOOK_EVERY) } else { (0, 1) };
+        if len > keep.saturating_add(slack) {
             // One has come, so one goes; a second one goes where needed ones had made the line longer.
-            self.forget_oldest(2, now);
+            self.forget_oldest(2 * come, now);
         }
     }
 
@@ -188,19 +199,26 @@ impl MemoryStore {
         for _ in 0..limit {
             // Counted first, or several who look at once would all take one.
             let keep = self.options.keep_finished;
-            let fewer = |len: usize| (len > keep).then(|| len - 1);
-            if ended.kept_len.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer).is_err() {
+            let count = ended.count.load(Ordering::Relaxed);
+            let one_more = |forgotten: usize| {
+                // It may be ahead of the count that was read.
+                let len = count.wrapping_sub(forgotten).cast_signed().max(0).cast_unsigned();
+                (len > keep).then(|| forgotten.wrapping_add(1))
+            };
+            let forgotten = &self.forgotten.0;
+            if forgotten.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_err() {
                 return false;
             }
             let Some(oldest) = ended.kept.pop() else {
-                ended.kept_len.fetch_add(1, Ordering::Relaxed);
+                // It has been counted and is about to come.
+                forgotten.fetch_sub(1, Ordering::Relaxed);
                 return false;
             };
             let Some(task) = oldest.upgrade() else { continue };
             if self.is_needed(&task, now) {
                 // To the end of the line, which is one longer for as long.
                 ended.kept.push(oldest);
-                ended.kept_len.fetch_add(1, Ordering::Relaxed);
+                forgotten.fetch_sub(1, Ordering::Relaxed);
                 continue;
             }
             // One that was started over is not found: its new generation gets a place when it ends.
@@ -445,6 +463,11 @@ impl Store for MemoryStore {
     }
 
     fn insert(&self, tasks: &[Arc<Task>], now: Timestamp) -> Result<(), Error> {
+        if let [task] = tasks
+            && task.is_plain()
+        {
+            return self.add_plain(task);
+        }
         refuse_unique(tasks)?;
         let noted = self.add(tasks)?;
         if !noted.is_empty() {
@@ -471,9 +494,25 @@ impl Store for MemoryStore {
         consequences: &mut Vec<Change>,
         now: Timestamp,
     ) -> Result<Effects, Error> {
+        let operation = match operation {
+            Operation::Succeed { fence, result, metadata } if self.is_free(task) => {
+                return self.succeed_freely(task, fence, result, metadata, now);
+            }
+            other => other,
+        };
         let verdict = self.make(task, operation, Vec::new(), consequences, now);
         self.refill(consequences, now);
         verdict
+    }
+
+    fn claim_freely(
+        &self,
+        task: &Arc<Task>,
+        owner: OwnerId,
+        now: Timestamp,
+        note: &mut dyn FnMut(Fence, Timestamp),
+    ) -> Option<Result<(), Error>> {
+        self.is_free(task).then(|| task.claim(owner, now, note))
     }
 
     fn elapse(

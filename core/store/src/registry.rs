@@ -2,7 +2,8 @@
 //!
 //! [`Registry`] is the memory store's: it holds every task that the store keeps, in shards with a lock each, so that
 //! threads that submit and threads that finish seldom meet. An entry is one pointer (the id is read through it) and
-//! one control byte.
+//! one control byte. Tasks that were submitted one after the other lie beside each other, a thousand in one shard and
+//! the next thousand in another ([`TaskId::table_hash`]).
 //!
 //! [`Live`] is for engines on a durable store: it finds the copy of a task that somebody in this process still holds.
 //! Its entries are weak, so it keeps nothing alive; the dead ones are swept out whenever a shard has doubled.
@@ -30,9 +31,22 @@ fn shards<T: Default>() -> Box<[Shard<T>]> {
     (0..SHARDS).map(|_| Shard::default()).collect()
 }
 
-/// The upper bits choose the shard; the table inside uses the lower ones and the uppermost seven.
-fn shard_of(hash: u64) -> usize {
-    (hash >> 48) as usize % SHARDS
+/// So many neighbours share a shard.
+const NEIGHBOURS: u32 = 10;
+
+/// The shard of a hash, and the hash inside of it: without the bits that chose the shard, which all have in common there.
+/// The table uses the lower bits and the uppermost seven.
+#[inline]
+fn in_shard(hash: u64) -> (usize, u64) {
+    let bits = SHARDS.trailing_zeros();
+    let near = hash & ((1 << NEIGHBOURS) - 1);
+    let far = hash << 7 >> (7 + NEIGHBOURS + bits) << NEIGHBOURS;
+    ((hash >> NEIGHBOURS) as usize % SHARDS, hash >> 57 << 57 | far | near)
+}
+
+/// The shard of an id.
+fn shard_of(id: TaskId) -> usize {
+    in_shard(id.table_hash()).0
 }
 
 /// Every task that a store keeps in memory.
@@ -45,11 +59,16 @@ impl Default for Registry {
 }
 
 impl Registry {
+    /// Where a task lies in its shard.
+    fn hash(task: &Arc<Task>) -> u64 {
+        in_shard(task.id().table_hash()).1
+    }
+
     /// Adds a task unless its id is taken; whether it was added.
     pub fn insert(&self, task: &Arc<Task>) -> bool {
-        let hash = task.id().table_hash();
-        let mut shard = self.0[shard_of(hash)].0.lock();
-        match shard.entry(hash, |other| other.id() == task.id(), |other| other.id().table_hash()) {
+        let (shard, hash) = in_shard(task.id().table_hash());
+        let mut shard = self.0[shard].0.lock();
+        match shard.entry(hash, |other| other.id() == task.id(), Self::hash) {
             hashbrown::hash_table::Entry::Occupied(_) => false,
             hashbrown::hash_table::Entry::Vacant(place) => {
                 place.insert(Arc::clone(task));
@@ -60,8 +79,8 @@ impl Registry {
 
     /// The task with this id.
     pub fn get(&self, id: TaskId) -> Option<Arc<Task>> {
-        let hash = id.table_hash();
-        self.0[shard_of(hash)].0.lock().find(hash, |task| task.id() == id).cloned()
+        let (shard, hash) = in_shard(id.table_hash());
+        self.0[shard].0.lock().find(hash, |task| task.id() == id).cloned()
     }
 
     /// Puts another task with the same id in the place of one: what `make` makes of the one that is there. Nobody finds
@@ -71,8 +90,8 @@ impl Registry {
         id: TaskId,
         make: impl FnOnce(&Arc<Task>) -> Result<(Arc<Task>, T), Error>,
     ) -> Option<Result<(Arc<Task>, T), Error>> {
-        let hash = id.table_hash();
-        let mut shard = self.0[shard_of(hash)].0.lock();
+        let (shard, hash) = in_shard(id.table_hash());
+        let mut shard = self.0[shard].0.lock();
         let place = shard.find_mut(hash, |task| task.id() == id)?;
         let made = make(place);
         let old = made.as_ref().ok().map(|(new, _)| std::mem::replace(place, Arc::clone(new)));
@@ -84,9 +103,9 @@ impl Registry {
 
     /// Takes a task out: exactly this one, not a later one with its id.
     pub fn remove(&self, task: &Arc<Task>) -> bool {
-        let hash = task.id().table_hash();
+        let (shard, hash) = in_shard(task.id().table_hash());
         let removed = {
-            let mut shard = self.0[shard_of(hash)].0.lock();
+            let mut shard = self.0[shard].0.lock();
             let found =
                 shard.find_entry(hash, |other| Arc::ptr_eq(other, task)).ok().map(|entry| entry.remove().0);
             Self::give_back(&mut shard);
@@ -100,7 +119,7 @@ impl Registry {
     fn give_back(shard: &mut HashTable<Arc<Task>>) {
         if shard.capacity() > LARGE && shard.len() * 8 < shard.capacity() {
             let room = shard.len() * 2;
-            shard.shrink_to(room, |other| other.id().table_hash());
+            shard.shrink_to(room, Self::hash);
         }
     }
 
@@ -152,7 +171,7 @@ impl Default for Live {
 impl Live {
     /// Makes a task findable for as long as somebody holds it.
     pub fn insert(&self, task: &Arc<Task>) {
-        self.0[shard_of(task.id().table_hash())].0.lock().insert(task);
+        self.0[shard_of(task.id())].0.lock().insert(task);
     }
 
     /// Makes a task findable unless another one with its id is, which may still change; the one that is found from
@@ -160,7 +179,7 @@ impl Live {
     pub fn adopt(&self, task: Arc<Task>) -> Arc<Task> {
         // Whichever of the two dies, it is not under the lock: it takes its host's data with it.
         let (held, keep) = {
-            let mut shard = self.0[shard_of(task.id().table_hash())].0.lock();
+            let mut shard = self.0[shard_of(task.id())].0.lock();
             let held = shard.tasks.get(&task.id()).and_then(Weak::upgrade);
             let keep = held.as_ref().is_some_and(|held| !held.is_final());
             if !keep {
@@ -173,7 +192,7 @@ impl Live {
 
     /// Makes a task unfindable: exactly this one.
     pub fn forget(&self, task: &Arc<Task>) {
-        let mut shard = self.0[shard_of(task.id().table_hash())].0.lock();
+        let mut shard = self.0[shard_of(task.id())].0.lock();
         if shard.tasks.get(&task.id()).is_some_and(|held| std::ptr::eq(held.as_ptr(), Arc::as_ptr(task))) {
             shard.tasks.remove(&task.id());
         }
@@ -190,7 +209,7 @@ impl Live {
 
 impl Residents for Live {
     fn resident(&self, id: TaskId) -> Option<Arc<Task>> {
-        self.0[shard_of(id.table_hash())].0.lock().tasks.get(&id).and_then(Weak::upgrade)
+        self.0[shard_of(id)].0.lock().tasks.get(&id).and_then(Weak::upgrade)
     }
 }
 

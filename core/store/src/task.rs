@@ -19,6 +19,7 @@
 //!   The old one is *superseded* from then on: its row stays as it is, settled or not.
 
 use std::any::Any;
+use std::cell::RefCell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -27,15 +28,22 @@ use std::time::Instant;
 
 use parking_lot::{Mutex, MutexGuard};
 use taskloom_model::{
-    Code, Effects, Error, Fence, Operation, OwnerId, Row, Spec, State, TaskId, Timestamp, apply,
+    Code, Effects, Error, Fence, Operation, OwnerId, Row, Spec, State, TaskId, Timestamp, WaitingFor, apply,
+    apply_here,
 };
-use taskloom_sync::Latch;
+use taskloom_sync::{Latch, Nursery, fetch};
 
 /// What a host language keeps with a task until it runs.
 pub trait Host: Any + Send + Sync {
     /// The task has settled: no attempt will need this any more. Called once, on any thread, before whoever waits
     /// wakes up; it must not block.
     fn settled(&self) {}
+
+    /// The same, with whether its task succeeded: what is called, and calls the other unless it is overridden.
+    fn ended(&self, succeeded: bool) {
+        let _ = succeeded;
+        self.settled();
+    }
 }
 
 /// What came with one task.
@@ -43,11 +51,20 @@ pub type HostData = Box<dyn Host>;
 
 type Observer = Box<dyn FnOnce(&Arc<Task>) + Send>;
 
+thread_local! {
+    /// Memory for the tasks that this thread submits next.
+    static NURSERY: RefCell<Nursery<Task>> = const { RefCell::new(Nursery::new()) };
+}
+
 /// A task in memory.
 pub struct Task {
     spec: Spec,
     cell: Mutex<Cell>,
     latch: Latch,
+    /// It was eligible from the first and asks for nothing but to be run.
+    plain: bool,
+    /// Where the task will lie that its submitter submits next.
+    next: usize,
     /// Written under the cell's lock.
     superseded: AtomicBool,
     host: Option<HostData>,
@@ -75,19 +92,46 @@ impl Cell {
 
 impl Task {
     /// A task as it was admitted, or as a store has read it. One that has ended already is settled.
+    #[inline]
     pub fn new(spec: Spec, row: Row, host: Option<HostData>) -> Arc<Self> {
+        // At the end of a thread its own may be gone.
+        let place = NURSERY.try_with(|nursery| {
+            let mut nursery = nursery.borrow_mut();
+            (nursery.blank(), nursery.upcoming())
+        });
+        let (place, next) = place.unwrap_or_default();
         let ended = row.state.is_terminal();
+        let plain = spec.is_plain() && row.state == State::Queued && row.waiting_for == WaitingFor::Nothing;
+        place.fill(Self::of(spec, row, host, ended, plain, next))
+    }
+
+    #[inline]
+    fn of(spec: Spec, row: Row, host: Option<HostData>, ended: bool, plain: bool, next: usize) -> Self {
         let task = Self {
             spec,
             cell: Mutex::new(Cell { row, observers: None, begun: 0, children: 0, settled: ended }),
             latch: Latch::new(),
+            plain,
+            next,
             superseded: AtomicBool::new(false),
             host,
         };
         if ended {
             task.latch.set();
         }
-        Arc::new(task)
+        task
+    }
+
+    /// Whether it was eligible from the first, and asks for nothing but to be run: nothing is to be seen to but its row.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.plain
+    }
+
+    /// Has the processor fetch what will most likely be run after this one: tasks are taken in the order of their submits.
+    #[inline]
+    pub fn fetch_next(&self) {
+        fetch(self.next, size_of::<Self>());
     }
 
     /// What was asked for.
@@ -170,6 +214,36 @@ impl Task {
         apply(operation, &self.spec, &mut cell.row, now)
     }
 
+    /// For stores whose rows live here: claims it for `owner`, and calls `note` with the fence of the attempt, which
+    /// counts as begun, and since when it was eligible. Nobody can change the task in between, and `note` must not look at it.
+    pub(crate) fn claim(
+        &self,
+        owner: OwnerId,
+        now: Timestamp,
+        note: impl FnOnce(Fence, Timestamp),
+    ) -> Result<(), Error> {
+        let mut cell = self.cell.lock();
+        self.check_newest()?;
+        apply_here(Operation::Claim { owner }, &self.spec, &mut cell.row, now)?;
+        cell.begun = cell.row.attempt;
+        cell.children = 0;
+        note(Fence { owner, attempt: cell.begun }, cell.row.eligible);
+        Ok(())
+    }
+
+    /// For stores whose rows live here: ends it as its worker says. The same as [`Task::apply`], only quicker.
+    pub(crate) fn succeed(
+        &self,
+        fence: Fence,
+        result: Box<[u8]>,
+        metadata: Option<Box<[u8]>>,
+        now: Timestamp,
+    ) -> Result<Effects, Error> {
+        let mut cell = self.cell.lock();
+        self.check_newest()?;
+        apply_here(Operation::Succeed { fence, result, metadata }, &self.spec, &mut cell.row, now)
+    }
+
     /// For stores whose rows live here: the task that a replay of this one makes, and what that did. This one is
     /// superseded from then on.
     pub fn start_over(&self, now: Timestamp) -> Result<(Arc<Self>, Effects), Error> {
@@ -183,11 +257,13 @@ impl Task {
         Ok((Self::new(self.spec.clone(), row, None), effects))
     }
 
+    #[inline]
     fn check_newest(&self) -> Result<(), Error> {
         if self.is_superseded() { Err(self.is_older()) } else { Ok(()) }
     }
 
     /// Why something is not done to this one: there is a later generation of the task.
+    #[cold]
     pub fn is_older(&self) -> Error {
         let message = format!("task {} was started over since, and has another generation", self.spec.id);
         Error::new(Code::IllegalTransition, message).hint("ask for the task by its id to get the newest")
@@ -225,17 +301,17 @@ impl Task {
 
     /// Lets everybody know that nothing more will happen to the task here. The first call counts.
     pub fn settle(self: &Arc<Self>) {
-        let observers = {
+        let (observers, succeeded) = {
             let mut cell = self.cell.lock();
             if cell.settled {
                 return;
             }
             cell.settled = true;
-            cell.observers.take()
+            (cell.observers.take(), cell.row.state == State::Succeeded)
         };
         if let Some(host) = &self.host {
             // As with an observer, its panic is its own.
-            let _ = catch_unwind(AssertUnwindSafe(|| host.settled()));
+            let _ = catch_unwind(AssertUnwindSafe(|| host.ended(succeeded)));
         }
         self.latch.set();
         if let Some(observers) = observers {
@@ -282,3 +358,6 @@ impl fmt::Debug for Task {
         write!(f, "Task({} {} {})", self.spec.id, self.spec.name, self.state())
     }
 }
+
+/// With the two counts of its references it fits into four lines of cache, and into what an allocator has for that.
+const _: () = assert!(size_of::<Task>() <= 240);

@@ -7,7 +7,8 @@
 //! * **Priority, with a floor.** A pop serves the highest lane that holds work, except that every 64th pop serves
 //!   the lowest. With lanes 0 and 3 saturated that rule alone would starve 1 and 2, so every second of these floor
 //!   pops prefers, in turn, lane 1 and lane 2. An item with *n* before it in its lane therefore leaves within
-//!   256·(*n*+1) pops, whatever the other lanes do.
+//!   256·(*n*+1) pops, whatever the other lanes do. (Pops are counted while two lanes hold work. While one does, any pop
+//!   serves it.)
 //! * **FIFO within a lane**, as far as concurrent pushes have an order at all.
 //!
 //! # The byte
@@ -104,7 +105,7 @@ const fn high(lane: usize) -> u8 {
 pub struct Lanes<T> {
     /// Two bits a lane; see the module. Read by all, written seldom: it must not share a line with `pops`.
     bits: Apart<AtomicU8>,
-    /// Pops that found the byte non-zero, for the floor. Publishes nothing, so it is relaxed throughout.
+    /// Pops that had a choice between lanes, for the floor. Publishes nothing, so it is relaxed throughout.
     pops: Apart<AtomicUsize>,
     lanes: [Queue<T>; LANES],
 }
@@ -140,13 +141,18 @@ impl<T> Lanes<T> {
     /// Every 64th pop takes from the lowest instead; every second of those from lane 1 or 2, in turn, if there is
     /// anything. So no lane starves.
     ///
-    /// `None` says that each lane was found empty at some point during the call. Pops of empty lanes do not count
-    /// towards the 64.
+    /// `None` says that each lane was found empty at some point during the call. Pops where no two lanes hold anything
+    /// do not count towards the 64.
     #[inline]
     pub fn pop(&self) -> Option<T> {
         let bits = self.bits.0.load(Ordering::Acquire);
         if bits == 0 {
             return None;
+        }
+        let lane = bits.trailing_zeros() as usize / 2;
+        if bits & !(low(lane) | high(lane)) == 0 {
+            // Only this one may hold anything: there is nothing to choose, and so nothing to count.
+            return self.pop_lane(bits, lane);
         }
         let nth = self.pops.0.fetch_add(1, Ordering::Relaxed);
         if nth % FLOOR == FLOOR - 1 {

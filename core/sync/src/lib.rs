@@ -7,6 +7,7 @@
 //! | [`Latch`]    | how somebody waits for one outcome: a byte, set once                                  |
 //! | [`Bell`]     | how a crowd waits for one event: all are woken at once                                |
 //! | [`Spin`]     | whether to spin a moment before sleeping                                              |
+//! | [`Nursery`]  | memory for what a thread is about to make, fetched ahead of time                      |
 //!
 //! They know nothing of each other, of tasks, of Python or of time. They meet in the caller's loop:
 //!
@@ -64,6 +65,7 @@ mod fork;
 mod futex;
 mod lanes;
 mod latch;
+mod nursery;
 mod primitive;
 mod sleepers;
 mod spin;
@@ -75,5 +77,6 @@ pub use bell::Bell;
 pub use fork::fork_generation;
 pub use lanes::Lanes;
 pub use latch::Latch;
+pub use nursery::{Blank, Nursery, fetch};
 pub use sleepers::{Sleeper, Sleepers};
 pub use spin::Spin;

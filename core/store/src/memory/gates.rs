@@ -121,6 +121,12 @@ impl Gates {
         Some(self.inner.lock()).filter(|inner| inner.limits.concern(spec))
     }
 
+    /// Whether nothing is limited, and no key waits to be seen to: then a task without a key has nothing to pass.
+    #[inline]
+    pub(super) fn are_open(&self) -> bool {
+        !self.limited.load(Ordering::Relaxed) && !self.touched.load(Ordering::Relaxed)
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock()
     }

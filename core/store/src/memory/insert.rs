@@ -82,11 +82,7 @@ impl MemoryStore {
             if !self.tasks.insert(task) {
                 self.take_back(&tasks[..index]);
                 self.submitters.0.count.fetch_sub(tasks.len() - index, Ordering::Relaxed);
-                return Err(Error::new(
-                    Code::DuplicateId,
-                    format!("a task with the id {} exists", task.id()),
-                )
-                .hint("ids are for good: leave the id out to have one made"));
+                return Err(exists(task));
             }
         }
         Ok(noted)
@@ -190,7 +186,7 @@ impl MemoryStore {
         self.take_back(&prepared.added);
     }
 
-    fn reserve(&self, count: usize) -> Result<(), Error> {
+    pub(super) fn reserve(&self, count: usize) -> Result<(), Error> {
         let Accepted { count: accepted, ended_then } = &self.submitters.0;
         let before = accepted.fetch_add(count, Ordering::Relaxed);
         // Counts that wrap around still have the right difference; a task that ends in this moment may make it negative.
@@ -214,6 +210,13 @@ impl MemoryStore {
         )
         .hint("submit more slowly, start more workers, or raise the capacity"))
     }
+}
+
+/// Why a task is not added.
+#[cold]
+pub(super) fn exists(task: &Task) -> Error {
+    Error::new(Code::DuplicateId, format!("a task with the id {} exists", task.id()))
+        .hint("ids are for good: leave the id out to have one made")
 }
 
 fn has_key(task: &Task, now: Timestamp) -> bool {

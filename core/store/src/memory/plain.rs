@@ -1,0 +1,116 @@
+//! The short ways of plain tasks: those that were eligible from the first, and ask for nothing but to be run.
+//!
+//! Such a task has no key, no time, no parent and no schedule, and keeps none: what a task asks for never changes. So
+//! where nothing is limited ([`Gates::are_open`](super::gates::Gates::are_open)) there is nothing to see to but its row,
+//! the table and the counts, and what its changes entail is known beforehand. The rules are the model's, as everywhere.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use taskloom_model::{Effects, Error, Fence, Timestamp};
+
+use super::MemoryStore;
+use super::insert::exists;
+use crate::Task;
+
+impl MemoryStore {
+    /// Whether a task has nothing to pass. One that was started over has another generation, which is found by its id.
+    #[inline]
+    pub(super) fn is_free(&self, task: &Task) -> bool {
+        task.is_plain() && self.gates.are_open() && !task.is_superseded()
+    }
+
+    /// Adds a plain task.
+    pub(super) fn add_plain(&self, task: &Arc<Task>) -> Result<(), Error> {
+        self.reserve(1)?;
+        if !self.tasks.insert(task) {
+            self.submitters.0.count.fetch_sub(1, Ordering::Relaxed);
+            return Err(exists(task));
+        }
+        Ok(())
+    }
+
+    /// Ends a free task well.
+    #[inline]
+    pub(super) fn succeed_freely(
+        &self,
+        task: &Arc<Task>,
+        fence: Fence,
+        result: Box<[u8]>,
+        metadata: Option<Box<[u8]>>,
+        now: Timestamp,
+    ) -> Result<Effects, Error> {
+        // It was running, and so not over; and it has no time to come.
+        let effects = task.succeed(fence, result, metadata, now)?;
+        self.retire(task, now);
+        Ok(effects)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use taskloom_model::{
+        Admission, Limit, LimitFor, LimitRow, Name, Operation, Options, OwnerId, SetBy, State, TaskId, admit,
+    };
+
+    use super::*;
+    use crate::Store;
+
+    const OWNER: OwnerId = OwnerId::new(1).unwrap();
+
+    fn at(micros: i64) -> Timestamp {
+        Timestamp::from_micros(micros)
+    }
+
+    fn task(number: u8, options: &Options) -> Arc<Task> {
+        let admission = Admission::new(options).expect("they are valid");
+        let id = TaskId::from_bytes([number; 16]);
+        let (spec, row, _) =
+            admit(&admission, id, Name::new("f"), Box::default(), at(1)).expect("it is small");
+        Task::new(spec, row, None)
+    }
+
+    fn claim(store: &MemoryStore, task: &Arc<Task>) -> (Option<bool>, Vec<(Fence, Timestamp)>) {
+        let mut noted = Vec::new();
+        let answer = store.claim_freely(task, OWNER, at(2), &mut |fence, since| noted.push((fence, since)));
+        (answer.map(|answer| answer.is_ok()), noted)
+    }
+
+    #[test]
+    fn a_plain_task_is_claimed_and_begun_at_once() {
+        let (store, task) = (MemoryStore::default(), task(1, &Options::default()));
+        store.insert(std::slice::from_ref(&task), at(1)).unwrap();
+        let fence = Fence { owner: OWNER, attempt: 1 };
+        assert_eq!(claim(&store, &task), (Some(true), vec![(fence, at(1))]));
+        assert!(task.is_current(fence));
+        assert_eq!(task.begin(OWNER), None, "it has begun");
+        assert_eq!(claim(&store, &task), (Some(false), vec![]), "it runs already");
+        let succeed = Operation::Succeed { fence, result: Box::new(*b"1"), metadata: None };
+        let effects = store.change(&task, succeed, &mut Vec::new(), at(3)).unwrap();
+        assert!(effects.finished() && effects.left == Some(fence));
+        assert_eq!(task.with_row(|row| row.result.clone()).as_deref(), Some(&b"1"[..]));
+        assert_eq!(store.counts().unwrap().get(State::Succeeded), 1);
+    }
+
+    #[test]
+    fn what_is_not_free_takes_the_long_way() {
+        let store = MemoryStore::default();
+        let tagged = task(1, &Options { tags: vec!["a".into()], ..Options::default() });
+        let plain = task(2, &Options::default());
+        store.insert(&[Arc::clone(&tagged), Arc::clone(&plain)], at(1)).unwrap();
+        assert_eq!(claim(&store, &tagged), (None, vec![]));
+        let limit = Limit { concurrency: Some(1), ..Limit::default() };
+        let row = LimitRow { what: LimitFor::Queue(Name::new("default")), by: SetBy::Operator, limit };
+        store.set_limit(row, &mut Vec::new(), at(2)).unwrap();
+        assert_eq!(claim(&store, &plain), (None, vec![]));
+    }
+
+    #[test]
+    fn an_id_is_taken_once() {
+        let store = MemoryStore::default();
+        let insert = || store.insert(&[task(1, &Options::default())], at(1));
+        insert().unwrap();
+        assert_eq!(insert().unwrap_err().code(), taskloom_model::Code::DuplicateId);
+        assert_eq!(store.room(), Some(999_999));
+    }
+}

@@ -1,0 +1,155 @@
+//! Memory for values that are about to be made, on its way into the cache before they are.
+//!
+//! A task that is submitted lies in memory that another core freed: a thread that only forgets, or a worker. To write
+//! there is to wait for each line of it to come over, and since processors make writes visible in their order, the wait
+//! shows wherever the next atomic instruction is, for a task a tenth of a submit. So a thread takes the memory for a value
+//! while it makes the one [`AHEAD`] before it, and has its lines fetched for writing. When the turn of that memory comes
+//! the lines are there.
+//!
+//! Since the memory of the next value is known, so can be who takes the values in turn on another core: who has one can
+//! have the next one fetched ([`Nursery::upcoming`], [`fetch`]).
+//!
+//! # What it owns
+//! At most [`AHEAD`] pieces of memory without a value. They are given back when it is dropped, with its thread.
+//!
+//! # Failure
+//! Allocation failure aborts, as everywhere in Rust. Fetching is a hint: where there is no such instruction nothing is
+//! fetched, and nothing else changes.
+#![allow(
+    unsafe_code,
+    reason = "memory that is filled after it was shared with nobody, and a hint to the processor"
+)]
+
+use std::mem::MaybeUninit;
+use std::sync::Arc;
+
+/// For so many values memory is kept ready.
+const AHEAD: usize = 4;
+
+/// What is fetched at once.
+const LINE: usize = 64;
+
+/// A thread's memory for values that it is about to make.
+///
+/// # Examples
+///
+/// ```
+/// let mut nursery = taskloom_sync::Nursery::new();
+/// let texts = ["a", "b"].map(|text| nursery.blank().fill(text.to_owned()));
+/// assert_eq!(*texts[1], "b");
+/// ```
+#[derive(Debug)]
+pub struct Nursery<T> {
+    ready: [Option<Blank<T>>; AHEAD],
+    turn: usize,
+}
+
+/// Memory without a value.
+#[derive(Debug)]
+pub struct Blank<T>(Arc<MaybeUninit<T>>);
+
+impl<T> Nursery<T> {
+    /// Creates one with nothing ready.
+    pub const fn new() -> Self {
+        Self { ready: [const { None }; AHEAD], turn: 0 }
+    }
+
+    /// Memory for a value; and has that for a later one fetched.
+    #[inline]
+    pub fn blank(&mut self) -> Blank<T> {
+        let later = Blank::new();
+        fetch(later.address(), size_of::<T>());
+        self.turn = (self.turn + 1) % AHEAD;
+        self.ready[self.turn].replace(later).unwrap_or_default()
+    }
+
+    /// Where the value after the one whose memory was asked for last will lie, if another is made: for [`fetch`].
+    #[inline]
+    pub fn upcoming(&self) -> usize {
+        self.ready[(self.turn + 1) % AHEAD].as_ref().map_or(0, Blank::address)
+    }
+}
+
+impl<T> Default for Nursery<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> Blank<T> {
+    /// Takes memory that was not fetched.
+    #[inline]
+    pub fn new() -> Self {
+        Self(Arc::new_uninit())
+    }
+
+    /// Puts the value in.
+    #[inline]
+    pub fn fill(self, value: T) -> Arc<T> {
+        let place = Arc::as_ptr(&self.0).cast_mut();
+        // SAFETY: the pointer comes from the allocation, which nobody else has a reference to: it was never given away.
+        // When it is taken to be initialized, it is.
+        unsafe {
+            place.cast::<T>().write(value);
+            self.0.assume_init()
+        }
+    }
+
+    /// Where it is.
+    fn address(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
+    }
+}
+
+impl<T> Default for Blank<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Has so many bytes fetched into this core's cache, to be written. It does not matter what is there, nor whether there is
+/// anything.
+#[inline]
+pub fn fetch(address: usize, len: usize) {
+    for offset in (0..len).step_by(LINE) {
+        fetch_line(address.wrapping_add(offset));
+    }
+}
+
+#[inline]
+fn fetch_line(at: usize) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: it reads and writes nothing that a program can see, and takes any address. Processors of this architecture
+    // that do not have it take it for an instruction without effect.
+    unsafe {
+        std::arch::asm!("prefetchw [{}]", in(reg) at, options(nostack, preserves_flags));
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = at;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_value_has_memory_of_its_own() {
+        let mut nursery = Nursery::new();
+        let values: Vec<_> = (0..100).map(|number| nursery.blank().fill([number; 40])).collect();
+        for (number, value) in values.iter().enumerate() {
+            assert_eq!(**value, [number; 40]);
+            assert_eq!((Arc::strong_count(value), Arc::weak_count(value)), (1, 0));
+        }
+    }
+
+    #[test]
+    fn only_values_are_dropped() {
+        let witness = Arc::new(());
+        let mut nursery = Nursery::new();
+        let kept: Vec<_> = (0..10).map(|_| nursery.blank().fill(Arc::clone(&witness))).collect();
+        drop(nursery);
+        assert_eq!(Arc::strong_count(&witness), 11);
+        drop(kept);
+        assert_eq!(Arc::strong_count(&witness), 1);
+    }
+}
