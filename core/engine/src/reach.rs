@@ -102,13 +102,15 @@ impl Reach {
     /// How many more tasks of a route may be claimed now; none if it is not worth a claim.
     pub(crate) fn room(&self, core: &Core, route: Route) -> Option<usize> {
         let held = core.queues.len(route);
-        let (most, enough) = if self.company.load(Ordering::Relaxed) && core.driver.is_none() {
-            let most =
-                (self.of(route).reach.load(Ordering::Relaxed).saturating_add(self.idle_hands(core, route)))
-                    .min(LANE);
-            (most, if held == 0 { 1 } else { most.div_ceil(2).max(1) })
-        } else {
+        // A small claim might get nothing but tasks that only others can run, over and over.
+        let alone =
+            !self.company.load(Ordering::Relaxed) || core.driver.is_some() || core.registry.has_strays();
+        let (most, enough) = if alone {
             (LANE, LANE / 2)
+        } else {
+            let reach = self.of(route).reach.load(Ordering::Relaxed);
+            let most = reach.saturating_add(self.idle_hands(core, route)).min(LANE);
+            (most, if held == 0 { 1 } else { most.div_ceil(2).max(1) })
         };
         Some(most.saturating_sub(held)).filter(|room| *room >= enough)
     }

@@ -123,6 +123,11 @@ impl Registry {
         *self.strays.lock().entry(name).or_default() += 1;
     }
 
+    /// Whether tasks were claimed lately that have to be left to others.
+    pub(crate) fn has_strays(&self) -> bool {
+        !self.strays.lock().is_empty()
+    }
+
     /// Some time has gone by: what was left to other processes may be claimed again.
     pub(crate) fn try_strays_again(&self) {
         self.strays.lock().clear();
