@@ -59,7 +59,7 @@ A pattern that no event can ever match is refused (`InvalidOptions`), with the n
 
 **Your own events.** `ctx.publish("order.paid", {"order": 7})` publishes one. Its name has two segments or more, of
 lower-case letters, digits, `_` and `-`. The first may not be one of Taskloom's (`task`, `queue`, `handler`, `worker`,
-`engine`, `loop`, `report`, `events`, `step`, `run`, `workflow`, `schedule`, `agent`), nor one of these with a typing
+`engine`, `outbox`, `loop`, `report`, `events`, `step`, `run`, `workflow`, `schedule`, `agent`), nor one of these with a typing
 error in it, such as `taks` or `tasks`. Its data may have up to 64 KiB.
 
 **Delivery.** Events are told at most once, in the process of the engine that publishes them, and only to those who had
