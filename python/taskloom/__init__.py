@@ -72,7 +72,6 @@ __all__ = [
     "UnknownHandler",
     "Unserved",
     "WaitTimeout",
-    "__version__",
     "as_completed",
     "current_context",
     "events",

@@ -57,9 +57,15 @@ def shop(tmp_path: Path, python: Run) -> Path:
     return tmp_path
 
 
-def test_version(taskloom: Run) -> None:
-    done = taskloom("--version")
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"taskloom {version('taskloom')}\n", "")
+def test_version(taskloom: Run, python: Run) -> None:
+    said = (0, f"taskloom {version('taskloom')}\n", "")
+    # The command itself; as a module, where it is not on the path; and what a program asks.
+    for done in [
+        taskloom("--version"),
+        python("-m", "taskloom", "--version"),
+        python("-c", "import taskloom; print('taskloom', taskloom.__version__)"),
+    ]:
+        assert (done.returncode, done.stdout, done.stderr) == said
 
 
 def test_exit_codes_and_both_outputs_pass_through(taskloom: Run) -> None:

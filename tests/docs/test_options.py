@@ -95,7 +95,20 @@ def test_settings_that_are_refused(settings: Any) -> None:
 @pytest.mark.parametrize("settings", [{"capacity": 10}, {"payloads": "reference"}], ids=str)
 def test_settings_that_a_file_refuses(settings: Any, tmp_path: Path) -> None:
     with pytest.raises(InvalidOptions):
-        App(f"sqlite:{tmp_path / 'tasks.db'}", **settings).start()
+        App(f"sqlite:{tmp_path / 'tasks.db'}", **settings)
+
+
+@pytest.mark.parametrize("fields", [{"factor": 0.5}, {"base": -1}, {"cap": -1}, {"on": ()}], ids=str)
+def test_fields_of_a_policy_that_are_refused(fields: Any) -> None:
+    with pytest.raises(InvalidOptions):
+        taskloom.Retry(**fields)
+
+
+@pytest.mark.parametrize("url", ["tasks.db", "sqlite:", "sqlite://tasks.db", "sqlite:tasks.db?mode=ro", "redis://x"])
+def test_urls_that_are_refused(url: str) -> None:
+    with pytest.raises(InvalidOptions) as refused:
+        App(url)
+    assert refused.value.code == "TL1004"
 
 
 @pytest.mark.parametrize(
@@ -107,8 +120,6 @@ def test_settings_that_a_file_refuses(settings: Any, tmp_path: Path) -> None:
         {"priority": "hihg"},
         {"priority": 3},
         {"retries": -1},
-        {"retry": taskloom.Retry(factor=0.5)},
-        {"retry": taskloom.Retry(base=-1)},
         {"timeout": 0},
         {"deadline": 0},
         {"expires": 5, "delay": 5},

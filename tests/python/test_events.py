@@ -189,19 +189,23 @@ class TestLife:
         """With the interpreter's own hook, which takes nothing but what the interpreter makes, and with one that raises."""
         child = program(
             f"""
-            import sys, taskloom
+            import sys, threading, taskloom
             {hook}
             app = taskloom.App()
             seen = []
+            all_seen = threading.Event()
 
             @app.on("order.*")
             def note(event):
                 seen.append(event.name)
+                if len(seen) == 500:
+                    all_seen.set()
                 raise LookupError("mine")
 
             with app:
                 for _ in range(500):
                     app.publish("order.paid")
+                all_seen.wait(30)
             print(len(seen))
             """
         )
