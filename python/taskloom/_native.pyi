@@ -15,6 +15,7 @@ from taskloom._retry_rules import RetryRules
 from taskloom._typing import State, SubmitOptions
 
 __all__ = [
+    "_VERSION",
     "AsyncLane",
     "Attempt",
     "Event",
