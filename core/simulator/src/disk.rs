@@ -303,13 +303,15 @@ impl Connection {
         now: Timestamp,
     ) {
         let paused = self.disk.memory.paused().unwrap_or_default();
-        let ready: Vec<TaskId> = self.disk.tables.lock().ready.iter().map(|place| place.3).collect();
         let queues: Vec<Option<Name>> = match &*claim.queues {
             [] => vec![None],
             queues => queues.iter().copied().map(Some).collect(),
         };
-        for queue in queues {
-            for id in &ready {
+        let mut let_in = true;
+        while let_in {
+            let_in = false;
+            let ready: Vec<TaskId> = self.disk.tables.lock().ready.iter().map(|place| place.3).collect();
+            for (queue, id) in queues.iter().flat_map(|queue| ready.iter().map(move |id| (queue, id))) {
                 if claimed.len() >= claim.limit {
                     return;
                 }
@@ -331,6 +333,7 @@ impl Connection {
                         claimed.push(self.shown(&row, copies));
                     }
                 }
+                let_in |= !followed.is_empty();
                 self.follow(followed, copies, consequences, now);
             }
         }
