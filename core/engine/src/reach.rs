@@ -146,8 +146,10 @@ impl Reach {
             let of = self.of(route);
             let reach = next_reach(of.reach.load(Ordering::Relaxed), lately, held);
             of.reach.store(reach, Ordering::Relaxed);
-            if held > reach {
-                give_back_beyond(core, route, reach);
+            // What idle hands are about to take is not beyond it.
+            let most = reach.saturating_add(self.idle_hands(core, route));
+            if held > most {
+                give_back_beyond(core, route, most);
             }
         }
         look.taken = taken;
@@ -170,9 +172,9 @@ fn next_reach(reach: usize, lately: usize, held: usize) -> usize {
 }
 
 /// Leaves those first in line in the lanes, and gives the others back.
-fn give_back_beyond(core: &Arc<Core>, route: Route, reach: usize) {
+fn give_back_beyond(core: &Arc<Core>, route: Route, most: usize) {
     let mut all: Vec<_> = std::iter::from_fn(|| core.queues.take_any(route)).collect();
-    let beyond = all.split_off(reach.min(all.len()));
+    let beyond = all.split_off(most.min(all.len()));
     all.into_iter().for_each(|task| core.enqueue(task));
     let released: Vec<_> = beyond
         .into_iter()
