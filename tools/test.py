@@ -55,6 +55,9 @@ INTERPRETER = [
 """What depends on the interpreter: threads, loops, interrupts, exit, memory. The wheel is one for all versions; on those
 that did not build it `make test` runs these, and `make soak` all."""
 
+BETWEEN = [f"tests/python/test_{name}.py" for name in ("async", "awaiting", "gc", "golden", "testing_async")]
+"""What `make test` runs on versions between the oldest and the newest: what has changed there and back."""
+
 FEATURES = "taskloom/tracing,taskloom/outbox-rusqlite,taskloom/outbox-tokio-postgres"
 """What a Rust user may turn on."""
 
@@ -322,7 +325,7 @@ def everything() -> Iterator[Stage]:
     yield from (NODE, NODE_TYPES, NODE_TESTS)
     # The peer in Rust is built with the tests in Rust.
     yield pytest("cross language", PYTHON, "tests/cross_language", needs=("rust", "wheel", NODE.name))
-    yield from other_pythons(INTERPRETER)
+    yield from other_pythons(INTERPRETER, BETWEEN)
 
 
 def soak() -> Iterator[Stage]:
@@ -366,7 +369,7 @@ def soak() -> Iterator[Stage]:
     )
     # Deeper than the bounds in the file; a model whose states do not end is left after so many seconds.
     yield loom("loom, deeper", 120 * MINUTE, LOOM_MAX_PREEMPTIONS="4", LOOM_MAX_DURATION="600")
-    yield from other_pythons(["tests/python"])
+    yield from other_pythons(["tests/python"], ["tests/python"])
     for again in range(1, 11):
         yield pytest(f"python, {again} of 10", PYTHON, "tests/python")
 
@@ -410,8 +413,8 @@ def found_pythons() -> dict[int, str]:
     return found
 
 
-def other_pythons(tests: Sequence[str]) -> Iterator[Stage]:
-    """Python tests on each further version that there is. Says what there is not."""
+def other_pythons(tests: Sequence[str], between: Sequence[str]) -> Iterator[Stage]:
+    """Python tests on each further version that there is, other ones on those in between. Says what there is not."""
     own = version_of(PYTHON) or sys.version_info.minor
     found = found_pythons()
     missing = [f"3.{minor}" for minor in MINORS if minor not in found and minor != own]
@@ -425,7 +428,8 @@ def other_pythons(tests: Sequence[str]) -> Iterator[Stage]:
             needs=("wheel",),
         )
         yield prepare
-        yield pytest(f"python 3.{minor}", str(directory / BIN.name / "python"), *tests, needs=(prepare.name,))
+        those = between if min(found) < minor < max(found) else tests
+        yield pytest(f"python 3.{minor}", str(directory / BIN.name / "python"), *those, needs=(prepare.name,))
     if missing:
         print(f"note: not found here, and so not tested on: CPython {', '.join(missing)}", flush=True)
     if len(missing) == len(MINORS) - 1:
