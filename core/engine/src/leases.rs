@@ -10,7 +10,7 @@
 //!
 //! If this process itself was struck off (it was frozen for longer than a lease, or did not run its services), it joins
 //! again under a new number. What it ran before belongs to others now, and its late reports are refused by the fence.
-//! What it may have claimed under the old number since, which nobody would ever look for, it gives up itself.
+//! A claim that it had decided on under the old number gets nothing: the store refuses those who were struck off.
 //!
 //! Each beat is also the slow safety check for eligible tasks that another process has left in the store.
 
@@ -40,6 +40,7 @@ pub(crate) fn beat(core: &Arc<Core>, now: Timestamp) {
         core.store.note_begun(new, 0, None);
         core.set_owner(new);
         core.registry.forget_noted();
+        // The store lets go of what it keeps for the old one, such as the lock on its file.
         bury(core, old, now);
     }
 }

@@ -122,10 +122,11 @@ fn stopping_at_once_calls_off_what_runs() {
     }));
     engine.start().unwrap();
     let (over, begun) = (Log::default(), Log::default());
-    let (log, start) = (over.clone(), begun.clone());
+    let (log, start, interrupted) = (over.clone(), begun.clone(), interrupts.0.clone());
     let entry = register(&engine, "polite", move |attempt: &Attempt| {
         start.add(());
-        while !attempt.is_cancelled() {
+        // One that has obeyed is not interrupted any more.
+        while !attempt.is_cancelled() || interrupted.all().is_empty() {
             std::thread::yield_now();
         }
         log.add(attempt.progress(1.0, None).unwrap_err().code());

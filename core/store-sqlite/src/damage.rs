@@ -4,6 +4,8 @@
 //! claimed, not changed, and not put right by a guess. The others must not suffer, so whatever goes through many rows
 //! leaves such a one out and notes it here, and `health()` tells of it until it makes sense again or has gone.
 //!
+//! There are few limits, so those that make no sense are looked for when somebody asks.
+//!
 //! Some impossible states stop nobody and are met by nobody: a task that runs and has no owner, say, is in no index and
 //! waits for ever. For these the table is looked through now and then, stretch by stretch ([`Damage::search`]).
 
@@ -15,6 +17,7 @@ use rusqlite::{Connection, OptionalExtension};
 use taskloom_model::{Code, Error, TaskId};
 
 use crate::failure::Place;
+use crate::limits;
 use crate::rows::{self, Fault};
 use crate::schema;
 
@@ -72,6 +75,7 @@ impl Damage {
                 None => drop(self.known.lock().remove(&seq)),
             }
         }
+        told.extend(limits::damaged(conn)?.into_iter().map(|error| place.corrupt_somewhere(error)));
         Ok(told)
     }
 }

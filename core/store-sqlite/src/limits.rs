@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rusqlite::{Connection, params};
-use taskloom_model::{Limit, LimitFor, LimitRow, Limits, Name, Rate, SetBy};
+use rusqlite::{Connection, Row, params};
+use taskloom_model::{Code, Error, Limit, LimitFor, LimitRow, Limits, Name, Rate, SetBy};
 
+use crate::raw_text::RawText;
 use crate::rows::Fault;
 use crate::schema;
 
@@ -35,33 +36,60 @@ fn revision(conn: &Connection) -> Result<i64, Fault> {
     Ok(newest.unwrap_or(0))
 }
 
-/// All limits that are set.
+/// All limits that are set, but for those that make no sense.
 pub(crate) fn read_all(conn: &Connection) -> Result<Vec<LimitRow>, Fault> {
+    Ok(read_each(conn)?.into_iter().filter_map(Result::ok).collect())
+}
+
+/// What is wrong with those that make none. They limit nothing, and must not stop what others limit.
+pub(crate) fn damaged(conn: &Connection) -> Result<Vec<Error>, Fault> {
+    Ok(read_each(conn)?.into_iter().filter_map(Result::err).collect())
+}
+
+fn read_each(conn: &Connection) -> Result<Vec<Result<LimitRow, Error>>, Fault> {
     let mut statement = conn.prepare_cached(schema::LIMITS)?;
     let mut found = statement.query([])?;
     let mut limits = Vec::new();
     while let Some(stored) = found.next()? {
-        let (handler, queue, key): (String, String, String) =
-            (stored.get(0)?, stored.get(1)?, stored.get(2)?);
-        let what = match (handler.is_empty(), queue.is_empty(), key.is_empty()) {
-            (false, _, true) => LimitFor::Handler(Name::new(&handler)),
-            (false, _, false) => LimitFor::HandlerKey(Name::new(&handler), key),
-            (true, false, _) => LimitFor::Queue(Name::new(&queue)),
-            (true, true, _) => LimitFor::Key(key),
-        };
-        let by = if stored.get(3)? { SetBy::Handler } else { SetBy::Operator };
-        let (count, per, burst): (Option<u32>, Option<i64>, Option<u32>) =
-            (stored.get(5)?, stored.get(6)?, stored.get(7)?);
-        let rate = match (count, per, burst) {
-            (Some(count), Some(per), Some(burst)) => {
-                let per = Duration::from_micros(per.unsigned_abs());
-                Some(Rate { count, per, burst })
+        limits.push(match read_row(stored) {
+            Ok(row) => row.ok_or_else(|| corrupt("names something that is not text")),
+            Err(rusqlite::Error::IntegralValueOutOfRange(_, number)) => {
+                Err(corrupt(&format!("has the number {number}")))
             }
-            _ => None,
-        };
-        limits.push(LimitRow { what, by, limit: Limit { concurrency: stored.get(4)?, rate } });
+            Err(fault) => return Err(fault.into()),
+        });
     }
     Ok(limits)
+}
+
+fn corrupt(what: &str) -> Error {
+    Error::new(Code::CorruptRow, format!("a limit {what}"))
+        .hint("something other than Taskloom has written to it; it limits nothing: delete it, and set the limit again")
+}
+
+/// One limit; nothing if what it is for has no name.
+fn read_row(stored: &Row<'_>) -> Result<Option<LimitRow>, rusqlite::Error> {
+    let names: [RawText; 3] = [stored.get(0)?, stored.get(1)?, stored.get(2)?];
+    let [Some(handler), Some(queue), Some(key)] = names.each_ref().map(RawText::as_str) else {
+        return Ok(None);
+    };
+    let what = match (handler.is_empty(), queue.is_empty(), key.is_empty()) {
+        (false, _, true) => LimitFor::Handler(Name::new(handler)),
+        (false, _, false) => LimitFor::HandlerKey(Name::new(handler), key.to_owned()),
+        (true, false, _) => LimitFor::Queue(Name::new(queue)),
+        (true, true, _) => LimitFor::Key(key.to_owned()),
+    };
+    let by = if stored.get(3)? { SetBy::Handler } else { SetBy::Operator };
+    let (count, per, burst): (Option<u32>, Option<i64>, Option<u32>) =
+        (stored.get(5)?, stored.get(6)?, stored.get(7)?);
+    let rate = match (count, per, burst) {
+        (Some(count), Some(per), Some(burst)) => {
+            let per = Duration::from_micros(per.unsigned_abs());
+            Some(Rate { count, per, burst })
+        }
+        _ => None,
+    };
+    Ok(Some(LimitRow { what, by, limit: Limit { concurrency: stored.get(4)?, rate } }))
 }
 
 /// Writes a limit down, in a transaction.

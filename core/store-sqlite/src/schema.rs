@@ -456,6 +456,7 @@ pub(crate) const RESUME: &str = "UPDATE queues SET paused = FALSE WHERE name = ?
 
 pub(crate) const JOIN: &str = "INSERT INTO owners (name, beats, joined) VALUES (?1, 0, ?2)";
 pub(crate) const BEAT: &str = "UPDATE owners SET beats = beats + 1 WHERE id = ?1";
+pub(crate) const IS_OWNER: &str = "SELECT EXISTS (SELECT 1 FROM owners WHERE id = ?1)";
 pub(crate) const OWNERS: &str = "SELECT id, name, beats FROM owners ORDER BY id";
 pub(crate) const STRIKE_OFF: &str = "DELETE FROM owners WHERE id = ?1";
 

@@ -29,7 +29,7 @@ use taskloom_model::{
 };
 use taskloom_store::{
     Batch, Capability, Change, Counts, DueSchedules, Filter, GateNews, Late, Nobody, Owner, Residents,
-    ScheduleChange, Store, Task, Unserved,
+    ScheduleChange, Store, Task, Unserved, struck_off,
 };
 
 use crate::damage::Damage;
@@ -484,8 +484,7 @@ impl Store for SqliteStore {
             Ok(conn.prepare_cached(schema::BEAT)?.execute([owner.get().cast_signed()])?)
         })?;
         if moved == 0 {
-            return Err(Error::new(Code::LeaseLost, format!("owner {} was struck off", owner.get()))
-                .hint("its heart stood still for too long, and its tasks went to others: join again"));
+            return Err(struck_off(owner));
         }
         Ok(())
     }

@@ -31,7 +31,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension};
 use taskloom_model::{
     Code, Effects, Error, Fence, Operation, Row, Spec, State, TaskId, Timestamp, WaitingFor, apply, next_due,
 };
-use taskloom_store::{Batch, Commit, GateNews, Late, Residents, Task};
+use taskloom_store::{Batch, Commit, GateNews, Late, Residents, Task, struck_off};
 
 use crate::failure::Place;
 use crate::limits::Known;
@@ -322,10 +322,13 @@ impl<'c> Writing<'c> {
             return Ok(Err(task.spec().replay_with_others()));
         }
         let mut row = self.touched[place].row.clone();
-        if matches!(commit.operation, Operation::Claim { .. })
-            && task.with_row(|shown| shown.generation) != row.generation
-        {
-            return Ok(Err(task.is_older()));
+        if let Operation::Claim { owner } = commit.operation {
+            if !self.is_owner(owner)? {
+                return Ok(Err(struck_off(owner)));
+            }
+            if task.with_row(|shown| shown.generation) != row.generation {
+                return Ok(Err(task.is_older()));
+            }
         }
         let mut effects = match apply(commit.operation.clone(), task.spec(), &mut row, self.now) {
             Ok(effects) => effects,

@@ -363,3 +363,32 @@ fn a_paused_queue_whose_name_is_no_text_stops_nobody() {
     assert_eq!(file.store.paused().unwrap(), [Name::new("other")]);
     assert_eq!(file.claim(9).len(), 1);
 }
+
+/// Nor do the names of limits, and of gates whose time has come.
+#[test]
+fn limits_whose_names_are_no_text_stop_nobody() {
+    let file = File::new();
+    let conn = Connection::open(file.path()).unwrap();
+    conn.execute_batch(
+        "INSERT INTO limits VALUES ('', '', cast(x'ff' AS TEXT), FALSE, 1, NULL, NULL, NULL, 1),
+             ('', cast(x'ff' AS TEXT), '', FALSE, 1, NULL, NULL, NULL, 2),
+             (cast(x'ff' AS TEXT), '', '', FALSE, 1, NULL, NULL, NULL, 3),
+             ('', 'default', '', TRUE, -1, NULL, NULL, NULL, 4),
+             ('', 'default', '', FALSE, 3, NULL, NULL, NULL, 5);
+         INSERT INTO gates VALUES (0, cast(x'ff' AS TEXT), 0, 0, 1), (2, cast(x'00ff' AS TEXT), 0, 0, 1),
+             (7, 'default', 0, 0, 1);",
+    )
+    .unwrap();
+    let later = Options { eta: Some(When::At(LATER)), ..Options::default() };
+    file.insert(&[task(0), task_of(1, "job", &later)]);
+    assert_eq!(file.store.limits().unwrap().len(), 1);
+    let told = file.told();
+    assert_eq!(told.len(), 4, "{told:?}");
+    assert!(told.iter().any(|told| told.ends_with("a limit has the number -1")), "{told:?}");
+    assert!(told[0].starts_with("a row in ") && told[0].contains("a limit names something that is not text"));
+    assert_eq!(file.claim(9).len(), 1);
+    let mut changes = Vec::new();
+    let next = file.store.elapse(9, &Nobody, &mut changes, LATER).unwrap();
+    assert_eq!((changes.len(), next), (1, None), "the time goes on");
+    assert_eq!(file.claim(9).len(), 1);
+}

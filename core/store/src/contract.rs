@@ -40,7 +40,9 @@
 //!   that a schedule submitted ends, [`ScheduleOperation::Ended`] is applied to its schedule in that very transaction,
 //!   whoever ends it.
 //! * **Owners.** [`Store::join`] gives each process a number that was never given out before. [`Store::bury`] takes
-//!   everything away from one that died.
+//!   everything away from one that died, and from then on it gets nothing more: its claims find no tasks, and a commit
+//!   of [`Operation::Claim`] in its name is refused with `LeaseLost`. Who is dead for the others may only have been slow,
+//!   and what it claimed afterwards nobody would ever take from it.
 //!
 //! # Two ways to keep rows
 //! A *resident* store ([`Capability::resident`]) keeps its rows in the [`Task`]s themselves; claiming a known task is
@@ -335,6 +337,12 @@ pub(crate) fn refuse_unique(tasks: &[Arc<Task>]) -> Result<(), Error> {
     }
 }
 
+/// What a process is told that acts as an owner which was struck off.
+pub fn struck_off(owner: OwnerId) -> Error {
+    Error::new(Code::LeaseLost, format!("owner {} was struck off", owner.get()))
+        .hint("its heart stood still for too long, and its tasks went to others: join again")
+}
+
 /// Inserts that have come since this was last asked, and what time it is. Called inside a transaction: it must not wait.
 pub type Late<'a> = dyn FnMut() -> (Vec<Insert>, Timestamp) + 'a;
 
@@ -547,7 +555,7 @@ pub trait Store: Send + Sync {
     /// Makes this process an owner.
     fn join(&self, name: &str, now: Timestamp) -> Result<OwnerId, Error>;
 
-    /// Moves an owner's heartbeat on.
+    /// Moves an owner's heartbeat on. Refused with `LeaseLost` if it [was struck off](struck_off).
     fn beat(&self, owner: OwnerId) -> Result<(), Error>;
 
     /// Notes what an owner has begun: the attempt at one of its places (the first time, that there is none yet). By it

@@ -13,7 +13,7 @@ mod task;
 
 pub use contract::{
     Batch, Capability, Change, Claim, Commit, Counts, DueSchedules, Filter, GateNews, Insert, Late, News,
-    Nobody, Owner, Residents, ScheduleChange, Store, Unserved,
+    Nobody, Owner, Residents, ScheduleChange, Store, Unserved, struck_off,
 };
 pub use memory::{MemoryOptions, MemoryStore};
 pub use registry::{IdHasher, Live, Registry};

@@ -33,7 +33,7 @@ use taskloom_model::{
     ScheduleRow, State, TaskId, Timestamp, Unique, apply, next_due,
 };
 
-use crate::contract::refuse_unique;
+use crate::contract::{refuse_unique, struck_off};
 use crate::due::Alarms;
 use crate::{
     Batch, Capability, Change, Claim, Commit, Counts, DueSchedules, Filter, GateNews, Owner, Registry,
@@ -91,6 +91,8 @@ pub struct MemoryStore {
     paused: Mutex<BTreeSet<Name>>,
     owners: Mutex<Vec<Owner>>,
     last_owner: AtomicU64,
+    /// Somebody was struck off, so that claimers are looked up.
+    buried: AtomicBool,
 }
 
 /// On a cache line of its own (two, as they are fetched in pairs).
@@ -237,6 +239,11 @@ impl MemoryStore {
                 .is_some_and(|parent| !parent.state().is_terminal())
     }
 
+    /// Whether an owner may claim: one that was struck off may not.
+    fn may_claim(&self, owner: OwnerId) -> bool {
+        !self.buried.load(Ordering::Relaxed) || self.owners.lock().iter().any(|known| known.id == owner)
+    }
+
     fn apply(
         &self,
         task: &Arc<Task>,
@@ -244,6 +251,11 @@ impl MemoryStore {
         consequences: &mut Vec<Change>,
         now: Timestamp,
     ) -> Result<Effects, Error> {
+        if let Operation::Claim { owner } = operation
+            && !self.may_claim(owner)
+        {
+            return Err(struck_off(owner));
+        }
         // Any attempt may shut a key.
         let postponed = matches!(operation, Operation::Postpone { .. });
         let gates = self.gates.of(task.spec()).or_else(|| postponed.then(|| self.gates.lock()));
@@ -512,7 +524,8 @@ impl Store for MemoryStore {
         now: Timestamp,
         note: &mut dyn FnMut(Fence, Timestamp),
     ) -> Option<Result<(), Error>> {
-        self.is_free(task).then(|| task.claim(owner, now, note))
+        let freely = self.is_free(task) && !self.buried.load(Ordering::Relaxed);
+        freely.then(|| task.claim(owner, now, note))
     }
 
     fn elapse(
@@ -639,7 +652,7 @@ impl Store for MemoryStore {
     fn beat(&self, owner: OwnerId) -> Result<(), Error> {
         match self.owners.lock().iter_mut().find(|known| known.id == owner) {
             Some(known) => known.beats += 1,
-            None => return Err(Error::new(Code::LeaseLost, format!("owner {} was struck off", owner.get()))),
+            None => return Err(struck_off(owner)),
         }
         Ok(())
     }
@@ -655,6 +668,7 @@ impl Store for MemoryStore {
         changes: &mut Vec<Change>,
         now: Timestamp,
     ) -> Result<(), Error> {
+        self.buried.store(true, Ordering::Relaxed);
         self.owners.lock().retain(|known| known.id != owner);
         let mut orphans = Vec::new();
         self.tasks.for_each(|task| {

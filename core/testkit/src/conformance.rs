@@ -220,6 +220,7 @@ macro_rules! conformance {
                 owners_are_listed_until_they_are_buried
                 a_heart_beats
                 an_owner_that_was_struck_off_cannot_beat
+                an_owner_that_was_struck_off_claims_nothing
                 burying_gives_back_what_the_owner_ran
                 burying_leaves_the_others_alone
                 burying_twice_does_nothing

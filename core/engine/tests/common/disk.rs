@@ -12,7 +12,7 @@ use taskloom_model::{
 };
 use taskloom_store::{
     Batch, Capability, Change, Claim, Commit, Counts, Filter, Late, Owner, Residents, ScheduleChange, Store,
-    Task,
+    Task, struck_off,
 };
 
 use super::{Gate, Log};
@@ -177,6 +177,9 @@ impl Writing<'_> {
     }
 
     fn claim(&mut self, claim: &Claim) -> Vec<Arc<Task>> {
+        if !self.rows.owners.iter().any(|owner| owner.id == claim.owner) {
+            return Vec::new();
+        }
         let wanted = |spec: &Spec| {
             claim.names.contains(&spec.name)
                 && !self.rows.paused.contains(&spec.queue)
@@ -355,7 +358,7 @@ impl Store for OnDisk {
     fn beat(&self, owner: OwnerId) -> Result<(), Error> {
         match self.0.rows.lock().owners.iter_mut().find(|known| known.id == owner) {
             Some(known) => known.beats += 1,
-            None => return Err(Error::new(Code::LeaseLost, "struck off")),
+            None => return Err(struck_off(owner)),
         }
         Ok(())
     }

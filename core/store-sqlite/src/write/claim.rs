@@ -11,7 +11,7 @@ use std::collections::BinaryHeap;
 use hashbrown::HashSet;
 use rusqlite::types::ValueRef;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
-use taskloom_model::{Name, Operation, TaskId};
+use taskloom_model::{Name, Operation, OwnerId, TaskId};
 use taskloom_store::Claim;
 
 use super::gates::Passed;
@@ -162,6 +162,10 @@ pub(crate) fn is_anything_ready(claim: &Claim, conn: &Connection) -> Result<(boo
 impl Writing<'_> {
     /// Takes eligible tasks: the queues in their order, or all as if they were one.
     pub(super) fn claim(&mut self, claim: &Claim) -> Result<(), Fault> {
+        if !self.is_owner(claim.owner)? {
+            // It was struck off since it decided to.
+            return Ok(());
+        }
         let mut wanted = self.wanted(claim)?;
         if claim.queues.is_empty() {
             return self.take(&mut wanted, None, claim);
@@ -170,6 +174,12 @@ impl Writing<'_> {
             self.take(&mut wanted, Some(*queue), claim)?;
         }
         Ok(())
+    }
+
+    /// Whether an owner has joined and was not struck off.
+    pub(super) fn is_owner(&self, owner: OwnerId) -> Result<bool, Fault> {
+        let mut statement = self.conn.prepare_cached(schema::IS_OWNER)?;
+        Ok(statement.query_row([owner.get().cast_signed()], |stored| stored.get(0))?)
     }
 
     /// The runs that a claim asks for.

@@ -1,9 +1,10 @@
 //! The processes that work on a store.
 
 use taskloom_model::{Code, Fence, Operation, Options, OwnerId, State};
+use taskloom_store::{Batch, Claim};
 
 use super::Harness;
-use crate::scene::{Scene, ids, moves};
+use crate::scene::{JOB, Scene, ids, moves};
 
 /// No two processes ever have the same number, not even after one is gone.
 pub fn numbers_are_never_given_out_twice(harness: &dyn Harness) {
@@ -55,6 +56,24 @@ pub fn an_owner_that_was_struck_off_cannot_beat(harness: &dyn Harness) {
     }
 }
 
+/// Nor does it get any task from then on, with a claim that it had decided on before: nobody would take it away again.
+pub fn an_owner_that_was_struck_off_claims_nothing(harness: &dyn Harness) {
+    let scene = Scene::new(harness);
+    let slow = scene.join("slow");
+    let task = scene.add(Options::default());
+    let claim = Claim { owner: slow, ..scene.wish(&[], &[JOB], 1) };
+    scene.bury(slow);
+    let batch = scene.write(Batch { claim: Some(claim), ..Batch::default() });
+    assert!(batch.claimed.is_empty() && batch.consequences.is_empty());
+    let error = scene.commit(&task, Operation::Claim { owner: slow }).unwrap_err();
+    assert_eq!(
+        (error.code(), error.message()),
+        (Code::LeaseLost, &*format!("owner {} was struck off", slow.get()))
+    );
+    assert_eq!(scene.state(&task), State::Queued);
+    assert_eq!(ids(&scene.claim(1)), [task.id()], "the living go on");
+}
+
 /// What a dead process ran is queued again, one crash more, and can be claimed by the living.
 pub fn burying_gives_back_what_the_owner_ran(harness: &dyn Harness) {
     let scene = Scene::new(harness);
@@ -71,7 +90,9 @@ pub fn burying_gives_back_what_the_owner_ran(harness: &dyn Harness) {
         assert_eq!((row.crashes, row.failures, row.owner, row.eligible), (1, 0, None, now));
     }
     assert_eq!(scene.state(&ended), State::Succeeded);
-    assert_eq!(ids(&scene.claim(9)), [one.id(), two.id()]);
+    let living = Claim { owner: scene.join("alive"), ..scene.wish(&[], &[JOB], 9) };
+    let batch = scene.write(Batch { claim: Some(living), ..Batch::default() });
+    assert_eq!(ids(&batch.claimed), [one.id(), two.id()]);
 }
 
 /// Burying one process takes nothing from another, nor from those that have given their tasks back.
