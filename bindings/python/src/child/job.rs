@@ -1,6 +1,5 @@
 //! A task as it comes through the socket: what a handler's context shows of it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pyo3::prelude::*;
@@ -40,7 +39,6 @@ pub(crate) struct Job {
     #[pyo3(get)]
     deadline: Option<i64>,
     rare: Option<Rare>,
-    cancelled: AtomicBool,
 }
 
 #[pymethods]
@@ -48,11 +46,6 @@ impl Job {
     #[getter]
     fn id(&self) -> String {
         self.id.to_string()
-    }
-
-    #[getter]
-    fn cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Acquire)
     }
 
     #[getter]
@@ -126,7 +119,6 @@ impl Job {
             ends,
             deadline,
             rare,
-            cancelled: AtomicBool::new(false),
         })
     }
 }
