@@ -2,53 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
-import atexit
 import builtins
 import functools
-import os
 import sys
-import threading
-import time
-import weakref
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, tzinfo
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar, overload
 
-from taskloom import _children, _watchdog
+from taskloom import _by_name, _life, _middleware, _operating
 from taskloom._context import Context
-from taskloom._errors import InvalidOptions, Misuse
-from taskloom._events import EventStream, check_pattern, listener
-from taskloom._function import by_position, named_arguments
+from taskloom._events import EventStream, subscribe
 from taskloom._json_logs import json_logs
-from taskloom._loop import OwnLoop, Runner, in_thread, is_called_off
-from taskloom._middleware import check
-from taskloom._monitor import Handler, Health, Limit, handler, health, stats
+from taskloom._loop import OwnLoop, Runner, is_called_off
+from taskloom._monitor import Handler, Health, Limit, handlers, health, limits, stats
 from taskloom._native import (
     Task,
     TaskHandle,
     _App,
-    _await_told,
-    _cancel_all,
-    _child_figures,
-    _discard,
     _encode_any,
-    _handlers,
-    _health,
-    _imported_on_main_thread,
-    _leaving,
-    _limit,
-    _limits,
-    _list,
-    _listen,
     _Listener,
     _publish,
     _purge,
-    _replay,
     _run_now,
     _set_paused,
-    _stats,
     _sweep,
 )
 from taskloom._options import check_url, seconds
@@ -85,34 +62,6 @@ __all__ = ["App"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 S = TypeVar("S")
-
-_AT_EXIT = 5.0
-"""How long, in seconds, a program that ends without stopping its apps waits for what runs."""
-
-_TOLD = 5.0
-"""How long, in seconds, a stop waits for callbacks and subscribers that have not been told everything."""
-
-_CHILDREN = 5.0
-"""How long, in seconds, a stop waits for child processes to end, which are killed if they do not."""
-
-_started: weakref.WeakSet[App] = weakref.WeakSet()
-
-
-def _note_main_thread() -> None:
-    if threading.current_thread() is threading.main_thread():
-        _imported_on_main_thread()
-
-
-def _after_fork() -> None:
-    """In a child: no thread of the parent's apps is here, nor the one that was its main thread, perhaps."""
-    _note_main_thread()
-    for app in list(_started):
-        app._own_loop = app._runner = None
-    _started.clear()
-
-
-_note_main_thread()
-os.register_at_fork(after_in_child=_after_fork)
 
 
 class App(_App):
@@ -290,7 +239,8 @@ class App(_App):
         ... def clean_up() -> None: ...
         """
         rule = {"cron": expression, "tz": tz}
-        return self._scheduled(rule, name, overlap, catch_up, jitter, start, end, arguments, options)
+        values = {"overlap": overlap, "catch_up": catch_up, "jitter": jitter, "start": start, "end": end}
+        return scheduled(self, name, arguments, {**rule, **values, **options})
 
     def every(
         self,
@@ -315,7 +265,8 @@ class App(_App):
         ... def beat() -> None: ...
         """
         rule = {"every": interval}
-        return self._scheduled(rule, name, overlap, catch_up, jitter, start, end, arguments, options)
+        values = {"overlap": overlap, "catch_up": catch_up, "jitter": jitter, "start": start, "end": end}
+        return scheduled(self, name, arguments, {**rule, **values, **options})
 
     def at(
         self,
@@ -336,30 +287,8 @@ class App(_App):
         >>> @app.at(datetime(2038, 1, 19, 3, 14, 8, tzinfo=timezone.utc))
         ... def celebrate() -> None: ...
         """
-        return self._scheduled({"at": when}, name, "skip", catch_up, jitter, None, None, arguments, options)
-
-    def _scheduled(
-        self,
-        rule: dict[str, Any],
-        name: str | None,
-        overlap: Overlap,
-        catch_up: CatchUp,
-        jitter: float | timedelta | None,
-        start: datetime | None,
-        end: datetime | None,
-        arguments: Mapping[str, Any] | None,
-        options: ScheduledOptions,
-    ) -> RegisterScheduled:
-        values = {
-            **rule,
-            "overlap": overlap,
-            "catch_up": catch_up,
-            "jitter": jitter,
-            "start": start,
-            "end": end,
-            **options,
-        }
-        return scheduled(self, name, arguments, values)
+        values = {"at": when, "overlap": "skip", "catch_up": catch_up, "jitter": jitter, "start": None, "end": None}
+        return scheduled(self, name, arguments, {**values, **options})
 
     @property
     def schedules(self) -> Schedules:
@@ -370,7 +299,7 @@ class App(_App):
 
     @property
     def _is_running(self) -> bool:
-        return self in _started
+        return _life.is_running(self)
 
     def start(self) -> None:
         """Starts the workers. Starting twice is starting once; after a stop it starts anew.
@@ -378,18 +307,7 @@ class App(_App):
         Raises ``StoreError`` if the store cannot be opened, ``ShutDown`` in a process that was forked from one that
         had used this app.
         """
-        self._start()
-        if self._testing is not None:
-            return
-        _started.add(self)
-        if self._async_names and self._runner is None and self._own_loop is None:
-            self._own_loop = OwnLoop(self)
-        try:
-            for outbox in self._outboxes:
-                outbox.start()
-        except BaseException:
-            self._finish(0)
-            raise
+        _life.start(self)
 
     def stop(self, timeout: float | timedelta | None = 30) -> None:
         """Stops the workers, and returns when they have stopped.
@@ -404,55 +322,7 @@ class App(_App):
         too. Raises ``Misuse`` on the event loop that runs the app's ``async def`` handlers, which could not end
         then: leave its ``async with`` block.
         """
-        if self._testing is not None:
-            self._testing._end_of_block()
-            return
-        runner = self._runner or (self._own_loop and self._own_loop.runner)
-        if runner and runner.is_here:
-            raise Misuse(
-                "stop() would wait for ever: it blocks the event loop that must finish the handlers",
-                code="TL1601",
-                hint="leave the `async with app:` block; elsewhere, await asyncio.to_thread(app.stop)",
-            )
-        self._finish(timeout)
-
-    def _stop_and_tell(self) -> None:
-        self._stop_outboxes(None)
-        self._stop(None)
-        if self._has_children:
-            self._close_children(_CHILDREN)
-        _await_told(self._listeners, _TOLD)
-
-    def _call_off(self) -> None:
-        self._stop_outboxes(0)
-        self._stop(0)
-
-    def _finish(self, timeout: float | timedelta | None) -> None:
-        """Stops, and gives callbacks and subscribers what is left of the time, up to a few seconds, for the rest."""
-        left = None if timeout is None else seconds("timeout", timeout)
-        start = time.monotonic()
-        self._stop_outboxes(left)
-        try:
-            self._stop(timeout)
-        finally:
-            self._stopped()
-        patience = _TOLD if left is None else min(_TOLD, left - (time.monotonic() - start))
-        _await_told(self._listeners, max(0.0, patience))
-
-    def _stop_outboxes(self, patience: float | None) -> None:
-        for outbox in self._outboxes:
-            outbox.stop(5.0 if patience is None else min(5.0, patience))
-
-    def _stopped(self) -> None:
-        _started.discard(self)
-        runner, self._runner = self._runner, None
-        own_loop, self._own_loop = self._own_loop, None
-        if runner is not None:
-            runner.close()
-        if own_loop is not None:
-            own_loop.close()
-        if self._has_children:
-            self._close_children(_CHILDREN)
+        _life.stop(self, timeout)
 
     def __enter__(self) -> Self:
         self.start()
@@ -464,46 +334,17 @@ class App(_App):
         self.stop(timeout=0 if is_called_off(kind) else None)
 
     async def __aenter__(self) -> Self:
-        if self._testing is not None:
-            return self
-        self._start()
-        try:
-            if self._runner is None and self._own_loop is None:
-                self._runner = Runner(self, asyncio.get_running_loop())
-            self.start()
-        except BaseException:
-            self._stop(0)
-            self._stopped()
-            raise
+        await _life.enter(self)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._testing is not None:
-            draining = self._testing.drain()
-            if draining is not None:
-                await draining
-            return
-        # Not on this thread: handlers that are still to finish need the loop.
-        stopping = in_thread(self._call_off if is_called_off(kind) else self._stop_and_tell)
-        try:
-            await asyncio.shield(stopping)
-        except asyncio.CancelledError:
-            # Whoever cancels us does not want to wait (Ctrl-C is one): what runs is called off.
-            await in_thread(self._stop, 0)
-            raise
-        finally:
-            self._stopped()
+        await _life.leave(self, kind)
 
     def __del__(self) -> None:
-        # An app that nobody can reach any more stops at once. The collector looks again after this, and takes the
-        # handlers away only if no thread runs one of them.
         if not sys.is_finalizing():
-            for each in self._listeners:
-                each._abandon()
-            self._abandon()
-            self._stopped()
+            _life.drop(self)
 
     # ── tasks ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -523,19 +364,7 @@ class App(_App):
 
         Raises ``UnknownHandler``, with the nearest name, ``InvalidPayload`` and ``InvalidOptions``.
         """
-        given = named_arguments(name, arguments, f'app.submit({name!r}, {{"parameter": value}}); options go by keyword')
-        task = self._task(name)
-        if task is None:
-            payload = _encode_any(given, f"arguments for {name!r}")
-            tx = options.pop("tx", None)
-            if tx is not None:
-                from taskloom.outbox._enqueue import submit_by_name
-
-                handle: Any = submit_by_name(self, tx, name, payload, bool(allow_unknown), dict(options))
-                return handle  # type: ignore[no-any-return]
-            return self._submit_by_name(name, payload, bool(allow_unknown), dict(options))
-        args, kwargs = by_position(task, given)
-        return (task.options(**options) if options else task).submit(*args, **kwargs)
+        return _by_name.submit(self, name, arguments, bool(allow_unknown), dict(options))
 
     @overload
     def cancel(self, id: str | UUID, *, reason: str | None = None) -> bool: ...
@@ -557,15 +386,7 @@ class App(_App):
         By id: True if it was or will be cancelled, False if it had ended or does not exist. Otherwise: how many were
         cancelled; those that fit all that is given. ``reason`` is kept with each.
         """
-        if (id is None) is (tag is queue is name is None):
-            raise InvalidOptions(
-                "app.cancel takes an id, or what to cancel tasks by",
-                code="TL1001",
-                hint='app.cancel(handle.id), or app.cancel(tag="img"), app.cancel(queue="mail", name="send")',
-            )
-        if id is not None:
-            return self._cancel(id, reason)
-        return _cancel_all(self, queue=queue, name=name, tag=tag, reason=reason)
+        return _operating.cancel(self, id, reason, tag=tag, queue=queue, name=name)
 
     def list(
         self,
@@ -582,10 +403,8 @@ class App(_App):
 
         At most ``limit`` of them. For the next page, pass the last one's id as ``after``.
         """
-        if limit < 0:
-            raise InvalidOptions(f"limit is {limit}; it must be at least 0", code="TL1001")
-        return _list(
-            self, state=state, queue=queue, name=name, tag=tag, unfinished=unfinished, limit=limit, after=after
+        return _operating.listed(
+            self, limit, state=state, queue=queue, name=name, tag=tag, unfinished=unfinished, after=after
         )
 
     def run_now(self, id: str | UUID) -> TaskHandle[Any]:
@@ -638,17 +457,11 @@ class App(_App):
         >>> shop.limit("resize")  # as the handler declares it
         True
         """
-        if (name is None and key is None) is (queue is None):
-            raise InvalidOptions(
-                "app.limit takes a handler's name, a queue, or a key",
-                code="TL1001",
-                hint='app.limit("resize", concurrency=4), app.limit(queue="img", rate="10/s"), app.limit(key="acme", …)',
-            )
-        return _limit(self, name=name, queue=queue, key=key, concurrency=concurrency, rate=rate)
+        return _operating.limit(self, name, queue, key, concurrency, rate)
 
     def limits(self) -> builtins.list[Limit]:
         """The limits that are set: what handlers declare, and what :meth:`limit` has set."""
-        return [Limit(*each) for each in _limits(self)]
+        return limits(self)
 
     def replay(
         self,
@@ -672,8 +485,7 @@ class App(_App):
         stopped, and ``StoreError`` (``TL1505``) with ``payloads="reference"``, which lets go of the arguments of a task
         when it ends.
         """
-        self._one_or_by("replay", id, state, queue, tag, name)
-        return _replay(self, id, state=state, queue=queue, name=name, tag=tag)
+        return _operating.replay(self, id, state=state, queue=queue, name=name, tag=tag)
 
     def discard(
         self,
@@ -695,17 +507,7 @@ class App(_App):
         Raises ``Misuse`` (``TL1602``) for an id that nobody knows, ``InvalidOptions`` for a state in which no task has
         ended.
         """
-        self._one_or_by("discard", id, state, queue, tag, name)
-        return _discard(self, id, state=state, queue=queue, name=name, tag=tag)
-
-    @staticmethod
-    def _one_or_by(what: str, id: str | UUID | None, *by: str | None) -> None:
-        if id is not None and any(each is not None for each in by):
-            raise InvalidOptions(
-                f"app.{what} takes an id, or what to choose tasks by, and not both",
-                code="TL1001",
-                hint=f'app.{what}(handle.id), or app.{what}(state="failed", tag="img")',
-            )
+        return _operating.discard(self, id, state=state, queue=queue, name=name, tag=tag)
 
     def sweep(self, older_than: float | timedelta) -> int:
         """Forgets tasks that ended longer ago than this (seconds or a ``timedelta``); how many."""
@@ -721,7 +523,7 @@ class App(_App):
         ``running`` lists the attempts in progress; ``workers``, ``away`` (waiting for another task, or stuck) and
         ``stuck`` count threads.
         """
-        return stats(_stats(self), _child_figures(self))
+        return stats(self)
 
     def health(self) -> Health:
         """Whether all is well: ``health.ok``, ``health.ready`` and what the ``problems`` are. Never raises.
@@ -729,10 +531,7 @@ class App(_App):
         ``health.warnings`` is what somebody should look at though this process is well, such as rows of the file that make
         no sense; ``health.unserved`` has the queued tasks that no process runs: the handler's name, how many, since when.
         """
-        found = _health(self)
-        whole = Health(True, False, ()) if found is None else health(*found, _child_figures(self))
-        more = [warning for outbox in self._outboxes for warning in outbox.warnings]
-        return whole._replace(warnings=(*whole.warnings, *more)) if more else whole
+        return health(self)
 
     def outbox(self, connect: Callable[[], Any]) -> Outbox:
         """Relays tasks that ``task.options(tx=connection).submit(…)`` wrote inside your own transaction.
@@ -768,7 +567,7 @@ class App(_App):
 
     def handlers(self) -> builtins.list[Handler]:
         """The handlers that are registered, by name and version."""
-        return [handler(*each) for each in _handlers(self)]
+        return handlers(self)
 
     # ── events, middleware ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -786,11 +585,7 @@ class App(_App):
 
         Without a subscriber, a decorator. Raises ``InvalidOptions`` for a pattern that no event can fit.
         """
-        check_pattern(pattern)
-        if subscriber is None:
-            return functools.partial(self.on, pattern, capacity=capacity)
-        self._listeners.append(_listen(self, pattern, capacity, listener(subscriber, pattern)))
-        return subscriber
+        return subscribe(self, pattern, subscriber, capacity)
 
     def events(self, pattern: str = "*", *, capacity: int = 10_000) -> EventStream:
         """The events from now on whose name fits ``pattern``, to iterate over: ``async for``, or ``for``.
@@ -840,10 +635,7 @@ class App(_App):
         A ``def`` stands around ``def`` handlers, an ``async def`` around ``async def`` ones (``return await call()``). What
         it raises is the attempt's outcome. Plain calls of a task go past it.
         """
-        check(function)
-        if self._has_children:
-            _children.check_middleware(function)
-        self._middleware.append(function)
+        _middleware.add(self, function)
         return function
 
     # ── testing ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -876,15 +668,3 @@ class App(_App):
 
     def __repr__(self) -> str:
         return f"<App {self.url} {'running' if self._is_running else 'not running'}>"
-
-
-@atexit.register
-def _stop_all() -> None:
-    """A program that ends without stopping its apps: what runs gets a little time."""
-    end = time.monotonic() + _AT_EXIT
-    _watchdog.leave()
-    try:
-        for app in list(_started):
-            app.stop(timeout=max(0.0, end - time.monotonic()))
-    finally:
-        _leaving()

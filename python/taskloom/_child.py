@@ -158,7 +158,8 @@ class _Child:
             self.port.postpone(job, took, *put_off)
             return
         said = None
-        if handler is not None and handler.rules is not None and not job.is_last and not job.cancelled:
+        # An attempt that was called off has had its verdict.
+        if handler is not None and handler.rules is not None and not job.is_last and not self.port.is_called_off(job):
             said = _verdict(handler.rules, error, job.failures + 1)
         kind, message, text, permanent, retry_after = describe(error, time.time())
         if handler is None:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Protocol, overload
 
+from taskloom._by_name import named_arguments
 from taskloom._errors import InvalidOptions, LeaseLost, TaskCancelled
-from taskloom._function import named_arguments
 from taskloom._info import CurrentTask, _time
 from taskloom._native import Task, _check_event_name, _current_attempt, _decode_any, _encode_any
 

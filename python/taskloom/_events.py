@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
@@ -11,19 +12,28 @@ from typing import TYPE_CHECKING, Any
 
 from taskloom._convert import shorten
 from taskloom._errors import InvalidOptions
-from taskloom._native import Event, _event_catalog, _report, _subscribe
+from taskloom._native import Event, _event_catalog, _listen, _report, _subscribe
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from taskloom._app import App
 
-__all__ = ["EventStream", "listener"]
+__all__ = ["EventStream", "subscribe"]
 
 _PREFIX = "handle_"
 
 
-def check_pattern(pattern: object) -> None:
+def subscribe(app: App, pattern: str, subscriber: Any, capacity: int) -> Any:
+    """``App.on``: the subscriber, or a decorator for one."""
+    _check_pattern(pattern)
+    if subscriber is None:
+        return functools.partial(app.on, pattern, capacity=capacity)
+    app._listeners.append(_listen(app, pattern, capacity, _listener(subscriber, pattern)))
+    return subscriber
+
+
+def _check_pattern(pattern: object) -> None:
     """Refuses what is no text: most often the function that is to be told, for want of parentheses."""
     if not isinstance(pattern, str):
         raise InvalidOptions(
@@ -33,7 +43,7 @@ def check_pattern(pattern: object) -> None:
         )
 
 
-def listener(subscriber: Any, pattern: str) -> Callable[[list[Event]], None]:
+def _listener(subscriber: Any, pattern: str) -> Callable[[list[Event]], None]:
     """What is called with each batch of events: it tells them to the subscriber one by one."""
     if inspect.isclass(subscriber):
         subscriber = subscriber()

@@ -5,12 +5,11 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from typing import Any
 
 from taskloom._convert import nearest
 from taskloom._errors import InvalidOptions
-from taskloom._native import Task
 
 HANDLER_OPTIONS = (
     "name",
@@ -114,26 +113,6 @@ def caller_locals(function: Callable[..., Any], depth: int) -> dict[str, Any] | 
         return dict(sys._getframe(depth).f_locals)
     except ValueError:
         return None
-
-
-def named_arguments(name: str, arguments: object, how: str) -> dict[str, Any]:
-    """Arguments by parameter name; without any, none. ``how`` says how they are written, to whom passes anything else."""
-    if arguments is None:
-        return {}
-    if isinstance(arguments, Mapping):
-        return dict(arguments)
-    raise InvalidOptions(
-        f"the arguments for {name!r} are {arguments!r}; they must be a dict, by parameter name", code="TL1001", hint=how
-    )
-
-
-def by_position(task: Task[..., Any], arguments: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-    """Arguments by name as a call: those that can only be passed by position come out."""
-    args = []
-    for parameter in inspect.signature(task).parameters.values():
-        if parameter.kind is parameter.POSITIONAL_ONLY and parameter.name in arguments:
-            args.append(arguments.pop(parameter.name))
-    return args, arguments
 
 
 def check_kind(function: Callable[..., Any], name: str) -> None:

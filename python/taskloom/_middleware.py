@@ -5,15 +5,27 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from taskloom import _children
 from taskloom._context import Context, _Attempt
 from taskloom._errors import InvalidOptions
 
-__all__ = ["check"]
+if TYPE_CHECKING:
+    from taskloom._app import App
+
+__all__ = ["add", "around"]
 
 
-def check(function: Any) -> None:
+def add(app: App, function: Any) -> None:
+    """``App.middleware``."""
+    _check(function)
+    if app._has_children:
+        _children.check_middleware(function)
+    app._middleware.append(function)
+
+
+def _check(function: Any) -> None:
     """Refuses what cannot stand around a handler."""
     if not callable(function):
         raise InvalidOptions(

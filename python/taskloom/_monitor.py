@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskloom._info import _time
+from taskloom._native import _child_figures, _handlers, _health, _limits, _stats
 
-__all__ = ["Handler", "Health", "Limit", "Unserved"]
+if TYPE_CHECKING:
+    from taskloom._app import App
+
+__all__ = ["Handler", "Health", "Limit", "Unserved", "handlers", "health", "limits", "stats"]
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,15 @@ class Handler(NamedTuple):
     """When it was registered: an aware ``datetime``."""
 
 
-def health(
+def health(app: App) -> Health:
+    """``App.health``: what the engine finds, the child processes and the outboxes."""
+    found = _health(app)
+    whole = Health(True, False, ()) if found is None else _whole(*found, _child_figures(app))
+    more = [warning for outbox in app._outboxes for warning in outbox.warnings]
+    return whole._replace(warnings=(*whole.warnings, *more)) if more else whole
+
+
+def _whole(
     ok: bool,
     ready: bool,
     problems: list[str],
@@ -106,14 +118,21 @@ def health(
     return Health(ok, ready, tuple(problems), tuple(warnings), waiting)
 
 
-def handler(name: str, version: str, is_async: bool, queue: str, retries: int, registered: int) -> Handler:
-    return Handler(name, version, is_async, queue, retries, _time(registered))
+def handlers(app: App) -> list[Handler]:
+    """``App.handlers``."""
+    return [Handler(*each[:5], _time(each[5])) for each in _handlers(app)]
 
 
-def stats(raw: dict[str, Any], processes: dict[str, Any] | None) -> dict[str, Any]:
-    """The engine's figures, with times as datetimes."""
+def limits(app: App) -> list[Limit]:
+    """``App.limits``."""
+    return [Limit(*each) for each in _limits(app)]
+
+
+def stats(app: App) -> dict[str, Any]:
+    """``App.stats``: the engine's figures, with times as datetimes, and the child processes."""
+    raw = _stats(app)
     raw["at"] = _time(raw["at"])
-    raw["processes"] = processes
+    raw["processes"] = _child_figures(app)
     registry = raw["registry"]
     registry["namespaces"] = dict(registry["namespaces"])
     if registry["last_registration"] is not None:

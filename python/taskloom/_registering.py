@@ -11,7 +11,7 @@ from taskloom._context import Context
 from taskloom._errors import InvalidOptions
 from taskloom._function import caller_locals, check_kind, is_async, refuse_unknown, take_executor, take_hook
 from taskloom._keys import take_key
-from taskloom._loop import OwnLoop
+from taskloom._life import give_loop
 from taskloom._native import Task
 from taskloom._retry_rules import take_rules
 from taskloom._schedules import check_rule, put
@@ -40,8 +40,8 @@ def register(
         app._async_names.add(name)
         if app._testing is not None:
             app._testing._needs_loop()
-        elif app._is_running and app._runner is None and app._own_loop is None:
-            app._own_loop = OwnLoop(app)
+        elif app._is_running:
+            give_loop(app)
     return task
 
 
@@ -49,7 +49,6 @@ def scheduled(
     app: App, name: str | None, arguments: Mapping[str, Any] | None, values: dict[str, Any]
 ) -> RegisterScheduled:
     """A decorator that gives a function, or a task, a schedule by which it is submitted."""
-
     check_rule(values)
 
     def schedule(function: Any) -> Any:

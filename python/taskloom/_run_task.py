@@ -13,7 +13,7 @@ import sys
 
 from taskloom import Error
 from taskloom._find_app import load, tell
-from taskloom._loop import OwnLoop
+from taskloom._life import give_loop
 
 
 def main(target: str, id: str) -> int:
@@ -26,8 +26,7 @@ def main(target: str, id: str) -> int:
             return tell(
                 f"the app's store, {app.url}, has no task {id}\nhint: --store has to name the store of the app", 3
             )
-        if app._async_names and app._own_loop is None:
-            app._own_loop = OwnLoop(app)  # which takes what is handed to it, and claims nothing
+        give_loop(app)  # which takes what is handed to it, and claims nothing
         handle = app.run_now(id)
     except Error as why:
         return tell(why, 1)

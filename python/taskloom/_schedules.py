@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone, tzinfo
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from taskloom._by_name import by_position, named_arguments
 from taskloom._convert import shorten
 from taskloom._errors import InvalidOptions
-from taskloom._function import by_position, named_arguments
 from taskloom._info import _time
 from taskloom._native import (
     Task,

@@ -114,6 +114,12 @@ def again_on_value_error(error: BaseException, failures: int) -> bool:
     return isinstance(error, ValueError)
 
 
+def again_and_notes_it(error: BaseException, failures: int) -> bool:
+    with open(os.environ["POOL_HANDLERS_NOTES"], "a") as notes:
+        notes.write(f"{error!r}\n")
+    return True
+
+
 def steps(ctx: Context) -> list[int]:
     done: list[int] = ctx.load_checkpoint([])
     done.append(ctx.task.attempt)
@@ -156,6 +162,14 @@ def polite(ctx: Context) -> None:
     while not ctx.cancelled:
         time.sleep(0.001)
     ctx.raise_if_cancelled()
+
+
+def offended(ctx: Context) -> None:
+    """Takes its cancellation for an error of its own."""
+    try:
+        polite(ctx)
+    except BaseException:
+        raise ValueError("called off") from None
 
 
 def deaf(ctx: Context) -> None:

@@ -113,6 +113,26 @@ def test_a_running_task_can_be_cancelled(pool: Pool, handler: Any) -> None:
     assert pool(handlers.echo).submit(1).result(LONG) == 1
 
 
+def test_a_cancelled_attempt_is_no_question_for_its_retry_policy(
+    make: Callable[..., Pool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = tmp_path / "notes"
+    monkeypatch.setenv("POOL_HANDLERS_NOTES", str(notes))
+    pool = make(processes=1)
+    retry = Retry(base=0, retry_if=handlers.again_and_notes_it)
+    offended = pool(handlers.offended, retries=1, retry=retry)
+    fails = pool(handlers.fails, retries=1, retry=retry)
+    with pool.app:
+        begun = iter(pool.app.events("task.progress"))
+        handle = offended.submit()
+        next(begun)
+        assert handle.cancel()
+        with pytest.raises(TaskFailed):
+            fails.submit("plain").result(LONG)
+    # Of the one that failed, once: of its last failure nothing is asked.
+    assert notes.read_text().splitlines() == ["ValueError('no good')"]
+
+
 def test_tasks_behind_a_slow_one_go_to_others(make: Callable[..., Pool], tmp_path: Path) -> None:
     pool = make(processes=2)
     echo, waits_for = pool(handlers.echo), pool(handlers.waits_for)

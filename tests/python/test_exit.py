@@ -11,8 +11,8 @@ HEAD = """
 import asyncio, atexit, gc, logging, os, signal, sys, threading, time
 logging.getLogger("taskloom").addHandler(logging.NullHandler())  # a slow machine gives the watchdog time to speak
 import taskloom
-import taskloom._app
-taskloom._app._AT_EXIT = 0.3  # what runs gets less time than in earnest
+import taskloom._life
+taskloom._life._AT_EXIT = 0.3  # what runs gets less time than in earnest
 app = taskloom.App(sys.argv[1] if len(sys.argv) > 1 else "memory:", workers=5)
 running = threading.Event()
 lock = threading.Lock()
@@ -133,7 +133,7 @@ assert running.wait(15)
 def test_with_handlers_that_raise_as_they_are_called_off(program, round):
     """Describing an exception takes Python, just when the interpreter ends."""
     body = """
-taskloom._app._AT_EXIT = 0.05
+taskloom._life._AT_EXIT = 0.05
 @app.task
 def deep(n=200):
     running.set()

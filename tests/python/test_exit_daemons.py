@@ -10,8 +10,8 @@ HEAD = """
 import dataclasses, datetime, logging, os, sys, threading, time
 logging.getLogger("taskloom").addHandler(logging.NullHandler())
 import taskloom
-import taskloom._app
-taskloom._app._AT_EXIT = 0.1
+import taskloom._life
+taskloom._life._AT_EXIT = 0.1
 app = taskloom.App(sys.argv[1], workers=2)
 app.json_logs(open(os.devnull, "w"), events="task.failed")
 contexts = []

@@ -198,8 +198,8 @@ def test_an_app_that_all_kinds_of_things_hold(use, stopped, url, monkeypatch):
 
 
 END = """
-import sys, threading, taskloom, taskloom._app
-taskloom._app._AT_EXIT = 0.3
+import sys, threading, taskloom, taskloom._life
+taskloom._life._AT_EXIT = 0.3
 app = taskloom.App(sys.argv[1], workers=2)
 inside = threading.Event()
 

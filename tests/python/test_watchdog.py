@@ -255,8 +255,8 @@ def test_it_sleeps_while_nothing_is_in_flight(memory):
 
 def test_a_program_that_ends_with_a_blocked_loop(program):
     source = """
-        import threading, taskloom, taskloom._app
-        taskloom._app._AT_EXIT = 0.1
+        import threading, taskloom, taskloom._life
+        taskloom._life._AT_EXIT = 0.1
         app = taskloom.App()
         running = threading.Event()
 

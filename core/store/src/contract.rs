@@ -49,16 +49,27 @@
 //! then a commit of [`Operation::Claim`] without any search. Others keep rows in a file or a server; the `Task`s are
 //! this process's copies. When such a store reads a row it first asks [`Residents`] for a copy that somebody here
 //! already holds, so that one task is one `Task` in a process and a handle sees what a worker did.
+//!
+//! [`ScheduleOperation::Ended`]: taskloom_model::ScheduleOperation::Ended
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use taskloom_model::{
-    Code, Effects, Error, Fence, LimitRow, Name, Operation, OwnerId, ScheduleEffects, ScheduleOperation,
-    ScheduleRow, State, TaskId, Timestamp,
+    Code, Effects, Error, Fence, LimitRow, Name, Operation, OwnerId, ScheduleEffects, ScheduleRow, State,
+    TaskId, Timestamp,
 };
 
+pub use self::batch::{Batch, Change, Claim, Commit, Insert};
+pub use self::filter::{Counts, Filter};
+pub use self::owners::{News, Owner, Unserved};
+pub use self::schedules::{DueSchedules, ScheduleChange};
 use crate::Task;
+
+mod batch;
+mod filter;
+mod owners;
+mod schedules;
 
 /// What a store can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,112 +82,6 @@ pub struct Capability {
     pub dependencies: bool,
     /// It keeps schedules.
     pub schedules: bool,
-}
-
-/// One change of one schedule.
-#[derive(Clone, Debug)]
-pub struct ScheduleChange {
-    /// Its name.
-    pub name: String,
-    /// The change.
-    pub operation: ScheduleOperation,
-    /// The task to insert if the change submits one: its id is the one that the operation names.
-    pub task: Option<Arc<Task>>,
-}
-
-impl ScheduleChange {
-    /// A change that submits nothing.
-    pub fn new(name: impl Into<String>, operation: ScheduleOperation) -> Self {
-        Self { name: name.into(), operation, task: None }
-    }
-
-    /// The task to insert. `StoreFailed` if it is missing, which is a mistake of the caller's.
-    pub fn task_for(&self, effects: &ScheduleEffects) -> Result<Option<&Arc<Task>>, Error> {
-        match (effects.submit_for, &self.task) {
-            (None, _) => Ok(None),
-            (Some(_), Some(task)) => Ok(Some(task)),
-            (Some(tick), None) => Err(Error::new(
-                Code::StoreFailed,
-                format!("schedule {:?} fires for {tick}, and there is no task to insert", self.name),
-            )),
-        }
-    }
-}
-
-/// Schedules whose time has come.
-#[derive(Clone, Debug, Default)]
-pub struct DueSchedules {
-    /// As they are.
-    pub rows: Vec<ScheduleRow>,
-    /// When the next one is due.
-    pub next: Option<Timestamp>,
-}
-
-/// Tasks to insert together, all or none.
-#[derive(Debug)]
-pub struct Insert {
-    /// The tasks, as admitted. Where a unique key was taken and the new task asks for the one that has it, the store
-    /// puts that one in its place.
-    pub tasks: Vec<Arc<Task>>,
-    /// Whether they were accepted; set by the store.
-    pub verdict: Option<Result<(), Error>>,
-}
-
-/// One change of one task, and tasks to insert with it.
-#[derive(Debug)]
-pub struct Commit {
-    /// The task.
-    pub task: Arc<Task>,
-    /// The change.
-    pub operation: Operation,
-    /// Tasks that are inserted if, and only if, the change is made.
-    pub spawn: Vec<Arc<Task>>,
-}
-
-/// A change that was made.
-#[derive(Clone, Debug)]
-pub struct Change {
-    /// The task.
-    pub task: Arc<Task>,
-    /// What follows.
-    pub effects: Effects,
-}
-
-/// A wish for eligible tasks.
-#[derive(Clone, Debug)]
-pub struct Claim {
-    /// Who wants them.
-    pub owner: OwnerId,
-    /// From these queues, the first ones first; from all of them alike if it names none.
-    pub queues: Arc<[Name]>,
-    /// For these handlers.
-    pub names: Arc<[Name]>,
-    /// At most so many.
-    pub limit: usize,
-}
-
-/// Changes to make in one transaction.
-#[derive(Debug, Default)]
-pub struct Batch {
-    /// New tasks.
-    pub inserts: Vec<Insert>,
-    /// Changes.
-    pub commits: Vec<Commit>,
-    /// A claim, made after the rest.
-    pub claim: Option<Claim>,
-    /// What became of each commit, in their order; filled in by the store.
-    pub verdicts: Vec<Result<Effects, Error>>,
-    /// What the claim got: running, and owned by the claimer; filled in by the store.
-    pub claimed: Vec<Arc<Task>>,
-    /// Changes of other tasks that followed (dependents); filled in by the store.
-    pub consequences: Vec<Change>,
-}
-
-impl Batch {
-    /// Whether there is nothing to do.
-    pub fn is_empty(&self) -> bool {
-        self.inserts.is_empty() && self.commits.is_empty() && self.claim.is_none()
-    }
 }
 
 /// The tasks that somebody in this process holds.
@@ -195,39 +100,6 @@ impl Residents for Nobody {
     }
 }
 
-/// A process that works on a store.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Owner {
-    /// Its number.
-    pub id: OwnerId,
-    /// What it calls itself: host and process id.
-    pub name: String,
-    /// Its heartbeat counter. It is compared with its own earlier value only, never with a clock.
-    pub beats: u64,
-    /// Whether the store knows for certain that its process has ended.
-    pub gone: bool,
-}
-
-/// Queued tasks of a handler that no process which works on the store has.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unserved {
-    /// The handler's name.
-    pub name: String,
-    /// How many there are.
-    pub count: u64,
-    /// Since when the first of them could have been run.
-    pub since: Timestamp,
-}
-
-/// What a store has heard of other processes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct News {
-    /// One has changed something.
-    pub changes: bool,
-    /// One may have ended.
-    pub deaths: bool,
-}
-
 /// What is new about the gates of a store whose tasks wait there as rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GateNews {
@@ -235,95 +107,6 @@ pub struct GateNews {
     pub opened: bool,
     /// One opens by itself then.
     pub due: Option<Timestamp>,
-}
-
-/// Which tasks to list.
-#[derive(Clone, Debug)]
-pub struct Filter {
-    /// In this state.
-    pub state: Option<State>,
-    /// In this queue.
-    pub queue: Option<Name>,
-    /// For this handler.
-    pub name: Option<Name>,
-    /// With this tag.
-    pub tag: Option<String>,
-    /// Only those that have not ended.
-    pub unfinished: bool,
-    /// Only dead letters: those that ended, and neither succeeded nor were skipped ([`State::is_dead`]).
-    pub dead: bool,
-    /// Only those that were changed at this time or later.
-    pub changed_since: Option<Timestamp>,
-    /// The highest id first: the newest task, unless somebody sets ids of his own.
-    pub newest_first: bool,
-    /// Only ids after this one, in the order of the list.
-    pub after: Option<TaskId>,
-    /// At most so many.
-    pub limit: usize,
-}
-
-impl Default for Filter {
-    fn default() -> Self {
-        Self {
-            state: None,
-            queue: None,
-            name: None,
-            tag: None,
-            unfinished: false,
-            dead: false,
-            changed_since: None,
-            newest_first: false,
-            after: None,
-            limit: 100,
-        }
-    }
-}
-
-impl Filter {
-    /// Whether it lists tasks in this state.
-    pub fn fits(&self, state: State) -> bool {
-        self.state.is_none_or(|wanted| wanted == state)
-            && !(self.unfinished && state.is_terminal())
-            && (!self.dead || state.is_dead())
-    }
-
-    /// Whether an id has its place in the list after [`Filter::after`].
-    pub fn is_after(&self, id: TaskId) -> bool {
-        self.after.is_none_or(|after| if self.newest_first { id < after } else { id > after })
-    }
-
-    /// Whether the state does not matter.
-    pub fn takes_any_state(&self) -> bool {
-        self.state.is_none() && !self.unfinished && !self.dead
-    }
-}
-
-/// How many tasks are in each state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts([u64; State::ALL.len()]);
-
-impl Counts {
-    /// How many are in this state.
-    pub fn get(&self, state: State) -> u64 {
-        self.0[usize::from(state.number())]
-    }
-
-    /// Counts some more.
-    pub fn add(&mut self, state: State, more: u64) {
-        self.0[usize::from(state.number())] += more;
-    }
-
-    /// Counts as many more as another.
-    pub fn add_all(&mut self, other: Self) {
-        for (own, other) in self.0.iter_mut().zip(other.0) {
-            *own += other;
-        }
-    }
-
-    /// How many have not ended.
-    pub fn unfinished(&self) -> u64 {
-        State::ALL.iter().filter(|state| !state.is_terminal()).map(|state| self.get(*state)).sum()
-    }
 }
 
 /// Refuses tasks with unique keys.
