@@ -31,7 +31,7 @@ use taskloom_model::{
     Code, Effects, Error, Fence, Operation, OwnerId, Row, Spec, State, TaskId, Timestamp, WaitingFor, apply,
     apply_here,
 };
-use taskloom_sync::{Latch, Nursery, fetch};
+use taskloom_sync::{Blank, Latch, Nursery, Step};
 
 /// What a host language keeps with a task until it runs.
 pub trait Host: Any + Send + Sync {
@@ -63,10 +63,12 @@ pub struct Task {
     latch: Latch,
     /// It was eligible from the first and asks for nothing but to be run.
     plain: bool,
-    /// Where the task will lie that its submitter submits next.
-    next: usize,
     /// Written under the cell's lock.
     superseded: AtomicBool,
+    /// The same. It is not in the cell, where it would take a word.
+    settled: AtomicBool,
+    /// Where the task will lie that its submitter submits next.
+    next: Step,
     host: Option<HostData>,
 }
 
@@ -81,7 +83,6 @@ struct Cell {
     begun: u32,
     /// How many children the attempt has submitted that was begun here last.
     children: u32,
-    settled: bool,
 }
 
 impl Cell {
@@ -97,23 +98,26 @@ impl Task {
         // At the end of a thread its own may be gone.
         let place = NURSERY.try_with(|nursery| {
             let mut nursery = nursery.borrow_mut();
-            (nursery.blank(), nursery.upcoming())
+            let place = nursery.blank();
+            let next = nursery.upcoming(&place);
+            (place, next)
         });
-        let (place, next) = place.unwrap_or_default();
+        let (place, next): (Blank<Self>, Step) = place.unwrap_or_default();
         let ended = row.state.is_terminal();
         let plain = spec.is_plain() && row.state == State::Queued && row.waiting_for == WaitingFor::Nothing;
         place.fill(Self::of(spec, row, host, ended, plain, next))
     }
 
     #[inline]
-    fn of(spec: Spec, row: Row, host: Option<HostData>, ended: bool, plain: bool, next: usize) -> Self {
+    fn of(spec: Spec, row: Row, host: Option<HostData>, ended: bool, plain: bool, next: Step) -> Self {
         let task = Self {
             spec,
-            cell: Mutex::new(Cell { row, observers: None, begun: 0, children: 0, settled: ended }),
+            cell: Mutex::new(Cell { row, observers: None, begun: 0, children: 0 }),
             latch: Latch::new(),
             plain,
-            next,
             superseded: AtomicBool::new(false),
+            settled: AtomicBool::new(ended),
+            next,
             host,
         };
         if ended {
@@ -131,7 +135,7 @@ impl Task {
     /// Has the processor fetch what will most likely be run after this one: tasks are taken in the order of their submits.
     #[inline]
     pub fn fetch_next(&self) {
-        fetch(self.next, size_of::<Self>());
+        self.next.fetch_from(self);
     }
 
     /// What was asked for.
@@ -284,7 +288,7 @@ impl Task {
     /// it has settled, it shows that already, or what its handles were told.)
     pub fn supersede(&self, last: Row) {
         let mut cell = self.cell.lock();
-        if !self.superseded.swap(true, Ordering::AcqRel) && !cell.settled {
+        if !self.superseded.swap(true, Ordering::AcqRel) && !self.settled.load(Ordering::Relaxed) {
             cell.row = last;
         }
     }
@@ -303,10 +307,10 @@ impl Task {
     pub fn settle(self: &Arc<Self>) {
         let (observers, succeeded) = {
             let mut cell = self.cell.lock();
-            if cell.settled {
+            if self.settled.load(Ordering::Relaxed) {
                 return;
             }
-            cell.settled = true;
+            self.settled.store(true, Ordering::Relaxed);
             (cell.observers.take(), cell.row.state == State::Succeeded)
         };
         if let Some(host) = &self.host {
@@ -342,7 +346,7 @@ impl Task {
     pub fn observe(self: &Arc<Self>, observer: impl FnOnce(&Arc<Self>) + Send + 'static) {
         {
             let mut cell: MutexGuard<'_, Cell> = self.cell.lock();
-            if !cell.settled {
+            if !self.settled.load(Ordering::Relaxed) {
                 cell.observers.get_or_insert_default().push(Box::new(observer));
                 return;
             }
@@ -359,5 +363,6 @@ impl fmt::Debug for Task {
     }
 }
 
-/// With the two counts of its references it fits into four lines of cache, and into what an allocator has for that.
-const _: () = assert!(size_of::<Task>() <= 240);
+/// With the two counts of its references it fits into four lines of cache. What a pending task takes in all is bounded by
+/// `benches/rust/benches/memory.rs`.
+const _: () = assert!(size_of::<Task>() <= 224);

@@ -77,6 +77,6 @@ pub use bell::Bell;
 pub use fork::fork_generation;
 pub use lanes::Lanes;
 pub use latch::Latch;
-pub use nursery::{Blank, Nursery, fetch};
+pub use nursery::{Blank, Nursery, Step};
 pub use sleepers::{Sleeper, Sleepers};
 pub use spin::Spin;

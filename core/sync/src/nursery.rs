@@ -7,7 +7,7 @@
 //! the lines are there.
 //!
 //! Since the memory of the next value is known, so can be who takes the values in turn on another core: who has one can
-//! have the next one fetched ([`Nursery::upcoming`], [`fetch`]).
+//! have the next one fetched ([`Nursery::upcoming`], [`Step`]).
 //!
 //! # What it owns
 //! At most [`AHEAD`] pieces of memory without a value. They are given back when it is dropped, with its thread.
@@ -21,6 +21,7 @@
 )]
 
 use std::mem::MaybeUninit;
+use std::ptr;
 use std::sync::Arc;
 
 /// For so many values memory is kept ready.
@@ -63,10 +64,11 @@ impl<T> Nursery<T> {
         self.ready[self.turn].replace(later).unwrap_or_default()
     }
 
-    /// Where the value after the one whose memory was asked for last will lie, if another is made: for [`fetch`].
+    /// How far from `here`, whose memory was asked for last, the value after it will lie, if another is made.
     #[inline]
-    pub fn upcoming(&self) -> usize {
-        self.ready[(self.turn + 1) % AHEAD].as_ref().map_or(0, Blank::address)
+    pub fn upcoming(&self, here: &Blank<T>) -> Step {
+        let next = self.ready[(self.turn + 1) % AHEAD].as_ref();
+        next.map_or(Step::default(), |next| Step::between(here.address(), next.address()))
     }
 }
 
@@ -107,10 +109,33 @@ impl<T> Default for Blank<T> {
     }
 }
 
+/// How far it is from one value to the next: a word would be too much to keep in each of a million values. Values that
+/// lie further apart than it can tell count as one, and nothing is gained.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Step(i32);
+
+impl Step {
+    /// What distances are counted in: memory for anything as large as a word begins at a multiple of it.
+    const UNIT: usize = align_of::<usize>();
+
+    #[inline]
+    fn between(from: usize, to: usize) -> Self {
+        let units = to.wrapping_sub(from).cast_signed() / Self::UNIT.cast_signed();
+        Self(i32::try_from(units).unwrap_or(0))
+    }
+
+    /// Has the value fetched that is so far from this one.
+    #[inline]
+    pub fn fetch_from<T>(self, here: &T) {
+        let distance = (self.0 as isize).wrapping_mul(Self::UNIT.cast_signed());
+        fetch(ptr::from_ref(here).addr().wrapping_add_signed(distance), size_of::<T>());
+    }
+}
+
 /// Has so many bytes fetched into this core's cache, to be written. It does not matter what is there, nor whether there is
 /// anything.
 #[inline]
-pub fn fetch(address: usize, len: usize) {
+fn fetch(address: usize, len: usize) {
     for offset in (0..len).step_by(LINE) {
         fetch_line(address.wrapping_add(offset));
     }
@@ -140,6 +165,29 @@ mod tests {
             assert_eq!(**value, [number; 40]);
             assert_eq!((Arc::strong_count(value), Arc::weak_count(value)), (1, 0));
         }
+    }
+
+    #[test]
+    fn a_step_leads_to_the_next_value() {
+        for (from, to) in [(0x1000, 0x1100), (0x1100, 0x1000), (usize::MAX - 7, 16), (0x1000, 0x1000)] {
+            let step = Step::between(from, to);
+            assert_eq!(from.wrapping_add_signed(step.0 as isize * Step::UNIT.cast_signed()), to);
+        }
+        assert_eq!(Step::between(0, usize::MAX / 2).0, 0, "too far to be told");
+        let mut nursery = Nursery::<[u64; 30]>::new();
+        let blanks: Vec<_> = (0..20)
+            .map(|_| {
+                let blank = nursery.blank();
+                let step = nursery.upcoming(&blank);
+                (blank, step)
+            })
+            .collect();
+        for two in blanks.windows(2).skip(AHEAD) {
+            let (here, step) = &two[0];
+            assert_eq!(Step::between(here.address(), two[1].0.address()).0, step.0);
+        }
+        let (here, step) = blanks.into_iter().next_back().expect("there are twenty");
+        step.fetch_from(&*here.fill([1; 30]));
     }
 
     #[test]
