@@ -62,7 +62,7 @@ use taskloom_model::{
 
 pub use self::batch::{Batch, Change, Claim, Commit, Insert};
 pub use self::filter::{Counts, Filter};
-pub use self::owners::{News, Owner, Unserved};
+pub use self::owners::{News, Owner, Unserved, struck_off};
 pub use self::schedules::{DueSchedules, ScheduleChange};
 use crate::Task;
 
@@ -118,12 +118,6 @@ pub(crate) fn refuse_unique(tasks: &[Arc<Task>]) -> Result<(), Error> {
         )),
         None => Ok(()),
     }
-}
-
-/// What a process is told that acts as an owner which was struck off.
-pub fn struck_off(owner: OwnerId) -> Error {
-    Error::new(Code::LeaseLost, format!("owner {} was struck off", owner.get()))
-        .hint("its heart stood still for too long, and its tasks went to others: join again")
 }
 
 /// Inserts that have come since this was last asked, and what time it is. Called inside a transaction: it must not wait.

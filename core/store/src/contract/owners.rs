@@ -1,6 +1,6 @@
 //! The processes that work on a store: who they are, what none of them serves, what they are heard of.
 
-use taskloom_model::{OwnerId, Timestamp};
+use taskloom_model::{Code, Error, OwnerId, Timestamp};
 
 /// A process that works on a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,4 +33,10 @@ pub struct News {
     pub changes: bool,
     /// One may have ended.
     pub deaths: bool,
+}
+
+/// What a process is told that acts as an owner which was struck off.
+pub fn struck_off(owner: OwnerId) -> Error {
+    Error::new(Code::LeaseLost, format!("owner {} was struck off", owner.get()))
+        .hint("its heart stood still for too long, and its tasks went to others: join again")
 }
