@@ -10,10 +10,12 @@ use std::sync::mpsc::{Sender, channel};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 
-use crate::ffi::{self, HangOnUnwind};
+use crate::entry;
+use crate::ffi;
 use crate::told;
 
-type Call = (Py<PyAny>, Py<PyAny>);
+/// Makes a function, and what it is to be called with.
+type Call = Box<dyn FnOnce(Python<'_>) -> Option<(Py<PyAny>, Py<PyAny>)> + Send>;
 
 /// How many callbacks were ever asked for, and how many have been called.
 static ASKED: AtomicU64 = AtomicU64::new(0);
@@ -31,8 +33,8 @@ pub(crate) fn called() -> u64 {
 
 static CALLS: Mutex<Option<(u32, Sender<Call>)>> = Mutex::new(None);
 
-/// Has `function(argument)` called soon.
-pub(crate) fn call_soon(function: Py<PyAny>, argument: Py<PyAny>) {
+/// Has a function called soon. Needs no Python, and waits for nothing.
+pub(crate) fn call_soon(make: impl FnOnce(Python<'_>) -> Option<(Py<PyAny>, Py<PyAny>)> + Send + 'static) {
     let mut calls = CALLS.lock();
     // The thread of a parent process is not ours.
     let process = std::process::id();
@@ -42,15 +44,16 @@ pub(crate) fn call_soon(function: Py<PyAny>, argument: Py<PyAny>) {
         CALLED.store(ASKED.load(Ordering::SeqCst), Ordering::SeqCst);
         let life = move || {
             told::tells_here();
-            for (function, argument) in receiver {
+            for make in receiver {
                 // At the end of the program nobody is left to be called.
-                let _ = HangOnUnwind::around(|| {
-                    Python::try_attach(|py| {
+                let _ = entry::visit(|py, entry| {
+                    let Some((function, argument)) = make(py) else { return };
+                    entry.host(py, || {
                         if let Err(error) = ffi::call_with(function.bind(py), (argument,)) {
                             ffi::report(py, error, Some(function.bind(py)));
                         }
                         drop(function);
-                    })
+                    });
                 });
                 if CALLED.fetch_add(1, Ordering::SeqCst) + 1 >= asked() {
                     told::changed();
@@ -63,7 +66,7 @@ pub(crate) fn call_soon(function: Py<PyAny>, argument: Py<PyAny>) {
     }
     if let Some((_, sender)) = calls.as_ref() {
         ASKED.fetch_add(1, Ordering::SeqCst);
-        if sender.send((function, argument)).is_err() {
+        if sender.send(Box::new(make)).is_err() {
             CALLED.fetch_add(1, Ordering::SeqCst);
         }
     }

@@ -18,8 +18,9 @@ use taskloom_engine::{Attempt, Engine, Handle};
 use taskloom_model::{Code, Error, Options, Result};
 use taskloom_store::Task;
 
+use crate::entry;
 use crate::errors::helper_in;
-use crate::ffi::{self, HangOnUnwind};
+use crate::ffi;
 use crate::handle::TaskHandle;
 use crate::handler::Parts;
 use crate::host::{keep_pickled, pickled_of};
@@ -45,8 +46,8 @@ pub(crate) struct PythonTrade;
 
 /// Calls Python on a thread that keeps a child, and says what went wrong in words.
 fn with_python<T>(call: impl FnOnce(Python<'_>) -> PyResult<T>) -> std::result::Result<T, String> {
-    let called = HangOnUnwind::around(|| {
-        Python::try_attach(|py| {
+    let called = entry::visit(|py, entry| {
+        entry.host(py, || {
             call(py).map_err(|error| {
                 let name = error.get_type(py).name().map(|name| name.to_string()).unwrap_or_default();
                 let said = ffi::text_of(error.value(py)).unwrap_or_default();

@@ -20,8 +20,9 @@ use taskloom_model::Timestamp;
 
 use crate::app::NativeApp;
 use crate::decode::decode_any;
+use crate::entry::{self, Entry};
 use crate::errors::{helper_in, to_python};
-use crate::ffi::{self, HangOnUnwind};
+use crate::ffi;
 use crate::handle::{seconds, wait_for};
 use crate::signal::Signal;
 use crate::told;
@@ -275,13 +276,11 @@ impl Listening {
             if subscription.drain(&mut events, BATCH) == 0 {
                 continue;
             }
-            let told = HangOnUnwind::around(|| {
-                Python::try_attach(|py| {
-                    let dispatch = self.dispatch.lock().as_ref().map(|dispatch| dispatch.clone_ref(py));
-                    let Some(dispatch) = dispatch else { return false };
-                    self.hand_over(py, &dispatch, &mut events);
-                    true
-                })
+            let told = entry::visit(|py, entry| {
+                let dispatch = self.dispatch.lock().as_ref().map(|dispatch| dispatch.clone_ref(py));
+                let Some(dispatch) = dispatch else { return false };
+                Self::hand_over(py, entry, dispatch.bind(py), &mut events);
+                true
             });
             if told != Some(true) {
                 return;
@@ -289,14 +288,14 @@ impl Listening {
         }
     }
 
-    fn hand_over(&self, py: Python<'_>, dispatch: &Py<PyAny>, events: &mut Vec<Arc<Event>>) {
+    fn hand_over(py: Python<'_>, entry: &Entry, dispatch: &Bound<'_, PyAny>, events: &mut Vec<Arc<Event>>) {
         let batch: PyResult<Vec<_>> = events.drain(..).map(|event| Bound::new(py, PyEvent(event))).collect();
-        let called = batch
-            .and_then(|batch| PyList::new(py, batch))
-            .and_then(|batch| ffi::call_with(dispatch.bind(py), (batch,)));
-        if let Err(error) = called {
-            ffi::report(py, error, Some(dispatch.bind(py)));
-        }
+        let batch = batch.and_then(|batch| PyList::new(py, batch));
+        entry.host(py, || {
+            if let Err(error) = batch.and_then(|batch| ffi::call_with(dispatch, (batch,))) {
+                ffi::report(py, error, Some(dispatch));
+            }
+        });
     }
 }
 

@@ -250,7 +250,7 @@ impl TaskHandle {
             return Err(PyTypeError::new_err("add_done_callback takes a function of the handle"));
         }
         let own = slf.clone().unbind();
-        slf.get().observe(slf.py(), move |_| call_soon(function, own.into_any()));
+        slf.get().observe(slf.py(), move |_| call_soon(move |_| Some((function, own.into_any()))));
         Ok(())
     }
 

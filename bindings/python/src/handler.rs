@@ -13,7 +13,7 @@ use crate::callbacks::call_soon;
 use crate::context::NativeAttempt;
 use crate::current;
 use crate::errors::helper_in;
-use crate::ffi::{self, HangOnUnwind};
+use crate::ffi;
 use crate::handle::TaskHandle;
 use crate::host::{Variables, forget_inputs, keep_exception};
 use crate::plan::Plan;
@@ -88,29 +88,29 @@ pub(crate) struct Hooks(pub(crate) Arc<Parts>);
 
 impl Hook for Hooks {
     fn tell(&self, handle: &Handle, moment: Moment) {
-        let Some([on_success, on_retry, on_failure]) = &self.0.hooks else { return };
-        let hook = match moment {
-            Moment::Success => on_success,
-            Moment::Retry => on_retry,
-            Moment::Failure => on_failure,
-        };
-        if let Some(hook) = hook {
-            call_hook(&self.0, hook, handle);
+        if self.hook(moment).is_none() {
+            return;
         }
+        // Who tells must not wait for Python: what Python needs is made where it is called.
+        let (own, handle) = (Self(Arc::clone(&self.0)), handle.clone());
+        call_soon(move |py| {
+            let hook = own.hook(moment)?.clone_ref(py);
+            let handle = Py::new(py, TaskHandle::new(handle, Some(own.0.plan.clone_ref(py)))).ok()?;
+            Some((hook, handle.into_any()))
+        });
     }
 }
 
-fn call_hook(parts: &Arc<Parts>, hook: &Py<PyAny>, handle: &Handle) {
-    let handle = handle.clone();
-    // If Python is at its end, so are hooks.
-    let _ = HangOnUnwind::around(|| {
-        Python::try_attach(|py| {
-            let handle = TaskHandle::new(handle, Some(parts.plan.clone_ref(py)));
-            if let Ok(handle) = Py::new(py, handle) {
-                call_soon(hook.clone_ref(py), handle.into_any());
-            }
-        })
-    });
+impl Hooks {
+    fn hook(&self, moment: Moment) -> Option<&Py<PyAny>> {
+        let [on_success, on_retry, on_failure] = self.0.hooks.as_ref()?;
+        match moment {
+            Moment::Success => on_success,
+            Moment::Retry => on_retry,
+            Moment::Failure => on_failure,
+        }
+        .as_ref()
+    }
 }
 
 /// A `def` handler, for a worker thread.

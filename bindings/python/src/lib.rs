@@ -19,6 +19,7 @@ mod context;
 mod current;
 mod decode;
 mod encode;
+mod entry;
 mod errors;
 mod events;
 mod ffi;

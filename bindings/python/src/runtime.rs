@@ -17,7 +17,10 @@
 //! guard, but around them we run Python too, through pyo3, which is not: to convert arguments, to describe an
 //! exception. So at exit, after the engines were stopped, [`leave_python`] shuts a gate: a worker that comes out of its
 //! handler from then on stays where it is, and those that were outside of one are waited for until they sleep, are in a
-//! handler, or are gone. All of this is looked at and changed by threads that are attached, so nothing slips through.
+//! handler, or are gone. A worker that wakes says so before it asks for the interpreter's lock, and looks at the gate
+//! then: either it is waited for until it is attached, or it sleeps on. Everything else is changed by threads that are
+//! attached, so nothing slips through. Threads of ours that are no workers have a door of their own ([`crate::entry`]),
+//! by which workers come in too.
 
 use std::cell::RefCell;
 use std::ffi::c_ulong;
@@ -33,6 +36,7 @@ use taskloom_engine::Runtime;
 use taskloom_model::{Fence, TaskId};
 use taskloom_store::Task;
 
+use crate::entry;
 use crate::errors::interrupt_class;
 use crate::ffi::{self, HangOnUnwind};
 use crate::lane::Lane;
@@ -97,10 +101,20 @@ impl Slot {
         }
     }
 
+    /// It sleeps no more, and asks for the interpreter's lock next. Does not return if Python is being left.
+    fn wake(&self) {
+        self.asleep.store(false, Ordering::SeqCst);
+        // Either we see that it is left, or who leaves sees that we do not sleep: each writes before it looks.
+        if LEAVING.load(Ordering::SeqCst) {
+            self.asleep.store(true, Ordering::SeqCst);
+            stay();
+        }
+    }
+
     /// Whether the interpreter may end under this thread.
     fn is_safe(&self) -> bool {
         self.process != std::process::id()
-            || self.asleep.load(Ordering::Relaxed)
+            || self.asleep.load(Ordering::SeqCst)
             || self.attempt.load(Ordering::Relaxed) != 0
     }
 }
@@ -115,25 +129,28 @@ static LEAVING: AtomicBool = AtomicBool::new(false);
 #[pyfunction]
 #[pyo3(name = "_leaving")]
 pub(crate) fn leave_python(py: Python<'_>) {
-    LEAVING.store(true, Ordering::Relaxed);
+    LEAVING.store(true, Ordering::SeqCst);
+    entry::close();
     // Two seconds at most, or little more: handlers that do not end take turns with us at the GIL.
     let pauses = [1, 2, 4, 8, 15, 30].into_iter().chain(std::iter::repeat_n(50, 40));
     for pause in pauses.map(Duration::from_millis) {
-        if ALL.lock().iter().all(|slot| slot.is_safe()) {
+        if entry::is_empty() && ALL.lock().iter().all(|slot| slot.is_safe()) {
             return;
         }
         py.detach(|| std::thread::park_timeout(pause));
     }
 }
 
-/// Where a worker stays when it may not run Python any more.
-fn stay_if_leaving(py: Python<'_>) {
+/// Where a thread stays when it may not run Python any more.
+pub(crate) fn stay_if_leaving(py: Python<'_>) {
     if LEAVING.load(Ordering::Relaxed) {
-        py.detach(|| {
-            loop {
-                std::thread::park();
-            }
-        });
+        py.detach(|| stay());
+    }
+}
+
+fn stay() -> ! {
+    loop {
+        std::thread::park();
     }
 }
 
@@ -151,7 +168,7 @@ impl Drop for Last {
         if !LEAVING.load(Ordering::Relaxed) {
             self.0.asleep.store(false, Ordering::Relaxed);
             // Attaching drops what waits for that. If the interpreter is gone, so is what waits.
-            let _ = HangOnUnwind::around(|| Python::try_attach(|_| ()));
+            let _ = entry::visit(|_, _| ());
         }
         ALL.lock().retain(|other| !Arc::ptr_eq(other, &self.0));
     }
@@ -218,7 +235,7 @@ impl PyRuntime {
 
     fn interrupt_now(slots: &[Arc<Slot>], lane: Option<Arc<Lane>>, running: Running) {
         // At the end of the program there is nothing left to interrupt.
-        let _ = Python::try_attach(|py| {
+        let _ = entry::visit(|py, _| {
             // Before any slot is looked at: the first time, this imports, and others may run meanwhile.
             let Ok(class) = interrupt_class(py) else { return };
             if slots.iter().any(|slot| slot.interrupt(py, running, class)) {
@@ -237,7 +254,7 @@ impl PyRuntime {
             let slots = runtime.slots.lock().clone();
             let lane = runtime.lane.lock().upgrade();
             drop(runtime);
-            HangOnUnwind::around(|| Self::interrupt_now(&slots, lane, running));
+            Self::interrupt_now(&slots, lane, running);
         }
     }
 }
@@ -252,15 +269,14 @@ impl Runtime for Shared {
         ALL.lock().push(Arc::clone(&slot));
         SLOT.set(Some(Arc::clone(&slot)));
         // A worker that begins when the program has ended has nothing to do.
-        let _ = HangOnUnwind::around(|| {
-            Python::try_attach(|py| {
-                // Asleep it stays, if it is to stay.
-                stay_if_leaving(py);
-                slot.asleep.store(false, Ordering::Relaxed);
-                life();
-            })
+        let _ = entry::enter(|py, entry| {
+            // Asleep it stays, if it is to stay.
+            stay_if_leaving(py);
+            slot.asleep.store(false, Ordering::SeqCst);
+            drop(entry);
+            life();
         });
-        slot.asleep.store(true, Ordering::Relaxed);
+        slot.asleep.store(true, Ordering::SeqCst);
         SLOT.set(None);
         LAST.set(Some(Last(Arc::clone(&slot))));
         self.0.slots.lock().retain(|other| !Arc::ptr_eq(other, &slot));
@@ -278,14 +294,15 @@ impl Runtime for Shared {
         SLOT.with_borrow(|slot| {
             HangOnUnwind::around(|| {
                 Python::attach(|py| {
-                    if let Some(slot) = slot {
-                        slot.asleep.store(true, Ordering::Relaxed);
-                    }
-                    py.detach(wait);
-                    if let Some(slot) = slot {
-                        // Asleep it stays, if it is to stay.
+                    let Some(slot) = slot else { return py.detach(wait) };
+                    slot.asleep.store(true, Ordering::SeqCst);
+                    py.detach(|| {
+                        wait();
+                        slot.wake();
+                    });
+                    if LEAVING.load(Ordering::Relaxed) {
+                        slot.asleep.store(true, Ordering::SeqCst);
                         stay_if_leaving(py);
-                        slot.asleep.store(false, Ordering::Relaxed);
                     }
                 });
             });
