@@ -14,6 +14,8 @@ Ours always hands back every result. Huey is timed in two ways: until its last t
 reading of results, and with ``Result.get()`` of each.
 """
 
+from __future__ import annotations
+
 import asyncio
 import itertools
 import os
@@ -24,10 +26,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness import Comparison, Figures, Metric, Settings, Side, Stopwatch, check
 from threads import TASKS, WORKERS, add, total
+
+if TYPE_CHECKING:
+    from taskloom import App, Task
 
 HUEY_TASKS = 2_000
 LONE = 500
@@ -35,21 +40,26 @@ SUBMITS = 6_400
 WARM_UP = 50
 
 
+@contextmanager
+def file_app(settings: Settings, **options: Any) -> Iterator[tuple[App, Task[[int, int], int]]]:
+    """An app on a file of its own, and a task of it."""
+    from taskloom import App  # here, so that the other side runs without it
+
+    with tempfile.TemporaryDirectory(dir=settings.directory) as directory:
+        app = App(f"sqlite:{Path(directory) / 'ours.db'}", **options)
+        yield app, app.task(add)
+
+
 def ours(durability: Literal["disk", "process"]) -> Side:
     def side(settings: Settings) -> Figures:
-        from taskloom import App
-
         tasks = settings.scaled(TASKS)
-        with tempfile.TemporaryDirectory(dir=settings.directory) as directory:
-            app = App(f"sqlite:{Path(directory) / 'ours.db'}", workers=WORKERS, durability=durability)
-            task = app.task(add)
-            with app:
-                for handle in task.submit_many([(i, 1) for i in range(WARM_UP)]):
-                    handle.result()
-                watch = Stopwatch()
-                handles = task.submit_many([(i, 1) for i in range(tasks)])
-                found = sum(handle.result() for handle in handles)
-                rate = watch.per_second(tasks)
+        with file_app(settings, workers=WORKERS, durability=durability) as (app, task), app:
+            for handle in task.submit_many([(i, 1) for i in range(WARM_UP)]):
+                handle.result()
+            watch = Stopwatch()
+            handles = task.submit_many([(i, 1) for i in range(tasks)])
+            found = sum(handle.result() for handle in handles)
+            rate = watch.per_second(tasks)
         check(found, total(tasks))
         return {"rate": rate}
 
@@ -108,18 +118,13 @@ def huey(*, read_results: bool, fsync: bool | None = None) -> Side:
 
 def lone(settings: Settings) -> Figures:
     """One submit and its result after the other: two commits, of the insert and of the end."""
-    from taskloom import App
-
     count = settings.scaled(LONE)
-    with tempfile.TemporaryDirectory(dir=settings.directory) as directory:
-        app = App(f"sqlite:{Path(directory) / 'ours.db'}", workers=WORKERS)
-        task = app.task(add)
-        took = []
-        with app:
-            for number in range(count + WARM_UP):
-                watch = Stopwatch()
-                check(task.submit(number, 1).result(), number + 1)
-                took.append(watch.seconds())
+    took = []
+    with file_app(settings, workers=WORKERS) as (app, task), app:
+        for number in range(count + WARM_UP):
+            watch = Stopwatch()
+            check(task.submit(number, 1).result(), number + 1)
+            took.append(watch.seconds())
     return {"p50": statistics.median(took[WARM_UP:]) * 1e6}
 
 
@@ -138,12 +143,8 @@ def sync(settings: Settings) -> Figures:
 
 def submitters(threads: int) -> Side:
     def side(settings: Settings) -> Figures:
-        from taskloom import App
-
         each = max(settings.scaled(SUBMITS) // threads, 1)
-        with tempfile.TemporaryDirectory(dir=settings.directory) as directory:
-            app = App(f"sqlite:{Path(directory) / 'ours.db'}")
-            task = app.task(add)
+        with file_app(settings) as (app, task):
 
             def submit() -> None:
                 for number in range(each):
@@ -167,12 +168,8 @@ def submitters(threads: int) -> Side:
 
 def coroutines(count: int) -> Side:
     def side(settings: Settings) -> Figures:
-        from taskloom import App
-
         each = max(settings.scaled(SUBMITS) // count, 1)
-        with tempfile.TemporaryDirectory(dir=settings.directory) as directory:
-            app = App(f"sqlite:{Path(directory) / 'ours.db'}")
-            task = app.task(add)
+        with file_app(settings) as (app, task):
 
             async def submit(times: int) -> None:
                 for number in range(times):

@@ -2,13 +2,12 @@
 
 mod common;
 
-use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
 use common::disk::Disk;
 use common::*;
-use taskloom_engine::{Attempt, Drive, Engine, EngineOptions, Handler, Outcome, Started, Stop};
+use taskloom_engine::{Attempt, Drive, Engine, EngineOptions, Handler, Outcome, Stop};
 use taskloom_model::{Code, Options, OwnerId, State, TaskId, When};
 
 fn over(disk: &Arc<Disk>, workers: usize) -> Arc<Engine> {
@@ -120,17 +119,7 @@ fn what_an_attempt_elsewhere_waits_for_is_run_while_the_engine_drains() {
         let parent = engine.register("parent", Options::default(), Handler::Pooled(Arc::new(()))).unwrap();
         let child = register(&engine, "child", echo);
         let handle = submit(&engine, &parent, "1");
-        let taken = RefCell::new(None);
-        eventually("the pool has it", || {
-            engine.take_pooled(&mut |one| {
-                if one.is_some() {
-                    taken.replace(one);
-                }
-                taken.borrow().is_none()
-            });
-            taken.borrow().is_some()
-        });
-        let running: Started = taken.into_inner().unwrap();
+        let running = take_pooled(&engine, 1).remove(0);
         let own = Arc::clone(&engine);
         let stopping = aside(move || own.stop(Stop::Finish));
         if round % 2 == 0 {
@@ -161,12 +150,7 @@ fn the_children_of_an_attempt_that_lends_its_place_are_run_while_the_engine_drai
         let parent = register_async(&engine, "parent", Options::default());
         let child = register(&engine, "child", echo);
         let handle = submit(&engine, &parent, "1");
-        let taken = RefCell::new(Vec::new());
-        eventually("the loop has it", || {
-            taken.borrow_mut().extend(take(&engine));
-            !taken.borrow().is_empty()
-        });
-        let running = taken.into_inner().remove(0);
+        let running = take_one(&engine);
         let own = Arc::clone(&engine);
         let stopping = aside(move || own.stop(Stop::Finish));
         if round % 2 == 0 {

@@ -243,22 +243,14 @@ fn an_attempt_that_was_called_off_can_be_abandoned_and_is_not_late() {
         let timed = place.timed(1).started();
         timed.engine.set_loop(Some(Arc::new(Host::default())));
         let entry = register_async(&timed.engine, "task", Options::default());
-        let take_one = || {
-            let taken = std::cell::RefCell::new(Vec::new());
-            eventually("the loop has it", || {
-                taken.borrow_mut().extend(take(&timed.engine));
-                !taken.borrow().is_empty()
-            });
-            taken.into_inner().remove(0)
-        };
         let cancelled = submit(&timed.engine, &entry, "1");
-        let one = take_one();
+        let one = take_one(&timed.engine);
         one.attempt.note_result("key", "1").unwrap();
         assert!(cancelled.cancel(None).unwrap());
         one.completion.abandon();
         let lost = submit(&timed.engine, &entry, "2");
         // Nobody called this one off, so it must not be left without an outcome.
-        take_one().completion.abandon();
+        take_one(&timed.engine).completion.abandon();
         assert_eq!(failure(&lost), Code::TaskFailed);
         assert_eq!(errors(&lost)[0].0, "HandlerLost");
         let stats = timed.engine.stats().unwrap();
@@ -276,19 +268,11 @@ fn what_ran_on_a_loop_that_ends_is_given_back_at_no_cost() {
         let timed = place.timed(1).started();
         timed.engine.set_loop(Some(Arc::new(Host::default())));
         let entry = register_async(&timed.engine, "task", Options::default());
-        let take_one = || {
-            let taken = std::cell::RefCell::new(Vec::new());
-            eventually("the loop has it", || {
-                taken.borrow_mut().extend(take(&timed.engine));
-                !taken.borrow().is_empty()
-            });
-            taken.into_inner().remove(0)
-        };
         let handle = submit(&timed.engine, &entry, "1");
-        let first = take_one();
+        let first = take_one(&timed.engine);
         assert_eq!(first.attempt.fence().attempt, 1);
         first.completion.give_back();
-        let again = take_one();
+        let again = take_one(&timed.engine);
         assert_eq!(again.attempt.fence().attempt, 2);
         assert_eq!(again.attempt.task().with_row(|row| (row.failures, row.crashes)), (0, 0));
         again.completion.complete(done("2"));
@@ -296,7 +280,7 @@ fn what_ran_on_a_loop_that_ends_is_given_back_at_no_cost() {
 
         // One that was called off is nobody's to give back.
         let cancelled = submit(&timed.engine, &entry, "3");
-        let late = take_one();
+        let late = take_one(&timed.engine);
         assert!(cancelled.cancel(None).unwrap());
         late.completion.give_back();
         assert_eq!(failure(&cancelled), Code::TaskCancelled);

@@ -114,11 +114,7 @@ fn what_runs_is_listed() {
         let (blocking, asynchronous) =
             (submit(&timed.engine, &slow.entry, "1"), submit(&timed.engine, &entry, "2"));
         slow.begun.wait_for(1);
-        let taken = std::cell::RefCell::new(Vec::new());
-        eventually("the loop has it", || {
-            taken.borrow_mut().extend(take(&timed.engine));
-            !taken.borrow().is_empty()
-        });
+        let running = take_one(&timed.engine);
         timed.advance(seconds(7));
         let stats = timed.engine.stats().unwrap();
         assert_eq!((stats.running.len(), stats.in_flight, stats.workers, stats.away), (2, 1, 1, 0));
@@ -138,7 +134,7 @@ fn what_runs_is_listed() {
         assert!(!health.ok && health.ready, "{health:?}");
         assert!(health.problems[0].ends_with("called off: 1"), "{health:?}");
         slow.gate.open();
-        taken.into_inner().remove(0).completion.complete(Outcome::success(*b"2"));
+        running.completion.complete(Outcome::success(*b"2"));
         assert_eq!(result(&asynchronous), "2");
         eventually("all is well again", || timed.engine.health().ok);
         eventually("nothing runs", || timed.engine.stats().unwrap().running.is_empty());

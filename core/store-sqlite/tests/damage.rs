@@ -67,6 +67,10 @@ fn task_of(number: u32, name: &str, options: &Options) -> Arc<Task> {
     Task::new(spec, row, None)
 }
 
+fn ids(tasks: &[Arc<Task>]) -> Vec<TaskId> {
+    tasks.iter().map(|task| task.id()).collect()
+}
+
 fn task(number: u32) -> Arc<Task> {
     task_of(number, "job", &Options::default())
 }
@@ -93,7 +97,7 @@ fn a_claim_leaves_it_out() {
                 (0..3).map(|number| task_of(number, names[number as usize], &Options::default())).collect();
             file.insert(&tasks);
             file.edit(edit, &tasks[0]);
-            let claimed: Vec<_> = file.claim(2).iter().map(|task| task.id()).collect();
+            let claimed = ids(&file.claim(2));
             assert_eq!(claimed, [tasks[1].id(), tasks[2].id()], "{edit}");
             let told = file.told();
             assert_eq!(told.len(), 1, "{edit}: {told:?}");
@@ -138,7 +142,7 @@ fn one_that_can_be_tried_no_more_is_left_alone() {
     let (last, next) = (task(0), task(1));
     file.insert(&[Arc::clone(&last), Arc::clone(&next)]);
     file.edit("attempt = 4294967295", &last);
-    assert_eq!(file.claim(9).iter().map(|task| task.id()).collect::<Vec<_>>(), [next.id()]);
+    assert_eq!(ids(&file.claim(9)), [next.id()]);
     assert_eq!(file.store.get(last.id(), &Nobody).unwrap().unwrap().state(), State::Queued);
 }
 
@@ -205,7 +209,7 @@ fn the_search_finds_what_nobody_comes_upon() {
         let told = file.told();
         assert_eq!(told.len(), 1, "{edit}: {told:?}");
         assert!(told[0].contains(says), "{edit}: {told:?}");
-        assert_eq!(file.claim(9).iter().map(|task| task.id()).collect::<Vec<_>>(), [good.id()]);
+        assert_eq!(ids(&file.claim(9)), [good.id()]);
         // Nor does it change under anybody's hands.
         let before = format!("{:?}", told);
         assert_eq!(format!("{:?}", file.told()), before);
@@ -251,11 +255,9 @@ fn a_list_leaves_it_out() {
         let tasks: Vec<_> = (0..5).map(|number| task_of(number, "job", &tagged)).collect();
         file.insert(&tasks);
         file.edit(edit, &tasks[1]);
-        let ids = |places: &[usize]| places.iter().map(|place| tasks[*place].id()).collect::<Vec<_>>();
-        let list = |filter: &Filter, residents: &dyn Residents| {
-            let found = file.store.list(filter, residents).unwrap();
-            found.iter().map(|task| task.id()).collect::<Vec<_>>()
-        };
+        let at = |places: &[usize]| places.iter().map(|place| tasks[*place].id()).collect::<Vec<_>>();
+        let list =
+            |filter: &Filter, residents: &dyn Residents| ids(&file.store.list(filter, residents).unwrap());
         // Whether somebody holds it or not, who knows what was asked for; and a page is as full as it can be, since one
         // that is not is the last.
         let live = Live::default();
@@ -264,15 +266,15 @@ fn a_list_leaves_it_out() {
         let held = (!of_the_spec).then_some(&live as &dyn Residents);
         for residents in [&Nobody as &dyn Residents].into_iter().chain(held) {
             let page = Filter { limit: 2, ..Filter::default() };
-            assert_eq!(list(&page, residents), ids(&[0, 2]), "{edit}");
+            assert_eq!(list(&page, residents), at(&[0, 2]), "{edit}");
             let next = Filter { after: Some(tasks[2].id()), ..page };
-            assert_eq!(list(&next, residents), ids(&[3, 4]), "{edit}");
+            assert_eq!(list(&next, residents), at(&[3, 4]), "{edit}");
         }
         assert!(file.told()[0].contains(says), "{edit}: {:?}", file.told());
         let by_tag = Filter { tag: Some("img".into()), ..Filter::default() };
-        assert_eq!(list(&by_tag, &Nobody), ids(&[0, 2, 3, 4]), "{edit}");
+        assert_eq!(list(&by_tag, &Nobody), at(&[0, 2, 3, 4]), "{edit}");
         file.edit("id = x'00'", &tasks[3]);
-        assert_eq!(list(&Filter::default(), &Nobody), ids(&[0, 2, 4]), "{edit}");
+        assert_eq!(list(&Filter::default(), &Nobody), at(&[0, 2, 4]), "{edit}");
         assert_eq!(file.told().len(), 2, "{edit}");
     }
 }
@@ -306,8 +308,8 @@ fn a_name_that_is_no_text_is_left_out() {
             file.edit(edit, &tasks[0]);
             file.edit(edit, &tasks[2]);
             // Asked for alone, and then with others, which are not held up.
-            let mut claimed: Vec<_> = file.claim(1).iter().map(|task| task.id()).collect();
-            claimed.extend(file.claim(9).iter().map(|task| task.id()));
+            let mut claimed = ids(&file.claim(1));
+            claimed.extend(ids(&file.claim(9)));
             assert_eq!(claimed, [tasks[1].id(), tasks[3].id()], "{edit}");
             let told = file.told();
             assert_eq!(told.len(), 2, "{edit}: {told:?}");
@@ -344,12 +346,12 @@ fn a_line_goes_on_past_a_name_that_is_no_text() {
     assert_eq!(tasks[1].state(), State::Pending);
     file.edit("queue = cast(x'00ff' AS TEXT)", &tasks[1]);
     let first = file.claim(9);
-    assert_eq!(first.iter().map(|task| task.id()).collect::<Vec<_>>(), [tasks[0].id()]);
+    assert_eq!(ids(&first), [tasks[0].id()]);
     let fence = Fence { owner: file.owner, attempt: 1 };
     let succeed = Operation::Succeed { fence, result: Box::new(*b"null"), metadata: None };
     let commit = Commit { task: Arc::clone(&first[0]), operation: succeed, spawn: Vec::new() };
     file.store.commit(commit, &mut Vec::new(), NOW).unwrap();
-    assert_eq!(file.claim(9).iter().map(|task| task.id()).collect::<Vec<_>>(), [tasks[2].id()]);
+    assert_eq!(ids(&file.claim(9)), [tasks[2].id()]);
     assert!(file.told()[0].contains("its queue is not text"), "{:?}", file.told());
 }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::shop::{Shop, insert, noting, on_each_store};
-use common::{LONG, Signal, until};
+use common::shop::{Shop, insert, on_each_store};
+use common::{LONG, Signal, names, noting, until};
 use rusqlite::Connection;
 use taskloom::outbox::Outbox;
 use taskloom::{App, Code, Context, Kind, State, TaskError};
@@ -52,8 +52,7 @@ fn what_cannot_be_deleted_is_relayed_again_and_runs_once() {
         until(|| outbox.trouble().is_none());
         running.stop();
         assert_eq!(ran.rest(), [5]);
-        let told: Vec<_> = events.map(|event| event.name().to_owned()).collect();
-        assert_eq!(told, ["outbox.interrupted", "outbox.resumed"]);
+        assert_eq!(names(events), ["outbox.interrupted", "outbox.resumed"]);
     });
 }
 
@@ -132,8 +131,7 @@ fn a_database_that_is_away_is_told_once_and_tried_again() {
         until(|| outbox.trouble().is_none());
         running.stop();
         assert_eq!(ran.rest(), [5]);
-        let told: Vec<_> = events.map(|event| event.name().to_owned()).collect();
-        assert_eq!(told, ["outbox.interrupted", "outbox.resumed"]);
+        assert_eq!(names(events), ["outbox.interrupted", "outbox.resumed"]);
     });
 }
 

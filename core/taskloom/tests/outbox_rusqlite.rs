@@ -4,8 +4,8 @@ mod common;
 
 use std::time::Duration;
 
-use common::shop::{Shop, insert, noting, on_each_store};
-use common::{LONG, block_on, until};
+use common::shop::{Shop, insert, on_each_store};
+use common::{LONG, block_on, noting, until};
 use rusqlite::TransactionBehavior;
 use taskloom::{App, Code, Context, Priority, State, TaskError};
 

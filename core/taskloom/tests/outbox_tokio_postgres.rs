@@ -8,9 +8,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use common::{LONG, Signal, until};
+use common::{LONG, Signal, names, noting, until};
 use taskloom::outbox::{Dialect, OutboxHandle};
-use taskloom::{App, Code, Context, Filter, TaskError};
+use taskloom::{App, Code, Filter};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio_postgres::{Client, NoTls};
@@ -67,7 +67,7 @@ impl Scene {
         let url = server.replace("/postgres", &format!("/{name}"));
         let client = connect(&runtime, &url);
         let folder = tempfile::tempdir().unwrap();
-        let (app, ran) = noting(&folder);
+        let (app, ran) = noting(&store(&folder));
         Some(Self { url, folder, runtime, client, app, ran })
     }
 
@@ -128,21 +128,9 @@ fn connect(runtime: &Runtime, url: &str) -> Client {
     client
 }
 
-fn noting(folder: &TempDir) -> (App, Signal<u32>) {
-    let ran = Signal::new();
-    let app = App::builder()
-        .workers(2)
-        .open(&format!("sqlite:{}", folder.path().join("tasks.db").display()))
-        .unwrap();
-    let tell = ran.sender();
-    app.task("note", move |number: u32, _: &Context| -> Result<u32, TaskError> {
-        tell.send(number)?;
-        Ok(number)
-    })
-    .retries(2)
-    .register()
-    .unwrap();
-    (app, ran)
+/// The URL of a store in this folder.
+fn store(folder: &TempDir) -> String {
+    format!("sqlite:{}", folder.path().join("tasks.db").display())
 }
 
 #[test]
@@ -211,7 +199,7 @@ fn a_missing_table_says_what_to_do_and_relays_that_start_at_once_make_one() {
 fn plain_sql_is_heard_of_with_the_trigger_and_found_without() {
     let Some(scene) = Scene::with_table() else { return };
     for number in [1, 2] {
-        let (app, ran) = noting(&scene.folder);
+        let (app, ran) = noting(&store(&scene.folder));
         scene.relay(&app);
         let running = app.start().unwrap();
         let id = scene.insert("note", &number.to_string());
@@ -269,8 +257,7 @@ fn a_connection_that_is_cut_is_opened_again() {
     until(|| outbox.trouble().is_none());
     running.stop();
     assert_eq!(scene.ran.rest(), [1, 2]);
-    let told: Vec<_> = events.map(|event| event.name().to_owned()).collect();
-    assert_eq!(told, ["outbox.interrupted", "outbox.resumed"]);
+    assert_eq!(names(events), ["outbox.interrupted", "outbox.resumed"]);
 }
 
 #[test]
@@ -334,7 +321,7 @@ fn a_row_that_somebody_relays_is_stepped_over() {
 #[test]
 fn several_relays_run_no_row_twice() {
     let Some(mut scene) = Scene::with_table() else { return };
-    let (other, others) = noting(&scene.folder);
+    let (other, others) = noting(&store(&scene.folder));
     let outboxes = [scene.relay(&scene.app), scene.relay(&scene.app), scene.relay(&other)];
     let running = [scene.app.start().unwrap(), other.start().unwrap()];
     let mut handles = Vec::new();

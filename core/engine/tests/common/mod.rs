@@ -12,6 +12,7 @@ pub mod disk;
 pub mod stores;
 pub mod watch;
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
@@ -147,6 +148,29 @@ pub fn take(engine: &Engine) -> Vec<Started> {
     let mut started = Vec::new();
     engine.take(&mut started);
     started
+}
+
+/// Takes one for the loop, however many looks that needs: on a file it has to be claimed first.
+pub fn take_one(engine: &Engine) -> Started {
+    let taken = RefCell::new(Vec::new());
+    eventually("the loop has it", || {
+        taken.borrow_mut().extend(take(engine));
+        !taken.borrow().is_empty()
+    });
+    taken.into_inner().remove(0)
+}
+
+/// Takes so many for the pool, however many looks that needs.
+pub fn take_pooled(engine: &Engine, count: usize) -> Vec<Started> {
+    let taken = RefCell::new(Vec::new());
+    eventually("the pool has them", || {
+        engine.take_pooled(&mut |one| {
+            taken.borrow_mut().extend(one);
+            taken.borrow().len() < count
+        });
+        taken.borrow().len() == count
+    });
+    taken.into_inner()
 }
 
 pub fn options(workers: usize) -> EngineOptions {

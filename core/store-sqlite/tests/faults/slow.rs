@@ -6,6 +6,7 @@ use std::time::Duration;
 use taskloom_model::{Admission, Name, TaskId, Timestamp, admit};
 use taskloom_store::{Batch, Insert, Nobody, Store, Task};
 use taskloom_store_sqlite::{SqliteOptions, SqliteStore};
+use tempfile::TempDir;
 
 use crate::vfs::{Call, Shim};
 
@@ -34,20 +35,35 @@ fn quiet(store: &SqliteStore) {
     while store.await_news(A_WHILE).changes {}
 }
 
+/// A process that has heard all there is to hear, and another on the same file, whose next sync is held.
+struct Scene {
+    here: SqliteStore,
+    there: SqliteStore,
+    shim: &'static Shim,
+    _folder: TempDir,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tasks.db");
+        let here = SqliteStore::open(&path, SqliteOptions::default()).unwrap();
+        let shim = Shim::new();
+        let there =
+            SqliteStore::open(&path, SqliteOptions { vfs: Some(shim.name()), ..SqliteOptions::default() })
+                .unwrap();
+        insert(&there, &task(1));
+        quiet(&here);
+        shim.hold(Call::Sync);
+        Self { here, there, shim, _folder: folder }
+    }
+}
+
 #[test]
 fn a_commit_whose_sync_takes_long_is_heard_of() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("tasks.db");
-    let here = SqliteStore::open(&path, SqliteOptions::default()).unwrap();
-    let shim = Shim::new();
-    let there =
-        SqliteStore::open(&path, SqliteOptions { vfs: Some(shim.name()), ..SqliteOptions::default() })
-            .unwrap();
-    insert(&there, &task(1));
-    quiet(&here);
-    shim.hold(Call::Sync);
+    let Scene { here, there, shim, .. } = &Scene::new();
     std::thread::scope(|scope| {
-        let writing = scope.spawn(|| insert(&there, &task(2)));
+        let writing = scope.spawn(|| insert(there, &task(2)));
         shim.await_held();
         // The log has been written to, and that is all that the system tells. More than one wait goes by.
         for _ in 0..3 {
@@ -62,18 +78,9 @@ fn a_commit_whose_sync_takes_long_is_heard_of() {
 
 #[test]
 fn whoever_waits_meanwhile_hears_of_it_too() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("tasks.db");
-    let here = SqliteStore::open(&path, SqliteOptions::default()).unwrap();
-    let shim = Shim::new();
-    let there =
-        SqliteStore::open(&path, SqliteOptions { vfs: Some(shim.name()), ..SqliteOptions::default() })
-            .unwrap();
-    insert(&there, &task(1));
-    quiet(&here);
-    shim.hold(Call::Sync);
+    let Scene { here, there, shim, .. } = &Scene::new();
     std::thread::scope(|scope| {
-        let writing = scope.spawn(|| insert(&there, &task(2)));
+        let writing = scope.spawn(|| insert(there, &task(2)));
         shim.await_held();
         assert!(!here.await_news(A_WHILE).changes);
         let hearing = scope.spawn(|| here.await_news(LONG).changes);

@@ -7,7 +7,7 @@ pub mod shop;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use taskloom::{App, AppBuilder};
+use taskloom::{App, AppBuilder, Context, Event, TaskError};
 
 /// A wait that is only over if something is wrong.
 pub const LONG: Duration = Duration::from_secs(60);
@@ -42,6 +42,26 @@ impl<T> Signal<T> {
     pub fn rest(&self) -> Vec<T> {
         self.1.try_iter().collect()
     }
+}
+
+/// An app that has a task `note`, which says what it was given.
+pub fn noting(url: &str) -> (App, Signal<u32>) {
+    let ran = Signal::new();
+    let app = App::builder().workers(2).open(url).unwrap();
+    let tell = ran.sender();
+    app.task("note", move |number: u32, _: &Context| -> Result<u32, TaskError> {
+        tell.send(number)?;
+        Ok(number)
+    })
+    .retries(2)
+    .register()
+    .unwrap();
+    (app, ran)
+}
+
+/// The names of the events that an app told while it ran.
+pub fn names(events: impl Iterator<Item = Event>) -> Vec<String> {
+    events.map(|event| event.name().to_owned()).collect()
 }
 
 /// Looks until it is so.

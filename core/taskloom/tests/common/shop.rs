@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use rusqlite::Connection;
+use taskloom::App;
 use taskloom::outbox::Dialect;
-use taskloom::{App, Context, TaskError};
 use tempfile::TempDir;
 
-use super::{LONG, Signal};
+use super::{LONG, Signal, noting};
 
 /// A user's database.
 pub struct Shop {
@@ -59,21 +59,6 @@ impl Shop {
     pub fn store(&self) -> String {
         format!("sqlite:{}", self.folder.path().join("tasks.db").display())
     }
-}
-
-/// An app that has a task `note`, which says what it was given.
-pub fn noting(url: &str) -> (App, Signal<u32>) {
-    let ran = Signal::new();
-    let app = App::builder().workers(2).open(url).unwrap();
-    let tell = ran.sender();
-    app.task("note", move |number: u32, _: &Context| -> Result<u32, TaskError> {
-        tell.send(number)?;
-        Ok(number)
-    })
-    .retries(2)
-    .register()
-    .unwrap();
-    (app, ran)
 }
 
 pub fn on_each_store(test: impl Fn(&Shop, App, Signal<u32>)) {
