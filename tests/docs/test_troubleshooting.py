@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -78,10 +79,11 @@ def blocks_its_loop(_: Path) -> Iterator[str]:
 
 def stuck(_: Path) -> Iterator[str]:
     app = App(workers=1)
+    seen = threading.Event()
 
     @app.task(timeout=0.05)
     def sleeps() -> None:
-        time.sleep(2)
+        seen.wait(60)
 
     with app, app.events("worker.*") as events:
         handle = sleeps.submit()
@@ -92,6 +94,7 @@ def stuck(_: Path) -> Iterator[str]:
         assert app.stats()["stuck"] == 1
         (running,) = app.stats()["running"]
         assert running["stuck"] and running["id"] == handle.id
+        seen.set()
         event = events.next(timeout=10)
         assert event is not None and event.name == "worker.recovered"
         assert app.health().ok and app.stats()["late_reports"] == 1

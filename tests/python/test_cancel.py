@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 
 import pytest
 
@@ -81,18 +80,13 @@ class TestStates:
             assert refusal(handle.result).reason is None
 
     def test_retrying(self, app):
-        failed = threading.Event()
-
         @app.task(retries=1, retry=taskloom.Retry(base=3600, cap=3600))
         def work() -> None:
-            failed.set()
             raise ValueError("again")
 
-        with app:
+        with app, app.events("task.retrying") as retrying:
             handle = work.submit()
-            assert failed.wait(LONG)
-            while handle.state == "running":
-                time.sleep(0)
+            assert retrying.next(LONG) is not None
             assert handle.state == "retrying"
             assert handle.cancel() is True
             error = refusal(handle.result, timeout=LONG)

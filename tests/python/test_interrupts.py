@@ -347,11 +347,11 @@ def test_an_interrupt_in_a_wait_for_a_child(single):
 
 def test_an_interrupt_does_not_reach_other_threads_of_the_handler(single):
     seen = []
-    ended = threading.Event()
+    interrupted, over, ended = threading.Event(), threading.Event(), threading.Event()
 
     def helper() -> None:
         try:
-            time.sleep(0.3)
+            assert over.wait(LONG)
         except BaseException as error:
             seen.append(error)
         finally:
@@ -360,11 +360,16 @@ def test_an_interrupt_does_not_reach_other_threads_of_the_handler(single):
     @single.task(timeout=0.05)
     def work() -> None:
         threading.Thread(target=helper).start()
-        while True:
-            pass
+        try:
+            while True:
+                pass
+        finally:
+            interrupted.set()
 
     with single:
         assert isinstance(refusal(work.submit().result, timeout=LONG), taskloom.TaskTimedOut)
+        assert interrupted.wait(LONG)
+        over.set()
         assert ended.wait(LONG)
     assert seen == []
 

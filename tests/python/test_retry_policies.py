@@ -192,10 +192,11 @@ def test_the_wait_that_a_function_names(app):
         refusal(now.result, timeout=LONG)
         assert now.failures == 2
         # The cap does not apply to it; and what no clock can count is as long as any can.
+        retrying = app.events("task.retrying")
         waiting = [work.submit("later"), work.submit("far"), work.options(retry=Retry(base=0, cap=0)).submit("later")]
-        for handle in waiting:
-            while handle.state != "retrying":
-                time.sleep(0.001)
+        left = {handle.id for handle in waiting}
+        while left:
+            left.discard(retrying.next(LONG).task_id)
         assert isinstance(refusal(waiting[-1].result, timeout=0.1), taskloom.WaitTimeout)
         for handle in waiting:
             assert (handle.state, handle.failures) == ("retrying", 1)

@@ -1,7 +1,7 @@
 //! The bus and its subscriptions.
 #![allow(clippy::disallowed_methods, reason = "tests wait for real threads")]
 
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -348,14 +348,19 @@ fn dropping_a_subscription_does_not_wake_it() {
 
 #[test]
 fn closing_wakes_a_reader_that_waits() {
-    for close_all in [false, true] {
+    for round in 0..200 {
         let events = bus();
         let subscription = all(&events);
+        let begun = Barrier::new(2);
         std::thread::scope(|scope| {
-            let reader = scope.spawn(|| (subscription.next(None).is_none(), subscription.is_ended()));
+            let reader = scope.spawn(|| {
+                begun.wait();
+                (subscription.next(None).is_none(), subscription.is_ended())
+            });
             // Whether the reader is asleep yet or not, it must come back.
-            std::thread::sleep(Duration::from_millis(5));
-            if close_all {
+            begun.wait();
+            (0..round).for_each(|_| std::thread::yield_now());
+            if round % 2 == 0 {
                 events.close_all()
             } else {
                 subscription.close()
