@@ -114,6 +114,10 @@ const SUBMIT: Record<string, Form> = {
   detached: 'flag',
 };
 
+/** What `SubmitOptions` and `ChildOptions` have: the core refuses the others, and says why. */
+const OF_SUBMITS = [...Object.keys(SUBMIT).filter((name) => name !== 'detached'), 'tx'];
+const OF_CHILDREN = Object.keys(SUBMIT).filter((name) => !['id', 'uniqueKey', 'uniqueFor', 'onConflict'].includes(name));
+
 const HANDLER: Record<string, Form> = { ...COMMON, version: 'text', key: 'text' };
 
 /** Options that this version knows of and refuses. */
@@ -236,7 +240,13 @@ export function snake(name: string): string {
   return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }
 
-function read(options: object, forms: Record<string, Form>, skip: readonly string[]): Record<string, unknown> | undefined {
+/** Options by the core's names. `skip` is read elsewhere; `names` is what a hint offers in the place of an unknown one. */
+function read(
+  options: object,
+  forms: Record<string, Form>,
+  skip: readonly string[],
+  names: readonly string[] = [...Object.keys(forms), ...skip],
+): Record<string, unknown> | undefined {
   let all: Record<string, unknown> | undefined;
   for (const name of Object.keys(options)) {
     if (skip.includes(name)) continue;
@@ -247,7 +257,7 @@ function read(options: object, forms: Record<string, Form>, skip: readonly strin
       });
     }
     const form = forms[name];
-    if (form === undefined) throw unknown('option', name, [...Object.keys(forms), ...skip], LATER);
+    if (form === undefined) throw unknown('option', name, names, LATER);
     const value = (options as Record<string, unknown>)[name];
     if (value === undefined || value === null) continue;
     (all ??= {})[snake(name)] = plain(name, form, value);
@@ -265,11 +275,17 @@ function object(what: string, options: unknown): object {
 }
 
 /** Options of a submit as a line for the core; nothing if there are none. @internal */
-export function submitLine(options: SubmitOptions | ChildOptions | undefined, allowUnknown = false): string | undefined {
+export function submitLine(options: SubmitOptions | undefined, allowUnknown = false): string | undefined {
   if (options === undefined && !allowUnknown) return undefined;
-  const said = options === undefined ? undefined : read(object('a submit', options), SUBMIT, []);
+  const said = options === undefined ? undefined : read(object('a submit', options), SUBMIT, [], OF_SUBMITS);
   const all = allowUnknown ? { ...said, allow_unknown: true } : said;
   return all === undefined ? undefined : JSON.stringify(all);
+}
+
+/** Options of a child's submit, likewise. @internal */
+export function childLine(options: ChildOptions | undefined): string | undefined {
+  const said = options === undefined ? undefined : read(object('a submit', options), SUBMIT, [], OF_CHILDREN);
+  return said === undefined ? undefined : JSON.stringify(said);
 }
 
 /** Options of a handler for the core. @internal */

@@ -9,7 +9,7 @@ import type { Context } from './context.js';
 import { shown } from './durations.js';
 import { InvalidOptions, InvalidPayload, QueueFull } from './errors.js';
 import { TaskHandle, type Together } from './handle.js';
-import { type ChildOptions, type SubmitOptions, submitLine } from './options.js';
+import { type ChildOptions, type SubmitOptions, childLine, submitLine } from './options.js';
 import { enqueueInputs } from './outbox.js';
 import { copied, encode } from './payload.js';
 import * as plain from './plain.js';
@@ -174,7 +174,7 @@ export class Submitting {
     return new Promise((resolve, reject) => {
       const job = parent._running();
       const payload = encode(input, 'input');
-      const line = submitLine(handler?.key === undefined ? options : keyed(handler, copied, options));
+      const line = childLine(handler?.key === undefined ? options : keyed(handler, copied, options));
       const validated = handler?.schema === undefined ? undefined : validate(handler.schema, handler.name, JSON.parse(payload));
       const send = (): void => {
         const handle = new ChildHandle(this.app, name ?? handler!.name, { resolve, reject }, parent);

@@ -207,6 +207,20 @@ for (const [what, register, message] of [
   });
 }
 
+test('the hint for an unknown option offers what the submit may have', async (t) => {
+  const app = new App();
+  t.after(() => app.stop());
+  const job = app.task('job', () => 1);
+  const parent = app.task('parent', async (_, ctx) => (await thrown(() => ctx.submit(job, null, { zzzzzzzz: 1 }))).hint);
+  await app.start();
+  const { hint } = await thrown(() => job.submit(null, { zzzzzzzz: 1 }));
+  assert.match(hint, /\buniqueKey\b.*\btx\b/);
+  assert.doesNotMatch(hint, /\bdetached\b/);
+  const ofChildren = await (await parent.submit()).result();
+  assert.match(ofChildren, /\bdetached\b/);
+  assert.doesNotMatch(ofChildren, /\buniqueKey\b|\btx\b|\bid\b/);
+});
+
 test('a handler of another process is known by its name', async (t) => {
   const store = `sqlite:${file(t)}`;
   const here = new App({ store });
