@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import taskloom
-from taskloom import App, InvalidOptions
+from taskloom import App, Duplicate, InvalidOptions
 from taskloom._typing import HandlerOptions, Settings, SubmitOptions, TaskOptions
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "options.md").read_text(encoding="utf-8")
@@ -40,7 +41,43 @@ def test_options_of_registrations() -> None:
 
 
 def test_options_of_submits() -> None:
-    assert names("Only for a submit", "## Retry") == keys(SubmitOptions) - keys(TaskOptions)
+    assert names("Only for a submit", "### Options of submits on a handler") == keys(SubmitOptions) - keys(TaskOptions)
+
+
+ON_HANDLERS = PAGE[PAGE.index("### Options of submits on a handler") : PAGE.index("## Retry")]
+
+VALUES: dict[str, Any] = {
+    "delay": 3600,
+    "eta": datetime(2038, 1, 19, tzinfo=timezone.utc),
+    "unique_key": "it",
+    "unique_for": 3600,
+    "on_conflict": "reject",
+    "correlation_id": "c-1",
+    "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+}
+
+
+def test_options_of_submits_on_a_handler() -> None:
+    taken, refused = ON_HANDLERS.split("Type checkers do not offer them")
+    assert set(re.findall(r"`(\w+)`", taken)) == set(VALUES)
+    app = App()
+    needs_key = {"unique_for", "on_conflict"}
+    for name, value in VALUES.items():
+        options: Any = {name: value, **({"unique_key": "it"} if name in needs_key else {})}
+        task = app.task(len, name=name, **options)
+        info = task.submit([]).info()
+        if name in ("correlation_id", "traceparent", "unique_key"):
+            assert getattr(info, name) == value
+        elif name in ("delay", "eta"):
+            assert info.eta is not None and task.options(eta=VALUES["eta"]).submit([]).info().eta == VALUES["eta"]
+        elif name == "on_conflict":
+            with pytest.raises(Duplicate):
+                task.submit([])
+    for name in ("id", "detached", "tx"):
+        assert f"`{name}`" in refused
+        later: Any = {name: True}
+        with pytest.raises(InvalidOptions):
+            app.task(len, name="refused", **later)
 
 
 def test_each_row_has_every_column() -> None:
