@@ -1,8 +1,8 @@
 //! The bus and its subscriptions.
 #![allow(clippy::disallowed_methods, reason = "tests wait for real threads")]
 
-use std::sync::{Arc, Barrier};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
