@@ -217,9 +217,9 @@ def test_ctrl_c_while_waiting_for_room(program, call):
             except KeyboardInterrupt:
                 print("interrupted", helpers(), flush=True)
             gate.set()
-            app.list()[0].result(timeout=15)
+            app.list()[0].result(timeout=60)
             # There is room now, and nobody left who would use it.
-            work.submit().result(timeout=15)
+            work.submit().result(timeout=60)
         print(len(ran))
     """
     process = program(source.replace("CALL", call))

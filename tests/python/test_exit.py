@@ -77,7 +77,7 @@ def begin(*tasks):
     for task in tasks:
         running.clear()
         task.submit()
-        assert running.wait(15)
+        assert running.wait(60)
 """
 
 STORES = ["memory:", "sqlite"]
@@ -124,7 +124,7 @@ def flood():
         except taskloom.ShutDown:
             return
 threading.Thread(target=flood, daemon=True).start()
-assert running.wait(15)
+assert running.wait(60)
 """
     assert ends(program, body, store) == ""
 
@@ -204,7 +204,7 @@ def fail():
     raise Raised()
 app.start()
 {where}
-assert running.wait(15)
+assert running.wait(60)
 """
     assert ends(program, body, store) == ""
 
@@ -336,7 +336,7 @@ def test_in_a_done_callback(program, store):
 app.start()
 handle = quick.submit(1)
 handle.add_done_callback(lambda _: (running.set(), time.sleep(60)))
-assert running.wait(15)
+assert running.wait(60)
 """
     assert ends(program, body, store) == ""
 
@@ -353,7 +353,7 @@ def again(handle):
     raise ValueError
 for _ in range(10):
     quick.submit(1).add_done_callback(again)
-assert running.wait(15)
+assert running.wait(60)
 """
     assert ends(program, body, "memory:") == ""
 
@@ -385,11 +385,11 @@ def really():
     os._exit(4)
 app.start()
 try:
-    leave.submit().result(timeout=15)
+    leave.submit().result(timeout=60)
 except taskloom.TaskFailed as error:
     print(error.type)
 sys.stdout.flush()
-really.submit().result(timeout=15)
+really.submit().result(timeout=60)
 """
     assert ends(program, body, "memory:", code=4, out="SystemExit\n") == ""
 
@@ -408,12 +408,12 @@ def run():
     def work(x):
         return x
     app.start()
-    print(work.submit(3).result(timeout=15))
+    print(work.submit(3).result(timeout=60))
 thread = threading.Thread(target=run)
 thread.start()
 thread.join()
 '''
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=15)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     print(done.returncode, done.stdout.strip(), done.stderr)
 main()
 """

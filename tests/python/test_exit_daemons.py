@@ -114,5 +114,29 @@ CALLS = [
 @pytest.mark.parametrize("how", ["memory", "sqlite"])
 def test_with_daemon_threads_inside(program, tmp_path, how, call):
     url = "memory:" if how == "memory" else f"sqlite:{tmp_path}/t.db"
-    code, out, err = program(HEAD.replace("CALL", call), url).end(timeout=40)
+    code, out, err = program(HEAD.replace("CALL", call), url).end()
     assert (code, out, err) == (0, "", "")
+
+
+def test_with_a_crowd_of_subscribers_on_its_way_in(program):
+    """Each has a thread that wants the interpreter's lock as the interpreter ends, and others do not let go of it."""
+    source = """
+    import logging, sys, threading
+    logging.getLogger("taskloom").addHandler(logging.NullHandler())
+    import taskloom
+    import taskloom._app
+    taskloom._app._AT_EXIT = 0.1
+    app = taskloom.App("memory:")
+    app.start()
+    for _ in range(1000):
+        app.on("order.paid", lambda event: event.data)
+
+    def spin():
+        while True:
+            sum(range(50))
+
+    for _ in range(3):
+        threading.Thread(target=spin, daemon=True).start()
+    app.publish("order.paid", {"n": 1})
+    """
+    assert program(source).end() == (0, "", "")

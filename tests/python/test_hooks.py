@@ -212,8 +212,8 @@ def test_a_hook_that_never_returns_does_not_hold_up_the_exit(program, store, tmp
             return 1
 
         with app:
-            assert work.submit().result(timeout=15) == 1
-            assert inside.wait(15)
+            assert work.submit().result(timeout=60) == 1
+            assert inside.wait(60)
     """
     url = store if store == "memory:" else f"sqlite:{tmp_path}/t.db"
     code, _out, err = program(source, url).end()

@@ -62,7 +62,7 @@ try:
 except KeyboardInterrupt:
     print("heard", handle.state)
     gate.set()
-    print(handle.result(timeout=15))
+    print(handle.result(timeout=60))
 """
     assert interrupted(program, body) == (0, "heard running\nNone\n", "")
 
@@ -218,7 +218,7 @@ try:
     handle.result()
 except KeyboardInterrupt:
     gate.set()
-    handle.result(timeout=15)
+    handle.result(timeout=60)
     print(seen)
 """
     assert interrupted(program, body) == (0, "[]\n", "")

@@ -218,14 +218,14 @@ def for_ever(*_):
     "body",
     [
         "app.on('*', lambda event: None)\napp.start()\nwork.submit_many(range(1000))",
-        "app.on('task.succeeded', for_ever)\napp.start()\nwork.submit()\nassert inside.wait(15)",
+        "app.on('task.succeeded', for_ever)\napp.start()\nwork.submit()\nassert inside.wait(60)",
         "events = app.events()\napp.start()\nwork.submit_many(range(100))",
         "events = app.events()\napp.start()\nthreading.Thread(target=lambda: [inside.set() for _ in events], daemon=True).start()\n"
-        "work.submit()\nassert inside.wait(15)",
+        "work.submit()\nassert inside.wait(60)",
         "app.json_logs(open('/dev/null', 'w'))\napp.start()\nwork.submit_many(range(1000))",
-        "app.middleware(lambda ctx, call: for_ever())\napp.start()\nwork.submit()\nassert inside.wait(15)",
+        "app.middleware(lambda ctx, call: for_ever())\napp.start()\nwork.submit()\nassert inside.wait(60)",
         "def busy(event):\n    inside.set()\n    while True: pass\n"
-        "app.on('task.succeeded', busy)\napp.start()\nwork.submit()\nassert inside.wait(15)",
+        "app.on('task.succeeded', busy)\napp.start()\nwork.submit()\nassert inside.wait(60)",
     ],
     ids=[
         "listener",
@@ -249,7 +249,7 @@ def test_a_subscriber_of_the_last_moment(program, body):
     source = (
         END
         + body
-        + "\napp.on('*', sub)\napp.start()\nwork.submit_many(range(2000))\nassert inside.wait(15)\nsys.exit(3)"
+        + "\napp.on('*', sub)\napp.start()\nwork.submit_many(range(2000))\nassert inside.wait(60)\nsys.exit(3)"
     )
     code, _out, _err = program(source, "memory:").end()
     assert code == 3

@@ -152,7 +152,7 @@ def test_what_still_runs_is_cancelled_at_the_end(app):
         async def after() -> int:
             return 1
 
-        assert after.submit().result(timeout=15) == 1
+        assert after.submit().result(timeout=60) == 1
 
 
 def test_inside_a_running_loop_the_handlers_have_their_own(app):

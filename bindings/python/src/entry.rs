@@ -2,10 +2,10 @@
 //!
 //! # Why they do not simply attach
 //! A thread that waits for the interpreter's lock while the interpreter ends is in danger of its life, and the program
-//! with it. CPython 3.10 and 3.11 let it notice the end only when it wakes, and one that has asked for the lock before
-//! then takes its request back, from an interpreter that may have been freed meanwhile: a thread that is slow to wake
-//! ends a program that was done with a segmentation fault. One that comes later still makes a state for itself in an
-//! interpreter that is gone. pyo3 looks whether Python has ended and attaches then; in between it may end.
+//! with it. It notices the end only when it wakes. One that has asked for the lock before then takes its request back,
+//! on CPython 3.10 from an interpreter that may have been freed meanwhile: a thread that is slow to wake ends a program
+//! that was done with a segmentation fault. One that comes later still makes a state for itself in an interpreter that is
+//! gone. pyo3 looks whether Python has ended and attaches then; in between it may end.
 //!
 //! So there is one door. At most one thread at a time is in it, which is to say that it waits for the interpreter's
 //! lock; the others wait at the door, where nothing can happen to them. (It also keeps the peace: of a thousand threads

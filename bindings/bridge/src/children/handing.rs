@@ -85,7 +85,8 @@ impl Life<'_> {
         }
     }
 
-    fn give(&mut self, own: InHand, now: Duration) {
+    fn give(&mut self, mut own: InHand, now: Duration) {
+        own.mark = self.out.mark();
         write_task(&mut self.out, &own);
         if self.hands.is_empty() {
             (self.head_since, self.recalled) = (now, false);
@@ -211,7 +212,7 @@ impl Life<'_> {
         let handler = handler?;
         self.seq += 1;
         self.ran += 1;
-        Some(InHand { seq: self.seq, attempt, completion, handler, called_off: None })
+        Some(InHand { seq: self.seq, attempt, completion, handler, mark: 0, called_off: None })
     }
 
     // ── what is behind a slow task ──────────────────────────────────────────────────────────────────────────────

@@ -20,6 +20,8 @@ pub(super) struct InHand {
     pub(super) attempt: Attempt,
     pub(super) completion: Completion,
     pub(super) handler: Arc<PooledHandler>,
+    /// Where it begins among what is written for the child.
+    pub(super) mark: u64,
     /// Since when it does not count any more.
     pub(super) called_off: Option<Duration>,
 }

@@ -131,7 +131,7 @@ impl Life<'_> {
         loop {
             let now = self.clock.monotonic();
             self.hear(now);
-            // Before it is given anything: one that has died is not.
+            // Before it is given anything: one that is known to have died is not.
             let heard = self.receive();
             if heard == Heard::End {
                 self.show();
@@ -309,6 +309,13 @@ impl Life<'_> {
             held.completion.give_back();
         }
         let hands = std::mem::take(&mut self.hands);
+        // It may have died just before it was given them. What it got nothing of it has not begun.
+        let (hands, unsent): (Vec<_>, Vec<_>) =
+            hands.into_iter().partition(|own| self.out.has_begun(own.mark));
+        unsent.into_iter().for_each(|own| match own.called_off {
+            Some(_) => own.completion.abandon(),
+            None => own.completion.give_back(),
+        });
         let (called_off, rest): (Vec<_>, Vec<_>) =
             hands.into_iter().partition(|own| own.called_off.is_some());
         let was_called_off = !called_off.is_empty();

@@ -56,6 +56,8 @@ pub struct Outgoing {
     bytes: Vec<u8>,
     /// Where the frame begins that is being written.
     start: usize,
+    /// How many bytes have been sent, ever.
+    gone: u64,
 }
 
 impl Outgoing {
@@ -128,8 +130,19 @@ impl Outgoing {
         self.bytes.is_empty()
     }
 
+    /// Where the next frame begins, among all that was ever written.
+    pub fn mark(&self) -> u64 {
+        self.gone + self.bytes.len() as u64
+    }
+
+    /// Whether anything of the frame that begins at a mark has been sent.
+    pub fn has_begun(&self, mark: u64) -> bool {
+        self.gone > mark
+    }
+
     /// So many bytes have been sent.
     pub fn sent(&mut self, count: usize) {
+        self.gone += count as u64;
         if count == self.bytes.len() {
             self.bytes.clear();
             // A burst of large payloads must not be held for good.
@@ -281,6 +294,22 @@ mod tests {
             assert_eq!((fields.maybe(Fields::text), fields.maybe(Fields::text)), (Ok(Some("x")), Ok(None)));
             assert_eq!(fields.u8(), Err(Broken), "and there is no more");
         }
+    }
+
+    #[test]
+    fn a_frame_has_begun_when_its_first_byte_is_sent() {
+        let mut out = Outgoing::default();
+        let first = out.mark();
+        out.frame(down::TASK, |out| out.text("first"));
+        let second = out.mark();
+        out.frame(down::TASK, |out| out.text("second"));
+        assert!(!out.has_begun(first));
+        out.sent(1);
+        assert!(out.has_begun(first));
+        out.sent(second as usize - 1);
+        assert!(!out.has_begun(second));
+        drop(out.take());
+        assert!(!out.has_begun(second), "what is thrown away was not sent");
     }
 
     #[test]
