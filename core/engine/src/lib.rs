@@ -28,6 +28,7 @@
 //! | `reports` | what workers and handlers report |
 //! | `retention` | sweeps of what ended long ago |
 //! | `scheduler`, `schedules` | what fires schedules, and what an operator does with them |
+//! | `trials` | suspects: tasks that run alone, since their next crash would be their last |
 //! | `timers` | etas, backoffs, expiries, timeouts |
 //! | `absence` | a store whose file has gone |
 //! | `leases` | proof of life, and the tasks of processes that died |
@@ -83,6 +84,7 @@ mod shutdown;
 mod stats;
 mod submitting;
 mod timers;
+mod trials;
 mod virtual_clock;
 mod worker;
 

@@ -246,7 +246,7 @@ impl Core {
             return;
         }
         let mut released = Vec::new();
-        for task in self.queues.take_all(queue) {
+        for task in self.queues.take_all(queue).into_iter().chain(self.trials.take(self, Some(queue))) {
             if let Some(fence) = fence_of(&task) {
                 released.push((task, Operation::Release { fence }));
             }

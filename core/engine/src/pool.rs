@@ -120,6 +120,9 @@ impl Pool {
         wait: impl FnOnce() -> T,
     ) -> T {
         self.change(|counts| counts.absent.entry(number).or_default().waits.push(task.cloned()));
+        if core.queues.are_shut() {
+            core.trials.waits(core, core.running.on_thread(number));
+        }
         if let Some(task) = task {
             core.run_awaited(task);
         }
@@ -153,6 +156,11 @@ impl Pool {
             counts.alive -= 1;
             counts.absent.remove(&number);
         });
+    }
+
+    /// Whether a thread cannot take tasks now.
+    pub(crate) fn is_absent(&self, number: usize) -> bool {
+        self.counts.lock().absent.contains_key(&number)
     }
 
     /// What the workers wait for.

@@ -101,6 +101,10 @@ impl Reach {
 
     /// How many more tasks of a route may be claimed now; none if it is not worth a claim.
     pub(crate) fn room(&self, core: &Core, route: Route) -> Option<usize> {
+        if core.queues.are_shut_to(route) {
+            // Nobody could begin it: see `trials`.
+            return None;
+        }
         let held = core.queues.len(route);
         // A small claim might get nothing but tasks that only others can run, over and over.
         let alone =
@@ -117,6 +121,9 @@ impl Reach {
 
     /// How many tasks of a route could begin at once.
     fn idle_hands(&self, core: &Core, route: Route) -> usize {
+        if core.queues.are_shut_to(route) {
+            return 0;
+        }
         match route {
             Route::Blocking => core.sleepers.sleeping() + core.sleepers.searching(),
             Route::Asynchronous => core.loops.idle_hands(),
@@ -140,7 +147,7 @@ impl Reach {
         let taken = self.taken();
         let mut empty = true;
         for route in Route::ALL {
-            let held = core.queues.len(route);
+            let held = core.queues.held(route);
             let lately = taken[route as usize].wrapping_sub(look.taken[route as usize]);
             empty &= held == 0;
             let of = self.of(route);

@@ -194,8 +194,13 @@ fn call_off(core: &Arc<Core>) -> usize {
 }
 
 /// Takes what this process claimed and has not begun out of the lanes, to give it back.
-fn unbegun(core: &Core) -> Vec<(Arc<Task>, Operation)> {
+fn unbegun(core: &Arc<Core>) -> Vec<(Arc<Task>, Operation)> {
     let mut unbegun = Vec::new();
+    for task in core.trials.close(core) {
+        if let Some(fence) = fence_of(&task) {
+            unbegun.push((task, Operation::Release { fence }));
+        }
+    }
     while let Some(task) = core.loops.next_by_hand().or_else(|| core.pooled.next_by_hand()) {
         if let Some(fence) = fence_of(&task) {
             unbegun.push((task, Operation::Release { fence }));

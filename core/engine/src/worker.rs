@@ -196,6 +196,9 @@ impl Worker {
                 self.settle();
                 self.hand_over();
                 if core.pool.leave(core) {
+                    if core.queues.are_shut() {
+                        core.trials.step(core);
+                    }
                     return;
                 }
             }
@@ -216,6 +219,10 @@ impl Worker {
                 continue;
             }
             drop(place);
+            if core.queues.are_shut() {
+                // Its seat may have looked taken to whoever looked before.
+                core.trials.step(core);
+            }
             if !core.is_open() {
                 // Draining, and nothing left to take: this thread is done.
                 self.settle();
@@ -326,6 +333,7 @@ impl Worker {
         });
         let replaced = self.seat.leave();
         let Attempt { home: own, task, fence, .. } = attempt;
+        core.trials.ended(core, task.id(), fence);
         self.spare = Some(own);
         match outcome {
             Some(outcome) => {
@@ -413,6 +421,7 @@ impl Over {
 
     /// Sees to it that the task ends, if it has not. For when no lock is held any more: others are told of that.
     pub(crate) fn end(mut self, core: &Arc<Core>) {
+        core.trials.is_over(core, self.task.id());
         core.follow_all(&mut self.let_in);
         if self.elapsed {
             // Refused if it has ended in this moment.
@@ -494,7 +503,8 @@ pub(crate) fn begin(
         return Err(Over { let_in, ..Over::already(task) });
     };
     if !resident {
-        core.store.note_begun(owner, place, Some((task.id(), fence.attempt)));
+        let alone = core.trials.begins(core, &task, fence, place);
+        core.store.note_begun(owner, place, Some((task.id(), fence.attempt)), alone);
     }
     if let Some(hook) = &entry.hook {
         core.hooks.add(&task, fence, hook);
