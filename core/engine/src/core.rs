@@ -55,6 +55,7 @@ use crate::shutdown::Stopping;
 use crate::submitting::NewTask;
 use crate::timers::Timers;
 use crate::trials::Trials;
+use crate::wanted::Wanted;
 
 const OPEN: u8 = 0;
 const DRAINING: u8 = 1;
@@ -77,6 +78,8 @@ pub(crate) struct Core {
     pub(crate) loops: Loops,
     /// The same for a pool of foreign workers.
     pub(crate) pooled: Loops,
+    /// What attempts wait for, wherever they are.
+    pub(crate) wanted: Wanted,
     /// What attempts wait for on a loop or in such a pool.
     pub(crate) needed: NeededTasks,
     pub(crate) running: Running,
@@ -151,6 +154,7 @@ impl Core {
             spinning: AtomicBool::new(false),
             loops: Loops::new(Route::Asynchronous, parts.max_in_flight),
             pooled: Loops::new(Route::Pooled, usize::MAX),
+            wanted: Wanted::default(),
             needed: NeededTasks::default(),
             running: Running::default(),
             timers: Timers::default(),

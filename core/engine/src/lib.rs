@@ -19,6 +19,7 @@
 //! | `queues` | lanes of eligible tasks, and the order in which they are served |
 //! | `pool`, `worker` | the worker threads |
 //! | `loops` | the tasks of foreign event loops |
+//! | `wanted` | what attempts wait for, which comes first |
 //! | `completion` | how their attempts end |
 //! | `running` | what runs right now |
 //! | `registry` | handlers by name and version |
@@ -86,6 +87,7 @@ mod submitting;
 mod timers;
 mod trials;
 mod virtual_clock;
+mod wanted;
 mod worker;
 
 pub use announce::{Hook, Moment};

@@ -387,7 +387,8 @@ impl Loops {
         loop {
             let by_hand = self.next_by_hand();
             let claimed = by_hand.is_some();
-            let Some(task) = by_hand.or_else(|| core.queues.pop(self.route, view)) else {
+            let next = by_hand.or_else(|| core.wanted.next(core, self.route));
+            let Some(task) = next.or_else(|| core.queues.pop(self.route, view)) else {
                 core.committer.look_again(core);
                 return None;
             };

@@ -129,7 +129,7 @@ impl Queue {
     }
 
     /// Whether its tasks may be taken here.
-    fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.served && self.shut.load(Ordering::SeqCst) == 0
     }
 

@@ -30,7 +30,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use taskloom_model::Operation;
 
-use crate::core::{Core, fence_of};
+use crate::core::Core;
 use crate::queues::Route;
 
 /// How many claimed tasks a route's lanes hold ready at most; each claim costs a part of a transaction, so not too few.
@@ -185,7 +185,7 @@ fn give_back_beyond(core: &Arc<Core>, route: Route, most: usize) {
     all.into_iter().for_each(|task| core.enqueue(task));
     let released: Vec<_> = beyond
         .into_iter()
-        .filter_map(|task| fence_of(&task).map(|fence| (task, Operation::Release { fence })))
+        .filter_map(|task| core.take_back(&task).map(|fence| (task, Operation::Release { fence })))
         .collect();
     if !released.is_empty() {
         core.committer.give_back_unbegun(core, released);

@@ -96,7 +96,7 @@ struct Told {
 }
 
 /// Whether another crash would end a task that has crashed before.
-fn is_suspect(task: &Task) -> bool {
+pub(crate) fn is_suspect(task: &Task) -> bool {
     let most = task.spec().max_crashes;
     task.with_row(|row| row.crashes > 0 && row.crashes.saturating_add(1) >= most)
 }

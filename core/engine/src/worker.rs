@@ -207,7 +207,7 @@ impl Worker {
                 self.before = None;
             }
             let place = seat.place();
-            if let Some(task) = core.queues.pop(Route::Blocking, &mut self.view) {
+            if let Some(task) = self.next(core) {
                 self.hand_over();
                 if !core.capability.resident {
                     core.reach.took(Route::Blocking);
@@ -230,7 +230,10 @@ impl Worker {
                 if core.pool.retire(core) {
                     return;
                 }
-            } else if self.spin.is_worth_it() && !core.spinning.swap(true, Ordering::Relaxed) {
+            } else if self.spin.is_worth_it()
+                && !core.pool.awaits_return(core)
+                && !core.spinning.swap(true, Ordering::Relaxed)
+            {
                 self.now = None;
                 let (ended, holds, spin) = (&mut self.ended, &mut self.holds, &mut self.spin);
                 // Still searching, so submitters wake nobody; and outside the runtime, so nobody waits for us.
@@ -253,7 +256,11 @@ impl Worker {
                 let holds = &mut self.holds;
                 self.spin.sleeps();
                 sleeper.sleep(
-                    || !core.queues.is_empty(Route::Blocking) || !core.is_open() || core.pool.has_surplus(),
+                    || {
+                        !core.queues.is_empty(Route::Blocking) && !core.pool.awaits_return(core)
+                            || !core.is_open()
+                            || core.pool.has_surplus()
+                    },
                     |park| {
                         // Now that it counts as idle: see `reach`.
                         core.committer.look_again(core);
@@ -275,6 +282,16 @@ impl Worker {
                 self.hand_over();
             }
         }
+    }
+
+    /// The next task for this thread, which holds its seat.
+    fn next(&mut self, core: &Core) -> Option<Arc<Task>> {
+        core.wanted.next(core, Route::Blocking).or_else(|| {
+            if core.pool.awaits_return(core) {
+                return None;
+            }
+            core.queues.pop(Route::Blocking, &mut self.view)
+        })
     }
 
     /// Runs a task; `claimed` says that it need not be claimed even on a resident store.
