@@ -14,7 +14,7 @@ import { encode } from './payload.js';
 import { port } from './port.js';
 import { readRegistration, registeredOf, taskOf } from './registering.js';
 import type { InputOf, OutputOf, StandardSchema } from './schema.js';
-import { type ScheduleChanges, type ScheduleOptions, Schedules, scheduleValues } from './schedules.js';
+import { checkSaid, type Said, type ScheduleChanges, type ScheduleOptions, Schedules, scheduleValues } from './schedules.js';
 import { type AppOptions, type ThreadSettings, readSettings } from './settings.js';
 import { Submitting, checkedName } from './submitting.js';
 import type { Handler, HandlerFunction, Task, TaskOptions, ThreadTaskOptions } from './task.js';
@@ -55,7 +55,7 @@ export class App extends Operating {
   private readonly keepAlive: boolean;
   private readonly threads: ThreadSettings;
   /** Schedules that the program has said: like a timer, they keep the process. */
-  private readonly said = new Set<string>();
+  private readonly said = new Map<string, Said>();
   private isHeld = false;
   /** @internal */ _isStopping = false;
   private isStopped = false;
@@ -305,10 +305,11 @@ export class App extends Operating {
     }
     const values = scheduleValues(options);
     const payload = encode(options.input, 'input');
+    const said = { handler: known?.name ?? called, payload, values };
+    checkSaid(called, this.said.get(called), said);
     const task = known === undefined ? this.task(called, given) : (given as unknown as Task<any, any>);
-    const schedule = { name: called, handler: known?.name ?? called, payload, values };
-    native(() => port().native.schedule(this._number, JSON.stringify(schedule)));
-    this.said.add(called);
+    native(() => port().native.schedule(this._number, JSON.stringify({ name: called, ...said })));
+    this.said.set(called, said);
     this.settleKeepAlive();
     return task;
   }

@@ -1,5 +1,7 @@
 /** Schedules: rules that submit tasks. `docs/schedules.md` has them. */
 
+import { isDeepStrictEqual } from 'node:util';
+
 import type { App } from './app.js';
 import { type Duration, shown } from './durations.js';
 import { InvalidOptions, native } from './errors.js';
@@ -128,6 +130,26 @@ export function scheduleValues(options: ScheduleChanges): Record<string, unknown
     values.catch_up = catchUp;
   }
   return values;
+}
+
+/** What a program has said about a schedule. @internal */
+export interface Said {
+  readonly handler: string;
+  readonly payload: string;
+  readonly values: Record<string, unknown>;
+}
+
+/** Refuses a second schedule of one name, which would take the place of the first. The same may be said again. @internal */
+export function checkSaid(name: string, before: Said | undefined, now: Said): void {
+  if (before === undefined || isDeepStrictEqual(before, now)) return;
+  throw new InvalidOptions(`there are two schedules of the name ${shown(name)}: ${written(before)}, and ${written(now)}`, {
+    code: 'TL1008',
+    hint: 'give each a name of its own: { name: … }; what a schedule says is changed by app.schedules.update(…)',
+  });
+}
+
+function written({ handler, payload, values }: Said): string {
+  return `one for ${shown(handler)} with ${JSON.stringify(values)} and the input ${payload}`;
 }
 
 /** The schedules of an app's store: `app.schedules`. Those methods that name one throw `Misuse` if there is none. */

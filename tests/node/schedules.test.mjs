@@ -55,6 +55,27 @@ test('the next times of an expression, over the change of the clocks', () => {
   );
 });
 
+test('a name stands for one schedule', async () => {
+  const app = new App();
+  const work = app.task('work', () => 1);
+  const other = app.task('other', () => 1);
+  app.every('1h', { name: 'often', input: 1 }, work);
+  for (const [second, words] of [
+    [() => app.every('1h', { name: 'often', input: 1 }, other), /for "other"/],
+    [() => app.every('2h', { name: 'often', input: 1 }, work), /7200/],
+    [() => app.cron('@daily', { name: 'often', input: 1 }, work), /@daily/],
+    [() => app.every('1h', { name: 'often', input: 2 }, work), /the input 2/],
+    [() => app.every('1h', { name: 'often', input: 1, overlap: 'queue' }, work), /queue/],
+    [() => app.every('1h', { name: 'often', input: 1 }, () => 1), /for "often"/],
+  ]) {
+    assert.throws(second, (error) => error instanceof InvalidOptions && error.code === 'TL1008' && words.test(error.message));
+  }
+  app.every('1h', { input: 1, name: 'often' }, work); // the same again
+  await app.schedules.remove('often');
+  app.every('1h', { name: 'often' }, other);
+  assert.deepEqual((await app.schedules.list()).map(({ name, task }) => [name, task]), [['often', 'other']]);
+});
+
 for (const [what, make, message] of [
   ['an expression', (app) => app.cron('0 24 * * *', { name: 'x' }, () => 1), /wrong in its hour/],
   ['a zone', (app) => app.cron('@daily', { name: 'x', tz: 'Europe/Rom' }, () => 1), /did you mean "Europe\/Rome"/],

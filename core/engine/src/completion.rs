@@ -53,7 +53,10 @@ impl Completion {
             let (home, route) = (Arc::clone(&run[0].0.home), run[0].0.route);
             let core = &home.core;
             let in_progress = run.iter().filter_map(|(one, _)| Some((one.task.as_ref()?.id(), one.fence)));
-            core.running.end_many_on_loop(in_progress);
+            core.running.end_many_on_loop(in_progress.clone());
+            if core.queues.are_shut() {
+                in_progress.for_each(|(id, fence)| core.trials.ended(core, id, fence));
+            }
             let (now, mut count) = (core.clock.now(), 0);
             for (one, outcome) in run {
                 let Some(task) = one.task.take() else { continue };
@@ -75,7 +78,7 @@ impl Completion {
     pub fn abandon(mut self) {
         let Some(task) = self.task.take_if(|task| !task.is_current(self.fence)) else { return };
         let core = &self.home.core;
-        core.running.end_on_loop(task.id(), self.fence);
+        core.end_on_loop(task.id(), self.fence);
         drop((core.notes.take(task.id(), self.fence), core.hooks.take(&task, self.fence)));
         self.count(&task, None, core.clock.now());
         self.loops().release(core, 1);
@@ -86,7 +89,7 @@ impl Completion {
     pub fn crash(mut self, cause: &str) {
         let Some(task) = self.task.take() else { return };
         let core = &self.home.core;
-        core.running.end_on_loop(task.id(), self.fence);
+        core.end_on_loop(task.id(), self.fence);
         drop(core.notes.take(task.id(), self.fence));
         self.count(&task, None, core.clock.now());
         if let Some(ended) = core.crash(task, self.fence, cause) {
@@ -100,7 +103,7 @@ impl Completion {
     pub fn give_back(mut self) {
         let Some(task) = self.task.take() else { return };
         let core = &self.home.core;
-        core.running.end_on_loop(task.id(), self.fence);
+        core.end_on_loop(task.id(), self.fence);
         drop(core.notes.take(task.id(), self.fence));
         self.count(&task, None, core.clock.now());
         core.give_back_attempt(task, self.fence);
@@ -110,7 +113,7 @@ impl Completion {
     fn end(&mut self, outcome: Outcome) {
         let Some(task) = self.task.take() else { return };
         let core = &self.home.core;
-        core.running.end_on_loop(task.id(), self.fence);
+        core.end_on_loop(task.id(), self.fence);
         self.report(task, outcome, core.clock.now());
         self.loops().ended(core, 1);
     }

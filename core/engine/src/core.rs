@@ -54,6 +54,8 @@ use crate::runtime::Runtime;
 use crate::shutdown::Stopping;
 use crate::submitting::NewTask;
 use crate::timers::Timers;
+use crate::trials::Trials;
+use crate::wanted::Wanted;
 
 const OPEN: u8 = 0;
 const DRAINING: u8 = 1;
@@ -76,6 +78,8 @@ pub(crate) struct Core {
     pub(crate) loops: Loops,
     /// The same for a pool of foreign workers.
     pub(crate) pooled: Loops,
+    /// What attempts wait for, wherever they are.
+    pub(crate) wanted: Wanted,
     /// What attempts wait for on a loop or in such a pool.
     pub(crate) needed: NeededTasks,
     pub(crate) running: Running,
@@ -88,6 +92,7 @@ pub(crate) struct Core {
     pub(crate) others: Others,
     pub(crate) absence: Absence,
     pub(crate) ahead: Ahead,
+    pub(crate) trials: Trials,
     /// Tasks of a durable store that somebody in this process holds. Unused on a resident store, which holds all.
     pub(crate) live: Live,
     /// Progress and log on their way to a durable store.
@@ -149,6 +154,7 @@ impl Core {
             spinning: AtomicBool::new(false),
             loops: Loops::new(Route::Asynchronous, parts.max_in_flight),
             pooled: Loops::new(Route::Pooled, usize::MAX),
+            wanted: Wanted::default(),
             needed: NeededTasks::default(),
             running: Running::default(),
             timers: Timers::default(),
@@ -160,6 +166,7 @@ impl Core {
             others: Others::default(),
             absence: Absence::default(),
             ahead: Ahead::default(),
+            trials: Trials::default(),
             live: Live::default(),
             store: parts.store.into(),
             told: Mutex::default(),
@@ -414,10 +421,21 @@ impl Core {
             return;
         };
         let queue = self.queues.queue(task.spec().queue);
-        if !self.capability.resident {
-            self.ahead.add(self, &task);
+        let route = route_of(&entry);
+        if self.capability.resident {
+            self.push(task, route, &queue);
+            return;
         }
-        self.push(task, route_of(&entry), &queue);
+        self.ahead.add(self, &task);
+        if let Some(task) = self.trials.set_aside(self, task, route) {
+            self.push(task, route, &queue);
+        }
+    }
+
+    /// An attempt on a loop, or in a pool, is in progress no longer.
+    pub(crate) fn end_on_loop(self: &Arc<Self>, id: TaskId, fence: Fence) {
+        self.running.end_on_loop(id, fence);
+        self.trials.ended(self, id, fence);
     }
 
     // ── changes ─────────────────────────────────────────────────────────────────────────────────────────────────

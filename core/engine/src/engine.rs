@@ -99,7 +99,7 @@ impl Engine {
             Drive::Threads | Drive::Stepped => options.clock,
         };
         let owner = store.join(&edge::owner_name(options.name.as_deref()), clock.now())?;
-        store.note_begun(owner, 0, None);
+        store.note_begun(owner, 0, None, false);
         let core = Arc::new(Core::new(Parts {
             store,
             owner,

@@ -149,11 +149,10 @@ impl Handle {
     }
 
     /// An attempt of its engine waits for this task, and not on a worker thread: until the guard is dropped the task is
-    /// run, even while the engine drains. `None` on a resident store, which runs all that is eligible then. It may have
-    /// to wait for the disk if the engine drains already.
+    /// run, even while the engine drains, and comes before others that this process could run. `None` if its engine is gone.
+    /// It may have to wait for the disk if the engine drains already.
     pub fn needed(&self) -> Option<Needed> {
-        let core = self.core.upgrade()?;
-        (!core.capability.resident).then(|| Needed::new(&core, &self.task))
+        Some(Needed::new(&self.core.upgrade()?, &self.task))
     }
 
     /// Whether its engine is [driven](crate::Drive::Driven): a wait runs what can be run, on the calling thread, and

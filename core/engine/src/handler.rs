@@ -233,7 +233,9 @@ impl Attempt {
     /// parent can wait for its child with `max_in_flight` of one. Until the guard is dropped. Meanwhile its children are
     /// run even while the engine of a shared store drains, which may have to wait for the disk.
     pub fn lend_place(&self) -> LentPlace {
-        self.home.core.loops.lend(&self.home.core);
+        let core = &self.home.core;
+        core.loops.lend(core);
+        core.trials.waits(core, Some(self.task.id()));
         self.home.core.waits_for_children(&self.task);
         LentPlace { home: Arc::clone(&self.home), task: Arc::clone(&self.task) }
     }

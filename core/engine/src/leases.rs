@@ -37,7 +37,7 @@ pub(crate) fn beat(core: &Arc<Core>, now: Timestamp) {
         && error.code() == Code::LeaseLost
         && let Ok(new) = core.store.join(&edge::owner_name(core.name.as_deref()), now)
     {
-        core.store.note_begun(new, 0, None);
+        core.store.note_begun(new, 0, None, false);
         core.set_owner(new);
         core.registry.forget_noted();
         // The store lets go of what it keeps for the old one, such as the lock on its file.

@@ -19,6 +19,7 @@
 //! | `queues` | lanes of eligible tasks, and the order in which they are served |
 //! | `pool`, `worker` | the worker threads |
 //! | `loops` | the tasks of foreign event loops |
+//! | `wanted` | what attempts wait for, which comes first |
 //! | `completion` | how their attempts end |
 //! | `running` | what runs right now |
 //! | `registry` | handlers by name and version |
@@ -28,6 +29,7 @@
 //! | `reports` | what workers and handlers report |
 //! | `retention` | sweeps of what ended long ago |
 //! | `scheduler`, `schedules` | what fires schedules, and what an operator does with them |
+//! | `trials` | suspects: tasks that run alone, since their next crash would be their last |
 //! | `timers` | etas, backoffs, expiries, timeouts |
 //! | `absence` | a store whose file has gone |
 //! | `leases` | proof of life, and the tasks of processes that died |
@@ -83,7 +85,9 @@ mod shutdown;
 mod stats;
 mod submitting;
 mod timers;
+mod trials;
 mod virtual_clock;
+mod wanted;
 mod worker;
 
 pub use announce::{Hook, Moment};

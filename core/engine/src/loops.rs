@@ -235,7 +235,7 @@ impl Loops {
 
     /// So many attempts have ended, and their places are free. A loop that only one thread can be inside has others forget
     /// what is no longer kept.
-    pub(crate) fn ended(&self, core: &Core, count: usize) {
+    pub(crate) fn ended(&self, core: &Arc<Core>, count: usize) {
         let before = self.ended.fetch_add(count as u32, Ordering::Relaxed);
         let is_due = before / TIDY_EVERY != before.wrapping_add(count as u32) / TIDY_EVERY;
         if is_due && core.runtime.is_serial() {
@@ -272,13 +272,21 @@ impl Loops {
         most.saturating_add(self.lent.load(Ordering::Acquire)).saturating_sub(self.in_flight())
     }
 
+    /// Whether an attempt is in flight, or about to be, that does not wait for another task.
+    pub(crate) fn is_at_work(&self) -> bool {
+        self.in_flight.load(Ordering::SeqCst) > self.lent.load(Ordering::SeqCst)
+    }
+
     /// Gives places back.
-    pub(crate) fn release(&self, core: &Core, count: usize) {
+    pub(crate) fn release(&self, core: &Arc<Core>, count: usize) {
         let before = self.in_flight.fetch_sub(count, Ordering::AcqRel);
         if before == count {
             self.look_again();
         }
         fence(Ordering::SeqCst);
+        if core.queues.are_shut() {
+            core.trials.step(core);
+        }
         if self.has_tasks(core) {
             self.wake();
         } else {
@@ -379,7 +387,8 @@ impl Loops {
         loop {
             let by_hand = self.next_by_hand();
             let claimed = by_hand.is_some();
-            let Some(task) = by_hand.or_else(|| core.queues.pop(self.route, view)) else {
+            let next = by_hand.or_else(|| core.wanted.next(core, self.route));
+            let Some(task) = next.or_else(|| core.queues.pop(self.route, view)) else {
                 core.committer.look_again(core);
                 return None;
             };
@@ -417,7 +426,7 @@ impl Loops {
         let may_run = begun.may_run();
         let Begun { attempt, started, waited, .. } = begun;
         if !may_run {
-            core.running.end_on_loop(attempt.task.id(), attempt.fence);
+            core.end_on_loop(attempt.task.id(), attempt.fence);
             core.give_back_begun(attempt.task, attempt.fence);
             self.release(core, 1);
             return None;

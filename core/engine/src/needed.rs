@@ -20,6 +20,7 @@ use taskloom_model::TaskId;
 use taskloom_store::Task;
 
 use crate::core::Core;
+use crate::queues::Route;
 
 /// Tasks, each with the number of those who hold it here.
 #[derive(Default)]
@@ -102,20 +103,27 @@ impl Core {
 pub struct Needed {
     core: Weak<Core>,
     task: Arc<Task>,
+    /// Who runs it here, where it comes first meanwhile.
+    route: Option<Route>,
 }
 
 impl Needed {
     pub(crate) fn new(core: &Arc<Core>, task: &Arc<Task>) -> Self {
-        core.needed.tasks.add(task);
-        core.run_awaited(task);
-        Self { core: Arc::downgrade(core), task: Arc::clone(task) }
+        if !core.capability.resident {
+            core.needed.tasks.add(task);
+            core.run_awaited(task);
+        }
+        Self { core: Arc::downgrade(core), task: Arc::clone(task), route: core.wants(task) }
     }
 }
 
 impl Drop for Needed {
     fn drop(&mut self) {
         if let Some(core) = self.core.upgrade() {
-            core.needed.tasks.remove(&self.task);
+            core.no_longer_wants(self.route, &self.task);
+            if !core.capability.resident {
+                core.needed.tasks.remove(&self.task);
+            }
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use taskloom_model::{Code, Error, Name, Operation, Result, State, TaskId};
 use taskloom_store::{Filter, Task};
 
-use crate::core::{Core, fence_of};
+use crate::core::Core;
 use crate::events::EventKind;
 use crate::handler::Handler;
 use crate::{Engine, Handle, edge, worker};
@@ -246,8 +246,8 @@ impl Core {
             return;
         }
         let mut released = Vec::new();
-        for task in self.queues.take_all(queue) {
-            if let Some(fence) = fence_of(&task) {
+        for task in self.queues.take_all(queue).into_iter().chain(self.trials.take(self, Some(queue))) {
+            if let Some(fence) = self.take_back(&task) {
                 released.push((task, Operation::Release { fence }));
             }
         }

@@ -6,6 +6,11 @@
 //! for its child on a pool of one does not wait for ever, and a handler that never returns costs a thread, not the
 //! pool.
 //!
+//! *Crowds.* What threads wait for comes before other tasks ([`crate::wanted`]). But one that need wait no longer may take a
+//! while to be back, on few processors, and meanwhile those who stand in begin the next parents. So where more than
+//! [`CROWD`] threads for each worker wait, nothing is taken from the lanes before those are back whose wait is over: that is
+//! certain to come.
+//!
 //! # Invariants
 //! * Only a living thread is absent, once, whatever its reasons: a thread can be stuck while it waits.
 //! * `surplus` says whether more threads can take tasks than are wanted. It is written wherever one of the counts
@@ -29,11 +34,15 @@ use crate::core::Core;
 use crate::queues::Route;
 use crate::{edge, worker};
 
+/// More threads than this, for each worker, that wait for tasks are a crowd.
+const CROWD: usize = 8;
+
 /// The worker threads of an engine.
 pub(crate) struct Pool {
     counts: Mutex<Counts>,
     changed: Condvar,
     surplus: AtomicBool,
+    crowd: AtomicBool,
 }
 
 struct Counts {
@@ -67,7 +76,12 @@ impl Pool {
     pub(crate) fn new(workers: usize) -> Self {
         let absent = HashMap::new();
         let counts = Counts { target: 0, configured: workers, alive: 0, leaving: 0, started: 0, absent };
-        Self { counts: Mutex::new(counts), changed: Condvar::new(), surplus: AtomicBool::new(false) }
+        Self {
+            counts: Mutex::new(counts),
+            changed: Condvar::new(),
+            surplus: AtomicBool::new(false),
+            crowd: AtomicBool::new(false),
+        }
     }
 
     /// Starts the threads.
@@ -120,18 +134,33 @@ impl Pool {
         wait: impl FnOnce() -> T,
     ) -> T {
         self.change(|counts| counts.absent.entry(number).or_default().waits.push(task.cloned()));
+        if core.queues.are_shut() {
+            core.trials.waits(core, core.running.on_thread(number));
+        }
         if let Some(task) = task {
             core.run_awaited(task);
         }
+        let wanted = task.and_then(|task| {
+            core.claim_wanted(task);
+            core.wants(task)
+        });
         // Without a replacement the engine is short of one thread, which is no reason to fail the task that waits.
         let _ = self.fill(core);
         let value = wait();
+        if let Some(task) = task {
+            core.no_longer_wants(wanted, task);
+        }
+        let mut was_crowd = false;
         self.change(|counts| {
+            was_crowd = self.crowd.load(Ordering::Relaxed);
             if let Some(absence) = counts.absent.get_mut(&number) {
                 absence.waits.pop();
             }
             counts.absent.retain(|_, absence| absence.stuck || !absence.waits.is_empty());
         });
+        if was_crowd {
+            core.sleepers.notify_all();
+        }
         value
     }
 
@@ -153,6 +182,17 @@ impl Pool {
             counts.alive -= 1;
             counts.absent.remove(&number);
         });
+    }
+
+    /// Whether a thread cannot take tasks now.
+    pub(crate) fn is_absent(&self, number: usize) -> bool {
+        self.counts.lock().absent.contains_key(&number)
+    }
+
+    /// Whether there is a crowd, and one of it is about to be back.
+    pub(crate) fn awaits_return(&self, core: &Core) -> bool {
+        let over = |absence: &Absence| absence.waits.iter().flatten().any(|task| task.is_settled());
+        self.crowd.load(Ordering::Relaxed) && core.is_open() && self.counts.lock().absent.values().any(over)
     }
 
     /// What the workers wait for.
@@ -216,6 +256,7 @@ impl Pool {
 
     fn changed(&self, counts: &Counts) {
         self.surplus.store(counts.able() > counts.target, Ordering::Relaxed);
+        self.crowd.store(counts.absent.len() > CROWD * counts.configured, Ordering::Relaxed);
         self.changed.notify_all();
     }
 

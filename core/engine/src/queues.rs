@@ -20,12 +20,16 @@
 //! A paused queue, or one that is not served, counts as empty for those who pop, and for a worker that asks whether it
 //! may sleep; what is in it stays there. Whoever lets it go on writes the flag and then wakes the workers, as a push
 //! does. The same holds while a queue is purged, by as many as do that at once.
+//!
+//! # One alone
+//! While a task is tried ([`crate::trials`]) all are *shut* to worker threads and event loops, and what these find is the
+//! one task that was *called*. What is claimed meanwhile waits in the lanes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use taskloom_model::Name;
 use taskloom_store::Task;
 use taskloom_sync::Lanes;
@@ -125,7 +129,7 @@ impl Queue {
     }
 
     /// Whether its tasks may be taken here.
-    fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.served && self.shut.load(Ordering::SeqCst) == 0
     }
 
@@ -144,6 +148,9 @@ pub(crate) struct Queues {
     version: AtomicUsize,
     /// Claims decided on so far.
     claims: AtomicUsize,
+    /// Whether nothing may be taken but the one that was called, and that one.
+    shut: AtomicBool,
+    called: Mutex<Option<(Route, Arc<Task>)>>,
 }
 
 impl Queues {
@@ -154,6 +161,8 @@ impl Queues {
             list: RwLock::new(Arc::new([])),
             version: AtomicUsize::new(0),
             claims: AtomicUsize::new(0),
+            shut: AtomicBool::new(false),
+            called: Mutex::new(None),
         }
     }
 
@@ -216,17 +225,28 @@ impl Queues {
     /// Whether no lane of this route holds a task that may be taken. Two loads per queue, and it errs on the side of
     /// "there is one": lanes notice that they are empty when somebody pops in vain.
     pub(crate) fn is_empty(&self, route: Route) -> bool {
+        if self.are_shut_to(route) {
+            return !self.has_called(route);
+        }
         self.list.read().iter().all(|queue| queue.lanes(route).is_empty() || !queue.is_open())
     }
 
     /// How many tasks that may be taken the lanes of this route hold.
     pub(crate) fn len(&self, route: Route) -> usize {
+        if self.are_shut_to(route) { usize::from(self.has_called(route)) } else { self.held(route) }
+    }
+
+    /// How many tasks they hold, whether or not these may be taken just now.
+    pub(crate) fn held(&self, route: Route) -> usize {
         let list = self.list.read();
         list.iter().filter(|queue| queue.is_open()).map(|queue| queue.lanes(route).len()).sum()
     }
 
     /// Takes the next task of this route.
     pub(crate) fn pop(&self, route: Route, view: &mut View) -> Option<Arc<Task>> {
+        if self.are_shut_to(route) {
+            return self.called.lock().take_if(|(own, _)| *own == route).map(|(_, task)| task);
+        }
         let version = self.version.load(Ordering::Acquire);
         if view.version != version {
             view.list = Arc::clone(&self.list.read());
@@ -286,6 +306,39 @@ impl Queues {
     /// A claim was decided on; the next one has its own order.
     pub(crate) fn claim_decided(&self) {
         self.claims.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// From now on nothing is taken but what is called; what was taken before is shown by whoever took it.
+    pub(crate) fn shut(&self) {
+        self.shut.store(true, Ordering::SeqCst);
+    }
+
+    /// All may be taken again. Whoever does this then wakes the workers, and the loop.
+    pub(crate) fn open(&self) {
+        self.shut.store(false, Ordering::SeqCst);
+    }
+
+    pub(crate) fn are_shut(&self) -> bool {
+        self.shut.load(Ordering::SeqCst)
+    }
+
+    /// Whether nothing may be taken by this route but what was called. A pool is never shut out.
+    pub(crate) fn are_shut_to(&self, route: Route) -> bool {
+        self.are_shut() && route != Route::Pooled
+    }
+
+    /// Puts the one task out that may be taken.
+    pub(crate) fn call(&self, route: Route, task: Arc<Task>) {
+        *self.called.lock() = Some((route, task));
+    }
+
+    /// Takes it back, if it is still there and one of these.
+    pub(crate) fn uncall(&self, which: impl Fn(&Arc<Task>) -> bool) -> Option<Arc<Task>> {
+        self.called.lock().take_if(|(_, task)| which(task)).map(|(_, task)| task)
+    }
+
+    fn has_called(&self, route: Route) -> bool {
+        self.called.lock().as_ref().is_some_and(|(own, _)| *own == route)
     }
 
     /// Takes any task of this route, even from a paused queue: for the end of the engine.

@@ -30,7 +30,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use taskloom_model::Operation;
 
-use crate::core::{Core, fence_of};
+use crate::core::Core;
 use crate::queues::Route;
 
 /// How many claimed tasks a route's lanes hold ready at most; each claim costs a part of a transaction, so not too few.
@@ -101,6 +101,10 @@ impl Reach {
 
     /// How many more tasks of a route may be claimed now; none if it is not worth a claim.
     pub(crate) fn room(&self, core: &Core, route: Route) -> Option<usize> {
+        if core.queues.are_shut_to(route) {
+            // Nobody could begin it: see `trials`.
+            return None;
+        }
         let held = core.queues.len(route);
         // A small claim might get nothing but tasks that only others can run, over and over.
         let alone =
@@ -117,6 +121,9 @@ impl Reach {
 
     /// How many tasks of a route could begin at once.
     fn idle_hands(&self, core: &Core, route: Route) -> usize {
+        if core.queues.are_shut_to(route) {
+            return 0;
+        }
         match route {
             Route::Blocking => core.sleepers.sleeping() + core.sleepers.searching(),
             Route::Asynchronous => core.loops.idle_hands(),
@@ -140,7 +147,7 @@ impl Reach {
         let taken = self.taken();
         let mut empty = true;
         for route in Route::ALL {
-            let held = core.queues.len(route);
+            let held = core.queues.held(route);
             let lately = taken[route as usize].wrapping_sub(look.taken[route as usize]);
             empty &= held == 0;
             let of = self.of(route);
@@ -178,7 +185,7 @@ fn give_back_beyond(core: &Arc<Core>, route: Route, most: usize) {
     all.into_iter().for_each(|task| core.enqueue(task));
     let released: Vec<_> = beyond
         .into_iter()
-        .filter_map(|task| fence_of(&task).map(|fence| (task, Operation::Release { fence })))
+        .filter_map(|task| core.take_back(&task).map(|fence| (task, Operation::Release { fence })))
         .collect();
     if !released.is_empty() {
         core.committer.give_back_unbegun(core, released);

@@ -278,6 +278,20 @@ impl Running {
         seats.iter().for_each(|seat| drop(seat.current.lock()));
     }
 
+    /// Whether a worker thread is in an attempt, or may be about to begin one; but for some, by their numbers. Waits for
+    /// nobody.
+    pub(crate) fn is_any_thread_busy(&self, but: impl Fn(usize) -> bool) -> bool {
+        let seats: Vec<_> = self.seats.lock().clone();
+        let is_busy = |seat: &Arc<Seat>| seat.current.try_lock().is_none_or(|current| current.is_some());
+        seats.iter().any(|seat| is_busy(seat) && !but(seat.number))
+    }
+
+    /// The task that a worker thread is at.
+    pub(crate) fn on_thread(&self, number: usize) -> Option<TaskId> {
+        let seat = self.seats.lock().iter().find(|seat| seat.number == number).cloned()?;
+        seat.current.lock().as_ref().map(|current| current.task.id())
+    }
+
     /// Every attempt in progress.
     pub(crate) fn all(&self) -> Vec<(Arc<Task>, Fence)> {
         let seats: Vec<_> = self.seats.lock().clone();

@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use taskloom_model::Operation;
 use taskloom_store::{Batch, Commit, Filter, Task};
 
-use crate::core::{Core, fence_of};
+use crate::core::Core;
 use crate::events::EventKind;
 use crate::loops::Loops;
 use crate::queues::Route;
@@ -194,16 +194,21 @@ fn call_off(core: &Arc<Core>) -> usize {
 }
 
 /// Takes what this process claimed and has not begun out of the lanes, to give it back.
-fn unbegun(core: &Core) -> Vec<(Arc<Task>, Operation)> {
+fn unbegun(core: &Arc<Core>) -> Vec<(Arc<Task>, Operation)> {
     let mut unbegun = Vec::new();
+    for task in core.trials.close(core) {
+        if let Some(fence) = core.take_back(&task) {
+            unbegun.push((task, Operation::Release { fence }));
+        }
+    }
     while let Some(task) = core.loops.next_by_hand().or_else(|| core.pooled.next_by_hand()) {
-        if let Some(fence) = fence_of(&task) {
+        if let Some(fence) = core.take_back(&task) {
             unbegun.push((task, Operation::Release { fence }));
         }
     }
     for route in Route::ALL {
         while let Some(task) = core.queues.take_any(route) {
-            if let Some(fence) = fence_of(&task) {
+            if let Some(fence) = core.take_back(&task) {
                 unbegun.push((task, Operation::Release { fence }));
             }
         }

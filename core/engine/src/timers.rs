@@ -231,7 +231,7 @@ pub(crate) fn step(core: &Arc<Core>, now: Timestamp, monotonic: Duration) -> Dur
     } else {
         Duration::MAX
     };
-    let until_look = core.reach.step(core, monotonic);
+    let until_look = core.reach.step(core, monotonic).min(core.trials.step_in_time(core));
     if until_look < SAFETY {
         let at = u64::try_from((monotonic + until_look).as_micros()).unwrap_or(u64::MAX);
         timers.watch.fetch_min(at, Ordering::AcqRel);

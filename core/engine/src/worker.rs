@@ -196,6 +196,9 @@ impl Worker {
                 self.settle();
                 self.hand_over();
                 if core.pool.leave(core) {
+                    if core.queues.are_shut() {
+                        core.trials.step(core);
+                    }
                     return;
                 }
             }
@@ -204,7 +207,7 @@ impl Worker {
                 self.before = None;
             }
             let place = seat.place();
-            if let Some(task) = core.queues.pop(Route::Blocking, &mut self.view) {
+            if let Some(task) = self.next(core) {
                 self.hand_over();
                 if !core.capability.resident {
                     core.reach.took(Route::Blocking);
@@ -216,6 +219,10 @@ impl Worker {
                 continue;
             }
             drop(place);
+            if core.queues.are_shut() {
+                // Its seat may have looked taken to whoever looked before.
+                core.trials.step(core);
+            }
             if !core.is_open() {
                 // Draining, and nothing left to take: this thread is done.
                 self.settle();
@@ -223,7 +230,10 @@ impl Worker {
                 if core.pool.retire(core) {
                     return;
                 }
-            } else if self.spin.is_worth_it() && !core.spinning.swap(true, Ordering::Relaxed) {
+            } else if self.spin.is_worth_it()
+                && !core.pool.awaits_return(core)
+                && !core.spinning.swap(true, Ordering::Relaxed)
+            {
                 self.now = None;
                 let (ended, holds, spin) = (&mut self.ended, &mut self.holds, &mut self.spin);
                 // Still searching, so submitters wake nobody; and outside the runtime, so nobody waits for us.
@@ -246,7 +256,11 @@ impl Worker {
                 let holds = &mut self.holds;
                 self.spin.sleeps();
                 sleeper.sleep(
-                    || !core.queues.is_empty(Route::Blocking) || !core.is_open() || core.pool.has_surplus(),
+                    || {
+                        !core.queues.is_empty(Route::Blocking) && !core.pool.awaits_return(core)
+                            || !core.is_open()
+                            || core.pool.has_surplus()
+                    },
                     |park| {
                         // Now that it counts as idle: see `reach`.
                         core.committer.look_again(core);
@@ -268,6 +282,16 @@ impl Worker {
                 self.hand_over();
             }
         }
+    }
+
+    /// The next task for this thread, which holds its seat.
+    fn next(&mut self, core: &Core) -> Option<Arc<Task>> {
+        core.wanted.next(core, Route::Blocking).or_else(|| {
+            if core.pool.awaits_return(core) {
+                return None;
+            }
+            core.queues.pop(Route::Blocking, &mut self.view)
+        })
     }
 
     /// Runs a task; `claimed` says that it need not be claimed even on a resident store.
@@ -326,6 +350,7 @@ impl Worker {
         });
         let replaced = self.seat.leave();
         let Attempt { home: own, task, fence, .. } = attempt;
+        core.trials.ended(core, task.id(), fence);
         self.spare = Some(own);
         match outcome {
             Some(outcome) => {
@@ -413,6 +438,7 @@ impl Over {
 
     /// Sees to it that the task ends, if it has not. For when no lock is held any more: others are told of that.
     pub(crate) fn end(mut self, core: &Arc<Core>) {
+        core.trials.is_over(core, self.task.id());
         core.follow_all(&mut self.let_in);
         if self.elapsed {
             // Refused if it has ended in this moment.
@@ -494,7 +520,8 @@ pub(crate) fn begin(
         return Err(Over { let_in, ..Over::already(task) });
     };
     if !resident {
-        core.store.note_begun(owner, place, Some((task.id(), fence.attempt)));
+        let alone = core.trials.begins(core, &task, fence, place);
+        core.store.note_begun(owner, place, Some((task.id(), fence.attempt)), alone);
     }
     if let Some(hook) = &entry.hook {
         core.hooks.add(&task, fence, hook);

@@ -460,7 +460,8 @@ impl Store for Opened {
         self.0.disk.memory.beat(owner)
     }
 
-    fn note_begun(&self, owner: OwnerId, place: usize, begun: Option<(TaskId, u32)>) {
+    fn note_begun(&self, owner: OwnerId, place: usize, begun: Option<(TaskId, u32)>, _alone: bool) {
+        // An engine that is driven tries nobody.
         let mut tables = self.0.disk.tables.lock();
         let places = tables.begun.entry(owner).or_default();
         if let Some(begun) = begun {

@@ -7,6 +7,7 @@ use rusqlite::ErrorCode;
 use taskloom_model::{Code, Error, TaskId};
 
 use crate::holder;
+use crate::obstacle::{self, Obstacle};
 
 /// The file, and how long the store waits for others: what an error has to say beside SQLite's own words.
 #[derive(Debug)]
@@ -35,6 +36,11 @@ impl Place {
             Some(ErrorCode::DiskFull) => {
                 error(Code::StoreFailed, "the disk is full").hint("free space on its disk; nothing was changed")
             }
+            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen)
+                if let Some(obstacle) = obstacle::at(&self.path) =>
+            {
+                self.obstructed(doing, obstacle)
+            }
             Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => error(Code::StoreFailed, &said)
                 .hint("this process must be allowed to write the file, its directory, and the files beside it that end in -wal and -shm"),
             Some(ErrorCode::CannotOpen) => error(Code::StoreFailed, &said)
@@ -47,6 +53,12 @@ impl Place {
             _ => error(Code::StoreFailed, &said),
         };
         error.caused_by(cause)
+    }
+
+    /// There can be no store at this path.
+    pub(crate) fn obstructed(&self, doing: &str, obstacle: Obstacle) -> Error {
+        let message = format!("cannot {doing} the SQLite store {}: {}", self.path.display(), obstacle.why);
+        Error::new(Code::StoreFailed, message).hint(obstacle.hint)
     }
 
     /// Who keeps others from writing, and what to do about that.

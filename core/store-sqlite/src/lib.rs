@@ -15,6 +15,7 @@ mod limits;
 mod listing;
 mod locks;
 mod news;
+mod obstacle;
 mod open;
 mod presence;
 mod raw_text;

@@ -7,14 +7,12 @@
 //!   clients read at any time and write in turn.
 //! * No file is opened whose locks another SQLite library in this process could drop ([`crate::locks`]).
 
-use std::path::Path;
-
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 use taskloom_model::{Code, Error};
 
 use crate::failure::Place;
-use crate::{Durability, SqliteOptions, locks, tables};
+use crate::{Durability, SqliteOptions, locks, obstacle, tables};
 
 /// Pages in the log before a commit moves them into the database: 40 MB. The default of 1,000 would move them, and
 /// sync the database, every few batches.
@@ -31,7 +29,9 @@ pub(crate) fn writer(place: &Place, options: SqliteOptions) -> Result<Connection
     if !options.create && !place.path.exists() {
         return Err(none(place, "there is no such file"));
     }
-    check_directory(&place.path)?;
+    if let Some(obstacle) = obstacle::at(&place.path) {
+        return Err(place.obstructed("open", obstacle));
+    }
     locks::prepare(&place.path)?;
     lock_and_fill(place, options).map_err(|error| locks::refusal(&place.path).unwrap_or(error))
 }
@@ -87,22 +87,6 @@ fn connect(place: &Place, flags: OpenFlags) -> Result<Connection, Error> {
         Ok(conn)
     };
     open().map_err(|cause| place.failed("open", cause))
-}
-
-/// SQLite would only say that it cannot open the file.
-fn check_directory(path: &Path) -> Result<(), Error> {
-    match path.parent() {
-        Some(parent) if !parent.is_dir() => Err(Error::new(
-            Code::StoreFailed,
-            format!(
-                "cannot open the SQLite store {}: {} is not a directory",
-                path.display(),
-                parent.display()
-            ),
-        )
-        .hint("make the directory first, or name a file in one that exists")),
-        _ => Ok(()),
-    }
 }
 
 /// Switches the file to a write-ahead log, for good. Two processes that do this at once can be in each other's way

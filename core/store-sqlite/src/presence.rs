@@ -17,6 +17,8 @@
 //! sync: what a process has written outlives it, and if the whole machine goes, nobody can say who was to blame. A file
 //! to which nothing was ever written says nothing.
 //!
+//! An attempt that began *alone* is marked. While it is there, nothing else that began is held to have crashed.
+//!
 //! # What is not there
 //! A file that is not there says nothing: its owner is judged by its heartbeat alone. So it is where a system has no such
 //! locks, and if somebody empties the directory.
@@ -39,11 +41,14 @@ pub(crate) struct Presence {
     own: RwLock<HashMap<OwnerId, Held>>,
 }
 
-/// Attempts that an owner has begun.
+/// Attempts that an owner has begun, and that crash if it dies.
 pub(crate) type Begun = HashSet<(TaskId, u32)>;
 
-/// A place in a file: the task's id, the attempt, and nothing, for the alignment.
+/// A place in a file: the task's id, the attempt, whether it began alone, and nothing, for the alignment.
 const PLACE: usize = 24;
+
+/// Where in a place it says that.
+const ALONE: usize = 20;
 
 /// A file that is locked for as long as this is held.
 #[derive(Debug)]
@@ -104,11 +109,12 @@ impl Presence {
     }
 
     /// An owner of this process begins an attempt at one of its places; the first time, none.
-    pub(crate) fn note(&self, owner: OwnerId, place: usize, begun: Option<(TaskId, u32)>) {
+    pub(crate) fn note(&self, owner: OwnerId, place: usize, begun: Option<(TaskId, u32)>, alone: bool) {
         let mut written = [0; PLACE];
         if let Some((id, attempt)) = begun {
             written[..16].copy_from_slice(id.as_bytes());
             written[16..20].copy_from_slice(&attempt.to_le_bytes());
+            written[ALONE] = alone.into();
         }
         if let Some(held) = self.own.read().get(&owner) {
             // A disk that takes nothing more takes no commit either, and that is told.
@@ -116,7 +122,7 @@ impl Presence {
         }
     }
 
-    /// What an owner has begun, if it ever said.
+    /// What an owner has begun, if it ever said; only what began alone, if something did.
     pub(crate) fn begun(&self, owner: OwnerId) -> Option<Begun> {
         let path = self.path(owner);
         let mut bytes = Vec::new();
@@ -132,7 +138,10 @@ impl Presence {
             let (id, attempt) = (bytes[..16].try_into().ok()?, bytes[16..20].try_into().ok()?);
             Some((TaskId::from_bytes(id), u32::from_le_bytes(attempt)))
         };
-        (!bytes.is_empty()).then(|| bytes.chunks_exact(PLACE).filter_map(place).collect())
+        let places = || bytes.chunks_exact(PLACE);
+        let alone: Begun = places().filter(|bytes| bytes[ALONE] != 0).filter_map(place).collect();
+        let begun = || if alone.is_empty() { places().filter_map(place).collect() } else { alone };
+        (!bytes.is_empty()).then(begun)
     }
 
     /// An owner was struck off, and its file is of no use any more.
@@ -242,13 +251,13 @@ mod tests {
         let presence = Presence::of(&store);
         presence.hold(owner(1)).unwrap();
         assert_eq!(presence.begun(owner(1)), None, "it never said");
-        presence.note(owner(1), 0, None);
+        presence.note(owner(1), 0, None, false);
         let id = |byte| TaskId::from_bytes([byte; 16]);
         let nothing = (id(0), 0);
         assert_eq!(presence.begun(owner(1)), Some([nothing].into()));
-        presence.note(owner(1), 0, Some((id(7), 2)));
-        presence.note(owner(1), 3, Some((id(8), 1)));
-        presence.note(owner(1), 0, Some((id(9), 1)));
+        presence.note(owner(1), 0, Some((id(7), 2)), false);
+        presence.note(owner(1), 3, Some((id(8), 1)), false);
+        presence.note(owner(1), 0, Some((id(9), 1)), false);
         assert_eq!(presence.begun(owner(1)), Some([nothing, (id(9), 1), (id(8), 1)].into()));
         assert_eq!(
             Presence::of(&store).begun(owner(1)),
@@ -257,6 +266,21 @@ mod tests {
         );
         std::fs::copy(presence.path(owner(1)), presence.path(owner(2))).unwrap();
         assert_eq!(presence.begun(owner(2)), presence.begun(owner(1)), "one that has died");
+    }
+
+    #[test]
+    fn one_that_began_alone_is_the_only_one_to_crash() {
+        let directory = tempfile::tempdir().unwrap();
+        let presence = Presence::of(&directory.path().join("tasks.db"));
+        presence.hold(owner(1)).unwrap();
+        let id = |byte| TaskId::from_bytes([byte; 16]);
+        presence.note(owner(1), 1, Some((id(7), 2)), false);
+        presence.note(owner(1), 2, Some((id(8), 3)), true);
+        presence.note(owner(1), 3, Some((id(9), 1)), false);
+        assert_eq!(presence.begun(owner(1)), Some([(id(8), 3)].into()));
+        presence.note(owner(1), 2, Some((id(8), 3)), false);
+        let all = presence.begun(owner(1)).unwrap();
+        assert!([(id(7), 2), (id(8), 3), (id(9), 1)].iter().all(|begun| all.contains(begun)), "{all:?}");
     }
 
     #[test]

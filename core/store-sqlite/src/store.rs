@@ -489,8 +489,8 @@ impl Store for SqliteStore {
         Ok(())
     }
 
-    fn note_begun(&self, owner: OwnerId, place: usize, begun: Option<(TaskId, u32)>) {
-        self.presence.note(owner, place, begun);
+    fn note_begun(&self, owner: OwnerId, place: usize, begun: Option<(TaskId, u32)>, alone: bool) {
+        self.presence.note(owner, place, begun, alone);
     }
 
     fn owners(&self) -> Result<Vec<Owner>, Error> {

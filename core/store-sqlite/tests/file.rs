@@ -131,7 +131,10 @@ fn places_where_no_file_can_be() {
     assert!(error.hint_text().unwrap().contains("make the directory first"));
     let error = open(folder.path()).unwrap_err();
     assert_eq!(error.code(), Code::StoreFailed);
-    assert!(error.message().contains(&folder.path().display().to_string()), "{error}");
+    let words = format!("cannot open the SQLite store {}: it is a directory", folder.path().display());
+    assert_eq!(error.message(), words);
+    let inside = format!("name a file in it, such as sqlite:{}/tasks.db", folder.path().display());
+    assert_eq!(error.hint_text(), Some(&*inside));
     assert_eq!(open(Path::new("")).unwrap_err().code(), Code::StoreFailed);
 }
 
@@ -534,19 +537,17 @@ fn the_file_itself_allows_one_holder() {
     assert!(error.to_string().contains("UNIQUE"), "{error}");
 }
 
-#[test]
-fn what_a_dead_owner_had_only_claimed_has_not_crashed() {
+/// Has an owner claim three tasks, note what it begins, and die; and buries it: (state, crashes) of each.
+fn die(begin: impl Fn(&SqliteStore, OwnerId, &[Arc<Task>])) -> Vec<(State, u8)> {
     let folder = folder();
     let path = folder.path().join("tasks.db");
     let store = open(&path).unwrap();
     let tasks: Vec<_> = (0..3).map(|number| task(number, b"null".to_vec())).collect();
     let owner = store.join("here", NOW).unwrap();
-    store.note_begun(owner, 0, None);
+    store.note_begun(owner, 0, None, false);
     let mut batch = Batch { inserts: vec![insert(&tasks)], claim: claim(owner, 3), ..Batch::default() };
     store.write(&mut batch, &Nobody, NOW).unwrap();
-    store.note_begun(owner, 1, Some((tasks[1].id(), 1)));
-    // An attempt before this one.
-    store.note_begun(owner, 2, Some((tasks[2].id(), 0)));
+    begin(&store, owner, &tasks);
     drop(store);
     let store = open(&path).unwrap();
     assert!(store.owners().unwrap()[0].gone);
@@ -555,6 +556,32 @@ fn what_a_dead_owner_had_only_claimed_has_not_crashed() {
         let found = store.get(task.id(), &Nobody).unwrap().unwrap();
         found.with_row(|row| (row.state, row.crashes))
     };
-    let crashes: Vec<_> = tasks.iter().map(crashes).collect();
+    tasks.iter().map(crashes).collect()
+}
+
+#[test]
+fn what_a_dead_owner_had_only_claimed_has_not_crashed() {
+    let crashes = die(|store, owner, tasks| {
+        store.note_begun(owner, 1, Some((tasks[1].id(), 1)), false);
+        // An attempt before this one.
+        store.note_begun(owner, 2, Some((tasks[2].id(), 0)), false);
+    });
     assert_eq!(crashes, [(State::Queued, 0), (State::Queued, 1), (State::Queued, 0)]);
+}
+
+#[test]
+fn beside_one_that_began_alone_nothing_has_crashed() {
+    let begin = |alone: bool| {
+        die(move |store, owner, tasks| {
+            for (place, task) in tasks.iter().enumerate() {
+                store.note_begun(owner, place + 1, Some((task.id(), 1)), place == 1);
+            }
+            // Its trial is over.
+            if !alone {
+                store.note_begun(owner, 2, Some((tasks[1].id(), 1)), false);
+            }
+        })
+    };
+    assert_eq!(begin(true), [(State::Queued, 0), (State::Queued, 1), (State::Queued, 0)]);
+    assert_eq!(begin(false), [(State::Queued, 1); 3]);
 }

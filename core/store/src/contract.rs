@@ -338,8 +338,11 @@ pub trait Store: Send + Sync {
     /// Notes what an owner has begun: the attempt at one of its places (the first time, that there is none yet). By it
     /// [`Store::bury`] tells what a process that died had begun from what it had only claimed. It must cost next to
     /// nothing, and need not outlive the machine. Where nothing was ever noted, all that was claimed counts as begun.
-    fn note_begun(&self, owner: OwnerId, place: usize, begun: Option<(TaskId, u32)>) {
-        let _ = (owner, place, begun);
+    ///
+    /// An attempt that is noted as begun `alone` has crashed alone, if the owner dies before anything else is noted at that
+    /// place: whatever else the owner had begun counts as if it had not.
+    fn note_begun(&self, owner: OwnerId, place: usize, begun: Option<(TaskId, u32)>, alone: bool) {
+        let _ = (owner, place, begun, alone);
     }
 
     /// All owners that have joined and were not buried.

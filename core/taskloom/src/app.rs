@@ -32,6 +32,7 @@ use taskloom_model::{Code, Error, Result};
 use taskloom_store::Store;
 
 use crate::attempts::Attempts;
+use crate::declared::Declared;
 #[cfg(feature = "async")]
 use crate::driven_lane::DrivenLane;
 use crate::execute::{self, Answer, Layers, Next};
@@ -64,6 +65,8 @@ pub(crate) struct Shared {
     pub(crate) helpers: Arc<Helpers>,
     pub(crate) hooks: Arc<HookQueue>,
     pub(crate) relays: Relays,
+    /// The schedules that the program has said.
+    pub(crate) declared: Declared,
     /// Whether the metadata of every task must have certain keys.
     pub(crate) demands_metadata: bool,
     pub(crate) wait_when_full: bool,
@@ -145,6 +148,7 @@ impl App {
             hooks: Arc::new(HookQueue::new(Arc::clone(&helpers))),
             helpers,
             relays: Relays::default(),
+            declared: Declared::default(),
             demands_metadata,
             wait_when_full,
             inline,

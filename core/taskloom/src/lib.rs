@@ -237,6 +237,7 @@ mod app;
 mod attempts;
 mod builder;
 mod context;
+mod declared;
 #[cfg(feature = "async")]
 mod driven_lane;
 mod error;

@@ -238,7 +238,10 @@ impl<'a> ScheduleBuilder<'a> {
     /// for now and keeps its history: counts, last firing, whether it is enabled, and its next time too unless the rule,
     /// the start or the end is another. So a program makes its schedules each time that it starts.
     ///
-    /// Errors: `InvalidSchedule` for one that makes no sense or never fires; `UnknownHandler`, with the nearest name;
+    /// Within one app a name stands for one schedule: the same may be asked for again, something else under its name is
+    /// refused.
+    ///
+    /// Errors: `InvalidSchedule` for one that makes no sense, never fires, or has the name of another; `UnknownHandler`, with the nearest name;
     /// `InvalidOption`; `NotEncodable`; `MissingMetadata`; `StoreFailed`.
     pub fn schedule(self, handler: &str) -> Result<Schedule> {
         let mut options = self.options;
@@ -255,7 +258,8 @@ impl<'a> ScheduleBuilder<'a> {
             template: Template { handler: handler.to_owned(), payload, options },
         };
         let engine = &self.app.shared.engine;
-        in_place(engine.is_durable(), || engine.put_schedule(spec)).map(|row| Schedule::from_row(&row))
+        let put = |spec| in_place(engine.is_durable(), || engine.put_schedule(spec));
+        self.app.shared.declared.put(spec, put).map(|row| Schedule::from_row(&row))
     }
 }
 
@@ -402,7 +406,9 @@ impl Schedules<'_> {
 
     /// Takes one away, with its counts. What it has submitted goes on.
     pub fn remove(self, name: &str) -> Result<()> {
-        self.change(|engine| engine.remove_schedule(name))
+        self.change(|engine| engine.remove_schedule(name))?;
+        self.0.shared.declared.forget(name);
+        Ok(())
     }
 
     /// The next times at which one fires, by its rule: none once it is over, or while it is disabled.

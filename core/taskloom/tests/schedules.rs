@@ -89,6 +89,34 @@ fn it_fires_and_says_for_what() {
 }
 
 #[test]
+fn a_name_stands_for_one_schedule() {
+    let app = App::open("memory:").unwrap();
+    for name in ["work", "other"] {
+        app.task(name, |_: Option<u32>, _: &Context| -> Nothing { Ok(()) }).register().unwrap();
+    }
+    let often = || app.every(HOUR).name("often").input(&1);
+    often().schedule("work").unwrap();
+    for (second, words) in [
+        (often().schedule("other"), "every 3600 s for \"other\""),
+        (app.every(2 * HOUR).name("often").input(&1).schedule("work"), "every 7200 s for \"work\""),
+        (app.cron("@daily").name("often").input(&1).schedule("work"), "cron \"@daily\""),
+        (often().input(&2).schedule("work"), "with the input 2"),
+        (often().overlap(Overlap::Queue).schedule("work"), "every 3600 s for \"work\""),
+    ] {
+        let error = second.unwrap_err();
+        assert_eq!(error.code(), Code::InvalidSchedule);
+        assert!(error.message().contains("two schedules of the name \"often\""), "{error}");
+        assert!(error.message().contains(words), "{error}");
+    }
+    // As a program does that is set up again.
+    app.schedules().update("often", |spec| spec.overlap = Overlap::Queue).unwrap();
+    often().schedule("work").unwrap();
+    app.schedules().remove("often").unwrap();
+    often().schedule("other").unwrap();
+    assert_eq!(app.schedules().list().unwrap().len(), 1);
+}
+
+#[test]
 fn what_makes_no_sense_is_refused() {
     let app = App::open("memory:").unwrap();
     app.task("noop", |_: (), _: &Context| -> Nothing { Ok(()) }).register().unwrap();
