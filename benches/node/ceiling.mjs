@@ -1,44 +1,29 @@
 // What a task costs the thread that JavaScript runs on, beside what it would cost if the native half were free.
 //
-//   node ceiling.mjs         a table: microseconds of the main thread's processor time for each task
+//   node ceiling.mjs         a table: microseconds of the main thread's processor time for each task, and by the clock
 //   node ceiling.mjs --quick fewer of everything: to see that it runs
 //
-// Processor time and not time by the clock: it hardly moves with what else the machine does, and the main thread is what
-// every contender here waits for. (Linux only: it is read from /proc.) piscina's worker has a thread of its own, whose time
-// is not in its figure.
+// Processor time hardly moves with what else the machine does, and the main thread is what every contender here waits for.
+// (Linux only: it is read from /proc.) piscina's worker has a thread of its own, whose time is not in its figure. By the
+// clock there is what the main thread waits for besides, above all the collector, whose threads share its work: that
+// counts in `run.mjs`, and is to be trusted on a quiet machine only. Each contender has a process of its own, so that none
+// pays for another's heap; they take turns.
 //
-// The floors, all in plain JavaScript, do for each task what the package's form asks for and nothing else; they run
-// what they were given in batches:
+// The floors do for each task what the package's form asks for, and nothing else:
+//   no engine        all of the package's own JavaScript, over a native half that only answers (`no_engine.mjs`): what a
+//                    perfect engine behind perfect crossings would leave
 //   two promises     a handle, a promise for the submit, a promise for the result: submit all, then await all
 //   one promise      as `piscina.run` has it: no handle
 //   …, JSON          the same with `JSON.stringify` and `JSON.parse` of the input and of the result
+// The last two kinds are plain JavaScript without the package, and run what they were given in batches.
 //
-// # What came of it
-// Node 20, two cores that others used too; medians of nine rounds, in microseconds:
-//
-//                        no-ops   130-byte JSON in and out
-//   taskloom               1.77      3.69
-//   piscina               12.37     13.81
-//   fastq.promise          1.13      1.33
-//   two promises           0.46      0.53
-//   two promises, JSON     0.89      4.35
-//   one promise            0.31      0.43
-//   one promise, JSON      0.59      4.10
-//
-// So promises and handles are a quarter of what a no-op costs, and V8's own JSON would be more than all of a task with a
-// payload: that is why `node/src/plain.ts` writes and copies by itself. By a profile, half of a no-op is the engine, with
-// the allocator under it, a seventh the collector, and a fourteenth the package's own JavaScript. Twelve times piscina
-// would leave the native half no more than a third of what it takes now, and that is mostly the engine's own path from
-// submit to outcome: cheaper crossings alone do not get there.
-//
-// # What was tried and brought nothing
-// mimalloc as the addon's allocator: its version 3 saved 6 %, and crashes where a worker thread is the first to load the
-// addon and ends; its version 2 saved nothing. Ids that are told by the crossing and not by the task, so that no handle is
-// touched when its submit is heard of, with starts of five words and not ten: nothing that could be told from chance.
+@@NOTES@@
+import { fork } from 'node:child_process';
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 
 import { PAYLOAD } from './payload.mjs';
-import { CONTENDERS } from './peers.mjs';
 import { median } from './report.mjs';
 
 const quick = process.argv.includes('--quick');
@@ -115,14 +100,21 @@ function onePromise({ say, hear }) {
   };
 }
 
+/** A contender of `peers.mjs`. */
+const peer = (name) => async () => (await import('./peers.mjs')).CONTENDERS[name]();
+
 const contenders = {
-  taskloom: await CONTENDERS.taskloom(),
-  piscina: await CONTENDERS.piscina(),
-  'fastq.promise': await CONTENDERS['fastq.promise'](),
-  'two promises': twoPromises(asItIs),
-  'two promises, JSON': twoPromises(asJson),
-  'one promise': onePromise(asItIs),
-  'one promise, JSON': onePromise(asJson),
+  taskloom: peer('taskloom'),
+  'no engine': async () => {
+    await import('./no_engine.mjs');
+    return peer('taskloom')();
+  },
+  piscina: peer('piscina'),
+  'fastq.promise': peer('fastq.promise'),
+  'two promises': () => twoPromises(asItIs),
+  'two promises, JSON': () => twoPromises(asJson),
+  'one promise': () => onePromise(asItIs),
+  'one promise, JSON': () => onePromise(asJson),
 };
 
 /** Nanoseconds that the main thread has run. */
@@ -130,21 +122,49 @@ function ran() {
   return Number(readFileSync(`/proc/self/task/${process.pid}/schedstat`, 'utf8').split(' ')[0]);
 }
 
-for (const [kind, input] of [['noop', 1], ['echo', PAYLOAD]]) {
-  const spent = Object.fromEntries(Object.keys(contenders).map((name) => [name, []]));
-  // One round to warm up, which does not count.
-  for (let round = -1; round < ROUNDS; round += 1) {
-    for (const [name, { all, run }] of Object.entries(contenders)) {
-      const start = ran();
-      if (all === undefined) await Promise.all(Array.from({ length: TASKS }, () => run(kind, input)));
-      else await all(kind, input, TASKS);
-      if (round >= 0) spent[name].push((ran() - start) / TASKS / 1e3);
+/** In a contender's own process: one round whenever it is asked for. */
+async function contend(name) {
+  const { all, run } = await contenders[name]();
+  process.on('message', async (kind) => {
+    const input = kind === 'noop' ? 1 : PAYLOAD;
+    const [before, start] = [ran(), performance.now()];
+    if (all === undefined) await Promise.all(Array.from({ length: TASKS }, () => run(kind, input)));
+    else await all(kind, input, TASKS);
+    const clock = ((performance.now() - start) * 1e3) / TASKS;
+    process.send({ clock, processor: (ran() - before) / TASKS / 1e3 });
+  });
+  process.send('ready');
+}
+
+async function compare() {
+  const processes = {};
+  for (const name of Object.keys(contenders)) {
+    processes[name] = fork(fileURLToPath(import.meta.url), [`--contender=${name}`, ...process.argv.slice(2)]);
+    await once(processes[name], 'message');
+  }
+  for (const kind of ['noop', 'echo']) {
+    const spent = Object.fromEntries(Object.keys(contenders).map((name) => [name, []]));
+    // One round to warm up, which does not count.
+    for (let round = -1; round < ROUNDS; round += 1) {
+      for (const [name, child] of Object.entries(processes)) {
+        child.send(kind);
+        const [took] = await once(child, 'message');
+        if (round >= 0) spent[name].push(took);
+      }
+    }
+    console.log(`${kind === 'noop' ? 'no-ops' : '130-byte JSON in and out'}, µs for each: the main thread's processor; by the clock`);
+    for (const [name, rounds] of Object.entries(spent)) {
+      const columns = ['processor', 'clock'].map((what) => {
+        const beside = median(rounds.map((took, round) => spent.piscina[round][what] / took[what]));
+        const least = Math.min(...rounds.map((took) => took[what]));
+        return `${median(rounds.map((took) => took[what])).toFixed(2).padStart(7)} (from ${least.toFixed(2)}; piscina needs ${beside.toFixed(1)}×)`;
+      });
+      console.log(`  ${name.padEnd(20)} ${columns.join('   ')}`);
     }
   }
-  console.log(kind === 'noop' ? 'no-ops, µs of the main thread' : '130-byte JSON in and out, µs of the main thread');
-  for (const [name, values] of Object.entries(spent)) {
-    const ratio = median(values.map((value, round) => spent.taskloom[round] / value));
-    console.log(`  ${name.padEnd(20)} ${median(values).toFixed(2).padStart(8)}  (from ${Math.min(...values).toFixed(2)}); taskloom needs ${ratio.toFixed(2)}× as much`);
-  }
+  for (const child of Object.values(processes)) child.kill();
 }
-for (const { close } of Object.values(contenders)) await close();
+
+const contender = process.argv.find((argument) => argument.startsWith('--contender='));
+if (contender === undefined) await compare();
+else await contend(contender.slice('--contender='.length));

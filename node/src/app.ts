@@ -227,7 +227,7 @@ export class App extends Operating {
   /** Throws if no tasks are taken in. @internal */
   _check(): void {
     // Handlers may go on submitting while the app stops; after an await, whoever submits may be one of them.
-    if (this.isStopped || (this._isStopping && !port().hasJobs(this))) {
+    if (this.isStopped || (this._isStopping && !port().jobs.hasJobs(this))) {
       throw new ShutDown('the app has been stopped', {
         hint: 'start it again before submitting, or submit before stopping it',
       });

@@ -360,8 +360,8 @@ export const storage = new AsyncLocalStorage<Context>();
  * ```
  */
 export function currentContext(): Context | undefined {
-  const found = storage.getStore() ?? port().current;
-  if (found === undefined && port().hasUntoldContexts()) {
+  const found = storage.getStore() ?? port().jobs.current;
+  if (found === undefined && port().jobs.hasUntoldContexts()) {
     throw new Misuse('handlers are in flight, and it cannot be told whether this code belongs to one of them', {
       code: 'TL1602',
       hint: 'make the app with asyncContext: true, or pass the context on',

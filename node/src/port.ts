@@ -19,15 +19,13 @@
 import { AsyncResource } from 'node:async_hooks';
 
 import type { App } from './app.js';
-import { type Context, endedContext, makeContext, storage } from './context.js';
+import { type Blocked, warn } from './blocked.js';
 import { type Described, errorFrom } from './errors.js';
-import { describe } from './failures.js';
 import type { TaskHandle } from './handle.js';
 import { load, type NativePort } from './addon.js';
-import { RESULT, copied, encode } from './payload.js';
+import { Jobs } from './jobs.js';
 import * as plain from './plain.js';
-import { validate } from './schema.js';
-import type { Handler } from './task.js';
+import { Table } from './table.js';
 import { threadErrand } from './threads.js';
 import { Command, Flag, HEAD, News, idAt } from './wire.js';
 
@@ -49,37 +47,10 @@ interface Asking {
   reject(error: unknown): void;
 }
 
-/** What belongs to a number that is used again. */
-class Table<T> {
-  readonly rows: Array<T | undefined> = [];
-  private readonly free: number[] = [];
-  size = 0;
-
-  add(row: T): number {
-    this.size += 1;
-    const number = this.free.pop() ?? this.rows.length;
-    this.rows[number] = row;
-    return number;
-  }
-
-  take(number: number): T | undefined {
-    const row = this.rows[number];
-    if (row !== undefined) {
-      this.rows[number] = undefined;
-      this.free.push(number);
-      this.size -= 1;
-    }
-    return row;
-  }
-}
-
 /** What hears the events of a subscription. */
 export interface Listener {
   hear(events: unknown[], ended: boolean): void;
 }
-
-/** Errors that handlers threw here, for those who wait here: the newest. */
-const KEPT_ERRORS = 1_000;
 
 export class Port {
   readonly native: NativePort;
@@ -95,29 +66,22 @@ export class Port {
   /** So many submits there is room for, whatever else happens until the next crossing. */
   private credit = 0;
   private turn = 0;
-  private readonly slots = new Table<TaskHandle>();
+  /** Who waits for a task's outcome. */
+  readonly slots = new Table<TaskHandle>();
   /** Of slots whose task came from here and runs here: the input until it starts, then the result. */
-  private readonly values: unknown[] = [];
+  readonly values: unknown[] = [];
   private readonly requests = new Table<Asking>();
-  /** Of handlers that are awaited. */
-  private readonly contexts: Array<Context | undefined> = [];
-  /** While we read: the app that the last handler is of. */
-  private near: App | undefined;
   private readonly listeners = new Map<number, Listener>();
   readonly apps = new Map<number, WeakRef<App>>();
-  private readonly thrown = new Map<string, unknown>();
-  /** For the watchdog: the job whose synchronous part runs, plus one; and how many handlers are awaited. */
-  private readonly running = new Uint32Array(2);
   /** What surrounded the submits of tasks whose apps want that around their handlers, too. */
   private readonly submitted: Array<AsyncResource | undefined> = [];
-  private readonly scopes = new Map<string, AsyncResource>();
-  /** The handler whose synchronous part runs. */
-  current: Context | undefined;
+  readonly scopes = new Map<string, AsyncResource>();
+  readonly jobs = new Jobs(this);
   private readonly keeper = setInterval(() => {}, 0x7fffffff).unref();
   /** Whether this keeps the process alive. */
   isKept = false;
   /** Tasks, handlers and requests that keep the process alive. */
-  private busy = 0;
+  busy = 0;
   /** How many crossings had something to say, or to tell. */
   activity = 0;
   private whenActive: Array<() => void> | undefined;
@@ -125,7 +89,7 @@ export class Port {
   constructor() {
     const { Port: Native } = load();
     this.native = new Native(() => this.pump());
-    this.native.lend(this.running);
+    this.jobs.lendTo(this.native);
   }
 
   // ── saying ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -243,6 +207,24 @@ export class Port {
     for (const word of words) this.asked[this.used++] = word;
   }
 
+  /** A handler has returned: the line of its result, or how many bytes of it stand where they are to be. Room is reserved. */
+  succeeded(job: number, line: string | undefined, size: number): void {
+    // What a getter of the result has said may have taken it.
+    if (this.used + 3 > this.asked.length) this.lengthen(3);
+    const asked = this.asked;
+    asked[this.used++] = line === undefined ? Command.succeededPlain : Command.succeeded;
+    asked[this.used++] = job;
+    if (line === undefined) asked[this.used++] = size;
+    else this.line(line);
+  }
+
+  /** A handler has thrown: the line of that. */
+  failed(job: number, line: string): void {
+    this.reserve(2);
+    this.say(Command.failed, job);
+    this.line(line);
+  }
+
   /** Asks the engine of an app for something. */
   request<T>(app: App, what: string, details: Record<string, unknown> = {}): Promise<T> {
     return new Promise<T>((resolve, reject) => {
@@ -350,7 +332,7 @@ export class Port {
         this.read(said, end);
       } finally {
         this.isReading = false;
-        this.near = undefined;
+        this.jobs.wereRead();
       }
     }
     return more;
@@ -389,11 +371,11 @@ export class Port {
           break;
         }
         case News.start:
-          this.start(words, at, lines[line++], -1);
+          this.jobs.start(words, at, lines[line++], -1);
           at += 9;
           break;
         case News.startOwn:
-          this.start(words, at, undefined, words[at + 9]);
+          this.jobs.start(words, at, undefined, words[at + 9]);
           at += 10;
           break;
         case News.succeededOwn: {
@@ -413,9 +395,7 @@ export class Port {
           at += 2;
           break;
         case News.callOff: {
-          const context = this.contexts[words[at + 1]];
-          if (context !== undefined) this.calledOff(context, lines[line]);
-          line += 1;
+          this.jobs.callOff(words[at + 1], lines[line++]);
           at += 2;
           break;
         }
@@ -446,7 +426,7 @@ export class Port {
           at += 3;
           break;
         case News.blocked:
-          warn(JSON.parse(lines[line++]) as Parameters<typeof warn>[0]);
+          warn(JSON.parse(lines[line++]) as Blocked);
           at += 1;
           break;
         default:
@@ -460,152 +440,8 @@ export class Port {
   private ended(slot: number, described: Described): void {
     const handle = this.freeSlot(slot);
     if (handle === undefined) return;
-    const { id } = handle;
-    const cause = this.thrown.get(id);
-    if (described.kind === 'TaskFailed') this.thrown.delete(id);
-    handle._ended(errorFrom(described, described.kind === 'TaskFailed' ? cause : undefined));
-  }
-
-  private start(words: Uint32Array, at: number, payload: string | undefined, slot: number): void {
-    const app = this.near !== undefined && this.near._number === words[at + 1] ? this.near : this.apps.get(words[at + 1])?.deref();
-    const job = words[at + 3];
-    const handler = app?._handler(words[at + 2]);
-    if (app === undefined || handler === undefined) {
-      this.failed(job, describe(new Error('the app that has this handler is gone'), Date.now));
-      return;
-    }
-    this.near = app;
-    const context = makeContext(app, handler, job, words[at + 4], words, at + 5);
-    this.busy += 1;
-    this.current = context;
-    this.running[0] = job + 1;
-    try {
-      let input: unknown;
-      if (payload === undefined) {
-        input = this.values[slot];
-        this.values[slot] = undefined;
-        context._handle = this.slots.rows[slot];
-      } else {
-        input = JSON.parse(payload);
-      }
-      const output = handler.schema === undefined ? this.call(handler, input, context) : this.validated(handler, input, context);
-      if (isThenable(output)) {
-        this.running[1] += 1;
-        this.contexts[job] = context;
-        const ended = (): void => {
-          this.running[1] -= 1;
-          this.contexts[job] = undefined;
-        };
-        output.then(
-          (value) => {
-            ended();
-            this.succeeded(context, value);
-          },
-          (error) => {
-            ended();
-            this.threw(context, error);
-          },
-        );
-      } else {
-        this.succeeded(context, output);
-      }
-    } catch (error) {
-      this.threw(context, error);
-    } finally {
-      this.current = undefined;
-      this.running[0] = 0;
-    }
-  }
-
-  private call(handler: Handler, input: unknown, context: Context): unknown {
-    if (!context._app._asyncContext) return handler.run(input, context);
-    const submitted = this.scopes.get(context.task.id);
-    if (submitted === undefined) return storage.run(context, handler.run, input, context);
-    return submitted.runInAsyncScope(() => storage.run(context, handler.run, input, context));
-  }
-
-  private validated(handler: Handler, input: unknown, context: Context): unknown {
-    const verdict = validate(handler.schema!, handler.name, input);
-    return verdict instanceof Promise
-      ? verdict.then((value) => this.call(handler, value, context))
-      : this.call(handler, verdict, context);
-  }
-
-  private succeeded(context: Context, value: unknown): void {
-    this.reserve(3);
-    const start = plain.length;
-    let line: string | undefined;
-    let kept: unknown;
-    try {
-      if (plain.writePlain(value)) {
-        kept = plain.written;
-      } else {
-        line = encode(value, RESULT + context._handler.name);
-        kept = copied;
-      }
-    } catch (error) {
-      this.threw(context, error);
-      return;
-    }
-    const handle = context._handle;
-    // The slot may be another task's by now, if this one was cancelled.
-    if (handle !== undefined && handle._slot >= 0 && this.slots.rows[handle._slot] === handle) {
-      this.values[handle._slot] = kept;
-    }
-    const job = this.release(context);
-    // What a getter of the result has said may have taken the room that was reserved.
-    if (this.used + 3 > this.asked.length) this.lengthen(3);
-    const asked = this.asked;
-    asked[this.used++] = line === undefined ? Command.succeededPlain : Command.succeeded;
-    asked[this.used++] = job;
-    if (line === undefined) asked[this.used++] = plain.length - start;
-    else this.line(line);
-  }
-
-  private threw(context: Context, error: unknown): void {
-    if (!context._isCalledOff) {
-      const { id } = context.task;
-      this.thrown.delete(id);
-      this.thrown.set(id, error);
-      if (this.thrown.size > KEPT_ERRORS) this.thrown.delete(this.thrown.keys().next().value!);
-    }
-    const line = describe(error, () => context.now.getTime(), context._verdict(error));
-    this.failed(this.release(context), line);
-  }
-
-  private failed(job: number, line: string): void {
-    this.reserve(2);
-    this.say(Command.failed, job);
-    this.line(line);
-  }
-
-  /** A handler has ended; its job's number. */
-  private release(context: Context): number {
-    if (!context._isCalledOff) this.busy -= 1;
-    endedContext(context);
-    return context._job;
-  }
-
-  private calledOff(context: Context, why: string): void {
-    if (context._isCalledOff) return;
-    // A handler that does not come back must not keep the process alive.
-    this.busy -= 1;
-    context._callOff(why);
-  }
-
-  /** Whether a handler of an app is in flight. */
-  hasJobs(app: App): boolean {
-    return this.current?._app === app || this.contexts.some((context) => context !== undefined && context._app === app);
-  }
-
-  /** Whether a handler is in flight whose continuations cannot be told from other code. */
-  hasUntoldContexts(): boolean {
-    return this.contexts.some((context) => context !== undefined && !context._isOver && !context._app._asyncContext);
-  }
-
-  /** What still runs of an app is over, whether or not it comes back. */
-  abandon(app: App): void {
-    for (const context of this.contexts) if (context !== undefined && context._app === app) endedContext(context);
+    const cause = described.kind === 'TaskFailed' ? this.jobs.takeThrown(handle.id) : undefined;
+    handle._ended(errorFrom(described, cause));
   }
 
   /** Subscribes a listener, to the engine that there is or (`listen`) to all of them: what happens after this call is heard. */
@@ -657,28 +493,6 @@ export class Port {
     if (wanted) this.keeper.ref();
     else this.keeper.unref();
   }
-}
-
-/** The loop was blocked, and turns again. */
-function warn({ handlers, millis, isSure }: { handlers: string[]; millis: number; isSure: boolean }): void {
-  const names = handlers.map((name) => JSON.stringify(name)).join(' or ');
-  const span = `the event loop for ${Math.round(millis)} ms and more: nothing else ran on this thread`;
-  process.emitWarning(
-    isSure ? `handler ${names} blocked ${span}` : `handler ${names}, or code beside it, blocked ${span}`,
-    {
-      type: 'TaskloomWarning',
-      code: 'TASKLOOM_LOOP_BLOCKED',
-      detail: 'let it await now and then, or run what computes in a thread: app.task(name, { thread: true, module })',
-    },
-  );
-}
-
-function isThenable(value: unknown): value is PromiseLike<unknown> {
-  return (
-    value !== null &&
-    (typeof value === 'object' || typeof value === 'function') &&
-    typeof (value as { then?: unknown }).then === 'function'
-  );
 }
 
 let own: Port | undefined;

@@ -244,7 +244,7 @@ export class Testing {
     // What was called off gets a moment to clean up; the timers that it may set are real ones already.
     this.timers?.uninstall();
     for (let turn = 0; turn < 3; turn++) await loopTurn();
-    port().abandon(this.app);
+    port().jobs.abandon(this.app);
   }
 
   /** For `await using`: ends the mode. */

@@ -7,7 +7,7 @@
 //!
 //! | module | owns |
 //! | --- | --- |
-//! | `port` | what is on its way to one environment, and what it runs and waits for |
+//! | `port` | what is on its way to one environment, and with `jobs` and `slots` what it runs and waits for |
 //! | `exchange` | one crossing: reads the commands, lets them happen, writes the news |
 //! | `wire` | how commands and news are written down |
 //! | `lane` | tasks on their way to the environments that run them |

@@ -4,14 +4,15 @@
 //! reported, and its place in flight is given back after that.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use taskloom_model::{Fence, Timestamp};
+use taskloom_model::{Fence, Name, Timestamp};
 use taskloom_store::Task;
 
 use crate::core::Core;
 use crate::handler::{Home, Outcome};
 use crate::loops::Loops;
-use crate::meter::Count;
+use crate::meter::{Count, Recorder};
 use crate::queues::Route;
 
 /// Where the outcome of an attempt on a loop goes, once.
@@ -57,13 +58,17 @@ impl Completion {
             if core.queues.are_shut() {
                 in_progress.for_each(|(id, fence)| core.trials.ended(core, id, fence));
             }
-            let (now, mut count) = (core.clock.now(), 0);
+            let (loops, now) = (core.loops_of(route), core.clock.now());
+            let mut ends = Vec::with_capacity(run.len());
             for (one, outcome) in run {
                 let Some(task) = one.task.take() else { continue };
-                one.report(task, std::mem::replace(outcome, Outcome::GivenBack), now);
-                count += 1;
+                ends.push(one.report(task, std::mem::replace(outcome, Outcome::GivenBack), now));
             }
-            core.loops_of(route).ended(core, count);
+            // All are counted before anybody hears of one.
+            loops.record(core, |recorder| ends.iter().for_each(|end| end.record(recorder, now)));
+            let count = ends.len();
+            ends.into_iter().for_each(End::settle);
+            loops.ended(core, count);
         }
         ended.clear();
     }
@@ -114,25 +119,49 @@ impl Completion {
         let Some(task) = self.task.take() else { return };
         let core = &self.home.core;
         core.end_on_loop(task.id(), self.fence);
-        self.report(task, outcome, core.clock.now());
+        let now = core.clock.now();
+        let end = self.report(task, outcome, now);
+        self.loops().record(core, |recorder| end.record(recorder, now));
+        end.settle();
         self.loops().ended(core, 1);
     }
 
-    /// Says what came of the attempt, which is in progress no longer.
-    fn report(&self, task: Arc<Task>, outcome: Outcome, now: Timestamp) {
+    /// Says what came of the attempt, which is in progress no longer. What that did is still to be counted, and whoever waits
+    /// to be told.
+    fn report(&self, task: Arc<Task>, outcome: Outcome, now: Timestamp) -> End {
         let core = &self.home.core;
         let (queue, name) = (task.spec().queue, task.spec().name);
-        let ran = now.since(self.started);
-        let count = |how| self.loops().record(core, |recorder| recorder.ended(queue, name, how, ran, now));
-        if let Some(ended) = core.report(task, self.fence, outcome, now, count, None) {
-            ended.settle();
-        }
+        let mut how = None;
+        let ended = core.report(task, self.fence, outcome, now, |counted| how = counted, None);
+        End { ended, queue, name, how, ran: now.since(self.started) }
     }
 
     fn count(&self, task: &Task, how: Option<Count>, now: Timestamp) {
         let (core, spec) = (&self.home.core, task.spec());
         let ran = now.since(self.started);
         self.loops().record(core, |recorder| recorder.ended(spec.queue, spec.name, how, ran, now));
+    }
+}
+
+/// How an attempt has ended.
+struct End {
+    /// The task, if that ended it here and now.
+    ended: Option<Arc<Task>>,
+    queue: Name,
+    name: Name,
+    how: Option<Count>,
+    ran: Duration,
+}
+
+impl End {
+    fn record(&self, recorder: &mut Recorder, now: Timestamp) {
+        recorder.ended(self.queue, self.name, self.how, self.ran, now);
+    }
+
+    fn settle(self) {
+        if let Some(ended) = self.ended {
+            ended.settle();
+        }
     }
 }
 

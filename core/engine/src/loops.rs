@@ -187,7 +187,8 @@ impl Loops {
             }
         }
         core.running.begin_many_on_loop(&mut stretch.unnoted);
-        started.extend(all.into_iter().filter_map(|begun| self.confirm(core, home, begun)));
+        self.confirm_all(core, &mut all);
+        started.extend(all.into_iter().map(|begun| self.hand_out(home, begun)));
         drop(view);
         stretch.end(core);
     }
@@ -213,8 +214,10 @@ impl Loops {
                 break;
             };
             core.running.begin_many_on_loop(&mut stretch.unnoted);
-            if let Some(started) = self.confirm(core, home, begun) {
-                goes_on = more(Some(started));
+            let mut begun = vec![begun];
+            self.confirm_all(core, &mut begun);
+            if let Some(begun) = begun.pop() {
+                goes_on = more(Some(self.hand_out(home, begun)));
             }
         }
         drop(view);
@@ -395,6 +398,8 @@ impl Loops {
             if !core.capability.resident {
                 core.reach.took(self.route);
             }
+            // What was submitted next is most likely taken next, and has not been touched since.
+            task.fetch_next();
             let Some(entry) = stretch.handler_of(core, &task) else { continue };
             if route_of(&entry) != self.route {
                 // Its handler was replaced by one of another kind while it waited.
@@ -414,31 +419,36 @@ impl Loops {
         }
     }
 
-    /// Tells of one that has begun and is noted; or gives it back, if it was called off before that.
-    fn confirm(
-        &self,
-        core: &Arc<Core>,
-        home: &Arc<Home>,
-        begun: (Arc<HandlerEntry>, Begun),
-    ) -> Option<Started> {
-        let (entry, mut begun) = begun;
-        core.follow_all(&mut begun.let_in);
-        let may_run = begun.may_run();
-        let Begun { attempt, started, waited, .. } = begun;
-        if !may_run {
-            core.end_on_loop(attempt.task.id(), attempt.fence);
-            core.give_back_begun(attempt.task, attempt.fence);
-            self.release(core, 1);
-            return None;
-        }
-        self.record(core, |recorder| {
-            recorder.started(attempt.task.spec().queue, entry.name, waited);
+    /// Tells of those that have begun and are noted; what was called off before that is given back, and taken out.
+    fn confirm_all(&self, core: &Arc<Core>, all: &mut Vec<(Arc<HandlerEntry>, Begun)>) {
+        all.retain_mut(|(_, begun)| {
+            core.follow_all(&mut begun.let_in);
+            let may_run = begun.may_run();
+            if !may_run {
+                let Attempt { task, fence, .. } = &begun.attempt;
+                core.end_on_loop(task.id(), *fence);
+                core.give_back_begun(Arc::clone(task), *fence);
+                self.release(core, 1);
+            }
+            may_run
         });
-        core.announce_start(&attempt.task, attempt.fence, waited);
+        self.record(core, |recorder| {
+            for (entry, begun) in &*all {
+                recorder.started(begun.attempt.task.spec().queue, entry.name, begun.waited);
+            }
+        });
+        for (_, Begun { attempt, waited, .. }) in &*all {
+            core.announce_start(&attempt.task, attempt.fence, *waited);
+        }
+    }
+
+    /// What the host is handed of one that has begun.
+    fn hand_out(&self, home: &Arc<Home>, (entry, begun): (Arc<HandlerEntry>, Begun)) -> Started {
+        let Begun { attempt, started, .. } = begun;
         let task = Some(Arc::clone(&attempt.task));
         let completion =
             Completion { home: Arc::clone(home), route: self.route, task, fence: attempt.fence, started };
-        Some(Started { entry, attempt, completion })
+        Started { entry, attempt, completion }
     }
 }
 

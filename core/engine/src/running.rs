@@ -43,12 +43,12 @@ pub(crate) struct Current {
     pub(crate) fence: Fence,
     /// When it has taken too long, on the monotonic clock.
     deadline: Option<Duration>,
-    called_off: Option<CalledOff>,
+    /// Boxed: few attempts are, and each is moved about with what it has.
+    called_off: Option<Box<CalledOff>>,
     /// Its line in the agenda; of an attempt on a loop.
     look_at: Option<Duration>,
 }
 
-#[derive(Clone, Copy)]
 struct CalledOff {
     since: Duration,
     remind_at: Duration,
@@ -77,6 +77,11 @@ impl Current {
         self.deadline.is_some()
     }
 
+    /// Whether its thread was given up.
+    fn is_replaced(&self) -> bool {
+        self.called_off.as_ref().is_some_and(|off| off.replaced)
+    }
+
     fn key(&self) -> Key {
         (self.task.id(), self.fence.attempt)
     }
@@ -87,27 +92,25 @@ impl Current {
 
     /// Collects what is due, and returns when to look again.
     fn step(&mut self, monotonic: Duration, on_thread: bool, due: &mut Vec<Due>) -> Option<Duration> {
-        let due_for = |make: fn(Arc<Task>, Fence) -> Due, current: &Self| {
-            make(Arc::clone(&current.task), current.fence)
-        };
+        let due_for =
+            |make: fn(Arc<Task>, Fence) -> Due, task: &Arc<Task>, fence| make(Arc::clone(task), fence);
         if self.called_off.is_none() && !self.task.is_current(self.fence) {
             let remind_at = monotonic + FIRST_REMINDER;
-            self.called_off =
-                Some(CalledOff { since: monotonic, remind_at, pause: FIRST_REMINDER, replaced: false });
+            let off = CalledOff { since: monotonic, remind_at, pause: FIRST_REMINDER, replaced: false };
+            self.called_off = Some(Box::new(off));
         }
-        if let Some(mut off) = self.called_off {
+        if let Some(off) = &mut self.called_off {
             if monotonic >= off.remind_at {
-                due.push(due_for(Due::Remind, self));
+                due.push(due_for(Due::Remind, &self.task, self.fence));
                 off.pause = (off.pause * 2).min(Duration::from_secs(1));
                 off.remind_at = monotonic + off.pause;
-                self.called_off = Some(off);
             }
             if !on_thread || off.replaced {
                 return Some(off.remind_at);
             }
             let given_up = off.since + GRACE;
             if monotonic >= given_up {
-                due.push(due_for(Due::Replace, self));
+                due.push(due_for(Due::Replace, &self.task, self.fence));
                 return Some(off.remind_at);
             }
             return Some(off.remind_at.min(given_up));
@@ -116,7 +119,7 @@ impl Current {
         if monotonic < deadline {
             return Some(deadline);
         }
-        due.push(due_for(Due::TimeOut, self));
+        due.push(due_for(Due::TimeOut, &self.task, self.fence));
         // If it is committed, the attempt is called off, and the deadline means nothing any more.
         self.deadline = Some(monotonic + NEXT_TRY);
         Some(monotonic + FIRST_REMINDER)
@@ -142,7 +145,8 @@ impl Seat {
     /// Ends the attempt; which one it was if its thread was replaced meanwhile.
     pub(crate) fn leave(&self) -> Option<(Arc<Task>, Fence)> {
         let current = self.current.lock().take()?;
-        current.called_off.is_some_and(|off| off.replaced).then_some((current.task, current.fence))
+        let is_replaced = current.is_replaced();
+        is_replaced.then_some((current.task, current.fence))
     }
 
     /// Gives the thread up, if it is still in this attempt; whether it is. `note` is called under the seat's lock, so
@@ -176,8 +180,9 @@ impl OnLoops {
     fn begin(&mut self, current: Current) {
         let (key, deadline) = (current.key(), current.deadline);
         // One that is handed out twice takes the place, and the line, of what was there.
-        self.end(key);
-        self.attempts.insert(key, current);
+        if let Some(Current { look_at: Some(at), .. }) = self.attempts.insert(key, current) {
+            self.agenda.remove(&(at, key));
+        }
         if let Some(deadline) = deadline {
             self.plan(key, deadline);
         }
@@ -331,7 +336,7 @@ impl Running {
             name: current.task.spec().name,
             attempt: current.fence.attempt,
             running_for: current.task.with_row(|row| row.started).map_or(Duration::ZERO, |at| now.since(at)),
-            stuck: current.called_off.is_some_and(|off| off.replaced),
+            stuck: current.is_replaced(),
         };
         let on_threads = seats
             .iter()
@@ -344,15 +349,7 @@ impl Running {
     /// How many worker threads are in a handler whose attempt was called off.
     pub(crate) fn stuck(&self) -> usize {
         let seats: Vec<_> = self.seats.lock().clone();
-        seats
-            .iter()
-            .filter(|seat| {
-                seat.current
-                    .lock()
-                    .as_ref()
-                    .is_some_and(|current| current.called_off.is_some_and(|off| off.replaced))
-            })
-            .count()
+        seats.iter().filter(|seat| seat.current.lock().as_ref().is_some_and(Current::is_replaced)).count()
     }
 }
 

@@ -58,7 +58,8 @@ impl MemoryStore {
     /// Adds tasks, all or none.
     pub(super) fn add(&self, tasks: &[Arc<Task>]) -> Result<Noted, Error> {
         let mut noted = Noted::default();
-        for task in tasks {
+        // A plain one asks for none of this.
+        for task in tasks.iter().filter(|task| !task.is_plain()) {
             let look = |row: &Row| (row.state, row.waiting_for, next_due(task.spec(), row));
             let (state, waiting_for, due) = task.with_row(look);
             if waiting_for == WaitingFor::Dependencies {
