@@ -124,8 +124,8 @@ def test_with_a_crowd_of_subscribers_on_its_way_in(program):
     import logging, sys, threading
     logging.getLogger("taskloom").addHandler(logging.NullHandler())
     import taskloom
-    import taskloom._app
-    taskloom._app._AT_EXIT = 0.1
+    import taskloom._life
+    taskloom._life._AT_EXIT = 0.1
     app = taskloom.App("memory:")
     app.start()
     for _ in range(1000):
