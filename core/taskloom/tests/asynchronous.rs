@@ -95,9 +95,15 @@ fn a_handler_that_takes_too_long_is_dropped() {
         let signal = Signal::new();
         register_endless(app, &signal, Some(Duration::from_millis(20)));
         let running = app.start().unwrap();
-        let handle = app.submit("endless", &()).unwrap();
-        assert_eq!(handle.wait_for::<()>(LONG).unwrap_err().code(), Code::TaskTimedOut);
-        assert_eq!((signal.wait(), signal.wait()), ("begun", "dropped"));
+        let mut told = Vec::new();
+        while told.is_empty() {
+            let handle = app.submit("endless", &()).unwrap();
+            assert_eq!(handle.wait_for::<()>(LONG).unwrap_err().code(), Code::TaskTimedOut);
+            // Its time may be up before it is polled for the first time, and then there is nothing to drop.
+            told = signal.rest();
+        }
+        told.resize_with(told.len().max(2), || signal.wait());
+        assert_eq!(told[..2], ["begun", "dropped"]);
         running.stop();
     });
 }
