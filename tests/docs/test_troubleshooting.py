@@ -245,7 +245,7 @@ def refused_files(directory: Path) -> Iterator[str]:
     foreign.execute("PRAGMA user_version = 99")
     foreign.close()
     missing = directory / "missing"
-    for path in (text, other, newer, missing / "tasks.db"):
+    for path in (text, other, newer, missing / "tasks.db", directory):
         message = said(App(f"sqlite:{path}").start).replace(str(path), "…").replace(str(missing), "…")
         yield re.sub(r"this program knows \d+", "this program knows …", message)
 
