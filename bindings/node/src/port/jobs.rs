@@ -2,8 +2,8 @@
 //!
 //! A job is known by its number from when it is handed over until its handler has ended or its environment has; JavaScript
 //! knows it by no other name. Whoever takes it out of the table, under the table's lock, has its outcome to report: so
-//! it is reported once. What is reported, and whatever dies with a job that lent its place, is none of the lock's business:
-//! it may come back here.
+//! it is reported once. To the engine it is reported without the lock, and without it a place that was lent is taken back: both
+//! may come back here.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -143,7 +143,8 @@ impl Port {
     }
 
     /// Handlers of jobs have returned; JavaScript has kept what, where it had kept the input. Each that is known is handed
-    /// to `end`, with its place among those that were given.
+    /// to `end`, with its place among those that were given: under the lock, so `end` only notes it, or tells a worker that
+    /// waits for it.
     pub(crate) fn succeeded(&self, numbers: impl Iterator<Item = u32>, mut end: impl FnMut(usize, End)) {
         // Places that they had lent are taken back without the lock.
         let (mut count, mut lent) = (0, Vec::new());
