@@ -18,74 +18,106 @@
 //! thread stays where it is. Workers are counted only until they are in; then each has its own slot
 //! (see [`crate::runtime`]).
 //!
+//! # Forks
+//! A child that a process forks has a door of its own. That of its parent may be locked there for ever, and the threads
+//! that waited at it still stand in its line, though they are gone.
+//!
 //! # Invariants
 //! Nobody who is attached to Python waits at the door: the one who is in it waits for them. The door's own lock is held
 //! for moments, never over a wait for Python.
 
-use std::sync::atomic::{AtomicIsize, Ordering};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::{Condvar, Mutex};
 use pyo3::prelude::*;
+use taskloom_engine::fork_generation;
 
 use crate::ffi::HangOnUnwind;
 use crate::runtime::stay_if_leaving;
 
+/// The door of one process.
 struct Door {
-    /// The process that this is about: a forked child begins anew.
-    process: u32,
+    /// Of which generation of forks the process is.
+    generation: u32,
+    state: Mutex<State>,
+    free: Condvar,
+    /// How many threads are in the door, or inside and not in users' code.
+    inside: AtomicUsize,
+    /// That of a child, and of its child: here is where they look.
+    next: OnceLock<Box<Door>>,
+}
+
+#[derive(Default)]
+struct State {
     taken: bool,
     closed: bool,
 }
 
-static DOOR: Mutex<Door> = Mutex::new(Door { process: 0, taken: false, closed: false });
-static FREE: Condvar = Condvar::new();
+impl Door {
+    fn new(generation: u32) -> Self {
+        Self {
+            generation,
+            state: Mutex::default(),
+            free: Condvar::new(),
+            inside: AtomicUsize::new(0),
+            next: OnceLock::new(),
+        }
+    }
 
-/// How many threads are in the door, or inside and not in users' code. One that a fork has carried into a child may
-/// make it less than none there.
-static INSIDE: AtomicIsize = AtomicIsize::new(0);
+    /// That of this process.
+    fn here() -> &'static Self {
+        static FIRST: OnceLock<Box<Door>> = OnceLock::new();
+        let here = fork_generation();
+        let mut door = &FIRST;
+        loop {
+            let found = door.get_or_init(|| Box::new(Self::new(here)));
+            if found.generation == here {
+                return found;
+            }
+            door = &found.next;
+        }
+    }
+
+    /// Lets the next one in.
+    fn pass(&self) {
+        self.state.lock().taken = false;
+        self.free.notify_one();
+    }
+}
 
 /// A thread's stay. It is over when this is dropped.
-pub(crate) struct Entry(());
+pub(crate) struct Entry(&'static Door);
 
 impl Entry {
     /// Waits for the door; None if it was shut.
     fn begin() -> Option<Self> {
-        let mut door = DOOR.lock();
-        let process = std::process::id();
-        if door.process != process {
-            *door = Door { process, taken: false, closed: false };
-            INSIDE.store(0, Ordering::SeqCst);
+        let door = Door::here();
+        let mut state = door.state.lock();
+        while state.taken && !state.closed {
+            door.free.wait(&mut state);
         }
-        while door.taken && !door.closed {
-            FREE.wait(&mut door);
-        }
-        if door.closed {
+        if state.closed {
             return None;
         }
-        door.taken = true;
-        INSIDE.fetch_add(1, Ordering::SeqCst);
-        Some(Self(()))
-    }
-
-    /// Lets the next one into the door.
-    fn pass() {
-        DOOR.lock().taken = false;
-        FREE.notify_one();
+        state.taken = true;
+        door.inside.fetch_add(1, Ordering::SeqCst);
+        Some(Self(door))
     }
 
     /// Runs users' code. The interpreter may end meanwhile, and then this does not return.
     pub(crate) fn host<T>(&self, py: Python<'_>, body: impl FnOnce() -> T) -> T {
-        INSIDE.fetch_sub(1, Ordering::SeqCst);
+        self.0.inside.fetch_sub(1, Ordering::SeqCst);
         let value = body();
         stay_if_leaving(py);
-        INSIDE.fetch_add(1, Ordering::SeqCst);
+        self.0.inside.fetch_add(1, Ordering::SeqCst);
         value
     }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        INSIDE.fetch_sub(1, Ordering::SeqCst);
+        self.0.inside.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -93,16 +125,17 @@ impl Drop for Entry {
 /// its end.
 pub(crate) fn enter<T>(body: impl FnOnce(Python<'_>, Entry) -> T) -> Option<T> {
     let entry = Entry::begin()?;
+    let door = entry.0;
     let mut body = Some((body, entry));
     let value = HangOnUnwind::around(|| {
         Python::try_attach(|py| {
-            Entry::pass();
+            door.pass();
             body.take().map(|(body, entry)| body(py, entry))
         })
     });
     if body.is_some() {
         // Python has ended although nobody has shut the door.
-        Entry::pass();
+        door.pass();
     }
     value.flatten()
 }
@@ -118,13 +151,12 @@ pub(crate) fn visit<T>(body: impl FnOnce(Python<'_>, &Entry) -> T) -> Option<T> 
 
 /// Shuts the door.
 pub(crate) fn close() {
-    let mut door = DOOR.lock();
-    door.process = std::process::id();
-    door.closed = true;
-    FREE.notify_all();
+    let door = Door::here();
+    door.state.lock().closed = true;
+    door.free.notify_all();
 }
 
 /// Whether no thread is on its way in, or inside where the interpreter must not end.
 pub(crate) fn is_empty() -> bool {
-    INSIDE.load(Ordering::SeqCst) <= 0
+    Door::here().inside.load(Ordering::SeqCst) == 0
 }

@@ -114,5 +114,6 @@ pub use shutdown::Stop;
 pub use stats::{HandlerStats, Health, QueueStats, RunningStats, Stats};
 pub use submitting::{Input, NewTask};
 pub use taskloom_model::{Error, Result};
+pub use taskloom_sync::fork_generation;
 pub use virtual_clock::VirtualClock;
 pub use worker::time_here;
