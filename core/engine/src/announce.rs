@@ -113,11 +113,16 @@ impl Core {
     #[inline]
     pub(crate) fn announce_end(self: &Arc<Self>, task: &Arc<Task>, effects: &Effects) {
         let nothing_special = self.capability.resident && task.spec().rare.is_none();
-        let nobody = !self.wants_changes() && !self.hooks.are_there() && !self.crashes.are_there();
         // Failures are counted there, too.
-        if !(nothing_special && nobody && effects.to == State::Succeeded) {
+        if !nothing_special || self.is_end_told() || effects.to != State::Succeeded {
             self.announce(task, effects, true);
         }
+    }
+
+    /// Whether anybody is to be told that an attempt went well which has nothing special.
+    #[inline]
+    pub(crate) fn is_end_told(&self) -> bool {
+        self.wants_changes() || self.hooks.are_there() || self.crashes.are_there()
     }
 
     /// A task has changed its state, or come into being, and that is committed.

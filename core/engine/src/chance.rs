@@ -73,10 +73,7 @@ impl Chance {
     pub(crate) fn id(&self, now: Timestamp) -> TaskId {
         let micros = u64::try_from(now.micros()).unwrap_or(0);
         let fraction = (micros % 1000) * 4096 / 1000;
-        let mut chance = [0; 10];
-        chance[..2].copy_from_slice(&(fraction as u16).to_be_bytes());
-        chance[2..].copy_from_slice(&self.with(|stream| stream.next(micros)).to_be_bytes());
-        TaskId::from_parts(micros / 1000, chance)
+        TaskId::from_words(micros / 1000, fraction, self.with(|stream| stream.next(micros)))
     }
 
     /// Uniform in `0..1`.

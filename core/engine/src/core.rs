@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 use taskloom_model::planted::{self, Bug};
 use taskloom_model::{
     Admission, Code, Effects, Error, Fence, Name, Operation, OwnerId, Parent, Result, Spec, State, TaskId,
-    Timestamp, admit, next_due,
+    Timestamp, admit, admit_plain, next_due,
 };
 use taskloom_store::{Capability, Change, HostData, Live, Residents, Store, Task};
 use taskloom_sync::{Sleepers, fork_generation};
@@ -284,6 +284,11 @@ impl Core {
         now: Timestamp,
     ) -> Result<(Arc<Task>, Effects)> {
         let id = admission.id().unwrap_or_else(|| self.chance.id(now));
+        if admission.is_short(&new.payload) && new.key.is_none() && self.takes_any() {
+            let (spec, row) = admit_plain(admission, id, entry.name, new.payload, now);
+            let effects = Effects { from: None, to: State::Queued, left: None, due: None };
+            return Ok((Task::plain(spec, row, new.host), effects));
+        }
         let (mut spec, row, effects) = admit(admission, id, entry.name, new.payload, now)?;
         if let Some(key) = new.key {
             spec.rare.get_or_insert_default().key = Some(admission.key(key)?);
@@ -295,10 +300,16 @@ impl Core {
     /// Refuses a task that lacks what this engine demands of each, or asks for a version that nobody could ever run.
     #[inline]
     fn check_demands(&self, spec: &Spec) -> Result<()> {
-        if spec.rare.is_none() && self.require_metadata.is_empty() && *self.queues.served() == Served::All {
+        if spec.rare.is_none() && self.takes_any() {
             return Ok(());
         }
         self.check_all_demands(spec)
+    }
+
+    /// Whether this engine demands nothing of a task that has nothing special.
+    #[inline]
+    fn takes_any(&self) -> bool {
+        self.require_metadata.is_empty() && *self.queues.served() == Served::All
     }
 
     fn check_all_demands(&self, spec: &Spec) -> Result<()> {

@@ -39,9 +39,15 @@ impl Notes {
         fits
     }
 
+    /// Whether any attempt has noted anything.
+    #[inline]
+    pub(crate) fn are_there(&self) -> bool {
+        self.count.load(Ordering::Acquire) != 0
+    }
+
     /// Takes what an attempt has noted, as a JSON object.
     pub(crate) fn take(&self, id: TaskId, fence: Fence) -> Option<Box<[u8]>> {
-        if self.count.load(Ordering::Acquire) == 0 {
+        if !self.are_there() {
             return None;
         }
         let mut all = self.by_attempt.lock();

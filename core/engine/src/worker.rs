@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use taskloom_model::{Operation, State, Timestamp, next_due};
+use taskloom_model::{Fence, Operation, State, Timestamp, next_due};
 use taskloom_store::{Change, Task};
 use taskloom_sync::Spin;
 
@@ -105,6 +105,9 @@ pub(crate) const WORKER_PLACES: usize = 1_024;
 
 /// So many attempts end on a worker, or on event loops, before it has somebody see what is to be forgotten.
 pub(crate) const TIDY_EVERY: u32 = 512;
+
+/// Two threads that ask for the time at once may differ by less than this: see `taskloom_sync::micros_now`.
+const CLOCKS_DIFFER: Duration = Duration::from_millis(1);
 
 impl Drop for Worker {
     fn drop(&mut self) {
@@ -343,31 +346,49 @@ impl Worker {
         let Begun { attempt, started, waited, .. } = begun;
         let (queue, name) = (attempt.task.spec().queue, entry.name);
         self.recorder.started(queue, name, waited);
-        let outcome = may_run.then(|| {
-            core.announce_start(&attempt.task, attempt.fence, waited);
-            catch_unwind(AssertUnwindSafe(|| handler.run(&attempt)))
-                .unwrap_or_else(|panic| Outcome::failure("panic", panic_message(&*panic)))
-        });
+        if !may_run {
+            let replaced = self.seat.leave();
+            let Attempt { home: own, task, fence, .. } = attempt;
+            self.spare = Some(own);
+            core.give_back_begun(task, fence);
+            self.came_back(core, replaced);
+            return;
+        }
+        core.announce_start(&attempt.task, attempt.fence, waited);
+        let mut outcome = catch_unwind(AssertUnwindSafe(|| handler.run(&attempt)))
+            .unwrap_or_else(|panic| Outcome::failure("panic", panic_message(&*panic)));
         let replaced = self.seat.leave();
         let Attempt { home: own, task, fence, .. } = attempt;
         core.trials.ended(core, task.id(), fence);
         self.spare = Some(own);
-        match outcome {
-            Some(outcome) => {
-                let now = core.clock.now();
-                self.ends = self.ends.wrapping_add(1);
-                if self.ends.is_multiple_of(TIDY_EVERY) && core.runtime.is_serial() {
-                    core.timers.look_now();
-                }
-                let ran = now.since(started);
-                let recorder = &mut self.recorder;
-                let count = |how| recorder.ended(queue, name, how, ran, now);
-                let held = (!self.is_guest && replaced.is_none()).then_some(&mut self.holds);
-                self.ended = core.report(task, fence, outcome, now, count, held);
-                self.now = Some(now);
-            }
-            None => core.give_back_begun(task, fence),
+        let now = core.clock.now();
+        self.ends = self.ends.wrapping_add(1);
+        if self.ends.is_multiple_of(TIDY_EVERY) && core.runtime.is_serial() {
+            core.timers.look_now();
         }
+        let ran = now.since(started);
+        let recorder = &mut self.recorder;
+        let mut count = |how| recorder.ended(queue, name, how, ran, now);
+        let short = match &mut outcome {
+            Outcome::Succeeded { result, metadata: None } => {
+                core.report_success(&task, fence, result, now, &mut count)
+            }
+            _ => None,
+        };
+        self.ended = match short {
+            Some(verdict) => verdict.is_ok().then_some(task),
+            None => {
+                let held = (!self.is_guest && replaced.is_none()).then_some(&mut self.holds);
+                core.report(task, fence, outcome, now, count, held)
+            }
+        };
+        self.now = Some(now);
+        self.came_back(core, replaced);
+    }
+
+    /// This thread had been given up in the attempt that has ended now, if in one at all.
+    #[inline]
+    fn came_back(&self, core: &Core, replaced: Option<(Arc<Task>, Fence)>) {
         if let Some((task, fence)) = replaced {
             core.pool.came_back(self.number);
             core.announce_worker(EventKind::WorkerRecovered, &task, self.number, fence.attempt);
@@ -477,6 +498,9 @@ pub(crate) fn begin(
     // It may have come in since then.
     let just_now = just_now.filter(|now| !timed && *now >= task.spec().created);
     let now = just_now.unwrap_or_else(|| core.clock.now());
+    // The submitter's clock may be ahead of this thread's by a moment; by more, somebody has set the clock back.
+    let created = task.spec().created;
+    let now = if now < created && created.since(now) < CLOCKS_DIFFER { created } else { now };
     let mut note = Some(write);
     if resident && !claimed && !timed && entry.hook.is_none() {
         let mut begun = None;

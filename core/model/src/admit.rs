@@ -31,6 +31,12 @@ pub struct Admission {
 }
 
 impl Admission {
+    /// Whether a task with this payload is admitted in short, by [`admit_plain`].
+    #[inline]
+    pub fn is_short(&self, payload: &[u8]) -> bool {
+        self.plain && payload.len() <= MAX_PAYLOAD
+    }
+
     /// Validates options and makes them ready.
     pub fn new(options: &Options) -> Result<Self, Error> {
         options.validate()?;
@@ -165,10 +171,23 @@ pub fn admit(
     payload: Box<[u8]>,
     now: Timestamp,
 ) -> Result<(Spec, Row, Effects), Error> {
-    if !admission.plain || payload.len() > MAX_PAYLOAD {
+    if !admission.is_short(&payload) {
         return admit_any(admission, id, name, payload, now);
     }
-    // The same in short, for most tasks.
+    let (spec, row) = admit_plain(admission, id, name, payload, now);
+    let effects = Effects { from: None, to: State::Queued, left: None, due: None };
+    Ok((spec, row, effects))
+}
+
+/// The same in short, for most tasks: where [`Admission::is_short`] says so. They are `queued`, and nothing else follows.
+#[inline(always)]
+pub fn admit_plain(
+    admission: &Admission,
+    id: TaskId,
+    name: Name,
+    payload: Box<[u8]>,
+    now: Timestamp,
+) -> (Spec, Row) {
     let spec = Spec {
         id,
         name,
@@ -182,12 +201,11 @@ pub fn admit(
         max_crashes: admission.max_crashes,
         priority: admission.priority,
     };
-    let effects = Effects { from: None, to: State::Queued, left: None, due: None };
-    Ok((spec, first_row(State::Queued, WaitingFor::Nothing, 0, now, now), effects))
+    (spec, first_row(State::Queued, WaitingFor::Nothing, 0, now, now))
 }
 
 /// The row of a task that nothing has happened to.
-#[inline]
+#[inline(always)]
 fn first_row(state: State, waiting_for: WaitingFor, unmet: u32, eligible: Timestamp, now: Timestamp) -> Row {
     Row {
         state,

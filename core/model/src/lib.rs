@@ -29,7 +29,7 @@ mod time;
 pub mod transition;
 mod version;
 
-pub use admit::{Admission, admit};
+pub use admit::{Admission, admit, admit_plain};
 pub use apply::{apply, apply_here, next_due};
 pub use error::{Code, Error, Kind, Result};
 pub use id::TaskId;

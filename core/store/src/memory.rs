@@ -173,6 +173,12 @@ impl MemoryStore {
         if let Some(scheduled) = task.spec().scheduled() {
             self.schedules.ended(scheduled, task, now);
         }
+        self.retire_plain(task, now);
+    }
+
+    /// The same for one that no schedule has submitted.
+    #[inline]
+    fn retire_plain(&self, task: &Arc<Task>, now: Timestamp) {
         let ended = &self.workers.0;
         let keep = self.options.keep_finished;
         let count = ended.count.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
@@ -507,8 +513,8 @@ impl Store for MemoryStore {
         now: Timestamp,
     ) -> Result<Effects, Error> {
         let operation = match operation {
-            Operation::Succeed { fence, result, metadata } if self.is_free(task) => {
-                return self.succeed_freely(task, fence, result, metadata, now);
+            Operation::Succeed { fence, result, metadata: None } if self.is_free(task) => {
+                return self.end_free(task, fence, result, now);
             }
             other => other,
         };
@@ -526,6 +532,16 @@ impl Store for MemoryStore {
     ) -> Option<Result<(), Error>> {
         let freely = self.is_free(task) && !self.buried.load(Ordering::Relaxed);
         freely.then(|| task.claim(owner, now, note))
+    }
+
+    fn succeed_freely(
+        &self,
+        task: &Arc<Task>,
+        fence: Fence,
+        result: &mut Box<[u8]>,
+        now: Timestamp,
+    ) -> Option<Result<(), Error>> {
+        self.is_free(task).then(|| self.end_free(task, fence, std::mem::take(result), now).map(drop))
     }
 
     fn elapse(

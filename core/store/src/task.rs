@@ -95,6 +95,26 @@ impl Task {
     /// A task as it was admitted, or as a store has read it. One that has ended already is settled.
     #[inline]
     pub fn new(spec: Spec, row: Row, host: Option<HostData>) -> Arc<Self> {
+        let (place, next) = Self::place();
+        let ended = row.state.is_terminal();
+        let plain = spec.is_plain() && row.state == State::Queued && row.waiting_for == WaitingFor::Nothing;
+        place.fill(Self::of(spec, row, host, ended, plain, next))
+    }
+
+    /// The same for one that is eligible from the first and asks for nothing but to be run. Compiled into its caller: where
+    /// that makes the parts, they are written where they are to lie.
+    #[inline(always)]
+    pub fn plain(spec: Spec, row: Row, host: Option<HostData>) -> Arc<Self> {
+        debug_assert!(
+            spec.is_plain() && row.state == State::Queued && row.waiting_for == WaitingFor::Nothing
+        );
+        let (place, next) = Self::place();
+        place.fill(Self::of(spec, row, host, false, true, next))
+    }
+
+    /// Where a task is to lie, and how far from there the next one will.
+    #[inline]
+    fn place() -> (Blank<Self>, Step) {
         // At the end of a thread its own may be gone.
         let place = NURSERY.try_with(|nursery| {
             let mut nursery = nursery.borrow_mut();
@@ -102,13 +122,10 @@ impl Task {
             let next = nursery.upcoming(&place);
             (place, next)
         });
-        let (place, next): (Blank<Self>, Step) = place.unwrap_or_default();
-        let ended = row.state.is_terminal();
-        let plain = spec.is_plain() && row.state == State::Queued && row.waiting_for == WaitingFor::Nothing;
-        place.fill(Self::of(spec, row, host, ended, plain, next))
+        place.unwrap_or_default()
     }
 
-    #[inline]
+    #[inline(always)]
     fn of(spec: Spec, row: Row, host: Option<HostData>, ended: bool, plain: bool, next: Step) -> Self {
         let task = Self {
             spec,
@@ -236,16 +253,11 @@ impl Task {
     }
 
     /// For stores whose rows live here: ends it as its worker says. The same as [`Task::apply`], only quicker.
-    pub(crate) fn succeed(
-        &self,
-        fence: Fence,
-        result: Box<[u8]>,
-        metadata: Option<Box<[u8]>>,
-        now: Timestamp,
-    ) -> Result<Effects, Error> {
+    pub(crate) fn succeed(&self, fence: Fence, result: Box<[u8]>, now: Timestamp) -> Result<Effects, Error> {
         let mut cell = self.cell.lock();
         self.check_newest()?;
-        apply_here(Operation::Succeed { fence, result, metadata }, &self.spec, &mut cell.row, now)
+        let succeed = Operation::Succeed { fence, result, metadata: None };
+        apply_here(succeed, &self.spec, &mut cell.row, now)
     }
 
     /// For stores whose rows live here: the task that a replay of this one makes, and what that did. This one is

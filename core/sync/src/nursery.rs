@@ -86,7 +86,7 @@ impl<T> Blank<T> {
     }
 
     /// Puts the value in.
-    #[inline]
+    #[inline(always)]
     pub fn fill(self, value: T) -> Arc<T> {
         let place = Arc::as_ptr(&self.0).cast_mut();
         // SAFETY: the pointer comes from the allocation, which nobody else has a reference to: it was never given away.

@@ -32,17 +32,16 @@ impl MemoryStore {
 
     /// Ends a free task well.
     #[inline]
-    pub(super) fn succeed_freely(
+    pub(super) fn end_free(
         &self,
         task: &Arc<Task>,
         fence: Fence,
         result: Box<[u8]>,
-        metadata: Option<Box<[u8]>>,
         now: Timestamp,
     ) -> Result<Effects, Error> {
         // It was running, and so not over; and it has no time to come.
-        let effects = task.succeed(fence, result, metadata, now)?;
-        self.retire(task, now);
+        let effects = task.succeed(fence, result, now)?;
+        self.retire_plain(task, now);
         Ok(effects)
     }
 }
@@ -85,11 +84,34 @@ mod tests {
         assert!(task.is_current(fence));
         assert_eq!(task.begin(OWNER), None, "it has begun");
         assert_eq!(claim(&store, &task), (Some(false), vec![]), "it runs already");
-        let succeed = Operation::Succeed { fence, result: Box::new(*b"1"), metadata: None };
-        let effects = store.change(&task, succeed, &mut Vec::new(), at(3)).unwrap();
-        assert!(effects.finished() && effects.left == Some(fence));
+        let mut result: Box<[u8]> = Box::new(*b"1");
+        store.succeed_freely(&task, fence, &mut result, at(3)).expect("it is free").unwrap();
+        assert!(result.is_empty(), "it was taken");
+        let late = store.succeed_freely(&task, fence, &mut result, at(4)).expect("it is free");
+        assert_eq!(late.unwrap_err().code(), taskloom_model::Code::LeaseLost);
         assert_eq!(task.with_row(|row| row.result.clone()).as_deref(), Some(&b"1"[..]));
         assert_eq!(store.counts().unwrap().get(State::Succeeded), 1);
+    }
+
+    #[test]
+    fn one_that_is_ended_the_long_way_ends_alike() {
+        let store = MemoryStore::default();
+        let ended = [1, 2].map(|number| {
+            let task = task(number, &Options::default());
+            store.insert(std::slice::from_ref(&task), at(1)).unwrap();
+            let fence = claim(&store, &task).1[0].0;
+            let mut result: Box<[u8]> = Box::new(*b"1");
+            if number == 1 {
+                store.succeed_freely(&task, fence, &mut result, at(3)).expect("it is free").unwrap();
+            } else {
+                let succeed = Operation::Succeed { fence, result, metadata: None };
+                let effects = store.change(&task, succeed, &mut Vec::new(), at(3)).unwrap();
+                assert!(effects.finished() && effects.left == Some(fence));
+            }
+            task.with_row(Clone::clone)
+        });
+        assert_eq!(ended[0], ended[1]);
+        assert_eq!((store.counts().unwrap().get(State::Succeeded), store.room()), (2, Some(1_000_000)));
     }
 
     #[test]
@@ -103,6 +125,12 @@ mod tests {
         let row = LimitRow { what: LimitFor::Queue(Name::new("default")), by: SetBy::Operator, limit };
         store.set_limit(row, &mut Vec::new(), at(2)).unwrap();
         assert_eq!(claim(&store, &plain), (None, vec![]));
+        let fence = Fence { owner: OWNER, attempt: 1 };
+        let mut result: Box<[u8]> = Box::new(*b"1");
+        for task in [tagged, plain] {
+            assert!(store.succeed_freely(&task, fence, &mut result, at(3)).is_none());
+        }
+        assert_eq!(&*result, b"1", "it is left");
     }
 
     #[test]
