@@ -142,11 +142,13 @@ impl BlockingHandler {
     ) -> PyResult<Bound<'py, PyAny>> {
         let parts = &self.0;
         let task = attempt.task();
-        let function = parts.callable(py, attempt)?;
+        let around =
+            if parts.middleware.bind(py).is_empty() { None } else { Some(parts.callable(py, attempt)?) };
+        let function = around.as_ref().unwrap_or_else(|| parts.function.bind(py));
         let (args, kwargs) = parts.arguments_of(py, attempt, reference)?;
         let running = (task.id(), attempt.fence().attempt);
         let run = |context: &Bound<'py, PyAny>| {
-            interruptible(py, running, || run_in(context, &function, &args, kwargs.as_ref()))
+            interruptible(py, running, || run_in(context, function, &args, kwargs.as_ref()))
         };
         let own = match reference {
             Some(reference) => reference.variables.copy(py)?,

@@ -320,11 +320,16 @@ impl Runtime for Shared {
 
 /// Runs a handler on this worker thread such that it, and nothing else, can be interrupted.
 pub(crate) fn interruptible<T>(py: Python<'_>, running: Running, handler: impl FnOnce() -> T) -> T {
-    let slot = |tell: &dyn Fn(&Slot)| SLOT.with_borrow(|slot| slot.as_deref().into_iter().for_each(tell));
-    slot(&|slot| slot.begin(py, running));
+    // Held, since a handler may itself run tasks, as a guest.
+    let slot = SLOT.with_borrow(Clone::clone);
+    if let Some(slot) = &slot {
+        slot.begin(py, running);
+    }
     let value = handler();
     // If it is to stay here, it counts as in its handler.
     stay_if_leaving(py);
-    slot(&|slot| slot.end(py));
+    if let Some(slot) = &slot {
+        slot.end(py);
+    }
     value
 }

@@ -10,7 +10,7 @@
 //! handler has left a variable set is dropped.
 #![allow(unsafe_code, reason = "calls into CPython that pyo3 has no safe form for")]
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::ffi::{CStr, c_int, c_void};
 
 use pyo3::ffi::PyObject;
@@ -108,7 +108,7 @@ pub(crate) fn run_in<'py>(
 pub(crate) struct EmptyContext(Py<PyAny>);
 
 thread_local! {
-    static EMPTY: RefCell<Option<EmptyContext>> = const { RefCell::new(None) };
+    static EMPTY: Cell<Option<EmptyContext>> = const { Cell::new(None) };
 }
 
 impl EmptyContext {

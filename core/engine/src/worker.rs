@@ -106,9 +106,6 @@ pub(crate) const WORKER_PLACES: usize = 1_024;
 /// So many attempts end on a worker, or on event loops, before it has somebody see what is to be forgotten.
 pub(crate) const TIDY_EVERY: u32 = 512;
 
-/// Two threads that ask for the time at once may differ by less than this: see `taskloom_sync::micros_now`.
-const CLOCKS_DIFFER: Duration = Duration::from_millis(1);
-
 impl Drop for Worker {
     fn drop(&mut self) {
         self.settle();
@@ -498,9 +495,6 @@ pub(crate) fn begin(
     // It may have come in since then.
     let just_now = just_now.filter(|now| !timed && *now >= task.spec().created);
     let now = just_now.unwrap_or_else(|| core.clock.now());
-    // The submitter's clock may be ahead of this thread's by a moment; by more, somebody has set the clock back.
-    let created = task.spec().created;
-    let now = if now < created && created.since(now) < CLOCKS_DIFFER { created } else { now };
     let mut note = Some(write);
     if resident && !claimed && !timed && entry.hook.is_none() {
         let mut begun = None;
