@@ -15,14 +15,11 @@
 //!   there seems to be no room.
 //! * Of the finished tasks those are kept beyond their number that somebody may still ask for by id: children whose
 //!   parent has not ended, and tasks that keep a unique key.
-//! * A claim by query looks at every task: the engine never does that on a resident store, since its lanes hold the
-//!   eligible tasks in order; the query is there for completeness and for the conformance suite.
 //!
 //! # Failure
 //! There is no I/O, so nothing fails but by the rules. What the process loses when it ends is everything.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -36,10 +33,12 @@ use taskloom_model::{
 use crate::contract::{refuse_unique, struck_off};
 use crate::due::Alarms;
 use crate::{
-    Batch, Capability, Change, Claim, Commit, Counts, DueSchedules, Filter, GateNews, Owner, Registry,
-    Residents, ScheduleChange, Store, Task,
+    Batch, Capability, Change, Commit, Counts, DueSchedules, Filter, GateNews, Owner, Registry, Residents,
+    ScheduleChange, Store, Task,
 };
 
+mod claim;
+mod ended;
 mod gates;
 mod insert;
 mod keys;
@@ -58,13 +57,6 @@ pub struct MemoryOptions {
     /// How many finished tasks it keeps for those who ask by id.
     pub keep_finished: usize,
 }
-
-/// How many ended tasks more than are to be kept may stand in line where somebody tidies up: if that one does not keep
-/// up, those who end tasks help.
-const SLACK: usize = 8_192;
-
-/// There, they look every so many tasks whether they are to help.
-const LOOK_EVERY: usize = 64;
 
 impl Default for MemoryOptions {
     /// A million unfinished, ten thousand finished.
@@ -166,88 +158,6 @@ impl MemoryStore {
                 line.push((child, left));
             }
         }
-    }
-
-    /// A task has ended: it no longer counts, and the oldest ended one may be forgotten.
-    fn retire(&self, task: &Arc<Task>, now: Timestamp) {
-        if let Some(scheduled) = task.spec().scheduled() {
-            self.schedules.ended(scheduled, task, now);
-        }
-        self.retire_plain(task, now);
-    }
-
-    /// The same for one that no schedule has submitted.
-    #[inline]
-    fn retire_plain(&self, task: &Arc<Task>, now: Timestamp) {
-        let ended = &self.workers.0;
-        let keep = self.options.keep_finished;
-        let count = ended.count.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
-        let tidied = self.tidied.load(Ordering::Relaxed);
-        if tidied && keep > 0 && !count.is_multiple_of(LOOK_EVERY) {
-            ended.kept.push(Arc::downgrade(task));
-            return;
-        }
-        let len = count.wrapping_sub(self.forgotten.0.load(Ordering::Relaxed));
-        if keep == 0 && len == 1 && !self.is_needed(task, now) {
-            self.forgotten.0.fetch_add(1, Ordering::Relaxed);
-            self.tasks.remove(task);
-            return;
-        }
-        ended.kept.push(Arc::downgrade(task));
-        let (slack, come) = if tidied { (SLACK, LOOK_EVERY) } else { (0, 1) };
-        if len > keep.saturating_add(slack) {
-            // One has come, so one goes; a second one goes where needed ones had made the line longer.
-            self.forget_oldest(2 * come, now);
-        }
-    }
-
-    /// Forgets ended tasks that are too many, looking at so many at most; whether all that it looked at were.
-    fn forget_oldest(&self, limit: usize, now: Timestamp) -> bool {
-        let ended = &self.workers.0;
-        for _ in 0..limit {
-            // Counted first, or several who look at once would all take one.
-            let keep = self.options.keep_finished;
-            let count = ended.count.load(Ordering::Relaxed);
-            let one_more = |forgotten: usize| {
-                // It may be ahead of the count that was read.
-                let len = count.wrapping_sub(forgotten).cast_signed().max(0).cast_unsigned();
-                (len > keep).then(|| forgotten.wrapping_add(1))
-            };
-            let forgotten = &self.forgotten.0;
-            if forgotten.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_err() {
-                return false;
-            }
-            let Some(oldest) = ended.kept.pop() else {
-                // It has been counted and is about to come.
-                forgotten.fetch_sub(1, Ordering::Relaxed);
-                return false;
-            };
-            let Some(task) = oldest.upgrade() else { continue };
-            if self.is_needed(&task, now) {
-                // To the end of the line, which is one longer for as long.
-                ended.kept.push(oldest);
-                forgotten.fetch_sub(1, Ordering::Relaxed);
-                continue;
-            }
-            // One that was started over is not found: its new generation gets a place when it ends.
-            self.tasks.remove(&task);
-        }
-        true
-    }
-
-    /// Whether an attempt of its parent may still ask for it, or a submit that finds its unique key taken.
-    fn is_needed(&self, task: &Task, now: Timestamp) -> bool {
-        let spec = task.spec();
-        spec.unique().and_then(|unique| unique.until).is_some_and(|until| until > now)
-            || spec
-                .parent()
-                .and_then(|parent| self.tasks.get(parent.id))
-                .is_some_and(|parent| !parent.state().is_terminal())
-    }
-
-    /// Whether an owner may claim: one that was struck off may not.
-    fn may_claim(&self, owner: OwnerId) -> bool {
-        !self.buried.load(Ordering::Relaxed) || self.owners.lock().iter().any(|known| known.id == owner)
     }
 
     fn apply(
@@ -382,72 +292,6 @@ impl MemoryStore {
         self.enter_as(&new, &mut effects, now);
         consequences.push(Change { task: new, effects });
         Ok(tried.as_replayed())
-    }
-
-    fn claim(
-        &self,
-        claim: &Claim,
-        claimed: &mut Vec<Arc<Task>>,
-        consequences: &mut Vec<Change>,
-        now: Timestamp,
-    ) {
-        if claim.queues.is_empty() {
-            self.take(claim, None, claimed, consequences, now);
-        }
-        for queue in &*claim.queues {
-            self.take(claim, Some(*queue), claimed, consequences, now);
-        }
-    }
-
-    /// Takes from one queue or from all, in rounds: what a round claims, or moves out of the way, may let others in.
-    fn take(
-        &self,
-        claim: &Claim,
-        queue: Option<Name>,
-        claimed: &mut Vec<Arc<Task>>,
-        consequences: &mut Vec<Change>,
-        now: Timestamp,
-    ) {
-        // Those whose line is closed: the next ones come in their places.
-        let mut passed_over = HashSet::new();
-        loop {
-            let before = (claimed.len(), consequences.len(), passed_over.len());
-            let mut closed = false;
-            let eligible = self.eligible(claim, queue).filter(|task| !passed_over.contains(&task.id()));
-            for task in eligible.take(claim.limit - claimed.len()).collect::<Vec<_>>() {
-                let operation = Operation::Claim { owner: claim.owner };
-                match self.apply(&task, operation, consequences, now) {
-                    Ok(effects) if effects.to == State::Running => claimed.push(task),
-                    Ok(effects) if effects.moved() => closed = true,
-                    Ok(_) => drop(passed_over.insert(task.id())),
-                    Err(_) => {}
-                }
-            }
-            self.refill(consequences, now);
-            if !closed && before == (claimed.len(), consequences.len(), passed_over.len()) {
-                break;
-            }
-        }
-    }
-
-    /// The tasks that a claim asks for, in their order.
-    fn eligible(&self, claim: &Claim, queue: Option<Name>) -> impl Iterator<Item = Arc<Task>> + use<> {
-        let mut eligible = Vec::new();
-        let paused = self.paused.lock().clone();
-        self.tasks.for_each(|task| {
-            let spec = task.spec();
-            if queue.is_none_or(|queue| queue == spec.queue)
-                && !paused.contains(&spec.queue)
-                && claim.names.contains(&spec.name)
-            {
-                let (state, since) = task.with_row(|row| (row.state, row.eligible));
-                if state == State::Queued {
-                    eligible.push((Reverse(spec.priority), since, spec.id, Arc::clone(task)));
-                }
-            }
-        });
-        eligible.sort_by_key(|(priority, since, id, _)| (*priority, *since, *id));
-        eligible.into_iter().map(|(.., task)| task)
     }
 }
 
