@@ -62,6 +62,7 @@ UNSAFE = {
     "core/store-sqlite/tests/vfs/calls.rs": "stands between SQLite and the disk",
     "core/store-sqlite/tests/locks.rs": "locks files as another SQLite library does",
     "core/cli/src/worker/signals.rs": "takes away handlers that the host has for the supervisor's signals",
+    "bindings/python/src/allocator.rs": "asks mimalloc for memory",
     "bindings/python/src/ffi.rs": "calls CPython where pyo3 has no safe form",
     "bindings/python/src/variables.rs": "copies, enters and leaves contexts by CPython's own functions",
     "bindings/python/src/place.rs": "counts references to what tasks carry",

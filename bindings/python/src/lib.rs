@@ -4,11 +4,10 @@
 //! threads ([`handler`], [`runtime`]) or are handed to an event loop ([`lane`]); loops that await are told through
 //! [`port`]. The codec ([`plan`], [`check`], [`encode`], [`decode`]) turns calls and results into JSON and back.
 
-/// A task is allocated by the thread that submits it and freed by the one that is last to let go of it, several small
-/// pieces each. The system's allocator makes that a third of the cost of a task; this one is made for it.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: allocator::Allocator = allocator::Allocator;
 
+mod allocator;
 mod app;
 mod callbacks;
 mod check;
