@@ -36,6 +36,11 @@ def until(condition: Callable[[], Any], what: str) -> Any:
     return found
 
 
+def hear_hangups() -> None:
+    """What `nohup` has switched off for all that it starts, the tests as well."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 class Worker:
     """A running `taskloom worker`. All that it and its descendants are can be found by a mark in their environment."""
 
@@ -50,7 +55,7 @@ class Worker:
             env=own_environment(TASKLOOM_TEST_MARK=self.mark),
             stderr=subprocess.PIPE,
             text=True,
-            **popen,
+            **{"preexec_fn": hear_hangups, **popen},
         )
         self._reader = threading.Thread(target=self._read)
         self._reader.start()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from supervised import LONG, run, until, worker
+from supervised import LONG, hear_hangups, run, until, worker
 
 from taskloom import App
 from taskloom._find_app import Refused, find
@@ -185,6 +185,7 @@ def on_a_terminal(folder: Path) -> tuple[int, Any]:
     ours, theirs = pty.openpty()
 
     def control() -> None:
+        hear_hangups()
         fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)
 
     running = worker(folder, "shop:app", stdin=theirs, start_new_session=True, preexec_fn=control)
