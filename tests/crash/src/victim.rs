@@ -54,8 +54,8 @@ fn produce(app: &App, log: &str, seed: u64) -> Result<(), Box<dyn Error>> {
         } else {
             app.submit_many("echo", &(first..first + rng.u64(1..MANY)).collect::<Vec<_>>())?
         };
-        let lines: String = handles.iter().map(|handle| format!("{}\n", handle.id())).collect();
-        // One write, so that a kill leaves no half of a line.
+        // A kill may leave half of a line, where a write goes from one page to the next: what follows it stands apart.
+        let lines: String = handles.iter().map(|handle| format!("\n{}\n", handle.id())).collect();
         log.write_all(lines.as_bytes())?;
     }
     std::io::stdin().read_to_end(&mut Vec::new())?;
