@@ -17,10 +17,10 @@
 //! it: the rules are in [`handing`].
 //!
 //! # When a child dies
-//! The attempt that it was in counts as crashed. What it was about to be given goes back. If more than one of its tasks may have been the one, none is blamed: all
-//! go back, and each is run alone the next time, so that the guilty one is known then. A task that was called off ends
-//! as the engine has said before. The next child is started after a pause that grows while children die without having
-//! finished a task.
+//! The attempt that it was in counts as crashed. What it was about to be given goes back. If more than one of its tasks may
+//! have been the one, none is blamed: all go back, and each is run alone the next time, so that the guilty one is known
+//! then. A task that was called off ends as the engine has said before. The next child is started after a pause that grows
+//! while children die without having finished a task.
 //!
 //! # When this process dies
 //! Its end of the socket closes, and the child's reader, which needs no lock of the language, ends the child at once. On

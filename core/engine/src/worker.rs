@@ -343,21 +343,20 @@ impl Worker {
         let Begun { attempt, started, waited, .. } = begun;
         let (queue, name) = (attempt.task.spec().queue, entry.name);
         self.recorder.started(queue, name, waited);
-        if !may_run {
-            let replaced = self.seat.leave();
-            let Attempt { home: own, task, fence, .. } = attempt;
-            self.spare = Some(own);
-            core.give_back_begun(task, fence);
-            self.came_back(core, replaced);
-            return;
-        }
-        core.announce_start(&attempt.task, attempt.fence, waited);
-        let mut outcome = catch_unwind(AssertUnwindSafe(|| handler.run(&attempt)))
-            .unwrap_or_else(|panic| Outcome::failure("panic", panic_message(&*panic)));
+        let outcome = may_run.then(|| {
+            core.announce_start(&attempt.task, attempt.fence, waited);
+            catch_unwind(AssertUnwindSafe(|| handler.run(&attempt)))
+                .unwrap_or_else(|panic| Outcome::failure("panic", panic_message(&*panic)))
+        });
         let replaced = self.seat.leave();
         let Attempt { home: own, task, fence, .. } = attempt;
         core.trials.ended(core, task.id(), fence);
         self.spare = Some(own);
+        let Some(mut outcome) = outcome else {
+            core.give_back_begun(task, fence);
+            self.came_back(core, replaced);
+            return;
+        };
         let now = core.clock.now();
         self.ends = self.ends.wrapping_add(1);
         if self.ends.is_multiple_of(TIDY_EVERY) && core.runtime.is_serial() {

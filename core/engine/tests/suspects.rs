@@ -273,3 +273,22 @@ fn one_that_is_cancelled_meanwhile_holds_up_nobody() {
     assert_eq!((result(&running), result(&after)), ("1".into(), "2".into()));
     assert_state(&suspect, State::Cancelled);
 }
+
+#[test]
+fn one_that_is_cancelled_as_it_begins_holds_up_nobody() {
+    let scene = Scene::new(2);
+    let entry = scene.noting("task");
+    let suspect = scene.crashed(&entry, "suspect", 2);
+    let own = suspect.clone();
+    scene.disk.meanwhile(move || {
+        let (cancelled, cancel) = (own.clone(), own);
+        // Somebody else does it, who may have to wait for what is begun here.
+        aside(move || cancel.cancel(None));
+        eventually("it is cancelled", || cancelled.state() == State::Cancelled);
+    });
+    scene.let_in(&[&suspect]);
+    eventually("it is cancelled", || suspect.state() == State::Cancelled);
+    let after = submit(&scene.timed.engine, &entry, "after");
+    assert_eq!(result(&after), "after", "although no time passes in which the trial would be over");
+    assert_eq!(scene.began.all(), ["after begins", "after ends"]);
+}

@@ -34,6 +34,8 @@ pub struct Disk {
     panics: Mutex<bool>,
     joins: Mutex<bool>,
     corrupt: Mutex<Option<TaskId>>,
+    /// What happens in the moment in which the next attempt begins.
+    meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 #[derive(Default)]
@@ -74,6 +76,11 @@ impl Disk {
     /// Every write that touches this task fails for good.
     pub fn corrupt(&self, id: TaskId) {
         *self.corrupt.lock() = Some(id);
+    }
+
+    /// The next attempt has been begun, and is about to be noted: then this happens.
+    pub fn meanwhile(&self, happens: impl FnOnce() + Send + 'static) {
+        *self.meanwhile.lock() = Some(Box::new(happens));
     }
 
     fn touches_corrupt(&self, batch: &Batch) -> bool {
@@ -361,6 +368,13 @@ impl Store for OnDisk {
             None => return Err(struck_off(owner)),
         }
         Ok(())
+    }
+
+    fn note_begun(&self, _: OwnerId, _: usize, begun: Option<(TaskId, u32)>, _: bool) {
+        let happens = begun.and_then(|_| self.0.meanwhile.lock().take());
+        if let Some(happens) = happens {
+            happens();
+        }
     }
 
     fn owners(&self) -> Result<Vec<Owner>, Error> {
