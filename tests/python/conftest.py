@@ -67,13 +67,14 @@ def python(request: pytest.FixtureRequest) -> str:
 class Program:
     """A Python program in a process of its own."""
 
-    def __init__(self, python: str, source: str, *args: str) -> None:
+    def __init__(self, python: str, source: str, *args: str, env: dict[str, str] | None = None) -> None:
         self.process = subprocess.Popen(
             [python, "-X", "faulthandler", "-c", textwrap.dedent(source), *args],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            env=os.environ | (env or {}),
         )
 
     def line(self) -> str:
@@ -100,8 +101,8 @@ def program(python: str) -> Iterator[Callable[..., Program]]:
     """Starts programs; those that still run at the end are killed."""
     started: list[Program] = []
 
-    def start(source: str, *args: str) -> Program:
-        program = Program(python, source, *args)
+    def start(source: str, *args: str, env: dict[str, str] | None = None) -> Program:
+        program = Program(python, source, *args, env=env)
         started.append(program)
         return program
 

@@ -4,6 +4,9 @@ guarded."""
 
 from __future__ import annotations
 
+import platform
+import subprocess
+
 import pytest
 
 HEAD = """
@@ -140,3 +143,59 @@ def test_with_a_crowd_of_subscribers_on_its_way_in(program):
     app.publish("order.paid", {"n": 1})
     """
     assert program(source).end() == (0, "", "")
+
+
+LATE = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <pthread.h>
+#include <unistd.h>
+
+static int (*timedwait)(pthread_cond_t *, pthread_mutex_t *, const struct timespec *);
+static pthread_t first;
+
+__attribute__((constructor)) static void begin(void) {
+    timedwait = dlvsym(RTLD_NEXT, "pthread_cond_timedwait", TIMEDWAIT);
+    first = pthread_self();
+}
+
+__attribute__((destructor)) static void end(void) { usleep(100000); }
+
+int pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mutex, const struct timespec *until) {
+    int answer = timedwait(cond, mutex, until);
+    if (answer == ETIMEDOUT && !pthread_equal(pthread_self(), first)) {
+        pthread_mutex_unlock(mutex);
+        usleep(40000);
+        pthread_mutex_lock(mutex);
+    }
+    return answer;
+}
+"""
+"""A machine that lets threads sleep longer than they asked for, and takes its time over the end of a process."""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the slow machine is one with the GNU C library")
+def test_with_threads_that_wake_late(program, tmp_path):
+    """CPython 3.10 has freed what they look at then, and what is freed is overwritten here. They never called us."""
+    source, library = tmp_path / "late.c", tmp_path / "late.so"
+    source.write_text(LATE.replace("TIMEDWAIT", '"GLIBC_2.3.2"' if platform.machine() == "x86_64" else '"GLIBC_2.17"'))
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    slow = {"LD_PRELOAD": str(library), "MALLOC_PERTURB_": "165"}
+    computing = """
+    import threading
+    import taskloom
+    begun = threading.Semaphore(0)
+
+    def compute():
+        begun.release()
+        while True:
+            [str(n) for n in range(20)]
+
+    for _ in range(3):
+        threading.Thread(target=compute, daemon=True).start()
+    for _ in range(3):
+        begun.acquire()
+    """
+    for _ in range(5):
+        assert program(computing, env=slow).end() == (0, "", "")

@@ -6,6 +6,12 @@
 //! aborts the process: a program that was about to exit with 0 dies of a signal. So every place where that can begin
 //! has a [`HangOnUnwind`] just above it, and is reached through functions that are declared to unwind. The guard's
 //! destructor never returns: the thread stays where it is, as CPython 3.14 does it, and ends with the process.
+//!
+//! # A thread that wakes late
+//! CPython 3.10 frees its interpreter at the end of the program, and a thread that had asked for the interpreter's lock
+//! takes its request back there when it wakes. If it wakes after that, the program ends with a segmentation fault. That
+//! befalls any thread, also one that has never called us, such as a daemon thread that computes. So before the end
+//! [`keep_what_is_freed`] has CPython 3.10 keep that memory, which goes with the process. From 3.11 on it is static.
 #![allow(unsafe_code, reason = "calls into CPython that pyo3 has no safe form for")]
 
 use std::ffi::{c_int, c_ulong};
@@ -22,6 +28,8 @@ use pyo3::types::{PyDict, PyString, PyTuple};
 /// holds for the other. So they are reached through pointers that are read as volatile, which the optimizer cannot
 /// see through.
 mod raw {
+    #[cfg(unix)]
+    use std::ffi::c_void;
     use std::ffi::{c_int, c_ulong};
     use std::ptr;
 
@@ -47,6 +55,31 @@ mod raw {
     pub(super) fn report() -> UnwindingReport {
         // SAFETY: as in `call`.
         unsafe { std::mem::transmute::<Report, UnwindingReport>(ptr::read_volatile(&raw const REPORT)) }
+    }
+
+    /// `PyMemAllocatorEx`.
+    #[cfg(unix)]
+    #[repr(C)]
+    pub(super) struct Allocator {
+        context: *mut c_void,
+        malloc: unsafe extern "C" fn(*mut c_void, usize) -> *mut c_void,
+        calloc: unsafe extern "C" fn(*mut c_void, usize, usize) -> *mut c_void,
+        realloc: unsafe extern "C" fn(*mut c_void, *mut c_void, usize) -> *mut c_void,
+        pub(super) free: unsafe extern "C" fn(*mut c_void, *mut c_void),
+    }
+
+    /// `PYMEM_DOMAIN_RAW`: what the interpreter, its threads and others allocate without holding its lock.
+    #[cfg(unix)]
+    pub(super) const DOMAIN_RAW: c_int = 0;
+
+    /// Frees nothing.
+    #[cfg(unix)]
+    pub(super) extern "C" fn keep(_context: *mut c_void, _memory: *mut c_void) {}
+
+    #[cfg(unix)]
+    unsafe extern "C" {
+        pub(super) fn PyMem_GetAllocator(domain: c_int, allocator: *mut Allocator);
+        pub(super) fn PyMem_SetAllocator(domain: c_int, allocator: *mut Allocator);
     }
 
     unsafe extern "C" {
@@ -122,6 +155,29 @@ pub(crate) fn untrack(object: &Bound<'_, PyAny>) {
     // nothing. What it refers to is shown to the collector by others.
     unsafe { pyo3::ffi::PyObject_GC_UnTrack(object.as_ptr().cast()) };
 }
+
+/// From here on the interpreter frees nothing that belongs to itself, if it is one that would be read after that. For the
+/// end of the program.
+#[cfg(unix)]
+pub(crate) fn keep_what_is_freed(py: Python<'_>) {
+    if py.version_info() >= (3, 11) {
+        return;
+    }
+    // SAFETY: the allocator was filled in by CPython and is given back as it was, but for `free`, which may do nothing:
+    // nobody learns whether memory is used again. Threads that allocate meanwhile see each field as it was, or the new
+    // `free`. The function is there as long as the process: extension modules are not unloaded.
+    unsafe {
+        let mut allocator = std::mem::MaybeUninit::<raw::Allocator>::uninit();
+        raw::PyMem_GetAllocator(raw::DOMAIN_RAW, allocator.as_mut_ptr());
+        let mut allocator = allocator.assume_init();
+        allocator.free = raw::keep;
+        raw::PyMem_SetAllocator(raw::DOMAIN_RAW, &mut allocator);
+    }
+}
+
+/// The limited API of other systems has no way to do that.
+#[cfg(not(unix))]
+pub(crate) fn keep_what_is_freed(_: Python<'_>) {}
 
 /// The calling thread, as CPython names it.
 pub(crate) fn thread_ident() -> c_ulong {

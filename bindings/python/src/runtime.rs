@@ -131,6 +131,7 @@ static LEAVING: AtomicBool = AtomicBool::new(false);
 pub(crate) fn leave_python(py: Python<'_>) {
     LEAVING.store(true, Ordering::SeqCst);
     entry::close();
+    ffi::keep_what_is_freed(py);
     // Two seconds at most, or little more: handlers that do not end take turns with us at the GIL.
     let pauses = [1, 2, 4, 8, 15, 30].into_iter().chain(std::iter::repeat_n(50, 40));
     for pause in pauses.map(Duration::from_millis) {
