@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness import Comparison, Figures, Metric, Settings, Side, Stopwatch, check
-from threads import TASKS, WORKERS, add, total
+from threads import TASKS, WORKERS, add, many_of, total
 
 if TYPE_CHECKING:
     from taskloom import App, Task
@@ -52,16 +52,8 @@ def file_app(settings: Settings, **options: Any) -> Iterator[tuple[App, Task[[in
 
 def ours(durability: Literal["disk", "process"]) -> Side:
     def side(settings: Settings) -> Figures:
-        tasks = settings.scaled(TASKS)
         with file_app(settings, workers=WORKERS, durability=durability) as (app, task), app:
-            for handle in task.submit_many([(i, 1) for i in range(WARM_UP)]):
-                handle.result()
-            watch = Stopwatch()
-            handles = task.submit_many([(i, 1) for i in range(tasks)])
-            found = sum(handle.result() for handle in handles)
-            rate = watch.per_second(tasks)
-        check(found, total(tasks))
-        return {"rate": rate}
+            return many_of(task, settings.scaled(TASKS), warm_up=WARM_UP)
 
     return side
 

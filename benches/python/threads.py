@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from harness import Comparison, Figures, Metric, Settings, Side, Stopwatch, check, percentile
 
 if TYPE_CHECKING:
-    from taskloom import App
+    from taskloom import App, Task
 
 WORKERS = 2
 TASKS = 20_000
@@ -65,16 +65,20 @@ def _loop(settings: Settings, app: App) -> Figures:
 def many_ours(settings: Settings) -> Figures:
     from taskloom import App
 
-    tasks = settings.scaled(TASKS)
     app = App("memory:", workers=WORKERS)
     task = app.task(add)
     with app:
-        for handle in task.submit_many([(i, 1) for i in range(WARM_UP)]):
-            handle.result()
-        watch = Stopwatch()
-        handles = task.submit_many([(i, 1) for i in range(tasks)])
-        found = sum(handle.result() for handle in handles)
-        rate = watch.per_second(tasks)
+        return many_of(task, settings.scaled(TASKS), warm_up=WARM_UP)
+
+
+def many_of(task: Task[[int, int], int], tasks: int, *, warm_up: int) -> Figures:
+    """Tasks of ``add`` that are submitted together, then the result of each."""
+    for handle in task.submit_many([(i, 1) for i in range(warm_up)]):
+        handle.result()
+    watch = Stopwatch()
+    handles = task.submit_many([(i, 1) for i in range(tasks)])
+    found = sum(handle.result() for handle in handles)
+    rate = watch.per_second(tasks)
     check(found, total(tasks))
     return {"rate": rate}
 
