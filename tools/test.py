@@ -496,6 +496,11 @@ def report(outcomes: Sequence[Outcome]) -> Counts:
     return total
 
 
+def hear_interrupts() -> None:
+    """What a script starts in the background ignores them, and so do its children: here are tests that send them."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fast", action="store_true")
@@ -513,6 +518,7 @@ def main() -> int:
     if args.list:
         print("\n".join(stage.name for stage in stages))
         return 0
+    hear_interrupts()
     outcomes = run_all(stages)
     if not outcomes:
         parser.error(f"there is no stage {' or '.join(args.only or [])}; --list names them")
