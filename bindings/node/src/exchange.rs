@@ -1,10 +1,9 @@
-//! One crossing, and what JavaScript sees of this crate: the class `Port`.
+//! What JavaScript sees of this crate: the class `Port`, and its crossings.
 //!
 //! A crossing first lets happen what JavaScript asks, in its order; then it takes the tasks that this environment may
 //! run; then it writes down the news. What an engine does at once on a memory store (accept a task, start it, end it) is
 //! therefore heard in the crossing that caused it, without a call between threads.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -14,19 +13,16 @@ use napi::bindgen_prelude::{
 use napi::threadsafe_function::ThreadsafeFunctionCallMode;
 use napi::{Env, JsString};
 use napi_derive::napi;
-use serde_json::{Value, json};
-use taskloom_engine::{Completion, Moment, Outcome};
 use taskloom_model::{Code, Error, Result};
 
-use crate::failures::{error_json, failed, outcome_json, parsed};
+use crate::commands::listen;
+use crate::failures::{no_app, parsed, thrown};
 use crate::lane::Dispatcher;
 use crate::options::{options_of, settings};
-use crate::port::{Accepted, Heard, News, Port as Inner};
-use crate::requests::request;
+use crate::port::{Heard, Port as Inner};
 use crate::seat::{Seat, Shared};
-use crate::submitting::{Input, Submit};
-use crate::threads::Errand;
-use crate::wire::{Reader, Writer, command, flag, news};
+use crate::telling::{accept, write};
+use crate::wire::{Reader, Writer};
 use crate::{describe, outbox, schedules, words};
 
 /// One environment's way to the engines of this process.
@@ -286,278 +282,4 @@ impl Port {
         });
         attempt.and_then(|attempt| tell(&attempt)).map_err(thrown)
     }
-}
-
-/// An error of ours as one that JavaScript makes a class of.
-pub(crate) fn thrown(error: Error) -> napi::Error {
-    napi::Error::from_reason(error_json(&error).to_string())
-}
-
-pub(crate) fn no_app() -> Error {
-    Error::new(Code::ShutDown, "this app is gone")
-}
-
-/// Lets happen what JavaScript asks.
-fn listen(port: &Arc<Inner>, reader: &mut Reader<'_>) {
-    while let Some(kind) = reader.word() {
-        if hear_one(port, reader, kind).is_none() {
-            // A form that only a mistake of ours can have: there is no telling where the next message begins.
-            return;
-        }
-    }
-}
-
-fn hear_one(port: &Arc<Inner>, reader: &mut Reader<'_>, kind: u32) -> Option<()> {
-    match kind {
-        command::SUBMIT => submit(port, reader)?,
-        command::SUBMIT_PLAIN => submit_plain(port, reader)?,
-        command::SUBMIT_MANY => {
-            let [app, handler, flags, count] = reader.words()?;
-            let slots = reader.slice(count)?;
-            let submit = Submit::read(reader, handler, flags)?;
-            let inputs: Vec<Input<'_>> = (0..count)
-                .map(|_| {
-                    let key = if flags & flag::KEYS == 0 { "" } else { reader.line()? };
-                    Some(Input { key: serde_json::from_str(key).ok(), payload: reader.line()?.as_bytes() })
-                })
-                .collect::<Option<_>>()?;
-            match port.app(app) {
-                Some(seat) => submit.together(port, &seat, slots, &inputs),
-                None => slots.iter().for_each(|slot| port.tell(News::Refused(*slot, no_app()))),
-            }
-        }
-        command::SUBMIT_CHILD => {
-            let [job, slot, app, handler, flags] = reader.words()?;
-            let submit = Submit::read(reader, handler, flags)?;
-            let payload = reader.line()?;
-            match port.app(app) {
-                Some(seat) => submit.child(port, &seat, job, slot, payload),
-                None => port.tell(News::Refused(slot, no_app())),
-            }
-        }
-        command::SUCCEEDED | command::SUCCEEDED_PLAIN => succeeded(port, reader, kind)?,
-        command::FAILED => {
-            let (job, line) = (reader.word()?, reader.line()?);
-            if let Some(completion) = port.end(job) {
-                completion.complete(failed(line));
-            }
-        }
-        command::REQUEST => {
-            let ([app, number], line) = (reader.words()?, reader.line()?);
-            match port.app(app) {
-                Some(seat) => request(port, &seat, number, line),
-                None => port.tell(News::Answer(number, Err(no_app()))),
-            }
-        }
-        command::FORGET => drop(port.free_slot(reader.word()?)),
-        _ => return None,
-    }
-    Some(())
-}
-
-/// A submit, and those that follow it and are of the same kind.
-fn submit(port: &Arc<Inner>, reader: &mut Reader<'_>) -> Option<()> {
-    let [app, slot, handler, flags] = reader.words()?;
-    let submit = Submit::read(reader, handler, flags)?;
-    let (mut slots, mut inputs) = (vec![slot], vec![Input::of(reader.line()?.as_bytes())]);
-    while flags == 0
-        && let Some([command::SUBMIT, next_app, slot, next, 0]) = reader.peek()
-        && (next_app, next) == (app, handler)
-    {
-        reader.words::<5>()?;
-        slots.push(slot);
-        inputs.push(Input::of(reader.line()?.as_bytes()));
-    }
-    submit_each(port, app, &submit, &slots, &inputs);
-    Some(())
-}
-
-/// The same, of those whose payloads JavaScript has written by itself.
-fn submit_plain(port: &Arc<Inner>, reader: &mut Reader<'_>) -> Option<()> {
-    let [app, slot, handler, size] = reader.words()?;
-    let (mut slots, mut inputs) = (vec![slot], vec![Input::of(reader.bytes(size)?)]);
-    while let Some([command::SUBMIT_PLAIN, next_app, slot, next, size]) = reader.peek()
-        && (next_app, next) == (app, handler)
-    {
-        reader.words::<5>()?;
-        slots.push(slot);
-        inputs.push(Input::of(reader.bytes(size)?));
-    }
-    submit_each(port, app, &Submit::plain(handler), &slots, &inputs);
-    Some(())
-}
-
-fn submit_each(port: &Arc<Inner>, app: u32, submit: &Submit<'_>, slots: &[u32], inputs: &[Input<'_>]) {
-    match port.app(app) {
-        Some(seat) => submit.each(port, &seat, slots, inputs),
-        None => slots.iter().for_each(|slot| port.tell(News::Refused(*slot, no_app()))),
-    }
-}
-
-/// A handler has returned, and those have that follow it.
-fn succeeded(port: &Arc<Inner>, reader: &mut Reader<'_>, first: u32) -> Option<()> {
-    let (mut jobs, mut results, mut kind) = (Vec::new(), Vec::new(), first);
-    loop {
-        jobs.push(reader.word()?);
-        results.push(match kind {
-            command::SUCCEEDED => reader.line()?.as_bytes(),
-            _ => reader.word().and_then(|size| reader.bytes(size))?,
-        });
-        kind = match reader.peek() {
-            Some([next @ (command::SUCCEEDED | command::SUCCEEDED_PLAIN)]) => next,
-            _ => break,
-        };
-        reader.word()?;
-    }
-    let mut ended = Vec::with_capacity(jobs.len());
-    port.succeeded(jobs.into_iter(), |place, end| {
-        end.complete_with(Outcome::success(results[place]), &mut ended);
-    });
-    Completion::complete_all(&mut ended);
-    port.tell_settled();
-    Some(())
-}
-
-/// How many words the longest message of a fixed length has.
-const LONGEST: usize = 10;
-
-/// How many events go into one message.
-const EVENTS: usize = 256;
-
-/// Writes down what was accepted, as much as there is room for; that much is taken out.
-fn accept(writer: &mut Writer<'_>, accepted: &mut Vec<Accepted>) {
-    if accepted.is_empty() || !writer.has_room(2 + 5) {
-        return;
-    }
-    let fits = ((writer.room() - 2) / 5).min(accepted.len());
-    writer.words(&[news::ACCEPTED, fits as u32]);
-    for (slot, id) in accepted.drain(..fits) {
-        writer.word(slot);
-        writer.id(id);
-    }
-}
-
-/// Writes down what comes first among the news, with what follows and is of its kind; whether there was room for it.
-fn write(port: &Inner, writer: &mut Writer<'_>, news: &mut VecDeque<News>) -> bool {
-    let before = news.len();
-    port.start_all(news, |one| {
-        let Some((job, found, own)) = one else { return writer.has_room(LONGEST) };
-        let kind = if own.is_some() { news::START_OWN } else { news::START };
-        let (task, route) = (found.attempt.task(), found.route);
-        writer.words(&[kind, route.app, route.handler, job, found.attempt.fence().attempt]);
-        writer.id(task.id());
-        match own {
-            Some(slot) => writer.word(slot),
-            None => writer.line(&task.spec().payload),
-        }
-        true
-    });
-    port.settle_own(news, |one| {
-        let Some(slot) = one else { return writer.has_room(LONGEST) };
-        writer.words(&[news::SUCCEEDED_OWN, slot]);
-        true
-    });
-    if news.len() < before {
-        return true;
-    }
-    let Some(first) = news.pop_front() else { return true };
-    match write_one(port, writer, first) {
-        Some(left) => {
-            news.push_front(left);
-            false
-        }
-        None => true,
-    }
-}
-
-/// Writes one thing down; what there is no room for is returned.
-fn write_one(port: &Inner, writer: &mut Writer<'_>, news: News) -> Option<News> {
-    if !writer.has_room(LONGEST) {
-        return Some(news);
-    }
-    match news {
-        News::Refused(slot, error) => {
-            writer.words(&[news::REFUSED, slot]);
-            line(writer, &error_json(&error));
-        }
-        // They are told together.
-        News::Start(_) => return Some(news),
-        News::Settled(slot) => {
-            let (handle, is_own) = port.free_slot(slot)?;
-            if is_own && port.has_result(&handle) {
-                writer.words(&[news::SUCCEEDED_OWN, slot]);
-                return None;
-            }
-            let start = writer.mark();
-            writer.words(&[news::SUCCEEDED, slot]);
-            let outcome = writer.line_with(|text| handle.read_outcome(text));
-            if let Err(error) = outcome {
-                writer.take_back(start);
-                writer.words(&[news::ENDED, slot]);
-                line(writer, &outcome_json(&handle, &error));
-            }
-        }
-        News::CallOff(job, why) => {
-            writer.words(&[news::CALL_OFF, job]);
-            writer.line(why.as_bytes());
-        }
-        News::Answer(request, Ok(answer)) => {
-            writer.words(&[news::ANSWER, request]);
-            line(writer, &answer);
-        }
-        News::Answer(request, Err(error)) => {
-            writer.words(&[news::REFUSAL, request]);
-            line(writer, &error_json(&error));
-        }
-        News::Events(number) => {
-            let listening = port.listening(number)?;
-            let subscription = listening.current()?;
-            let mut events = Vec::new();
-            let more = subscription.drain(&mut events, EVENTS) == EVENTS;
-            let has_ended = !listening.lasts && subscription.is_ended();
-            writer.words(&[news::EVENTS, number, u32::from(has_ended)]);
-            if let Some(lines) = listening.lines(&events) {
-                line(writer, &json!([lines]));
-                return more.then_some(News::Events(number));
-            }
-            writer.line_with(|text| {
-                text.push(b'[');
-                for (place, event) in events.iter().enumerate() {
-                    if place > 0 {
-                        text.push(b',');
-                    }
-                    text.extend_from_slice(event.to_json().as_bytes());
-                }
-                text.push(b']');
-            });
-            return more.then_some(News::Events(number));
-        }
-        News::Blocked(blocked) => {
-            writer.word(news::BLOCKED);
-            let told = json!({"handlers": blocked.handlers, "millis": blocked.span.as_secs_f64() * 1e3, "isSure": blocked.is_sure});
-            line(writer, &told);
-        }
-        News::Thread(app, errand) => {
-            let thread = match errand {
-                Errand::Start => 0,
-                Errand::End(thread) => thread,
-            };
-            writer.words(&[news::THREAD, app, thread]);
-        }
-        News::Hook(told) => {
-            let moment = match told.moment {
-                Moment::Success => 0,
-                Moment::Retry => 1,
-                Moment::Failure => 2,
-            };
-            writer.words(&[news::HOOK, told.app, moment]);
-            writer.id(told.id);
-            writer.line(told.name.as_bytes());
-        }
-    }
-    None
-}
-
-fn line(writer: &mut Writer<'_>, value: &Value) {
-    writer.line_with(|text| serde_json::to_writer(text, &json!(value)).unwrap_or_default());
 }

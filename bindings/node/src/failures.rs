@@ -59,3 +59,12 @@ pub(crate) fn parsed(line: &str) -> Result<Value> {
         Error::new(Code::InvalidOption, format!("what the package asked cannot be read: {error}"))
     })
 }
+
+/// An error of ours as one that JavaScript makes a class of.
+pub(crate) fn thrown(error: Error) -> napi::Error {
+    napi::Error::from_reason(error_json(&error).to_string())
+}
+
+pub(crate) fn no_app() -> Error {
+    Error::new(Code::ShutDown, "this app is gone")
+}

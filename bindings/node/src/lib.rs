@@ -8,7 +8,9 @@
 //! | module | owns |
 //! | --- | --- |
 //! | `port` | what is on its way to one environment, and with `jobs` and `slots` what it runs and waits for |
-//! | `exchange` | one crossing: reads the commands, lets them happen, writes the news |
+//! | `exchange` | the class `Port`, and its crossings |
+//! | `commands` | what JavaScript asks in a crossing, and lets it happen |
+//! | `telling` | what it is told in one |
 //! | `wire` | how commands and news are written down |
 //! | `lane` | tasks on their way to the environments that run them |
 //! | `command` | the command `taskloom` of the package |
@@ -29,6 +31,7 @@
 //! | `slab` | a table whose numbers are used again |
 
 mod command;
+mod commands;
 mod describe;
 mod exchange;
 mod failures;
@@ -42,6 +45,7 @@ mod schedules;
 mod seat;
 mod slab;
 mod submitting;
+mod telling;
 mod testing;
 mod threads;
 mod watchdog;

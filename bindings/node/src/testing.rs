@@ -15,8 +15,8 @@ use taskloom_engine::Handle;
 use taskloom_model::{Code, Error, Result};
 
 use crate::describe;
-use crate::exchange::{Port, no_app, thrown};
-use crate::failures::parsed;
+use crate::exchange::Port;
+use crate::failures::{no_app, parsed, thrown};
 
 #[napi]
 impl Port {

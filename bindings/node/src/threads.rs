@@ -38,7 +38,8 @@ use parking_lot::{Condvar, Mutex};
 use taskloom_engine::{Attempt, Blocking, Handle, Outcome};
 use taskloom_model::{Code, Error, Fence, TaskId};
 
-use crate::exchange::{Port, no_app, thrown};
+use crate::exchange::Port;
+use crate::failures::{no_app, thrown};
 use crate::lane::{NodeHandler, Route};
 use crate::port::{End, News, Port as Inner};
 use crate::seat::Seat;

@@ -6,8 +6,8 @@ use serde_json::Value as Json;
 use taskloom_bridge::{Value, change_settings};
 use taskloom_model::Result;
 
-use crate::exchange::{Port, no_app, thrown};
-use crate::failures::parsed;
+use crate::exchange::Port;
+use crate::failures::{no_app, parsed, thrown};
 use crate::options::value_of;
 
 /// A worker process's tie to its supervisor: `taskloom_cli::Lifeline`.
