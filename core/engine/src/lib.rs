@@ -19,6 +19,7 @@
 //! | `queues` | lanes of eligible tasks, and the order in which they are served |
 //! | `pool`, `worker` | the worker threads |
 //! | `loops` | the tasks of foreign event loops |
+//! | `beginning` | how an attempt begins, on either |
 //! | `wanted` | what attempts wait for, which comes first |
 //! | `completion` | how their attempts end |
 //! | `running` | what runs right now |
@@ -44,6 +45,7 @@ mod ahead;
 mod announce;
 mod answer;
 mod batch;
+mod beginning;
 mod chance;
 mod claims;
 mod committer;

@@ -29,13 +29,14 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use taskloom_model::Timestamp;
 use taskloom_store::Task;
 
+use crate::beginning::{Begun, Note, Over, begin};
 use crate::completion::Completion;
 use crate::core::{Core, route_of};
 use crate::handler::{Attempt, HandlerEntry, Home};
 use crate::meter::{Count, Recorder};
 use crate::queues::{Route, View};
 use crate::running::Current;
-use crate::worker::{Begun, Note, Over, TIDY_EVERY, WORKER_PLACES, begin};
+use crate::worker::{TIDY_EVERY, WORKER_PLACES};
 
 /// A foreign event loop, or a pool of foreign workers.
 pub trait LoopHost: Send + Sync {
