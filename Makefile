@@ -13,7 +13,7 @@ VENV_STAMP := $(STAMPS)/venv
 WHEEL_STAMP := $(STAMPS)/wheel
 NODE_STAMP := node/dist/.built
 NODE_SOURCES := Cargo.toml $(wildcard Cargo.lock) node/package.json node/tsconfig.json \
-	$(shell find core bindings/bridge bindings/node -type f \( -name '*.rs' -o -name '*.sql' -o -name 'Cargo.toml' \) 2>/dev/null) \
+	$(shell find core bindings/allocator bindings/bridge bindings/node -type f \( -name '*.rs' -o -name '*.sql' -o -name 'Cargo.toml' \) 2>/dev/null) \
 	$(shell find node/src -type f 2>/dev/null)
 WHEEL_SOURCES := Cargo.toml pyproject.toml $(wildcard Cargo.lock) \
 	$(shell find core bindings -type f \( -name '*.rs' -o -name '*.sql' -o -name 'Cargo.toml' \) 2>/dev/null) \

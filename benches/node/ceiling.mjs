@@ -2,6 +2,8 @@
 //
 //   node ceiling.mjs         a table: microseconds of the main thread's processor time for each task, and by the clock
 //   node ceiling.mjs --quick fewer of everything: to see that it runs
+//   node ceiling.mjs --under-way=1000
+//                            so many are submitted, then awaited, then the next ones; all at once if it is not said
 //
 // Processor time hardly moves with what else the machine does, and the main thread is what every contender here waits for.
 // (Linux only: it is read from /proc.) piscina's worker has a thread of its own, whose time is not in its figure. By the
@@ -61,6 +63,7 @@ import { median } from './report.mjs';
 const quick = process.argv.includes('--quick');
 const ROUNDS = quick ? 2 : 9;
 const TASKS = quick ? 5_000 : 50_000;
+const UNDER_WAY = Number(process.argv.find((argument) => argument.startsWith('--under-way='))?.slice('--under-way='.length) ?? TASKS);
 const HANDLERS = { noop: () => null, echo: (input) => input };
 
 let resolveLast;
@@ -160,8 +163,11 @@ async function contend(name) {
   process.on('message', async (kind) => {
     const input = kind === 'noop' ? 1 : PAYLOAD;
     const [before, start] = [ran(), performance.now()];
-    if (all === undefined) await Promise.all(Array.from({ length: TASKS }, () => run(kind, input)));
-    else await all(kind, input, TASKS);
+    for (let left = TASKS; left > 0; left -= UNDER_WAY) {
+      const count = Math.min(UNDER_WAY, left);
+      if (all === undefined) await Promise.all(Array.from({ length: count }, () => run(kind, input)));
+      else await all(kind, input, count);
+    }
     const clock = ((performance.now() - start) * 1e3) / TASKS;
     process.send({ clock, processor: (ran() - before) / TASKS / 1e3 });
   });

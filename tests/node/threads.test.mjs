@@ -131,11 +131,11 @@ test("a private memory is nobody else's", async (t) => {
   assert.deepEqual(await two.list(), []);
 });
 
-for (const [kind, url] of STORES) {
-  test(`a thread that ends in the midst of its work leaves the process whole: ${kind}`, async (t) => {
+for (const [[kind, url], first] of STORES.flatMap((store) => ['main thread', 'thread that ends'].map((first) => [store, first]))) {
+  test(`a thread that ends in the midst of its work leaves the process whole: ${kind}, loaded by a ${first}`, async (t) => {
     const { stdout } = await script(`
       import { Worker } from 'node:worker_threads';
-      import { App } from 'taskloom';
+      ${first === 'main thread' ? "import 'taskloom';" : ''}
       const source = \`
         const { App } = require('taskloom');
         const { parentPort } = require('node:worker_threads');

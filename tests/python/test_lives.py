@@ -263,3 +263,25 @@ def test_a_subscriber_that_asks_native_code_at_the_end(program, round):
         + "app.on('*', lambda e: [(e.time, e.data, e.name, e.id) for _ in range(9)])\napp.start()\nwork.submit_many(range(2000))"
     )
     assert program(source, "memory:").end() == (0, "", "")
+
+
+def test_imported_by_a_thread_that_ends(program):
+    """The library goes on to be used by others."""
+    source = """
+    import threading
+
+    def live():
+        import taskloom
+        app = taskloom.App()
+        task = app.task(lambda x: x + 1, name="next")
+        with app:
+            results.append(task.submit(1).result())
+
+    results = []
+    for _ in range(4):
+        thread = threading.Thread(target=live)
+        thread.start()
+        thread.join()
+    print(results)
+    """
+    assert program(source).end() == (0, "[2, 2, 2, 2]\n", "")

@@ -30,6 +30,9 @@
 //! | `worker` | a process of `taskloom worker` |
 //! | `slab` | a table whose numbers are used again |
 
+#[global_allocator]
+static ALLOCATOR: taskloom_allocator::Allocator = taskloom_allocator::Allocator;
+
 mod command;
 mod commands;
 mod describe;

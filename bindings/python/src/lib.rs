@@ -5,9 +5,8 @@
 //! [`port`]. The codec ([`plan`], [`check`], [`encode`], [`decode`]) turns calls and results into JSON and back.
 
 #[global_allocator]
-static ALLOCATOR: allocator::Allocator = allocator::Allocator;
+static ALLOCATOR: taskloom_allocator::Allocator = taskloom_allocator::Allocator;
 
-mod allocator;
 mod app;
 mod callbacks;
 mod check;

@@ -1,17 +1,21 @@
-//! The allocator of the extension's own memory.
+//! The allocator of an extension's own memory.
 //!
 //! A task is allocated by the thread that submits it and freed by the one that is last to let go of it, several small
-//! pieces each. The system's allocator makes that a third of the cost of a task; mimalloc is made for it. The crate of
-//! that name asks it for every piece as if its alignment were a special one, which takes twice as long as where it is
-//! not; so it is asked here.
+//! pieces each. The system's allocator makes that a third of the cost of a task, and the two threads wait for each other
+//! there; mimalloc is made for it. The crate of that name asks it for every piece as if its alignment were a special one,
+//! which takes twice as long as where it is not; so it is asked here.
+//!
+//! It is mimalloc's version 2. Version 3 takes the thread that loads the extension for the program's main one, and crashes
+//! when that has ended and another one comes. An extension stays loaded when the environment that has loaded it ends (it
+//! is linked so), and with it what mimalloc does when a thread ends.
 #![allow(unsafe_code, reason = "an allocator implements GlobalAlloc, which is an unsafe trait")]
 
 use std::alloc::{GlobalAlloc, Layout};
 
 use libmimalloc_sys as mi;
 
-/// mimalloc.
-pub(crate) struct Allocator;
+/// mimalloc, as a `#[global_allocator]`.
+pub struct Allocator;
 
 /// What every piece that is as large is aligned to.
 const ALIGNED: usize = 16;
