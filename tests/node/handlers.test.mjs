@@ -379,3 +379,19 @@ for (const [kind, url] of STORES) {
     assert.equal(most.at, 1);
   });
 }
+
+test('a handler that does not end after its timeout holds up nobody', async (t) => {
+  const ended = gate();
+  const [app, job] = await started(t, { maxInFlight: 1 }, (app) =>
+    app.task('job', { timeout: 20 }, async (n) => {
+      if (n === 1) await ended.promise;
+      return n;
+    }),
+  );
+  const [stays, next] = await job.submitMany([1, 2]);
+  assert.equal((await thrown(() => stays.result())).name, 'TaskTimedOut');
+  assert.equal(await next.result(), 2);
+  const { warnings } = await app.health();
+  assert.deepEqual(warnings, ['handlers on an event loop that do not end although they were called off: 1']);
+  ended.open();
+});

@@ -54,7 +54,7 @@ impl Completion {
             let (home, route) = (Arc::clone(&run[0].0.home), run[0].0.route);
             let core = &home.core;
             let in_progress = run.iter().filter_map(|(one, _)| Some((one.task.as_ref()?.id(), one.fence)));
-            core.running.end_many_on_loop(in_progress.clone());
+            core.end_many_on_loop(in_progress.clone());
             if core.queues.are_shut() {
                 in_progress.for_each(|(id, fence)| core.trials.ended(core, id, fence));
             }

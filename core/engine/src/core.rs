@@ -445,8 +445,13 @@ impl Core {
 
     /// An attempt on a loop, or in a pool, is in progress no longer.
     pub(crate) fn end_on_loop(self: &Arc<Self>, id: TaskId, fence: Fence) {
-        self.running.end_on_loop(id, fence);
+        self.end_many_on_loop(std::iter::once((id, fence)));
         self.trials.ended(self, id, fence);
+    }
+
+    /// Attempts on a loop, or in a pool, are in progress no longer. Those that had been given up take their places back.
+    pub(crate) fn end_many_on_loop(&self, many: impl Iterator<Item = (TaskId, Fence)>) {
+        (0..self.running.end_on_loop(many)).for_each(|_| self.loops.take_back());
     }
 
     // ── changes ─────────────────────────────────────────────────────────────────────────────────────────────────

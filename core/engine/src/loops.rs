@@ -87,7 +87,7 @@ pub(crate) struct Loops {
     max_in_flight: usize,
     /// The same, as the host says it.
     places: AtomicUsize,
-    /// Places of attempts that wait for another task.
+    /// Places of attempts that wait for another task, or do not end although they were called off.
     lent: AtomicUsize,
     view: Mutex<View>,
     /// For the attempts on loops, and for the thread that commits.
@@ -327,7 +327,17 @@ impl Loops {
 
     /// An attempt in flight waits for another task: its place goes to that one, or to any other.
     pub(crate) fn lend(&self, core: &Core) {
+        self.add_place();
+        self.look_for_more(core);
+    }
+
+    /// The first half of that, which may be done under a lock.
+    pub(crate) fn add_place(&self) {
         self.lent.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The other half.
+    pub(crate) fn look_for_more(&self, core: &Core) {
         fence(Ordering::SeqCst);
         if self.has_tasks(core) {
             self.wake();
@@ -408,7 +418,10 @@ impl Loops {
                 continue;
             }
             let unnoted = &mut stretch.unnoted;
+            // In a pool that is there to be killed nobody keeps a place.
+            let has_place = self.route == Route::Asynchronous;
             let write = |current: Current| {
+                let current = current.in_place(has_place);
                 // Whoever watches the time of one that has a limit must find it.
                 if current.is_timed() { core.running.begin_on_loop(current) } else { unnoted.push(current) }
             };

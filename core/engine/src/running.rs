@@ -4,7 +4,8 @@
 //! an attempt begins and when it ends, and read by the timer service. Seats are few, so it looks at all of them. On loops
 //! thousands of attempts may be in flight that have no timeout and that nobody calls off; so those that must be looked at
 //! have a line in an agenda, in the order of their times. An attempt that ends takes its line with it: nothing is left
-//! behind by those that end in time.
+//! behind by those that end in time. One that does not end although it was called off is *given up*: its thread gets a
+//! replacement, its place on a loop goes to another.
 //!
 //! A seat's lock is never held while a handler runs, or any other code of a user's. A worker holds it from before it
 //! takes a task from a lane until the attempt is written down, or will not be. So whoever shuts a queue and then goes
@@ -28,7 +29,8 @@ use taskloom_store::{IdHasher, Task};
 
 use crate::stats::RunningStats;
 
-/// How long after its attempt was called off a worker thread counts as stuck, and is replaced.
+/// How long after its attempt was called off a worker thread counts as stuck and is replaced, and a place on a loop goes
+/// to another attempt.
 const GRACE: Duration = Duration::from_millis(200);
 
 /// A handler that was called off is told again after this time, then after twice that, up to a second.
@@ -47,13 +49,15 @@ pub(crate) struct Current {
     called_off: Option<Box<CalledOff>>,
     /// Its line in the agenda; of an attempt on a loop.
     look_at: Option<Duration>,
+    /// Whether it has one of the places that a loop has, and others wait for.
+    has_place: bool,
 }
 
 struct CalledOff {
     since: Duration,
     remind_at: Duration,
     pause: Duration,
-    replaced: bool,
+    given_up: bool,
 }
 
 /// What the timer service has to do about an attempt.
@@ -65,11 +69,18 @@ pub(crate) enum Due {
     Remind(Arc<Task>, Fence),
     /// Its thread does not come back: put another in its place.
     Replace(Arc<Task>, Fence),
+    /// It keeps its place on a loop: give that to another one, too.
+    Lend(Arc<Task>, Fence),
 }
 
 impl Current {
     pub(crate) fn new(task: Arc<Task>, fence: Fence, deadline: Option<Duration>) -> Self {
-        Self { task, fence, deadline, called_off: None, look_at: None }
+        Self { task, fence, deadline, called_off: None, look_at: None, has_place: false }
+    }
+
+    /// The same, in a place that others wait for.
+    pub(crate) fn in_place(self, has_place: bool) -> Self {
+        Self { has_place, ..self }
     }
 
     /// Whether its time is limited.
@@ -77,9 +88,14 @@ impl Current {
         self.deadline.is_some()
     }
 
-    /// Whether its thread was given up.
-    fn is_replaced(&self) -> bool {
-        self.called_off.as_ref().is_some_and(|off| off.replaced)
+    /// Whether nobody waits for its end any more.
+    fn is_given_up(&self) -> bool {
+        self.called_off.as_ref().is_some_and(|off| off.given_up)
+    }
+
+    /// Gives it up; whether it was called off and has not been given up yet.
+    fn give_up(&mut self) -> bool {
+        self.called_off.as_mut().is_some_and(|off| !std::mem::replace(&mut off.given_up, true))
     }
 
     fn key(&self) -> Key {
@@ -96,7 +112,7 @@ impl Current {
             |make: fn(Arc<Task>, Fence) -> Due, task: &Arc<Task>, fence| make(Arc::clone(task), fence);
         if self.called_off.is_none() && !self.task.is_current(self.fence) {
             let remind_at = monotonic + FIRST_REMINDER;
-            let off = CalledOff { since: monotonic, remind_at, pause: FIRST_REMINDER, replaced: false };
+            let off = CalledOff { since: monotonic, remind_at, pause: FIRST_REMINDER, given_up: false };
             self.called_off = Some(Box::new(off));
         }
         if let Some(off) = &mut self.called_off {
@@ -105,15 +121,16 @@ impl Current {
                 off.pause = (off.pause * 2).min(Duration::from_secs(1));
                 off.remind_at = monotonic + off.pause;
             }
-            if !on_thread || off.replaced {
+            if off.given_up || !on_thread && !self.has_place {
                 return Some(off.remind_at);
             }
-            let given_up = off.since + GRACE;
-            if monotonic >= given_up {
-                due.push(due_for(Due::Replace, &self.task, self.fence));
+            let give_up_at = off.since + GRACE;
+            if monotonic >= give_up_at {
+                let give_up = if on_thread { Due::Replace } else { Due::Lend };
+                due.push(due_for(give_up, &self.task, self.fence));
                 return Some(off.remind_at);
             }
-            return Some(off.remind_at.min(given_up));
+            return Some(off.remind_at.min(give_up_at));
         }
         let deadline = self.deadline?;
         if monotonic < deadline {
@@ -145,23 +162,19 @@ impl Seat {
     /// Ends the attempt; which one it was if its thread was replaced meanwhile.
     pub(crate) fn leave(&self) -> Option<(Arc<Task>, Fence)> {
         let current = self.current.lock().take()?;
-        let is_replaced = current.is_replaced();
-        is_replaced.then_some((current.task, current.fence))
+        let is_given_up = current.is_given_up();
+        is_given_up.then_some((current.task, current.fence))
     }
 
     /// Gives the thread up, if it is still in this attempt; whether it is. `note` is called under the seat's lock, so
     /// it comes before whatever follows [`Seat::leave`].
     fn give_up(&self, task: &Task, fence: Fence, note: impl FnOnce(usize)) -> bool {
         let mut current = self.current.lock();
-        let this = current.as_mut().filter(|current| current.is(task, fence));
-        match this.and_then(|current| current.called_off.as_mut()) {
-            Some(off) if !off.replaced => {
-                off.replaced = true;
-                note(self.number);
-                true
-            }
-            _ => false,
+        let is_new = current.as_mut().filter(|current| current.is(task, fence)).is_some_and(Current::give_up);
+        if is_new {
+            note(self.number);
         }
+        is_new
     }
 }
 
@@ -188,10 +201,13 @@ impl OnLoops {
         }
     }
 
-    fn end(&mut self, key: Key) {
-        if let Some(Current { look_at: Some(at), .. }) = self.attempts.remove(&key) {
+    /// Whether it had been given up.
+    fn end(&mut self, key: Key) -> bool {
+        let Some(current) = self.attempts.remove(&key) else { return false };
+        if let Some(at) = current.look_at {
             self.agenda.remove(&(at, key));
         }
+        current.is_given_up()
     }
 
     /// Has an attempt be looked at then, and not at the time that was planned before; whether it is in progress.
@@ -249,13 +265,10 @@ impl Running {
         many.drain(..).for_each(|current| on_loops.begin(current));
     }
 
-    pub(crate) fn end_on_loop(&self, id: TaskId, fence: Fence) {
-        self.on_loops.lock().end((id, fence.attempt));
-    }
-
-    pub(crate) fn end_many_on_loop(&self, many: impl Iterator<Item = (TaskId, Fence)>) {
+    /// Attempts on loops have ended: how many of them had been given up.
+    pub(crate) fn end_on_loop(&self, many: impl Iterator<Item = (TaskId, Fence)>) -> usize {
         let mut on_loops = self.on_loops.lock();
-        many.for_each(|(id, fence)| on_loops.end((id, fence.attempt)));
+        many.filter(|(id, fence)| on_loops.end((*id, fence.attempt))).count()
     }
 
     /// For whoever has called an attempt off: has the next step look at it. Whether it is in progress.
@@ -336,7 +349,7 @@ impl Running {
             name: current.task.spec().name,
             attempt: current.fence.attempt,
             running_for: current.task.with_row(|row| row.started).map_or(Duration::ZERO, |at| now.since(at)),
-            stuck: current.is_replaced(),
+            stuck: current.is_given_up(),
         };
         let on_threads = seats
             .iter()
@@ -349,7 +362,24 @@ impl Running {
     /// How many worker threads are in a handler whose attempt was called off.
     pub(crate) fn stuck(&self) -> usize {
         let seats: Vec<_> = self.seats.lock().clone();
-        seats.iter().filter(|seat| seat.current.lock().as_ref().is_some_and(Current::is_replaced)).count()
+        seats.iter().filter(|seat| seat.current.lock().as_ref().is_some_and(Current::is_given_up)).count()
+    }
+
+    /// Gives up an attempt on a loop, if it keeps a place and has not been given up before; whether that is so. `note` is
+    /// called before anybody can see that it has ended.
+    pub(crate) fn give_up_place(&self, task: &Task, fence: Fence, note: impl FnOnce()) -> bool {
+        let mut on_loops = self.on_loops.lock();
+        let this = on_loops.attempts.get_mut(&(task.id(), fence.attempt));
+        let is_new = this.is_some_and(|current| current.has_place && current.give_up());
+        if is_new {
+            note();
+        }
+        is_new
+    }
+
+    /// How many attempts on loops were given up and have not ended.
+    pub(crate) fn given_up_on_loops(&self) -> usize {
+        self.on_loops.lock().attempts.values().filter(|current| current.is_given_up()).count()
     }
 }
 
@@ -382,6 +412,7 @@ mod tests {
             Due::TimeOut(..) => "time out",
             Due::Remind(..) => "remind",
             Due::Replace(..) => "replace",
+            Due::Lend(..) => "lend",
         };
         (due.into_iter().map(word).collect(), next)
     }
@@ -392,7 +423,7 @@ mod tests {
         let (task, fence, current) = attempt(1, Some(SECOND));
         running.begin_on_loop(current);
         assert_eq!(step(&running, Duration::ZERO), (vec![], Some(SECOND)));
-        running.end_on_loop(task.id(), fence);
+        running.end_on_loop([(task.id(), fence)].into_iter());
         assert_eq!(step(&running, SECOND), (vec![], None));
         assert!(running.on_loops.lock().agenda.is_empty());
     }
@@ -428,7 +459,7 @@ mod tests {
         assert_eq!(step(&running, SECOND), (vec![], Some(SECOND + FIRST_REMINDER)));
         let (due, next) = step(&running, SECOND + FIRST_REMINDER);
         assert_eq!((due, next), (vec!["remind"], Some(SECOND + 3 * FIRST_REMINDER)));
-        running.end_on_loop(task.id(), fence);
+        running.end_on_loop([(task.id(), fence)].into_iter());
         assert_eq!(step(&running, 5 * SECOND), (vec![], None));
         assert!(!running.call_off(&task, fence));
     }

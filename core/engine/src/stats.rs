@@ -78,7 +78,7 @@ pub struct RunningStats {
     pub attempt: u32,
     /// For how long.
     pub running_for: Duration,
-    /// Whether it was called off, and its thread given up.
+    /// Whether it was called off and does not end: its thread, or its place in flight, was given to others.
     pub stuck: bool,
 }
 
@@ -189,6 +189,12 @@ impl Engine {
             warnings.extend(damaged.iter().take(TOLD).map(|error| error.message().to_owned()));
             if damaged.len() > TOLD {
                 warnings.push(format!("rows that make no sense, beside those: {}", damaged.len() - TOLD));
+            }
+            let given_up = core.running.given_up_on_loops();
+            if given_up > 0 {
+                warnings.push(format!(
+                    "handlers on an event loop that do not end although they were called off: {given_up}"
+                ));
             }
             let stuck = core.running.stuck();
             if stuck > 0 {

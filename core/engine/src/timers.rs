@@ -273,6 +273,11 @@ fn attend(core: &Arc<Core>, due: Vec<Due>) {
                     let _ = core.pool.fill(core);
                 }
             }
+            Due::Lend(task, fence) => {
+                if core.running.give_up_place(&task, fence, || core.loops.add_place()) {
+                    core.loops.look_for_more(core);
+                }
+            }
         }
     }
     // Refused if the attempt has just ended: then there is nothing to time out. If the store fails, they are due

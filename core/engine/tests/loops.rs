@@ -5,7 +5,7 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::stores::on_both;
+use common::stores::{Place, on_both};
 use common::*;
 use taskloom_engine::{Count, EngineOptions, Outcome, Stop};
 use taskloom_model::{Code, Options, State};
@@ -287,4 +287,38 @@ fn what_ran_on_a_loop_that_ends_is_given_back_at_no_cost() {
         assert_eq!(timed.engine.stats().unwrap().in_flight, 0);
         timed.engine.set_loop(None);
     });
+}
+
+#[test]
+fn one_that_does_not_end_gives_its_place_to_another() {
+    let place = Place::Memory;
+    let timed = place.timed_with(EngineOptions { max_in_flight: 1, ..options(1) }).started();
+    let engine = &timed.engine;
+    engine.set_loop(Some(Arc::new(Host::default())));
+    let limited = Options { timeout: Some(seconds(10)), ..Options::default() };
+    let entry = register_async(engine, "async", limited);
+    let handles: Vec<_> = (0..3).map(|_| submit(engine, &entry, "1")).collect();
+    let mut started = take(engine);
+    assert_eq!(started.len(), 1);
+    let stays = started.remove(0);
+    timed.advance(seconds(10));
+    assert_eq!(failure(&handles[0]), Code::TaskTimedOut);
+    assert_eq!((take(engine).len(), engine.health().warnings.len()), (0, 0), "it may still end");
+    timed.advance(seconds(1));
+    let mut second = take(engine);
+    assert_eq!(second.len(), 1, "its place goes to one other");
+    let stuck: Vec<_> = engine.stats().unwrap().running.into_iter().filter(|one| one.stuck).collect();
+    assert_eq!(stuck.iter().map(|one| one.task).collect::<Vec<_>>(), [handles[0].id()]);
+    assert_eq!(
+        engine.health().warnings,
+        ["handlers on an event loop that do not end although they were called off: 1"]
+    );
+    stays.completion.complete(done("late"));
+    assert_eq!(take(engine).len(), 0, "it has taken its place back, and left it");
+    assert!(engine.health().warnings.is_empty());
+    second.remove(0).completion.complete(done("2"));
+    let mut third = take(engine);
+    assert_eq!(third.len(), 1);
+    third.remove(0).completion.complete(done("3"));
+    assert_eq!((result(&handles[1]), result(&handles[2])), ("2".into(), "3".into()));
 }
