@@ -19,7 +19,6 @@ expiry happens at its time, in the same order each time.
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import inspect
 import weakref
 from collections.abc import Callable, Mapping
@@ -30,6 +29,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from taskloom._call import _context_parameter
+from taskloom._clock_keeper import ClockKeeper
+from taskloom._context import on_loop
 from taskloom._errors import InvalidOptions, Misuse, _Interrupt
 from taskloom._info import _time
 from taskloom._loop import Runner, in_testing, port
@@ -297,6 +298,7 @@ class AsyncTesting(_Mode):
         self._native = None
         self._runner = None
         self._borrowed: BorrowedLoop | None = None
+        self._keeper: ClockKeeper | None = None
         self._loop = asyncio.get_running_loop()
 
     async def advance(
@@ -312,17 +314,13 @@ class AsyncTesting(_Mode):
         milliseconds: float = 0,
         microseconds: float = 0,
     ) -> None:
-        """Turns the clock on by a span; see :meth:`Testing.advance`."""
-        native = self._mode()
-        left = _span(span, weeks, days, hours, minutes, seconds, milliseconds, microseconds)
-        while True:
-            wait = await self._rest()
-            if wait is None or wait > left:
-                native.turn(left)
-                break
-            native.turn(max(1, wait))
-            left -= max(1, wait)
-        await self._rest()
+        """Turns the clock on by a span; see :meth:`Testing.advance`.
+
+        Whoever else turns it at the same time does so before or after.
+        """
+        self._mode()
+        await self._turn(_span(span, weeks, days, hours, minutes, seconds, milliseconds, microseconds))
+        self._mode()
         self._after()
 
     async def set_time(self, at: datetime) -> None:
@@ -330,12 +328,13 @@ class AsyncTesting(_Mode):
         native = self._mode()
         micros = _micros(_aware("at", at))
         if micros >= native.now:
-            await self.advance(timedelta(microseconds=micros - native.now))
+            await self._turn(until=micros)
+            self._mode()
         else:
             with apart():
                 native.set_time(micros)
-            await self._rest()
-            self._after()
+            await self._turn()
+        self._after()
 
     async def drain(self) -> None:
         """Runs everything that is eligible, until nothing can go on; see :meth:`Testing.drain`.
@@ -343,27 +342,18 @@ class AsyncTesting(_Mode):
         A handler that waits for something real, such as a socket or a thread, is left waiting: await its handle.
         """
         self._mode()
-        await self._rest()
+        await self._turn()
         self._after()
 
-    async def _rest(self) -> int | None:
-        """Runs what can be run; how many microseconds it is until more can."""
-        native, quiet, wait = self._mode(), 0, None
-        while quiet < 2:  # the second time the loop has also looked at its sockets
-            with apart():
-                wait = native.drain()
-            started = 0 if self._runner is None else self._runner._start()
-            busy = self._borrowed is not None and await self._borrowed.turn()
-            quiet = 0 if busy or started else quiet + 1
-            if native.is_over:
-                return None
-        timer = next_timer(self._loop)
-        return min((each for each in (wait, timer) if each is not None), default=None)
+    async def _turn(self, span: int = 0, *, until: int | None = None) -> None:
+        if self._keeper is not None:
+            await self._keeper.turn(span, until=until, first=on_loop.get() is not None)
 
     def _enter(self) -> AsyncTesting:
-        self._begin()
+        native = self._begin()
         try:
             self._borrowed = BorrowedLoop(self._loop, self._time)
+            self._keeper = ClockKeeper(self._loop, native, self._borrowed, self._begin_jobs)
             self._needs_loop()
         except BaseException:
             self._end()
@@ -375,6 +365,9 @@ class AsyncTesting(_Mode):
         if self._runner is None and self._app._async_names:
             self._runner = Runner(self._app, self._loop, watched=False)
 
+    def _begin_jobs(self) -> int:
+        return 0 if self._runner is None else self._runner._start()
+
     def _end(self) -> None:
         native = self._mode()
         self._app._testing = None
@@ -385,6 +378,9 @@ class AsyncTesting(_Mode):
             runner, self._runner = self._runner, None
             if runner is not None:
                 runner.close()
+            keeper, self._keeper = self._keeper, None
+            if keeper is not None:
+                keeper.end()
             borrowed, self._borrowed = self._borrowed, None
             if borrowed is not None:
                 borrowed.give_back()
@@ -401,18 +397,15 @@ class AsyncTesting(_Mode):
 
     def _see_to(self, handle: TaskHandle[Any], future: asyncio.Future[Any], inside: bool) -> None:
         """Somebody awaits a handle: what it waits for has to run."""
-        task = contextvars.Context().run(self._loop.create_task, self._run_for(handle, future, inside))
-        future.add_done_callback(lambda _: task.cancel())
 
-    async def _run_for(self, handle: TaskHandle[Any], future: asyncio.Future[Any], inside: bool) -> None:
-        try:
-            await self._rest()
-            if not inside and not future.done() and not handle.done() and not self._may_go_on(handle):
-                message = f"task {handle.id} would never end: it is {handle.state}, and the clock stands still"
-                future.set_exception(Misuse(message, code="TL1601", hint="await t.advance(…) before"))
-        except Exception as error:
-            if not future.done():
-                future.set_exception(error)
+        def hopeless() -> Misuse | None:
+            if inside or handle.done() or self._may_go_on(handle):
+                return None
+            message = f"task {handle.id} would never end: it is {handle.state}, and the clock stands still"
+            return Misuse(message, code="TL1601", hint="await t.advance(…) before")
+
+        if self._keeper is not None:
+            self._keeper.see_to(future, hopeless)
 
     def _may_go_on(self, handle: TaskHandle[Any]) -> bool:
         """Whether a task runs, and perhaps waits for something else than time."""
