@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from taskloom._convert import shorten
-from taskloom._errors import InvalidOptions
+from taskloom._errors import InvalidOptions, Misuse
+from taskloom._loop import has_loop_here
 from taskloom._native import Event, _event_catalog, _listen, _report, _subscribe
 
 if TYPE_CHECKING:
@@ -128,6 +130,7 @@ class EventStream:
     """
 
     def __init__(self, app: App, pattern: str, capacity: int) -> None:
+        self._app = weakref.ref(app)
         self._subscription = _subscribe(app, pattern, capacity)
         self._there: list[Event] = []
 
@@ -139,10 +142,19 @@ class EventStream:
     def next(self, timeout: float | timedelta | None = None) -> Event | None:
         """Waits for the next event, for as long as ``timeout`` (seconds or a ``timedelta``; None: no limit).
 
-        None when the time is over, or when the stream has ended.
+        None when the time is over, or when the stream has ended. Without ``timeout`` it raises ``Misuse`` on the event loop
+        that runs the app's ``async def`` handlers, if it would have to wait there: use ``async for``.
         """
         if self._there:
             return self._there.pop(0)
+        if timeout is None and not self._subscription.ready and not self._subscription.ended:
+            app = self._app()
+            if app is not None and has_loop_here(app):
+                raise Misuse(
+                    "waiting for the next event would block the event loop that must run the app's handlers",
+                    code="TL1601",
+                    hint="async for event in app.events(…): …; or next(timeout=0), which does not wait",
+                )
         return self._subscription.next(timeout)
 
     def close(self) -> None:

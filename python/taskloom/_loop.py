@@ -92,16 +92,49 @@ def _settle(future: asyncio.Future[Any], outcome: Callable[[], Any]) -> None:
 
 def check_not_on_its_loop(handle: TaskHandle[Any]) -> None:
     """Refuses a blocking wait on the very loop that must run the handler that is waited for."""
+    if must_run_here(handle):
+        raise would_block("result()", handle.name, "await the handle instead")
+
+
+def must_run_here(handle: TaskHandle[Any]) -> bool:
+    """Whether the handler of a task runs on the loop of the calling thread, and so cannot while the thread waits."""
+    return any(runner.runs(handle) for runner in _runners_here())
+
+
+def is_loop_thread() -> bool:
+    """Whether a loop of the calling thread runs handlers, of any app."""
+    return bool(_runners_here())
+
+
+def has_loop_here(app: App) -> bool:
+    """Whether an app's ``async def`` handlers need the loop of the calling thread."""
+    return bool(app._async_names) and any(runner.app is app for runner in _runners_here())
+
+
+def _runners_here() -> list[Runner]:
     loop = asyncio._get_running_loop()
     if loop is not None:
-        for runner in _runners.get(loop, ()):
-            if runner.runs(handle):
-                name = handle.name
-                raise Misuse(
-                    f"result() of {name!r} would wait for ever: it blocks the event loop that must run {name!r}",
-                    code="TL1601",
-                    hint="await the handle instead",
-                )
+        return list(_runners.get(loop, ()))
+    # A `def` handler that the test's own loop calls: for as long as it runs, the loop seems not to.
+    modes = [mode._runner for mode in in_testing.values()]
+    return [runner for runner in modes if runner is not None and runner.thread == threading.get_ident()]
+
+
+def would_block(what: str, name: str, hint: str) -> Misuse:
+    """The refusal of a wait that keeps the loop from running what is waited for."""
+    if asyncio._get_running_loop() is not None:
+        return Misuse(
+            f"{what} of {name!r} would wait for ever: it blocks the event loop that must run {name!r}",
+            code="TL1601",
+            hint=hint,
+        )
+    return Misuse(
+        f"{what} of {name!r} would wait for ever: in `async with app.testing()` a `def` handler has the thread of the "
+        f"event loop that must run {name!r}, which is `async def`",
+        code="TL1601",
+        hint="test it in `with app.testing()`, where async handlers have a loop of their own; or make the handler that "
+        "waits `async def`, and await the handle",
+    )
 
 
 def is_called_off(kind: type[BaseException] | None) -> bool:

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from taskloom._errors import WaitTimeout
-from taskloom._loop import await_handle
+from taskloom._loop import await_handle, is_loop_thread, must_run_here, would_block
 from taskloom._native import TaskHandle, Waiter
 from taskloom._options import seconds
 
@@ -22,9 +22,10 @@ R = TypeVar("R")
 class as_completed(Generic[R]):
     """The handles of tasks in the order in which the tasks end.
 
-    Iterate with ``for``, or with ``async for`` on an event loop. Each handle comes once, the very object that was
-    given (given twice, it comes twice). ``timeout`` is for all of them together, in seconds or as a ``timedelta``;
-    when it runs out, ``WaitTimeout`` is raised and the tasks go on.
+    Iterate with ``for``, or with ``async for`` on an event loop: ``for`` raises ``Misuse`` where it would block the loop
+    that must run all those that are left. Each handle comes once, the very object that was given (given twice, it comes
+    twice). ``timeout`` is for all of them together, in seconds or as a ``timedelta``; when it runs out, ``WaitTimeout``
+    is raised and the tasks go on.
 
     >>> from taskloom import App, as_completed
     >>> app = App()
@@ -42,11 +43,18 @@ class as_completed(Generic[R]):
         self._end = None if timeout is None else time.monotonic() + seconds("timeout", timeout)
 
     def __iter__(self) -> Iterator[TaskHandle[R]]:
-        waiter = Waiter()
+        waiter, tasks = Waiter(), []
         for index, handle in enumerate(self._handles):
-            waiter.add(_task_of(handle, self._end), index)
-        for come in range(len(self._handles)):
-            ended = waiter.next(self._left())
+            tasks.append(_task_of(handle, self._end))
+            waiter.add(tasks[-1], index)
+        guard = _Guard(tasks)
+        for come in range(len(tasks)):
+            left = self._left()
+            if left == 0 or not is_loop_thread():
+                ended = waiter.next(left)
+            elif (ended := waiter.next(0)) is None:
+                guard.check(come)
+                ended = waiter.next(left)
             if ended is None:
                 raise self._timed_out(come)
             yield self._handles[ended]
@@ -84,6 +92,30 @@ def _task_of(handle: TaskHandle[Any], end: float | None) -> TaskHandle[Any]:
     return handle if isinstance(handle, TaskHandle) else handle._wait(end)
 
 
+class _Guard:
+    """Refuses to wait for the next of some tasks on the loop that must run all of those that have not come."""
+
+    def __init__(self, tasks: list[TaskHandle[Any]]) -> None:
+        self._tasks = tasks
+        self._elsewhere: list[TaskHandle[Any]] | None = None
+        """Those that do not need the loop, without those at the end that have ended."""
+
+    def check(self, come: int) -> None:
+        """So many have come, and now the thread is to wait."""
+        if self._elsewhere is None:
+            self._elsewhere = [task for task in self._tasks if not must_run_here(task)]
+        while self._elsewhere and self._elsewhere[-1].done():
+            self._elsewhere.pop()
+        if self._elsewhere:
+            return
+        pending = [task for task in self._tasks if not task.done()]
+        # One that has ended, and has not come yet, is about to.
+        if len(pending) == len(self._tasks) - come:
+            raise would_block(
+                "as_completed()", pending[0].name, "async for handle in taskloom.as_completed(handles): …"
+            )
+
+
 def _put(ended: asyncio.Queue[TaskHandle[R]], handle: TaskHandle[R], future: asyncio.Future[Any]) -> None:
     if not future.cancelled():
         future.exception()  # one that somebody has looked at is not reported as forgotten
@@ -103,11 +135,19 @@ class Waited(NamedTuple):
 def wait(handles: Iterable[TaskHandle[Any]], timeout: float | timedelta | None = None) -> Waited:
     """Waits until all tasks have ended, or for as long as ``timeout`` (seconds or a ``timedelta``).
 
-    Never raises for how a task ended, nor for the timeout: look at ``done`` and ``not_done``.
+    Never raises for how a task ended, nor for the timeout: look at ``done`` and ``not_done``. On the event loop that must
+    run one of them it raises ``Misuse``, as ``handle.result()`` does: await the handles there.
     """
     handles = list(handles)
+    completed = as_completed(handles, timeout)
+    if completed._left() != 0:
+        for handle in handles:
+            if isinstance(handle, TaskHandle) and not handle.done() and must_run_here(handle):
+                raise would_block(
+                    "wait()", handle.name, "await asyncio.gather(*handles, return_exceptions=True) instead"
+                )
     try:
-        for _ in as_completed(handles, timeout):
+        for _ in completed:
             pass
     except WaitTimeout:
         pass

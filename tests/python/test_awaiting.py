@@ -380,6 +380,69 @@ class TestBlockingTheLoop:
 
         asyncio.run(main())
 
+    def test_waiting_for_several_on_the_loop_that_must_run_them(self, app, double):
+        @app.task
+        async def work() -> int:
+            return 1
+
+        async def main() -> None:
+            async with app:
+                blocking, handle = double.submit(1), work.submit()
+                for timeout in (None, 1):
+                    error = refusal(taskloom.wait, [handle], timeout)
+                    assert isinstance(error, taskloom.Misuse)
+                    assert error.code == "TL1601"
+                    assert "await" in error.hint
+                    # What threads run is waited for; then only the loop could go on.
+                    ended = iter(taskloom.as_completed([handle, blocking, handle], LONG))
+                    assert next(ended) is blocking
+                    error = refusal(next, ended)
+                    assert isinstance(error, taskloom.Misuse)
+                    assert error.code == "TL1601"
+                    assert "async for" in error.hint
+                assert taskloom.wait([handle, blocking], timeout=0).done == [blocking]
+                assert isinstance(refusal(list, taskloom.as_completed([handle], 0)), taskloom.WaitTimeout)
+                assert await handle == 1
+                assert taskloom.wait([handle, blocking]).not_done == []
+                assert set(taskloom.as_completed([handle, blocking])) == {handle, blocking}
+
+        asyncio.run(main())
+
+    def test_waiting_for_several_elsewhere(self, app, double):
+        @app.task
+        async def work() -> int:
+            return 1
+
+        async def on_another_loop() -> None:
+            handles = [work.submit(), double.submit(1)]
+            assert taskloom.wait(handles, LONG).not_done == []
+            assert len(list(taskloom.as_completed([work.submit(), double.submit(1)], LONG))) == 2
+
+        with app:
+            asyncio.run(on_another_loop())
+
+    def test_the_tasks_end_while_the_loop_goes_round(self, app):
+        @app.task
+        async def work(gated: bool) -> None:
+            if gated:
+                await opened.wait()
+
+        async def main() -> None:
+            nonlocal opened
+            opened = asyncio.Event()
+            async with app:
+                first, second = work.submit(False), work.submit(True)
+                await first
+                ended = []
+                for handle in taskloom.as_completed([second, first]):
+                    ended.append(handle)
+                    opened.set()
+                    await second
+                assert ended == [first, second]
+
+        opened: asyncio.Event
+        asyncio.run(main())
+
     def test_result_inside_an_async_handler(self, app):
         @app.task
         async def child() -> int:

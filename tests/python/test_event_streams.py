@@ -9,7 +9,7 @@ import threading
 import pytest
 
 import taskloom
-from helpers import LONG
+from helpers import LONG, refusal
 
 
 @pytest.fixture
@@ -220,3 +220,36 @@ def test_ctrl_c_while_a_for_loop_waits(program):
     process.signal(signal.SIGINT)
     code, out, _err = process.end()
     assert (code, out) == (0, "interrupted\n")
+
+
+def test_waiting_on_the_loop_that_must_run_the_handlers_is_refused(app, work):
+    @app.task
+    async def on_loop() -> None: ...
+
+    async def main() -> None:
+        async with app:
+            with app.events("task.succeeded") as events:
+                for wait in (events.next, lambda: next(iter(events))):
+                    error = refusal(wait)
+                    assert isinstance(error, taskloom.Misuse)
+                    assert error.code == "TL1601"
+                    assert "async for" in error.hint
+                assert events.next(timeout=0) is None
+                handle = on_loop.submit()
+                await handle
+                assert events.next(timeout=LONG).task_id == handle.id
+                ended = app.events("task.succeeded")
+                await on_loop.submit()
+        assert len(list(ended)) == 1
+
+    asyncio.run(main())
+
+
+def test_waiting_on_a_loop_that_runs_no_handlers(app, work):
+    async def main() -> None:
+        async with app:
+            with app.events("task.succeeded") as events:
+                handle = work.submit()
+                assert next(iter(events)).task_id == handle.id
+
+    asyncio.run(main())

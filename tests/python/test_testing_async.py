@@ -610,3 +610,60 @@ def test_what_stops_the_engine_is_told_to_all_who_wait(app):
             assert "no fewer tasks left" in str((await waits)[0])
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("how", ["result", "wait", "as_completed"])
+def test_a_def_handler_has_the_thread_of_the_loop(app, how):
+    """It cannot wait for an ``async def`` child there, and is told so; with a loop of their own it can."""
+
+    @app.task
+    async def child(x: int) -> int:
+        return x + 1
+
+    @app.task
+    def blocking(x: int) -> int:
+        return x + 2
+
+    @app.task
+    def parent(ctx: taskloom.Context) -> int:
+        other = ctx.submit(blocking, 1)
+        assert taskloom.wait([other]).done == [other]
+        handle = ctx.submit(child, 1)
+        if how == "wait":
+            taskloom.wait([handle])
+        elif how == "as_completed":
+            list(taskloom.as_completed([handle, other]))
+        return handle.result()
+
+    with app.testing():
+        assert parent.submit().result() == 2
+
+    async def main() -> None:
+        async with app.testing() as t:
+            handle = parent.submit()
+            await t.drain()
+            [failed] = handle.errors
+            assert failed.type == "Misuse"
+            assert "`def` handler has the thread of the event loop that must run 'child'" in failed.message
+            assert "hint: test it in `with app.testing()`" in failed.traceback
+            assert [each.handle.state for each in t.submitted] == ["failed", "succeeded", "succeeded"]
+
+    asyncio.run(main())
+
+
+def test_blocking_waits_on_the_loop_of_the_test(app):
+    @app.task
+    async def work() -> int:
+        return 1
+
+    async def main() -> None:
+        async with app.testing():
+            handle = work.submit()
+            for wait in (handle.result, lambda: taskloom.wait([handle]), app.events().next):
+                error = refusal(wait)
+                assert isinstance(error, taskloom.Misuse)
+                assert "the event loop that must run" in str(error)
+            assert await handle == 1
+            assert taskloom.wait([handle]).done == [handle]
+
+    asyncio.run(main())
