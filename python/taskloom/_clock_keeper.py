@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -86,8 +87,11 @@ class ClockKeeper:
 
     def _come(self) -> None:
         self._somebody_came = True
-        if self._task is None and not self._native.is_over:
-            self._task = contextvars.Context().run(self._loop.create_task, self._keep())
+        if self._native.is_over:
+            self.end()
+        elif self._task is None:
+            # Not by the loop's factory: a task that begins at once would begin before it is known.
+            self._task = contextvars.Context().run(functools.partial(asyncio.Task, self._keep(), loop=self._loop))
 
     def _settle(self, turns: list[_Turn], error: BaseException | None = None) -> None:
         for turn in list(turns):
@@ -143,7 +147,12 @@ class ClockKeeper:
     def _tell(self, failure: Exception | None = None) -> None:
         waits, self._waits = self._waits, {}
         for future, hopeless in waits.items():
-            error = None if future.done() else failure or hopeless()
+            if future.done():
+                continue
+            try:
+                error = failure or hopeless()
+            except Exception as raised:
+                error = raised
             if error is not None:
                 future.set_exception(error)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import weakref
 
 import pytest
@@ -608,6 +609,29 @@ def test_what_stops_the_engine_is_told_to_all_who_wait(app):
             handle = again.options(delay=1).submit()
             waits = asyncio.gather(t.advance(1), handle, return_exceptions=True)
             assert "no fewer tasks left" in str((await waits)[0])
+
+    asyncio.run(main())
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio.eager_task_factory is new in Python 3.12")
+def test_where_tasks_begin_at_once(app):
+    @app.task
+    async def child(n: int) -> int:
+        return n
+
+    @app.task
+    async def parent(ctx: taskloom.Context) -> list[int]:
+        return await asyncio.gather(*[ctx.submit(child.options(delay=n), n) for n in (2, 1)])
+
+    async def request() -> list[int]:
+        return await parent.submit()
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+        async with app.testing() as t:
+            requests = [asyncio.create_task(request()) for _ in range(2)]
+            await t.advance(2)
+            assert await asyncio.gather(*requests) == [[2, 1], [2, 1]]
 
     asyncio.run(main())
 
