@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 import shutil
@@ -98,6 +99,26 @@ def stuck(_: Path) -> Iterator[str]:
         event = events.next(timeout=10)
         assert event is not None and event.name == "worker.recovered"
         assert app.health().ok and app.stats()["late_reports"] == 1
+
+
+def stays(_: Path) -> Iterator[str]:
+    app = App(max_in_flight=1)
+    seen = threading.Event()
+
+    @app.task
+    async def waits(stays: bool) -> None:
+        while stays and not seen.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(60)
+
+    with app:
+        handle = waits.options(timeout=0.05).submit(True)
+        waits.submit(False).result(timeout=30)
+        (warning,) = app.health().warnings
+        yield warning
+        (running,) = app.stats()["running"]
+        assert running["stuck"] and running["id"] == handle.id and app.health().ok
+        seen.set()
 
 
 def full(_: Path) -> Iterator[str]:
@@ -299,6 +320,7 @@ PROVOKED: list[Callable[[Path], Iterator[str]]] = [
     deadlocks,
     blocks_its_loop,
     stuck,
+    stays,
     full,
     payloads,
     forked,
