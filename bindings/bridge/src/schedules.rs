@@ -19,7 +19,8 @@ const OWN: &[&str] =
 const RULES: &[&str] = &["cron", "every", "at"];
 
 /// Options of a submit that make no sense for tasks that come again and again.
-const NOT_HERE: &[&str] = &["id", "delay", "eta", "unique_key", "unique_for", "on_conflict", "detached", "tx"];
+const NOT_HERE: &[&str] =
+    &["id", "delay", "eta", "unique_key", "unique_for", "on_conflict", "detached", "tx"];
 
 /// How many missed firings `catch_up="all"` makes up for.
 const ALL: u32 = 100;
@@ -110,9 +111,8 @@ pub fn change_schedule(spec: &mut ScheduleSpec, values: &[(String, Value)]) -> R
 }
 
 fn one_rule(schedule: &str, values: &[(String, Value)]) -> Result<()> {
-    let is_rule = |(name, value): &&(String, Value)| {
-        RULES.contains(&name.as_str()) && !matches!(value, Value::None)
-    };
+    let is_rule =
+        |(name, value): &&(String, Value)| RULES.contains(&name.as_str()) && !matches!(value, Value::None);
     let given: Vec<_> = values.iter().filter(is_rule).map(|(name, _)| name.as_str()).collect();
     if given.len() < 2 {
         return Ok(());

@@ -212,7 +212,9 @@ impl MemoryStore {
         if count > 1 && count > capacity {
             return Error::new(
                 Code::BatchTooLarge,
-                format!("a batch of {count} can never fit: the memory store takes {capacity} unfinished tasks"),
+                format!(
+                    "a batch of {count} can never fit: the memory store takes {capacity} unfinished tasks"
+                ),
             )
             .hint("submit it in smaller parts, or raise the capacity");
         }
