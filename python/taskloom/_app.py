@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar, overload
 
 from taskloom import _by_name, _life, _middleware, _operating
 from taskloom._context import Context
-from taskloom._events import EventStream, subscribe
+from taskloom._events import EventStream, publish, subscribe
 from taskloom._json_logs import json_logs
 from taskloom._loop import OwnLoop, Runner, is_called_off
 from taskloom._monitor import Handler, Health, Limit, handlers, health, limits, stats
@@ -20,12 +20,8 @@ from taskloom._native import (
     Task,
     TaskHandle,
     _App,
-    _encode_any,
     _Listener,
-    _publish,
-    _purge,
     _run_now,
-    _set_paused,
     _sweep,
 )
 from taskloom._options import check_url, seconds
@@ -420,15 +416,15 @@ class App(_App):
 
     def pause(self, queue: str) -> bool:
         """Pauses a queue: none of its tasks begins, in any process, until :meth:`resume`. Whether that was new."""
-        return _set_paused(self, queue, True)
+        return _operating.set_paused(self, queue, True)
 
     def resume(self, queue: str) -> bool:
         """Lets a paused queue go on; whether it was paused."""
-        return _set_paused(self, queue, False)
+        return _operating.set_paused(self, queue, False)
 
     def purge(self, queue: str) -> int:
         """Cancels every task of a queue that is not running; how many there were."""
-        return _purge(self, queue)
+        return _operating.purge(self, queue)
 
     def limit(
         self,
@@ -602,7 +598,7 @@ class App(_App):
         ``name`` has at least two parts, such as ``order.paid``; ``data`` is any JSON value. Raises ``InvalidOptions`` and
         ``InvalidPayload``.
         """
-        _publish(self, name, _encode_any(data, f"event {name}").decode())
+        publish(self, name, data)
 
     def json_logs(self, stream: TextIO | None = None, *, events: str = "*") -> None:
         """Has events written to ``stream`` (``sys.stderr``), each as one line of JSON, from now on.

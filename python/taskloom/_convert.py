@@ -19,6 +19,7 @@ import reprlib
 import sys
 import typing
 from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import msgspec
@@ -137,15 +138,36 @@ def _dec_hook(cls: Any, value: Any) -> Any:
     raise NotImplementedError(f"{cls!r} cannot be read from JSON")
 
 
+_TIMES = (datetime,)
+_MINUTE = timedelta(minutes=1)
+
+
+def _in_whole_minutes(time: datetime) -> datetime:
+    """The same instant at an offset of whole minutes, which is all that ISO 8601 can say.
+
+    Of local times before the zones were made, such as Amsterdam's until 1937, msgspec rounds the offset and keeps what the
+    clock says: another instant.
+    """
+    offset = time.utcoffset()
+    seconds = None if offset is None else offset % _MINUTE
+    if not seconds or offset is None:
+        return time
+    return (time.replace(tzinfo=None) - seconds).replace(tzinfo=timezone(offset - seconds))
+
+
 def dump(value: Any) -> Any:
-    """A value as built-in types, or ``TypeError``."""
-    return msgspec.to_builtins(value, enc_hook=_enc_hook)
+    """A value as built-in types, or ``TypeError``. A ``datetime`` inside of it is left as it is, to be dumped by itself."""
+    if type(value) in _TIMES:
+        return msgspec.to_builtins(_in_whole_minutes(value))
+    return msgspec.to_builtins(value, builtin_types=_TIMES, enc_hook=_enc_hook)
 
 
 def dump_key(key: Any) -> str:
     """A key of a dict whose hint gives keys a type, as the string that stands for it in JSON, or ``TypeError``."""
     if isinstance(key, (bool, type(None))):
         raise TypeError(f"{key!r} cannot be a key in JSON")
+    if type(key) in _TIMES:
+        return str(dump(key))
     ((name, _),) = msgspec.to_builtins({key: None}, str_keys=True, enc_hook=_enc_hook).items()
     return name if isinstance(name, str) else str(name)
 

@@ -14,34 +14,52 @@ from typing import TYPE_CHECKING, Any
 from taskloom._convert import shorten
 from taskloom._errors import InvalidOptions, Misuse
 from taskloom._loop import has_loop_here
-from taskloom._native import Event, _event_catalog, _listen, _report, _subscribe
+from taskloom._native import Event, _encode_any, _event_catalog, _listen, _publish, _report, _subscribe
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from taskloom._app import App
 
-__all__ = ["EventStream", "subscribe"]
+__all__ = ["EventStream", "publish", "subscribe"]
 
 _PREFIX = "handle_"
 
 
 def subscribe(app: App, pattern: str, subscriber: Any, capacity: int) -> Any:
     """``App.on``: the subscriber, or a decorator for one."""
-    _check_pattern(pattern)
+    _check("app.on", pattern, capacity)
     if subscriber is None:
         return functools.partial(app.on, pattern, capacity=capacity)
     app._listeners.append(_listen(app, pattern, capacity, _listener(subscriber, pattern)))
     return subscriber
 
 
-def _check_pattern(pattern: object) -> None:
-    """Refuses what is no text: most often the function that is to be told, for want of parentheses."""
+def publish(app: App, name: str, data: Any) -> None:
+    """``App.publish``."""
+    if not isinstance(name, str):
+        raise InvalidOptions(
+            f"the event's name is {shorten(name)}; it must be a text",
+            code="TL1001",
+            hint='say what happened: app.publish("order.paid", {"order": 7})',
+        )
+    _publish(app, name, _encode_any(data, f"event {name}").decode())
+
+
+def _check(what: str, pattern: object, capacity: object) -> None:
+    """Refuses what is no text: most often the function that is to be told, for want of parentheses. And a capacity that
+    is no number."""
     if not isinstance(pattern, str):
         raise InvalidOptions(
-            f"app.on got {shorten(pattern)} as its pattern; it must be a text",
+            f"{what} got {shorten(pattern)} as its pattern; it must be a text",
             code="TL1001",
-            hint='say which events: @app.on("task.*")',
+            hint=f'say which events: {"@" if what == "app.on" else ""}{what}("task.*")',
+        )
+    if not isinstance(capacity, int) or isinstance(capacity, bool) or not 0 <= capacity < 1 << 63:
+        raise InvalidOptions(
+            f"capacity is {shorten(capacity)}; it must be a whole number of at least 1",
+            code="TL1001",
+            hint="say how many events may wait for this subscriber, or leave it at 10000",
         )
 
 
@@ -130,6 +148,7 @@ class EventStream:
     """
 
     def __init__(self, app: App, pattern: str, capacity: int) -> None:
+        _check("app.events", pattern, capacity)
         self._app = weakref.ref(app)
         self._subscription = _subscribe(app, pattern, capacity)
         self._there: list[Event] = []

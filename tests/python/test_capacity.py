@@ -103,7 +103,9 @@ def test_what_never_fits_is_refused(make_app):
         return x
 
     with app:
-        assert isinstance(refusal(work.submit_many, range(4)), taskloom.QueueFull)
+        error = refusal(work.submit_many, range(4))
+        assert isinstance(error, taskloom.Misuse) and error.code == "TL1304"
+        assert "a batch of 4 can never fit" in str(error) and "smaller parts" in str(error)
         assert work.submit(1).result(timeout=LONG) == 1
 
 

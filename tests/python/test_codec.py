@@ -25,6 +25,8 @@ from taskloom import _native
 from taskloom._signature import build_plan
 
 UTC = dt.timezone.utc
+AMSTERDAM = dt.timezone(dt.timedelta(minutes=19, seconds=32))  # until 1937
+LIBERIA = dt.timezone(-dt.timedelta(minutes=44, seconds=30))  # until 1972
 DEEPEST = 127
 
 
@@ -81,6 +83,9 @@ class TestValues:
             (type("Real", (float,), {})(0.5), 0.5),
             (type("Items", (list,), {})([1]), [1]),
             (dt.datetime(2026, 1, 2, 3, 4, 5, 6, UTC), "2026-01-02T03:04:05.000006Z"),
+            (dt.datetime(1930, 1, 1, tzinfo=AMSTERDAM), "1929-12-31T23:59:28+00:19"),
+            (dt.datetime(1930, 1, 1, tzinfo=LIBERIA), "1929-12-31T23:59:30-00:45"),
+            ({"at": [dt.datetime(1930, 1, 1, tzinfo=AMSTERDAM)]}, {"at": ["1929-12-31T23:59:28+00:19"]}),
             (dt.date(2026, 1, 2), "2026-01-02"),
             (dt.timedelta(seconds=90), "PT90S"),
             (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
@@ -92,6 +97,16 @@ class TestValues:
     def test_without_a_hint_a_value_arrives_as_its_json(self, value, arrives):
         back = _native._decode_any(_native._encode_any(value))
         assert back == arrives and type(back) is type(arrives)
+
+    def test_points_in_time_inside_of_a_value_keep_their_instant(self):
+        @dataclasses.dataclass
+        class Log:
+            when: dt.datetime
+            all: dict[dt.datetime, list[dt.datetime]]
+
+        old, new = dt.datetime(1930, 1, 1, tzinfo=AMSTERDAM), dt.datetime(2026, 1, 2, tzinfo=UTC)
+        text = b'{"when":"1929-12-31T23:59:28+00:19","all":{"2026-01-02T00:00:00Z":["1929-12-31T23:59:28+00:19"]}}'
+        assert _native._encode_any(Log(old, {new: [old]})) == text
 
     def test_str_enum_is_written_as_its_value(self):
         class Odd(str, enum.Enum):

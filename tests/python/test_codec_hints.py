@@ -112,6 +112,7 @@ Bound = TypeVar("Bound", bound=dt.date)
 UserId = NewType("UserId", int)
 When = NewType("When", dt.datetime)
 NOW = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+LONG_AGO = dt.datetime(1880, 1, 1, tzinfo=dt.timezone(dt.timedelta(minutes=49, seconds=56)))  # in Rome
 MODEL = Model(when=NOW, price=decimal.Decimal("1.5"), kind=Colour.BLUE)
 
 
@@ -147,6 +148,9 @@ def taking(hint, name="f"):
         (Annotated[int, "metadata"], 5),
         (dt.datetime, NOW),
         (dt.datetime, dt.datetime(2026, 1, 2)),
+        (dt.datetime, LONG_AGO),
+        (dict[dt.datetime, list[dt.datetime]], {LONG_AGO: [NOW, LONG_AGO]}),
+        (Box, Box(1, LONG_AGO)),
         (dt.date, dt.date(2026, 1, 2)),
         (dt.time, dt.time(1, 2, 3)),
         (dt.timedelta, dt.timedelta(days=1, seconds=2, microseconds=3)),

@@ -253,3 +253,18 @@ def test_waiting_on_a_loop_that_runs_no_handlers(app, work):
                 assert next(iter(events)).task_id == handle.id
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda app: app.events(5), "app.events got 5 as its pattern; it must be a text"),
+        (lambda app: app.events("task.*", capacity="x"), "capacity is 'x'; it must be a whole number"),
+        (lambda app: app.events("task.*", capacity=-1), "capacity is -1; it must be a whole number"),
+        (lambda app: app.on("task.*", print, capacity=1.0), "capacity is 1.0; it must be a whole number"),
+        (lambda app: app.publish(5), "the event's name is 5; it must be a text"),
+    ],
+)
+def test_what_cannot_be_is_refused(app, call, words):
+    error = refusal(call, app)
+    assert isinstance(error, taskloom.InvalidOptions) and words in str(error)

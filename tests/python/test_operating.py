@@ -303,3 +303,43 @@ class TestIds:
             error = refusal(getattr(app, call), given)
             assert isinstance(error, taskloom.InvalidOptions)
             assert hint in error.hint and "id " in error.message
+
+
+BAD_TEXTS = [
+    (lambda app: app.pause(5), "queue is 5; it must be a text"),
+    (lambda app: app.resume(None), "queue is None; it must be a text"),
+    (lambda app: app.purge(["a"]), "queue is ['a']; it must be a text"),
+    (lambda app: app.pause("*"), 'queue "*" has a blank, a control character or a *'),
+    (lambda app: app.list(queue=""), 'queue "" is empty'),
+    (lambda app: app.limit(queue="a b", concurrency=1), 'queue "a b" has a blank'),
+    (lambda app: app.limit(name=5, concurrency=1), "name is 5; it must be a text"),
+    (lambda app: app.list(limit="x"), "limit is 'x'; it must be a whole number of at least 0"),
+    (lambda app: app.list(limit=10**20), "limit is 100000000000000000000; it must be"),
+    (lambda app: app.list(limit=-1), "limit is -1; it must be"),
+    (lambda app: app.list(state=["failed"]), "state is ['failed']; it must be a text"),
+    (lambda app: app.cancel(tag=5), "tag is 5; it must be a text"),
+    (lambda app: app.cancel(queue="*"), 'queue "*" has'),
+    (lambda app: app.replay(tag=5), "tag is 5; it must be a text"),
+    (lambda app: app.discard(tag=5), "tag is 5; it must be a text"),
+]
+
+
+@pytest.mark.parametrize(("call", "words"), BAD_TEXTS)
+def test_what_is_no_name_is_refused(app, call, words):
+    error = refusal(call, app)
+    assert isinstance(error, taskloom.InvalidOptions) and words in str(error)
+
+
+def test_what_is_asked_of_a_task_that_has_ended_is_looked_at_too(app):
+    @app.task
+    def work() -> int:
+        return 1
+
+    with app:
+        handle = work.submit()
+        assert handle.result(timeout=LONG) == handle.result(1) == handle.result(0.5) == 1
+        for timeout in ("x", float("nan"), True, -1, -1.0):
+            error = refusal(handle.result, timeout)
+            assert isinstance(error, taskloom.InvalidOptions) and "timeout is" in str(error)
+        assert "reason is 5; it must be a text" in str(refusal(handle.cancel, 5))
+        assert not handle.cancel("late") and not handle.cancel()

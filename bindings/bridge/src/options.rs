@@ -16,7 +16,7 @@ pub(crate) fn available() -> Vec<&'static str> {
 }
 
 /// Options that this version knows of and refuses.
-const LATER: &[&str] = &["depends_on", "requires", "agent", "executor", "allow_unknown"];
+pub(crate) const LATER: &[&str] = &["depends_on", "requires", "agent", "executor", "allow_unknown"];
 
 /// Settings of an application that this version knows of and refuses.
 const SETTINGS_LATER: &[&str] = &["lease"];

@@ -2,16 +2,25 @@
 
 use std::time::Duration;
 
-use taskloom_model::by_name::Value;
+use taskloom_model::by_name::{self, Value};
 use taskloom_model::{
-    CatchUp, Code, Error, Options, Overlap, Result, Rule, ScheduleSpec, Template, Timestamp, Zone, nearest,
+    CatchUp, Code, Error, MAX_CATCH_UP, Options, Overlap, Result, Rule, ScheduleSpec, Template, Timestamp,
+    Zone,
 };
 
-use crate::options::available;
+use crate::options::{LATER, available};
 use crate::set_option;
 
 /// What is said of a schedule beside the options of its tasks.
-const OWN: &[&str] = &["cron", "every", "at", "tz", "overlap", "catch_up", "jitter", "start", "end"];
+const OWN: &[&str] =
+    &["cron", "every", "at", "tz", "overlap", "catch_up", "jitter", "start", "end", "arguments"];
+
+/// The rules: a schedule has one of them.
+const RULES: &[&str] = &["cron", "every", "at"];
+
+/// Options of a submit that make no sense for tasks that come again and again.
+const NOT_HERE: &[&str] =
+    &["id", "delay", "eta", "unique_key", "unique_for", "on_conflict", "detached", "tx"];
 
 /// How many missed firings `catch_up="all"` makes up for.
 const ALL: u32 = 100;
@@ -63,32 +72,30 @@ pub fn change_schedule(spec: &mut ScheduleSpec, values: &[(String, Value)]) -> R
                     _ => return Err(value.wrong(name, "\"skip\", \"queue\" or \"replace\"")),
                 };
             }
-            ("catch_up", Value::Int(most)) => {
-                spec.catch_up =
-                    CatchUp::All(u32::try_from(*most).unwrap_or(if *most < 0 { 0 } else { u32::MAX }));
+            ("catch_up", Value::Int(most)) if u32::try_from(*most).is_ok_and(|most| most <= MAX_CATCH_UP) => {
+                spec.catch_up = CatchUp::All(*most as u32);
             }
             ("catch_up", Value::Text(word)) => {
                 spec.catch_up = match word.as_str() {
                     "none" => CatchUp::None,
                     "last" => CatchUp::Last,
                     "all" => CatchUp::All(ALL),
-                    _ => return Err(value.wrong(name, "\"none\", \"last\", \"all\", or how many at most")),
+                    _ => return Err(wrong_catch_up(value)),
                 };
             }
             ("catch_up", _) => {
-                return Err(value.wrong(name, "\"none\", \"last\", \"all\", or how many at most"));
+                return Err(wrong_catch_up(value));
             }
             ("jitter", _) => spec.jitter = value.span(name)?,
             ("start", _) => spec.start = Some(time(name, value)?),
             ("end", _) => spec.end = Some(time(name, value)?),
-            (other, _) if !available().contains(&other) && near(other).is_some() => {
-                let near = near(other).unwrap_or_default();
-                return Err(Error::new(Code::InvalidOption, format!("there is no option {other}"))
-                    .hint(format!("did you mean {near}?")));
+            (other, _) if !available().contains(&other) && !LATER.contains(&other) => {
+                return Err(by_name::unknown("option", other, &of_schedules()));
             }
             (other, _) => set_option(&mut spec.template.options, other, value)?,
         }
     }
+    one_rule(&spec.name, values)?;
     match (tz, &mut spec.rule) {
         (None, _) => Ok(()),
         (Some(zone), Rule::Cron { tz, .. }) => {
@@ -103,8 +110,29 @@ pub fn change_schedule(spec: &mut ScheduleSpec, values: &[(String, Value)]) -> R
     }
 }
 
-fn near(name: &str) -> Option<&'static str> {
-    nearest(name, OWN.iter().copied())
+fn one_rule(schedule: &str, values: &[(String, Value)]) -> Result<()> {
+    let is_rule =
+        |(name, value): &&(String, Value)| RULES.contains(&name.as_str()) && !matches!(value, Value::None);
+    let given: Vec<_> = values.iter().filter(is_rule).map(|(name, _)| name.as_str()).collect();
+    if given.len() < 2 {
+        return Ok(());
+    }
+    Err(Error::new(
+        Code::InvalidSchedule,
+        format!("schedule {schedule:?} is given two rules: {}", given.join(" and ")),
+    )
+    .hint("a schedule has one rule; make another schedule for the other one"))
+}
+
+/// The options of a schedule, for messages.
+fn of_schedules() -> Vec<&'static str> {
+    let submits = available().into_iter().filter(|name| !NOT_HERE.contains(name));
+    OWN.iter().copied().filter(|name| !RULES.contains(name)).chain(submits).collect()
+}
+
+fn wrong_catch_up(value: &Value) -> Error {
+    let wanted = format!("\"none\", \"last\", \"all\", or how many at most, 1 to {MAX_CATCH_UP}");
+    value.wrong("catch_up", &wanted)
 }
 
 fn time(name: &str, value: &Value) -> Result<Timestamp> {
@@ -162,10 +190,22 @@ mod tests {
             ("tz", text("Europe/Rom"), "there is no time zone \"Europe/Rom\""),
             ("overlapp", text("skip"), "there is no option overlapp"),
             ("quue", text("a"), "there is no option quue"),
+            ("catch_up", Value::Int(-1), "catch_up is -1; it must be"),
+            ("catch_up", Value::Int(1 << 40), "catch_up is 1099511627776; it must be"),
+            ("every", Value::Int(5), "schedule \"nightly\" is given two rules: cron and every"),
+            ("at", Value::At(5), "schedule \"nightly\" is given two rules: cron and at"),
+            ("depends_on", Value::Texts(vec![]), "the option depends_on is not available in this version"),
         ] {
             let error = made(&[("cron", text("@daily")), (name, value)]).unwrap_err();
             assert!(error.message().starts_with(message), "{error}");
         }
+        let unknown = |name| made(&[("cron", text("@daily")), (name, text("x"))]).unwrap_err();
+        for (name, near) in [("catchup", "catch_up"), ("quue", "queue"), ("argument", "arguments")] {
+            assert_eq!(unknown(name).hint_text(), Some(format!("did you mean {near}?").as_str()));
+        }
+        let listed = unknown("zzzzzzzz").hint_text().unwrap().to_owned();
+        assert!(listed.starts_with("there are: tz, overlap, catch_up, jitter, start, end, arguments, queue"));
+        assert!(!NOT_HERE.iter().chain(RULES).any(|name| listed.contains(&format!(" {name}"))), "{listed}");
         let error = made(&[("every", Value::Int(60)), ("tz", text("UTC"))]).unwrap_err();
         assert!(error.message().contains("is by every"), "{error}");
     }

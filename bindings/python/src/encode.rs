@@ -53,7 +53,7 @@ pub(crate) fn with_buffer<T>(body: impl FnOnce(&mut Vec<u8>) -> T) -> T {
 /// The JSON of any value that JSON can say; `what` begins the message of a refusal.
 pub(crate) fn encode_any(py: Python<'_>, value: &Bound<'_, PyAny>, what: &str) -> PyResult<Vec<u8>> {
     with_buffer(|out| {
-        let written = Encoder { py, out, hinted: false }.value(value, 0);
+        let written = Encoder::new(py, out).value(value, 0);
         finish(py, out, written, &Subject::Value(what))
     })
 }
@@ -89,9 +89,16 @@ pub(crate) struct Encoder<'a, 'py> {
     pub(crate) out: &'a mut Vec<u8>,
     /// Whether a hint says what the JSON becomes again, so that bytes, sets and typed keys may be written.
     pub(crate) hinted: bool,
+    /// Inside of what `taskloom._convert` has made of a value: keys that are points in time are its own.
+    dumped: bool,
 }
 
-impl<'py> Encoder<'_, 'py> {
+impl<'a, 'py> Encoder<'a, 'py> {
+    /// A walk that writes to `out`.
+    pub(crate) fn new(py: Python<'py>, out: &'a mut Vec<u8>) -> Self {
+        Self { py, out, hinted: false, dumped: false }
+    }
+
     /// Writes a value against a check. `depth` counts the containers around it.
     #[inline]
     pub(crate) fn checked(&mut self, check: &Check, value: &Bound<'py, PyAny>, depth: usize) -> Written {
@@ -195,8 +202,13 @@ impl<'py> Encoder<'_, 'py> {
         static DUMP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let dump = DUMP.get_or_try_init(self.py, || Ok(helper(self.py, "dump")?.unbind()));
         match dump.and_then(|dump| ffi::call_with(dump.bind(self.py), (value,))) {
-            // What comes back is made of built-in types, so it does not come here again.
-            Ok(dumped) => self.value(&dumped, depth),
+            // What comes back is made of built-in types, and of points in time, which come here once more.
+            Ok(dumped) => {
+                let before = std::mem::replace(&mut self.dumped, true);
+                let written = self.value(&dumped, depth);
+                self.dumped = before;
+                written
+            }
             Err(error) => {
                 let (text, cause) =
                     reason(self.py, error).map_err(|error| Refusal::new(Kind::Raised(error)))?;
@@ -263,7 +275,8 @@ impl<'py> Encoder<'_, 'py> {
 
     /// A key that is not a string.
     fn key(&mut self, key: &Bound<'py, PyAny>) -> Written {
-        if !self.hinted {
+        let sayable = self.hinted || (self.dumped && is_time(key));
+        if !sayable {
             let problem = format!("the key {} is not a string", described(key));
             return Err(Refusal::unsayable(
                 problem,
@@ -345,6 +358,11 @@ impl<'py> Encoder<'_, 'py> {
 
 fn key_text(key: &Bound<'_, PyAny>) -> String {
     ffi::text_of(key).unwrap_or_else(|_| String::from("?"))
+}
+
+/// Whether this is what `taskloom._convert.dump` leaves in what it has made.
+fn is_time(value: &Bound<'_, PyAny>) -> bool {
+    value.get_type().name().is_ok_and(|name| name == "datetime")
 }
 
 fn is_enum(value: &Bound<'_, PyAny>) -> bool {

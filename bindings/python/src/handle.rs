@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pyo3::exceptions::{PyStopIteration, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyType};
+use pyo3::types::{PyDict, PyFloat, PyInt, PyList, PyString, PyType};
 use taskloom_engine::Handle;
 use taskloom_model::{Code, Error, Row};
 use taskloom_store::Task;
@@ -15,7 +15,7 @@ use crate::callbacks::call_soon;
 use crate::context::metadata_of;
 use crate::decode::decode_any;
 use crate::encode::with_buffer;
-use crate::errors::{helper_in, to_python};
+use crate::errors::{helper_in, raise, shorten, to_python};
 use crate::ffi::{self, HangOnUnwind};
 use crate::host::exception_of;
 use crate::info::info_of;
@@ -234,14 +234,21 @@ impl TaskHandle {
     #[pyo3(signature = (timeout = None))]
     fn result(slf: &Bound<'_, Self>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
         let own = slf.get();
+        // Also of a task that has ended: what is wrong is wrong every time.
+        let timeout = seconds(timeout)?;
         if !own.handle.is_done() {
-            Self::wait(slf, seconds(timeout)?)?;
+            Self::wait(slf, timeout)?;
         }
         own.value(slf.py())
     }
 
     #[pyo3(signature = (reason = None))]
-    fn cancel(&self, py: Python<'_>, reason: Option<&str>) -> PyResult<bool> {
+    fn cancel(&self, py: Python<'_>, reason: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
+        if let Some(wrong) = reason.filter(|reason| !reason.is_instance_of::<PyString>()) {
+            let message = format!("reason is {}; it must be a text", shorten(wrong));
+            return Err(raise(py, "InvalidOptions", "TL1001", message, None));
+        }
+        let reason = reason.map(|reason| reason.extract::<&str>()).transpose()?;
         py.detach(|| self.handle.cancel(reason)).map_err(|error| to_python(py, &error))
     }
 
@@ -345,6 +352,16 @@ pub(crate) fn wait_for(
 pub(crate) fn seconds(value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Duration>> {
     let Some(value) = value.filter(|value| !value.is_none()) else { return Ok(None) };
     let py = value.py();
+    if let Ok(seconds) = value.cast_exact::<PyFloat>()
+        && seconds.value() >= 0.0
+    {
+        return Ok(Duration::try_from_secs_f64(seconds.value()).ok());
+    }
+    if value.is_exact_instance_of::<PyInt>()
+        && let Ok(seconds) = value.extract::<u32>()
+    {
+        return Ok(Some(Duration::from_secs(seconds.into())));
+    }
     let seconds: f64 =
         ffi::call_with(&helper_in(py, "taskloom._options", "seconds")?, ("timeout", value))?.extract()?;
     // More than a Duration holds is for ever.

@@ -123,7 +123,7 @@ impl Plan {
     /// The JSON of a result. It is checked against the hint only where the hint converts.
     pub(crate) fn encode_result(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
         with_buffer(|out| {
-            let mut encoder = Encoder { py, out, hinted: false };
+            let mut encoder = Encoder::new(py, out);
             let written = match &self.result {
                 Check::Typed(typed) if typed.bits == 0 => encoder.converted(typed, value, 0),
                 _ => encoder.value(value, 0),

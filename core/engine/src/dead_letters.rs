@@ -20,7 +20,7 @@ use taskloom_model::{Code, Effects, Error, Operation, Result, State, TaskId};
 use taskloom_store::{Batch, Commit, Filter, Task};
 
 use crate::core::Core;
-use crate::operating::PAGE;
+use crate::operating::{PAGE, check_filter};
 use crate::{Engine, Handle};
 
 impl Engine {
@@ -49,6 +49,7 @@ impl Engine {
     pub fn replay_all(&self, filter: &Filter) -> Result<usize> {
         let core = &self.core;
         core.check_open(false)?;
+        check_filter(filter)?;
         if let Some(state) = filter.state.filter(|state| !state.is_dead()) {
             return Err(no_dead_state(state, "replayed"));
         }
@@ -88,6 +89,7 @@ impl Engine {
     pub fn discard_all(&self, filter: &Filter) -> Result<usize> {
         let core = &self.core;
         core.check_process()?;
+        check_filter(filter)?;
         if let Some(state) = filter.state.filter(|state| !state.is_terminal()) {
             return Err(no_dead_state(state, "discarded"));
         }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use taskloom_model::{Error, LimitFor, LimitRow, Result, SetBy, check_key};
+use taskloom_model::{Error, LimitFor, LimitRow, Result, SetBy, check_key, check_name};
 
 use taskloom_store::Task;
 
@@ -19,7 +19,7 @@ impl Engine {
     ///
     /// What runs goes on, even if that is more than may run now.
     ///
-    /// Errors: `InvalidOption` for a limit that lets nothing through; `UnknownHandler` for a handler that an engine on a
+    /// Errors: `InvalidOption` for a limit that lets nothing through, or a name that no queue can have; `UnknownHandler` for a handler that an engine on a
     /// memory store does not have.
     pub fn limit(&self, what: LimitFor, limit: taskloom_model::Limit) -> Result<bool> {
         let core = &self.core;
@@ -29,7 +29,10 @@ impl Engine {
             LimitFor::Handler(name) | LimitFor::HandlerKey(name, _) if core.capability.resident => {
                 core.registry.named(name.as_str(), None)?;
             }
-            LimitFor::Queue(name) => core.check_served(*name)?,
+            LimitFor::Queue(name) => {
+                check_name("queue", name.as_str())?;
+                core.check_served(*name)?;
+            }
             _ => {}
         }
         if let LimitFor::Key(key) | LimitFor::HandlerKey(_, key) = &what {

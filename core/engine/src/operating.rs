@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use taskloom_model::{Code, Error, Name, Operation, Result, State, TaskId};
+use taskloom_model::{Code, Error, Name, Operation, Result, State, TaskId, check_name};
 use taskloom_store::{Filter, Task};
 
 use crate::core::Core;
@@ -20,9 +20,12 @@ pub(crate) const PAGE: usize = 500;
 
 impl Engine {
     /// Tasks by filter, in the order of their ids, which is that of their submission.
+    ///
+    /// Errors: `InvalidOption` for a name that no queue and no handler can have. So do all that take a filter.
     pub fn list(&self, filter: &Filter) -> Result<Vec<Handle>> {
         let core = &self.core;
         core.check_process()?;
+        check_filter(filter)?;
         let tasks = core.store.list(filter, &core.live)?;
         Ok(tasks.into_iter().map(|task| Handle::new(core.hold(task), core)).collect())
     }
@@ -36,6 +39,7 @@ impl Engine {
     /// Cancels every task that has not ended and that a filter fits (its `limit` and `unfinished` do not count); how
     /// many were cancelled.
     pub fn cancel_all(&self, filter: &Filter, reason: Option<&str>) -> Result<usize> {
+        check_filter(filter)?;
         self.cancel_where(filter, reason, |_| true)
     }
 
@@ -45,8 +49,11 @@ impl Engine {
     /// begun, is cancelled and counted, and none that had is touched. Only one that another process or
     /// [`Engine::run_now`] begins in this very moment may be called off. What another process has claimed ahead of its
     /// workers is running as far as can be seen from here, and stays; what is submitted meanwhile may stay too.
+    ///
+    /// Errors: `InvalidOption` for a name that no queue can have; `*` does not stand for all of them.
     pub fn purge(&self, queue: Name) -> Result<usize> {
         self.core.check_process()?;
+        check_name("queue", queue.as_str())?;
         let shut = Shut::new(&self.core, queue);
         let filter = Filter { queue: Some(queue), ..Filter::default() };
         // A task that this process has claimed ahead is running to the store, and not to anybody else.
@@ -103,9 +110,12 @@ impl Engine {
     /// When it returns, no task of the queue begins in this process any more: each that had been taken from its lane is
     /// one that runs, as everybody can see. No process claims one either; what others have claimed ahead of their
     /// workers they may still begin until their next safety check, two seconds later at most.
+    ///
+    /// Errors: `InvalidOption` for a name that no queue can have; `*` does not stand for all of them.
     pub fn pause(&self, queue: Name) -> Result<bool> {
         let core = &self.core;
         core.check_process()?;
+        check_name("queue", queue.as_str())?;
         let new = core.store.set_paused(queue, true)?;
         core.stop_taking(queue);
         if new {
@@ -115,9 +125,12 @@ impl Engine {
     }
 
     /// Lets a paused queue go on; whether it was paused.
+    ///
+    /// Errors: `InvalidOption` for a name that no queue can have; `*` does not stand for all of them.
     pub fn resume(&self, queue: Name) -> Result<bool> {
         let core = &self.core;
         core.check_process()?;
+        check_name("queue", queue.as_str())?;
         let new = core.store.set_paused(queue, false)?;
         core.go_on(queue);
         if new {
@@ -200,6 +213,13 @@ impl Engine {
         }
         Ok(true)
     }
+}
+
+/// Refuses names that no task can have: a filter with such a one would look as if there were nothing.
+pub(crate) fn check_filter(filter: &Filter) -> Result<()> {
+    let check = |what, name: Option<Name>| name.map_or(Ok(()), |name| check_name(what, name.as_str()));
+    check("queue", filter.queue)?;
+    check("handler", filter.name)
 }
 
 impl Handle {

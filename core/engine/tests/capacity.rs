@@ -155,9 +155,15 @@ fn what_could_never_have_room_is_refused_at_once() {
     let engine = engine(3, true);
     engine.start().unwrap();
     let echo = register(&engine, "echo", echo);
-    let own = Arc::clone(&engine);
-    let entry = Arc::clone(&echo);
-    let code = in_time("the submit", move || many(&own, &entry, 4).unwrap_err().code());
-    assert_eq!(code, Code::QueueFull);
+    // Also while the store is full: to wait would be in vain.
+    let later = Options { eta: Some(When::In(seconds(3600))), ..Options::default() };
+    let filling = [(); 3].map(|()| submit_with(&engine, &echo, later.clone(), "1"));
+    for _ in 0..2 {
+        let (own, entry) = (Arc::clone(&engine), Arc::clone(&echo));
+        let error = in_time("the submit", move || many(&own, &entry, 4).unwrap_err());
+        assert_eq!((error.code(), error.code().is_retryable()), (Code::BatchTooLarge, false));
+        assert!(error.message().contains("a batch of 4 can never fit: the memory store takes 3"), "{error}");
+        filling.iter().for_each(|handle| drop(handle.cancel(None)));
+    }
     assert!(many(&engine, &echo, 3).unwrap().iter().all(|handle| result(handle) == "1"));
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use common::stores::{File, Place, on_both};
 use common::*;
 use taskloom_engine::{Attempt, EngineOptions, Handle, Outcome, Stop};
-use taskloom_model::{Code, Name, Options, RetryPolicy, State, TaskId, When};
+use taskloom_model::{Code, Limit, LimitFor, Name, Options, RetryPolicy, State, TaskId, When};
 use taskloom_store::Filter;
 
 fn tagged(tag: &str) -> Options {
@@ -278,4 +278,35 @@ fn only_a_handler_that_is_registered_here_runs_by_hand() {
     assert_state(&there.engine.get(handle.id()).unwrap().unwrap(), State::Queued);
     register(&there.engine, "echo", common::echo);
     assert_eq!(result(&there.engine.run_now(handle.id()).unwrap()), "1");
+}
+
+#[test]
+fn names_that_cannot_be_are_refused() {
+    on_both(|place| {
+        let timed = place.timed(1);
+        let engine = &timed.engine;
+        for name in ["*", "", "a b"] {
+            let queue = Name::new(name);
+            let of_queue = Filter { queue: Some(queue), ..Filter::default() };
+            let of_handler = Filter { name: Some(queue), ..Filter::default() };
+            let limit = Limit { concurrency: Some(1), rate: None };
+            for (call, verdict) in [
+                ("pause", engine.pause(queue).map(drop)),
+                ("resume", engine.resume(queue).map(drop)),
+                ("purge", engine.purge(queue).map(drop)),
+                ("limit", engine.limit(LimitFor::Queue(queue), limit).map(drop)),
+                ("list", engine.list(&of_queue).map(drop)),
+                ("list by handler", engine.list(&of_handler).map(drop)),
+                ("cancel", engine.cancel_all(&of_queue, None).map(drop)),
+                ("replay", engine.replay_all(&of_queue).map(drop)),
+                ("discard", engine.discard_all(&of_queue).map(drop)),
+            ] {
+                let error = verdict.expect_err(call);
+                assert_eq!(error.code(), Code::InvalidOption, "{call}: {error}");
+                assert!(error.message().contains(&format!("{name:?}")), "{call}: {error}");
+            }
+        }
+        assert_eq!(engine.paused().unwrap(), []);
+        assert_eq!(engine.limits().unwrap(), []);
+    });
 }

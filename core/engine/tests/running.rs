@@ -58,11 +58,15 @@ fn submit_many_is_all_or_nothing() {
     let entry = register(&engine, "echo", echo);
     let payloads = |count: u8| (0..count).map(|n| (Box::from([b'0' + n]), None));
     let error = engine.submit_many(&entry, entry.admission(), payloads(4), false).unwrap_err();
-    assert_eq!(error.code(), Code::QueueFull);
+    assert_eq!(error.code(), Code::BatchTooLarge);
     assert_eq!(engine.counts().unwrap().unfinished(), 0);
-    let handles = engine.submit_many(&entry, entry.admission(), payloads(3), false).unwrap();
+    let mut handles = engine.submit_many(&entry, entry.admission(), payloads(2), false).unwrap();
+    let error = engine.submit_many(&entry, entry.admission(), payloads(2), false).unwrap_err();
+    assert_eq!(error.code(), Code::QueueFull);
+    assert_eq!(engine.counts().unwrap().unfinished(), 2);
+    handles.extend(engine.submit_many(&entry, entry.admission(), payloads(1), false).unwrap());
     engine.start().unwrap();
-    assert_eq!(handles.iter().map(result).collect::<Vec<_>>(), ["0", "1", "2"]);
+    assert_eq!(handles.iter().map(result).collect::<Vec<_>>(), ["0", "1", "0"]);
 }
 
 #[test]

@@ -388,6 +388,19 @@ fn what_makes_no_sense_is_refused() {
             assert_eq!(error.code(), code, "{error}");
         }
         assert_eq!(timed.engine.schedules().unwrap(), []);
+        // Neither can it be made of one that is fine.
+        timed.engine.put_schedule(every(MINUTE, "echo")).unwrap();
+        let before = row(&timed.engine);
+        let changes: [fn(&mut ScheduleSpec); 3] = [
+            |spec| spec.template.options.unique_key = Some("k".into()),
+            |spec| spec.template.options.eta = Some(When::In(MINUTE)),
+            |spec| spec.end = Some(Timestamp::from_micros(1)),
+        ];
+        for change in changes {
+            let error = timed.engine.update_schedule("often", change).unwrap_err();
+            assert_eq!(error.code(), Code::InvalidSchedule, "{error}");
+            assert_eq!(row(&timed.engine), before);
+        }
     });
 }
 

@@ -377,6 +377,13 @@ mod tests {
             (Options { traceparent: text("00-1-2-3"), ..Options::default() }, "traceparent"),
             (
                 Options {
+                    traceparent: text(&format!("01-{}-{}-01", "a".repeat(32), "1".repeat(16))),
+                    ..Options::default()
+                },
+                "it must be of version 00",
+            ),
+            (
+                Options {
                     traceparent: text(&format!("00-{}-{}-01", "0".repeat(32), "1".repeat(16))),
                     ..Options::default()
                 },

@@ -87,7 +87,8 @@ impl Value {
             Self::None => "nothing".into(),
             Self::Bool(value) => value.to_string(),
             Self::Int(value) => value.to_string(),
-            Self::Float(value) => value.to_string(),
+            // With its point, also if nothing is behind it: that may be what is wrong.
+            Self::Float(value) => format!("{value:?}"),
             Self::Text(value) => format!("{value:?}"),
             Self::At(micros) => Timestamp::from_micros(*micros).to_string(),
             Self::Retry { .. } => "a retry policy".into(),
@@ -286,20 +287,17 @@ mod tests {
     #[test]
     fn bad_values_are_named() {
         for (name, value, message) in [
-            ("timeout", Value::Float(-1.0), "timeout is -1; it must be a duration of at least 0 seconds"),
+            ("timeout", Value::Float(-1.0), "timeout is -1.0; it must be a duration of at least 0 seconds"),
             (
                 "timeout",
                 Value::Float(f64::NAN),
                 "timeout is NaN; it must be a duration of at least 0 seconds",
             ),
-            (
-                "delay",
-                Value::Float(1e30),
-                "delay is 1000000000000000000000000000000; it must be a duration of less",
-            ),
+            ("delay", Value::Float(1e30), "delay is 1e30; it must be a duration of less"),
             ("timeout", Value::Text("3s".into()), "timeout is \"3s\"; it must be a duration"),
             ("timeout", Value::Int(0), "timeout is 0: every attempt would time out at once"),
             ("retries", Value::Int(-1), "retries is -1; it must be a whole number from 0"),
+            ("retries", Value::Float(3.0), "retries is 3.0; it must be a whole number"),
             ("retries", Value::Bool(true), "retries is true; it must be a whole number"),
             ("priority", Value::Text("hihg".into()), "priority \"hihg\" is not known"),
             ("eta", Value::Int(3), "eta is 3; it must be a point in time"),

@@ -112,6 +112,8 @@ codes! {
     DuplicateKey "TL1302" Duplicate false,
     /// A task with this id exists.
     DuplicateId "TL1303" Duplicate false,
+    /// More tasks at once than the store may ever hold.
+    BatchTooLarge "TL1304" Misuse false,
     /// A move that the table of states does not have.
     IllegalTransition "TL1401" IllegalTransition false,
     /// The attempt that reports no longer owns its task.

@@ -288,11 +288,13 @@ fn check_traceparent(text: &str) -> Result<(), Error> {
     let hexadecimal = |part: &str| part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
     let lengths: Vec<_> = parts.iter().map(|part| part.len()).collect();
     let zero = |part: &str| part.bytes().all(|b| b == b'0');
-    if lengths == [2, 32, 16, 2]
-        && parts.iter().all(|part| hexadecimal(part))
-        && !zero(parts[1])
-        && !zero(parts[2])
-    {
+    let form = [2, 32, 16, 2];
+    if lengths == form && parts[0] != "00" && hexadecimal(parts[0]) {
+        let message = format!("traceparent {text:?} is of version {}; it must be of version 00", parts[0]);
+        return Err(Error::new(Code::InvalidOption, message)
+            .hint("what other versions mean is not known; write the same ids as version 00"));
+    }
+    if lengths == form && parts.iter().all(|part| hexadecimal(part)) && !zero(parts[1]) && !zero(parts[2]) {
         return Ok(());
     }
     let shown: String = text.chars().take(80).collect();

@@ -5,6 +5,7 @@
 //! nothing and needs no timer.
 
 use std::fmt;
+use std::num::IntErrorKind;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -64,6 +65,11 @@ impl Rate {
 
     /// Refuses a rate that lets nothing through, or has no period.
     pub fn validate(&self) -> Result<(), Error> {
+        self.checked(self)
+    }
+
+    /// The same; `shown` is the rate as it was written.
+    fn checked(&self, shown: impl fmt::Display) -> Result<(), Error> {
         let wrong = if self.count == 0 {
             "it lets nothing through"
         } else if self.burst == 0 {
@@ -75,7 +81,7 @@ impl Rate {
         } else {
             return Ok(());
         };
-        Err(Error::new(Code::InvalidOption, format!("rate {self}: {wrong}"))
+        Err(Error::new(Code::InvalidOption, format!("rate {shown}: {wrong}"))
             .hint("say how many may start in which time, such as 10/s or 100/5m; to stop a queue, pause it"))
     }
 
@@ -132,8 +138,8 @@ impl FromStr for Rate {
 
     /// From `10/s`, `100/5m`, `1/day`: how many, in which time; and after a `+`, how many at once (`10/s+20`).
     fn from_str(text: &str) -> Result<Self, Error> {
+        let shown: String = text.chars().take(50).collect();
         let wrong = |why: String| {
-            let shown: String = text.chars().take(50).collect();
             Error::new(Code::InvalidOption, format!("rate {shown:?}: {why}"))
                 .hint("say how many may start in which time, such as 10/s, 100/5m or 1/day")
         };
@@ -143,7 +149,10 @@ impl FromStr for Rate {
         };
         let (count, period) = plain.split_once('/').ok_or_else(|| wrong("there is no /".into()))?;
         let whole = |digits: &str, what: &str| {
-            digits.parse::<u32>().map_err(|_| wrong(format!("{what} {digits:?} is not a whole number")))
+            digits.parse::<u32>().map_err(|error| match error.kind() {
+                IntErrorKind::PosOverflow => wrong(format!("{what} {digits} is over {}", u32::MAX)),
+                _ => wrong(format!("{what} {digits:?} is not a whole number")),
+            })
         };
         let count = whole(count.trim(), "the count")?;
         let period = period.trim();
@@ -154,10 +163,10 @@ impl FromStr for Rate {
             .iter()
             .find(|(words, _)| words.contains(&unit.as_str()))
             .ok_or_else(|| wrong(format!("{unit:?} is no unit of time; the units are ms, s, m, h and d")))?;
-        let rate = Self::new(count, Duration::from_millis(u64::from(number) * unit.1))?;
-        let Some(burst) = burst else { return Ok(rate) };
-        let rate = rate.with_burst(whole(burst, "the burst")?);
-        rate.validate().map(|()| rate)
+        let per = Duration::from_millis(u64::from(number) * unit.1);
+        let burst = burst.map_or(Ok(usual_burst(count, per)), |burst| whole(burst, "the burst"))?;
+        let rate = Self { count, per, burst };
+        rate.checked(format_args!("{shown:?}")).map(|()| rate)
     }
 }
 
@@ -200,9 +209,10 @@ mod tests {
             ("10/s+0", "its burst is 0"),
             ("10/s+x", "the burst \"x\" is not a whole number"),
             ("0/s", "it lets nothing through"),
-            ("1/0s", "shorter than a millisecond"),
+            ("1/0s", "rate \"1/0s\": its period is shorter than a millisecond"),
+            ("99999999999/s", "the count 99999999999 is over 4294967295"),
             ("1/400d", "longer than a year"),
-            ("1/99999999999s", "the period \"99999999999\" is not a whole number"),
+            ("1/99999999999s", "the period 99999999999 is over 4294967295"),
         ] {
             let error = text.parse::<Rate>().unwrap_err();
             assert_eq!(error.code(), Code::InvalidOption);

@@ -53,7 +53,7 @@ impl Plan {
             };
             if let Some(value) = value {
                 write_key(out, &param.key);
-                Encoder { py, out, hinted: false }
+                Encoder::new(py, out)
                     .checked(&param.check, &value, 1)
                     .map_err(|refusal| refusal.into_error(py, &self.subject(&param.text)))?;
             } else {
@@ -95,7 +95,7 @@ impl Plan {
             if index > from {
                 out.push(b',');
             }
-            Encoder { py, out, hinted: false }.checked(&param.check, &items.get_item(index)?, 2).map_err(
+            Encoder::new(py, out).checked(&param.check, &items.get_item(index)?, 2).map_err(
                 |refusal: Box<Refusal>| {
                     refusal
                         .within(Step::Index(index - from), items)
@@ -152,7 +152,7 @@ impl Plan {
             }
             write_text(out, name);
             out.push(b':');
-            Encoder { py, out, hinted: false }
+            Encoder::new(py, out)
                 .checked(&self.params[keywords].check, &value, 1)
                 .map_err(|refusal| refusal.into_error(py, &self.subject(name)))?;
         }

@@ -68,6 +68,12 @@ impl ScheduleSpec {
 
     /// Refuses a schedule that makes no sense, or that would never fire if it were made at `now`.
     pub fn validate(&self, now: Timestamp) -> Result<()> {
+        self.check_template()?;
+        if self.has_a_tick(now)? { Ok(()) } else { Err(self.never_fires(now)) }
+    }
+
+    /// Refuses names that cannot be, and options that make no sense for what is submitted again and again.
+    fn check_template(&self) -> Result<()> {
         check_name("schedule", &self.name)?;
         check_name("handler", &self.template.handler)?;
         let options = &self.template.options;
@@ -97,8 +103,7 @@ impl ScheduleSpec {
             )
             .hint(hint));
         }
-        Admission::new(options)?;
-        if self.has_a_tick(now)? { Ok(()) } else { Err(self.never_fires(now)) }
+        Admission::new(options).map(drop)
     }
 
     /// Whether it fires at all: some day, or, if its end is past by now, some day before that. A program says what its
@@ -128,7 +133,7 @@ impl ScheduleSpec {
                 self.name, self.rule
             ),
         )
-        .hint("check the rule against its zone, and against start and end")
+        .hint("check the rule against its zone, and against start and end; to stop a schedule, disable or remove it")
     }
 
     /// Whether another spec fires at the same times.
@@ -285,7 +290,8 @@ pub enum ScheduleOperation {
         /// For the jitter.
         chance: f64,
     },
-    /// The same, of one that exists.
+    /// The same, of one that exists. Another rule, start or end that has no tick from now on is refused: whoever writes it
+    /// does not know that it is over, as a program does that has been started again.
     Update {
         /// What is asked for.
         spec: Box<ScheduleSpec>,
@@ -385,14 +391,14 @@ pub fn apply_schedule(
     let mut effects = ScheduleEffects { changed: true, ..ScheduleEffects::default() };
     match operation {
         ScheduleOperation::Put { spec, chance } => match row {
-            Some(known) => effects.changed = put(known, *spec, now, chance)?,
+            Some(known) => effects.changed = put(known, *spec, now, chance, Over::IsFine)?,
             None => {
                 *row = Some(make(*spec, now, chance)?);
                 effects.created = true;
             }
         },
         ScheduleOperation::Update { spec, chance } => {
-            effects.changed = put(known(row, name)?, *spec, now, chance)?;
+            effects.changed = put(known(row, name)?, *spec, now, chance, Over::IsRefused)?;
         }
         ScheduleOperation::Enable { chance } => {
             let row = known(row, name)?;
@@ -473,19 +479,29 @@ fn make(spec: ScheduleSpec, now: Timestamp, chance: f64) -> Result<ScheduleRow> 
     Ok(row)
 }
 
+/// What is said to a rule whose last tick is past.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Over {
+    IsFine,
+    IsRefused,
+}
+
 /// Whether that changed anything.
-fn put(row: &mut ScheduleRow, spec: ScheduleSpec, now: Timestamp, chance: f64) -> Result<bool> {
+fn put(row: &mut ScheduleRow, spec: ScheduleSpec, now: Timestamp, chance: f64, over: Over) -> Result<bool> {
     if row.spec == spec {
         return Ok(false);
     }
     if row.spec.has_rule_of(&spec) {
         // Its bounds may be past by now, and its time too: it has had them.
         Ticks::new(&spec, row.anchor)?;
-        Admission::new(&spec.template.options)?;
+        spec.check_template()?;
         row.spec = spec;
         return Ok(true);
     }
     let fresh = make(spec, now, chance)?;
+    if fresh.next.is_none() && over == Over::IsRefused {
+        return Err(fresh.spec.never_fires(now));
+    }
     row.spec = fresh.spec;
     (row.anchor, row.next, row.due) = (fresh.anchor, fresh.next, fresh.due);
     Ok(true)

@@ -202,14 +202,27 @@ impl MemoryStore {
             return Ok(());
         }
         accepted.fetch_sub(count, Ordering::Relaxed);
-        Err(Error::new(
+        Err(self.no_room(count, unfinished))
+    }
+
+    /// Why so many tasks are not taken: there may be room later, or there never will be.
+    #[cold]
+    fn no_room(&self, count: usize, unfinished: usize) -> Error {
+        let capacity = self.options.capacity;
+        if count > 1 && count > capacity {
+            return Error::new(
+                Code::BatchTooLarge,
+                format!(
+                    "a batch of {count} can never fit: the memory store takes {capacity} unfinished tasks"
+                ),
+            )
+            .hint("submit it in smaller parts, or raise the capacity");
+        }
+        Error::new(
             Code::QueueFull,
-            format!(
-                "the memory store holds {unfinished} unfinished tasks and takes {}",
-                self.options.capacity
-            ),
+            format!("the memory store holds {unfinished} unfinished tasks and takes {capacity}"),
         )
-        .hint("submit more slowly, start more workers, or raise the capacity"))
+        .hint("submit more slowly, start more workers, or raise the capacity")
     }
 }
 

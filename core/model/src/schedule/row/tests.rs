@@ -312,3 +312,57 @@ fn what_makes_no_sense_is_refused() {
     let name = ScheduleSpec { name: "two words".into(), ..minutely() };
     assert_eq!(refused(name).code(), Code::InvalidOption);
 }
+
+#[test]
+fn an_update_is_looked_at_as_a_new_one_is() {
+    let update = |kept: &mut Kept, spec: ScheduleSpec| {
+        kept.apply(ScheduleOperation::Update { spec: Box::new(spec), chance: 0.0 }, NOON)
+    };
+    let mut kept = Kept::new(minutely());
+    let before = kept.row().clone();
+    for options in [
+        Options { id: Some(id(1)), ..Options::default() },
+        Options { unique_key: Some("mine".into()), ..Options::default() },
+        Options { eta: Some(When::In(SECOND)), ..Options::default() },
+        Options { expires: Some(When::At(NOON - SECOND)), ..Options::default() },
+        Options { deadline: Some(When::At(NOON + MINUTE)), ..Options::default() },
+    ] {
+        let spec = ScheduleSpec { template: Template { options, ..template() }, ..minutely() };
+        let put = ScheduleOperation::Put { spec: Box::new(spec.clone()), chance: 0.0 };
+        for error in [update(&mut kept, spec).unwrap_err(), kept.apply(put, NOON).unwrap_err()] {
+            assert_eq!(error.code(), Code::InvalidSchedule);
+            assert!(error.message().contains("makes no sense for tasks that come again"), "{error}");
+        }
+        assert_eq!(*kept.row(), before, "nothing has changed");
+    }
+    let options = Options { expires: Some(When::In(MINUTE)), ..Options::default() };
+    let good = ScheduleSpec { template: Template { options, ..template() }, ..minutely() };
+    assert!(update(&mut kept, good).unwrap().changed);
+}
+
+#[test]
+fn an_update_after_which_it_would_never_fire_is_refused() {
+    let yearly = Rule::Cron { expression: "0 0 1 1 *".into(), tz: "UTC".into() };
+    let mut kept = Kept::new(minutely());
+    let before = kept.row().clone();
+    let until = |rule: &Rule, end| ScheduleSpec { end: Some(end), rule: rule.clone(), ..minutely() };
+    for spec in [
+        until(&Rule::Every(MINUTE), NOON - MINUTE),
+        until(&Rule::Every(MINUTE), NOON + SECOND),
+        until(&yearly, NOON + SECOND),
+        until(&Rule::Once(NOON + MINUTE), NOON),
+    ] {
+        let update = ScheduleOperation::Update { spec: Box::new(spec.clone()), chance: 0.0 };
+        let error = kept.apply(update, NOON).unwrap_err();
+        assert_eq!(error.code(), Code::InvalidSchedule);
+        assert!(error.message().contains("would never fire"), "{error}");
+        assert_eq!(*kept.row(), before, "nothing has changed");
+    }
+    // What is over may be given other settings, and a program that is started again may say it as it was.
+    let over = until(&Rule::Every(MINUTE), NOON - MINUTE);
+    kept.put(over.clone(), NOON).unwrap();
+    assert_eq!(kept.row().next, None);
+    let queued = ScheduleSpec { overlap: Overlap::Queue, ..over };
+    kept.apply(ScheduleOperation::Update { spec: Box::new(queued), chance: 0.0 }, NOON).unwrap();
+    assert_eq!((kept.row().next, kept.row().spec.overlap), (None, Overlap::Queue));
+}
