@@ -5,6 +5,7 @@ import { InvalidOptions, ShutDown, native } from './errors.js';
 import { type EventOptions, EventStream, subscribe, type TaskEvent, type Unsubscribe } from './events.js';
 import { TaskHandle, type TaskState } from './handle.js';
 import { type JsonLogOptions, type LogStream, jsonLogs } from './json_logs.js';
+import { line } from './lines.js';
 import { type Around, type Middleware, Stack } from './middleware.js';
 import { Operating } from './operating.js';
 import type { NamedSubmitOptions } from './options.js';
@@ -308,7 +309,7 @@ export class App extends Operating {
     const said = { handler: known?.name ?? called, payload, values };
     checkSaid(called, this.said.get(called), said);
     const task = known === undefined ? this.task(called, given) : (given as unknown as Task<any, any>);
-    native(() => port().native.schedule(this._number, JSON.stringify({ name: called, ...said })));
+    native(() => port().native.schedule(this._number, line({ name: called, ...said })));
     this.said.set(called, said);
     this.settleKeepAlive();
     return task;

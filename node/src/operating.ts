@@ -243,7 +243,7 @@ export abstract class Operating {
 
   /** Forgets tasks that ended longer ago than this; how many. */
   async sweep(options: { olderThan: Duration }): Promise<number> {
-    return await this._ask('sweep', { olderThan: millis('olderThan', options?.olderThan) });
+    return await this._ask('sweep', { olderThan: Math.min(millis('olderThan', options?.olderThan), AGES) });
   }
 
   /** The app in figures. */
@@ -265,6 +265,9 @@ export abstract class Operating {
     return found.map((handler) => ({ ...handler, registered: new Date(handler.registered) }));
   }
 }
+
+/** Nothing is older: so far back goes a Date. A span that the native half cannot count would be none to it. */
+const AGES = 8.64e15;
 
 const LIMITED = ['key', 'concurrency', 'rate'];
 

@@ -2,6 +2,7 @@
 
 import { type Duration, millis, shown } from './durations.js';
 import { InvalidOptions } from './errors.js';
+import { line } from './lines.js';
 
 /** How important a task is among those of its queue. */
 export type Priority = 'low' | 'normal' | 'high' | 'critical';
@@ -279,13 +280,13 @@ export function submitLine(options: SubmitOptions | undefined, allowUnknown = fa
   if (options === undefined && !allowUnknown) return undefined;
   const said = options === undefined ? undefined : read(object('a submit', options), SUBMIT, [], OF_SUBMITS);
   const all = allowUnknown ? { ...said, allow_unknown: true } : said;
-  return all === undefined ? undefined : JSON.stringify(all);
+  return all === undefined ? undefined : line(all);
 }
 
 /** Options of a child's submit, likewise. @internal */
 export function childLine(options: ChildOptions | undefined): string | undefined {
   const said = options === undefined ? undefined : read(object('a submit', options), SUBMIT, [], OF_CHILDREN);
-  return said === undefined ? undefined : JSON.stringify(said);
+  return said === undefined ? undefined : line(said);
 }
 
 /** Options of a handler for the core. @internal */

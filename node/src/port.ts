@@ -24,6 +24,7 @@ import { type Described, errorFrom } from './errors.js';
 import type { TaskHandle } from './handle.js';
 import { load, type NativePort } from './addon.js';
 import { Jobs } from './jobs.js';
+import { line } from './lines.js';
 import * as plain from './plain.js';
 import { Table } from './table.js';
 import { threadErrand } from './threads.js';
@@ -233,12 +234,13 @@ export class Port {
   }
 
   private ask(app: App, what: string, details: Record<string, unknown>, asking: Asking): void {
+    const said = line({ do: what, ...details });
     this.reserve(3);
     // It may be one that brings tasks of its own.
     this.credit = 0;
     this.busy += 1;
     this.say(Command.request, app._number, this.requests.add(asking));
-    this.line(JSON.stringify({ do: what, ...details }));
+    this.line(said);
   }
 
   /** Has the outcome of a task that somebody else submitted told to a handle. */

@@ -4,6 +4,7 @@ import type { App } from './app.js';
 import { detachedContext, storage } from './context.js';
 import { shown } from './durations.js';
 import { InvalidOptions } from './errors.js';
+import { line } from './lines.js';
 import { type ModulePlace, fromModule, readModule } from './modules.js';
 import { type SubmitOptions, handlerOptions } from './options.js';
 import { encode } from './payload.js';
@@ -74,7 +75,7 @@ export function readRegistration(own: string, options: TaskOptions, handler: Han
   return {
     module,
     handler: { name, plain: run, run, rules, schema, isPlain: isPlain(options), key: typeof key === 'function' ? key : undefined, hooks, isInModule: module !== undefined },
-    line: JSON.stringify({ name, options: values, perKey: typeof key === 'function', replace, hooks: hooks.some((hook) => hook !== undefined), module }),
+    line: line({ name, options: values, perKey: typeof key === 'function', replace, hooks: hooks.some((hook) => hook !== undefined), module }),
   };
 }
 

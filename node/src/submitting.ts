@@ -9,6 +9,7 @@ import type { Context } from './context.js';
 import { shown } from './durations.js';
 import { InvalidOptions, InvalidPayload, QueueFull } from './errors.js';
 import { TaskHandle, type Together } from './handle.js';
+import { textLine } from './lines.js';
 import { type ChildOptions, type SubmitOptions, childLine, submitLine } from './options.js';
 import { enqueueInputs } from './outbox.js';
 import { copied, encode } from './payload.js';
@@ -135,7 +136,10 @@ export class Submitting {
       const payload = encode(input, `inputs[${payloads.length}]`);
       const own = copied;
       given.push(own);
-      if (keys !== undefined) keys.push(JSON.stringify(keyOf(handler, own)) ?? '');
+      if (keys !== undefined) {
+        const key = keyOf(handler, own);
+        keys.push(key === undefined ? '' : textLine('key', key));
+      }
       if (handler.schema !== undefined) await validate(handler.schema, handler.name, JSON.parse(payload));
       payloads.push(payload);
     }

@@ -140,6 +140,13 @@ for (const [what, options, message] of [
   ['workers', { workers: 3 }, /maxInFlight/],
   ['queues', { queues: [] }, /queues names no queue/],
   ['retention', { retention: '3 fortnights' }, /retention is "3 fortnights"; it must be a duration/],
+  ['retention without an end', { retention: Infinity }, /retention is Infinity; it must be a duration that ends/],
+  ['NaN', { maxInFlight: Number(undefined) }, /maxInFlight is NaN; it must be a finite number/],
+  ['an infinite capacity', { capacity: Infinity }, /capacity is Infinity; it must be a finite number/],
+  ['a weight that is none', { queues: { mail: NaN } }, /queues\.mail is NaN; it must be a finite number/],
+  ['queues as a Map', { queues: new Map([['mail', 1]]) }, /queues is a Map, which no option can be/],
+  ['a BigInt', { maxInFlight: 5n }, /maxInFlight is 5n, which no option can be/],
+  ['a function', { capacity: () => 5 }, /capacity is a function|capacity is the function capacity/],
 ]) {
   test(`refused at the app: ${what}`, async () => {
     const error = await thrown(async () => {
@@ -158,6 +165,11 @@ for (const [what, options, message] of [
   ['a duration', { delay: 'soon' }, /delay is "soon"; it must be a duration/],
   ['a negative one', { timeout: -1 }, /timeout is -1; it must be a duration of at least 0/],
   ['NaN', { delay: NaN }, /delay is NaN/],
+  ['a delay without an end', { delay: Infinity }, /delay is Infinity; it must be a duration that ends.*leave it out/s],
+  ['one that has none in words', { delay: `${'9'.repeat(400)}d` }, /it must be a duration that ends/],
+  ['uniqueFor without an end', { uniqueKey: 'a', uniqueFor: Infinity }, /uniqueFor is Infinity/],
+  ['a deadline that never comes', { deadline: Infinity }, /deadline is Infinity/],
+  ['an infinite wait', { retry: { base: Infinity } }, /retry\.base is Infinity/],
   ['no timeout at all', { timeout: 0 }, /timeout is 0: every attempt would time out at once/],
   ['a naive time', { eta: '2030-01-01T00:00:00' }, /eta is "2030-01-01T00:00:00"; it must be a time with its offset/],
   ['an invalid Date', { eta: new Date(NaN) }, /eta is an invalid Date/],
@@ -204,6 +216,25 @@ for (const [what, register, message] of [
       () => register(app),
       (error) => error instanceof InvalidOptions && message.test(`${error.message} ${error.hint}`),
     );
+  });
+}
+
+for (const [what, ask, message] of [
+  ['sweep', (app) => app.sweep({ olderThan: Infinity }), /olderThan is Infinity/],
+  ['stop', (app) => app.stop({ timeout: Infinity }), /timeout is Infinity/],
+  ['limit', (app) => app.limit('job', { concurrency: Infinity }), /concurrency is Infinity/],
+  ['on', (app) => app.events('task.*', { capacity: NaN }).next(), /capacity is NaN; it must be a finite number/],
+]) {
+  test(`a number without an end is refused, and nothing is done: ${what}`, async (t) => {
+    const [app, job] = await started(t, {}, (app) => app.task('job', () => 1));
+    const handle = await job.submit();
+    await handle.result();
+    const error = await thrown(() => ask(app));
+    assert.ok(error instanceof InvalidOptions, String(error));
+    assert.match(error.message, message);
+    assert.equal(await app.sweep({ olderThan: 1e300 }), 0);
+    assert.ok(await app.get(handle.id));
+    assert.equal(await (await job.submit()).result(), 1);
   });
 }
 

@@ -87,6 +87,7 @@ for (const [what, make, message] of [
   ['an option of one task', (app) => app.every('1m', { name: 'x', delay: 5 }, () => 1), /no option delay/],
   ['no name', (app) => app.every('1m', {}, () => 1), /give it one/],
   ['no function', (app) => app.every('1m', { name: 'x' }, 7), /it must be a task, or a function/],
+  ['an interval without an end', (app) => app.every(Infinity, { name: 'x' }, () => 1), /every is Infinity; it must be a duration that ends/],
   ['an input', (app) => app.every('1m', { name: 'x', input: NaN }, () => 1), /input is NaN/],
 ]) {
   test(`refused: ${what}`, () => {
