@@ -5,7 +5,7 @@ import { InvalidOptions, ShutDown, native } from './errors.js';
 import { type EventOptions, EventStream, subscribe, type TaskEvent, type Unsubscribe } from './events.js';
 import { TaskHandle, type TaskState } from './handle.js';
 import { type JsonLogOptions, type LogStream, jsonLogs } from './json_logs.js';
-import { line } from './lines.js';
+import { line, tellable } from './lines.js';
 import { type Around, type Middleware, Stack } from './middleware.js';
 import { Operating } from './operating.js';
 import type { NamedSubmitOptions } from './options.js';
@@ -333,7 +333,7 @@ export class App extends Operating {
 
   /** Publishes an event of your own. Its name has a point in it, as in `'order.paid'`. */
   async publish(name: string, data: unknown = null): Promise<void> {
-    await port().request(this, 'publish', { name, data: encode(data, 'data') });
+    await port().request(this, 'publish', { name, data: tellable(encode(data, 'data')) });
   }
 
   /**

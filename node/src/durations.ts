@@ -68,5 +68,5 @@ export function shown(value: unknown): string {
   } catch {
     text = `a value of type ${typeof value}`;
   }
-  return text.length > 80 ? `${text.slice(0, 77)}…` : text;
+  return text.length > 80 ? `${text.slice(0, 77).toWellFormed()}…` : text;
 }

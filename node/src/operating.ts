@@ -135,13 +135,12 @@ export abstract class Operating {
         hint: 'give it an id, a tag, a queue or a name',
       });
     }
-    return await this._ask('cancelAll', { queue, tag, name, reason });
+    return await this._ask('cancelAll', { queue, tag, name, reason: checkedReason(reason) });
   }
 
   /** @internal */
   async _cancelOne(id: string, reason: string | undefined): Promise<boolean> {
-    if (reason !== undefined && typeof reason !== 'string') throw new InvalidOptions(`reason is ${shown(reason)}; it must be a text`);
-    return await this._ask('cancel', { id, reason });
+    return await this._ask('cancel', { id, reason: checkedReason(reason) });
   }
 
   /**
@@ -314,6 +313,13 @@ function checkFilter(filter: object, names: readonly string[], what = 'filter'):
 }
 
 const STATES = ['pending', 'queued', 'running', 'retrying', 'succeeded', 'failed', 'timed_out', 'cancelled', 'expired', 'skipped'];
+
+/** Why: for people to read, whatever is in it. */
+function checkedReason(reason: unknown): string | undefined {
+  if (reason === undefined) return undefined;
+  if (typeof reason !== 'string') throw new InvalidOptions(`reason is ${shown(reason)}; it must be a text`);
+  return reason.toWellFormed();
+}
 
 function checkedId(id: unknown): string {
   if (typeof id !== 'string') throw new InvalidOptions(`an id is ${shown(id)}; it must be a text`);

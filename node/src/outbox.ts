@@ -394,7 +394,7 @@ export class Outbox {
 
   private async interrupted(error: unknown): Promise<void> {
     const isNew = this.wrong === undefined;
-    this.wrong = error instanceof TaskloomError ? `${error.code}: ${error.message}` : String(error).split('\n')[0]!;
+    this.wrong = (error instanceof TaskloomError ? `${error.code}: ${error.message}` : String(error).split('\n')[0]!).toWellFormed();
     if (isNew) await port().request(this.app, 'outboxTell', { interrupted: this.wrong }).catch(() => {});
   }
 

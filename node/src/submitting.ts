@@ -9,7 +9,7 @@ import type { Context } from './context.js';
 import { shown } from './durations.js';
 import { InvalidOptions, InvalidPayload, QueueFull } from './errors.js';
 import { TaskHandle, type Together } from './handle.js';
-import { textLine } from './lines.js';
+import { checkText, textLine } from './lines.js';
 import { type ChildOptions, type SubmitOptions, childLine, submitLine } from './options.js';
 import { enqueueInputs } from './outbox.js';
 import { copied, encode } from './payload.js';
@@ -251,6 +251,7 @@ function keyOf(handler: Handler, input: unknown): string | undefined {
 
 /** A name goes over in a line of its own. @internal */
 export function checkedName(name: string): string {
+  checkText("a handler's name", name);
   if (name.includes('\n')) throw new InvalidOptions(`a handler's name is ${shown(name)}; it has a line break in it`);
   return name;
 }

@@ -155,6 +155,39 @@ for (const [kind, url] of STORES) {
     assert.ok(info.finished >= info.created);
   });
 
+  test(`half a character in what is told loses nothing: ${kind}`, async (t) => {
+    const half = 'a😀'.slice(0, 2);
+    class Odd extends PermanentError {}
+    Object.defineProperty(Odd, 'name', { value: `Odd${half}` });
+    const [app, job] = await started(t, { store: url(t) }, (app) =>
+      app.task('job', { retries: 2, retry: { base: 1 } }, async (_, ctx) => {
+        ctx.log.info(half);
+        ctx.progress(0.5, half);
+        ctx.resultMetadata.note = half;
+        ctx.publish('job.noted', { [half]: half, escaped: '\\ud83d' });
+        await ctx.saveCheckpoint(half);
+        if (_ === 'throws') throw new Odd(half);
+        return await ctx.loadCheckpoint();
+      }),
+    );
+    const events = app.events('*.noted');
+    const first = events.next();
+    const [returns, throws] = [await job.submit('returns'), await job.submit('throws')];
+    assert.equal(await returns.result(), half, 'what belongs to the user is as it was');
+    const error = await thrown(() => throws.result());
+    assert.deepEqual([error.type, error.errors.length, error.errors[0].message], ['Odda\ufffd', 1, 'a\ufffd'], 'it was permanent');
+    assert.match(error.traceback, /handlers\.test/);
+    const { log, progress, resultMetadata } = await returns.info();
+    assert.deepEqual([log[0].message, progress.message, resultMetadata], ['a\ufffd', 'a\ufffd', { note: 'a\ufffd' }]);
+    assert.deepEqual((await first).value.data, { 'a\ufffd': 'a\ufffd', escaped: '\\ud83d' });
+    await app.publish('shop.noted', half);
+    for (let event = await events.next(); event.value.data !== 'a\ufffd'; event = await events.next());
+    await events.return();
+    const waits = await job.submit('never', { delay: '1h' });
+    await waits.cancel({ reason: half });
+    assert.equal((await thrown(() => waits.result())).reason, 'a\ufffd');
+  });
+
   test(`a checkpoint survives the attempt: ${kind}`, async (t) => {
     const [, job] = await started(t, { store: url(t) }, (app) =>
       app.task('job', { retries: 1, retry: { base: 1 } }, async (_, ctx) => {
@@ -306,6 +339,19 @@ for (const [what, value, type, message] of [
     assert.equal(error.errors[0].message, message);
   });
 }
+
+test('a stack that is cut in the midst of a character is kept, and so is the verdict', async (t) => {
+  const [, job] = await started(t, {}, (app) =>
+    app.task('job', { retries: 2, retry: { base: 1 } }, () => {
+      const error = new PermanentError('long');
+      error.stack = `x${'😀'.repeat(20_000)}`;
+      throw error;
+    }),
+  );
+  const { errors } = await thrown(async () => (await job.submit()).result());
+  assert.equal(errors.length, 1);
+  assert.match(errors[0].traceback, /^x😀+/u);
+});
 
 test('a retry policy leaves alone what cannot be looked at', async (t) => {
   const retry = { base: 1, on: TypeError };

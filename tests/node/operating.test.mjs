@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { App, InvalidOptions } from 'taskloom';
+import { App, InvalidOptions, RetryAfter } from 'taskloom';
 
 import { STORES, file, gate, script, started, thrown } from './helpers.mjs';
 
@@ -185,6 +185,10 @@ for (const [what, options, message] of [
   ['an option of later', { requires: ['gpu'] }, /requires is not available in this version/],
   ['a rate', { key: 'a', rate: 'fast' }, /rate/],
   ['concurrency', { key: 'a', concurrency: 0 }, /concurrency is 0; it must be a whole number from 1/],
+  ['half a character in a tag', { tags: ['a', 'b\ud83d'] }, /tags\[1\] is "b\\ud83d", which has half a character in it.*toWellFormed/s],
+  ['half a character in a key', { uniqueKey: 'b\ud83d' }, /uniqueKey is "b\\ud83d", which has half/],
+  ['half a character in metadata', { metadata: { trace_id: '\ude00' } }, /metadata\.trace_id is "\\ude00", which has half/],
+  ['half a character in the name of a fact', { metadata: { 'b\ud83d': 'x' } }, /a name in metadata is "b\\ud83d", which has half/],
   ['options that are none', 'high', /the options of a submit are "high"; they must be an object/],
 ]) {
   test(`refused at submit: ${what}`, async () => {
@@ -235,6 +239,29 @@ for (const [what, ask, message] of [
     assert.equal(await app.sweep({ olderThan: 1e300 }), 0);
     assert.ok(await app.get(handle.id));
     assert.equal(await (await job.submit()).result(), 1);
+  });
+}
+
+const HALF = 'a\ud83d';
+for (const [what, ask] of [
+  ['submit by name', (app) => app.submit(HALF)],
+  ['the name of a handler', (app) => app.task(HALF, () => 1)],
+  ['the key of a handler', (app) => app.task('keyed', { key: HALF }, () => 1)],
+  ['a key made of an input', (app) => app.task('keyed', { key: () => HALF }, () => 1).submit()],
+  ['keys made of inputs', (app) => app.task('keyed', { key: () => HALF }, () => 1).submitMany([1])],
+  ['list', (app) => app.list({ tag: HALF })],
+  ['get', (app) => app.get(HALF)],
+  ['pause', (app) => app.pause(HALF)],
+  ['limit', (app) => app.limit({ key: HALF, concurrency: 1 })],
+  ['cron', (app) => app.cron('* * * * *', { name: HALF }, () => 1)],
+  ['trigger', (app) => app.schedules.trigger(HALF)],
+  ['a setting', () => new App({ name: HALF })],
+  ['RetryAfter', () => new RetryAfter(1, { key: HALF })],
+]) {
+  test(`a name with half a character in it is refused: ${what}`, async () => {
+    const error = await thrown(() => ask(new App()));
+    assert.ok(error instanceof InvalidOptions, String(error));
+    assert.match(error.message, /is "a\\ud83d", which has half a character in it/);
   });
 }
 
