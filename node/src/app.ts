@@ -15,7 +15,7 @@ import { encode } from './payload.js';
 import { port } from './port.js';
 import { readRegistration, registeredOf, taskOf } from './registering.js';
 import type { InputOf, OutputOf, StandardSchema } from './schema.js';
-import { checkSaid, type Said, type ScheduleChanges, type ScheduleOptions, Schedules, scheduleValues } from './schedules.js';
+import { checkSaid, type Said, type ScheduleChanges, type ScheduleOptions, Schedules, ruled, scheduleValues } from './schedules.js';
 import { type AppOptions, type ThreadSettings, readSettings } from './settings.js';
 import { Submitting, checkedName } from './submitting.js';
 import type { Handler, HandlerFunction, Task, TaskOptions, ThreadTaskOptions } from './task.js';
@@ -278,17 +278,17 @@ export class App extends Operating {
    */
   cron<Input, Result>(expression: string, options: ScheduleOptions, task: Task<Input, Result> | HandlerFunction<Input, Result>): Task<Input, Awaited<Result>> {
     if (typeof expression !== 'string') throw new InvalidOptions(`cron is ${shown(expression)}; it must be a text, such as '0 3 * * *'`);
-    return this.scheduled({ ...options, cron: expression }, task as HandlerFunction<any, any>);
+    return this.scheduled(ruled('cron', expression, options), task as HandlerFunction<any, any>);
   }
 
   /** Submits a task at a fixed interval, as `cron` does. */
   every<Input, Result>(interval: Duration, options: ScheduleOptions, task: Task<Input, Result> | HandlerFunction<Input, Result>): Task<Input, Awaited<Result>> {
-    return this.scheduled({ ...options, every: interval }, task as HandlerFunction<any, any>);
+    return this.scheduled(ruled('every', interval, options), task as HandlerFunction<any, any>);
   }
 
   /** Submits a task once, at a time, as `cron` does. */
   at<Input, Result>(when: Date | string, options: ScheduleOptions, task: Task<Input, Result> | HandlerFunction<Input, Result>): Task<Input, Awaited<Result>> {
-    return this.scheduled({ ...options, at: when }, task as HandlerFunction<any, any>);
+    return this.scheduled(ruled('at', when, options), task as HandlerFunction<any, any>);
   }
 
   private scheduled({ name, ...options }: ScheduleOptions & ScheduleChanges, given: HandlerFunction<any, any>): Task<any, any> {
