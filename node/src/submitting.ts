@@ -17,6 +17,7 @@ import * as plain from './plain.js';
 import { port } from './port.js';
 import { registeredOf } from './registering.js';
 import { validate } from './schema.js';
+import { kept } from './scopes.js';
 import type { Handler, Task } from './task.js';
 
 /** A submit that waits for room. */
@@ -105,11 +106,11 @@ export class Submitting {
     resolve: (handle: TaskHandle) => void,
     reject: (error: unknown) => void,
   ): void {
-    const send = (): void => {
+    const send = kept(this.app, () => {
       const refused = this.waits ? (error: unknown): void => this.parkIfFull(error, send, reject) : reject;
       const handle = new TaskHandle(this.app, name ?? handler!.name, undefined, { resolve, reject: refused });
       port().submit(this.app, handle, handler?.number ?? 0, name, line, payload, given);
-    };
+    });
     const verdict = handler?.schema === undefined ? undefined : validate(handler.schema, handler.name, JSON.parse(payload));
     if (verdict instanceof Promise) verdict.then(send, reject);
     else send();
@@ -145,7 +146,7 @@ export class Submitting {
     }
     if (payloads.length === 0) return [];
     return await new Promise((resolve, reject) => {
-      const send = (): void => {
+      const send = kept(this.app, () => {
         let isRefused = false;
         const refused = (error: unknown): void => {
           if (isRefused) return;
@@ -156,7 +157,7 @@ export class Submitting {
         const together: Together = { handles: [], left: payloads.length, resolve, reject: refused };
         together.handles = payloads.map(() => new TaskHandle(this.app, handler.name, undefined, together));
         port().submitMany(this.app, together.handles, handler.number, line, keys, payloads, given);
-      };
+      });
       send();
     });
   }

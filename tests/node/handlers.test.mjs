@@ -264,6 +264,47 @@ test('with asyncContext a handler finds what its submitter had', async (t) => {
   assert.equal(await (await job.submit()).result(), null);
 });
 
+test('with asyncContext a child, too, finds what its submitter had, in each attempt', async (t) => {
+  const request = new AsyncLocalStorage();
+  const [, parent] = await started(t, { asyncContext: true }, (app) => {
+    const child = app.task('child', { retries: 1, retry: { base: 1 } }, async (_, ctx) => {
+      await null;
+      if (ctx.task.attempt === 1) throw new Error('once more');
+      return [request.getStore(), currentContext().task.id];
+    });
+    return app.task('parent', async (_, ctx) => {
+      const submitted = ['a', 'b'].map((name) => request.run(name, () => ctx.submit(name === 'a' ? child : 'child')));
+      const handles = await Promise.all(submitted);
+      const found = await Promise.all(handles.map((handle) => handle.result()));
+      return [request.getStore(), handles.map(({ id }) => id), found];
+    });
+  });
+  const handle = await request.run('outside', () => parent.submit());
+  const [own, ids, found] = await handle.result();
+  assert.equal(own, 'outside');
+  assert.deepEqual(found, [
+    ['a', ids[0]],
+    ['b', ids[1]],
+  ]);
+});
+
+test('with asyncContext many tasks, and one that waits for room, find what their submitter had', async (t) => {
+  const request = new AsyncLocalStorage();
+  const both = gate();
+  const [, job] = await started(t, { asyncContext: true, capacity: 2, onFull: 'wait' }, (app) =>
+    app.task('job', { retries: 1, retry: { base: 1 } }, async (_, ctx) => {
+      await both.promise;
+      if (ctx.task.attempt === 1) throw new Error('once more');
+      return request.getStore();
+    }),
+  );
+  const many = await request.run('many', () => job.submitMany([1, 2]));
+  const later = request.run('later', () => job.submit());
+  both.open();
+  const found = await Promise.all([...many, await later].map((handle) => handle.result()));
+  assert.deepEqual(found, ['many', 'many', 'later']);
+});
+
 test('without it the context is known before the first await, and no other is given after it', async (t) => {
   const [, job] = await started(t, {}, (app) =>
     app.task('job', async () => {
