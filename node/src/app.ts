@@ -8,7 +8,7 @@ import { type JsonLogOptions, type LogStream, jsonLogs } from './json_logs.js';
 import { line, tellable } from './lines.js';
 import { type Around, type Middleware, Stack } from './middleware.js';
 import { Operating } from './operating.js';
-import type { NamedSubmitOptions } from './options.js';
+import { type NamedSubmitOptions, callOptions } from './options.js';
 import type { Health } from './info.js';
 import { Outbox } from './outbox.js';
 import { encode } from './payload.js';
@@ -172,7 +172,8 @@ export class App extends Operating {
    * `timeout` has passed is given back on a file; in memory its handles throw `ShutDown`.
    */
   async stop(options: StopOptions = {}): Promise<void> {
-    const timeout = options.timeout === undefined ? undefined : millis('timeout', options.timeout);
+    const given = callOptions('stop', options, ['timeout'], "stop({ timeout: '30s' })").timeout;
+    const timeout = given === undefined ? undefined : millis('timeout', given);
     if (this._testing !== undefined) return await this._testing.drain();
     this._isStopping = true;
     this._submitting.stop();

@@ -2,7 +2,7 @@
 
 import { type Duration, millis, shown } from './durations.js';
 import { InvalidOptions } from './errors.js';
-import { line } from './lines.js';
+import { isFields, line } from './lines.js';
 
 /** How important a task is among those of its queue. */
 export type Priority = 'low' | 'normal' | 'high' | 'critical';
@@ -192,7 +192,9 @@ function plain(name: string, form: Form, value: unknown): unknown {
       }
       return value;
     case 'pairs':
-      if (typeof value !== 'object' || value === null || Array.isArray(value)) throw wrong(name, value, 'an object of texts');
+      if (!isFields(value)) {
+        throw wrong(name, value, 'an object of texts', value instanceof Map ? 'pass Object.fromEntries(map)' : undefined);
+      }
       for (const [key, own] of Object.entries(value)) {
         if (typeof own !== 'string') throw wrong(`${name}.${key}`, own, 'a text');
       }
@@ -264,6 +266,17 @@ function read(
     (all ??= {})[snake(name)] = plain(name, form, value);
   }
   return all;
+}
+
+/** Options of a call that knows these, and no other. @internal */
+export function callOptions<T extends object>(what: string, options: T, names: ReadonlyArray<keyof T & string>, example: string): T {
+  if (typeof options !== 'object' || options === null) {
+    throw new InvalidOptions(`the options of ${what} are ${shown(options)}; they must be an object`, { hint: `as in ${example}` });
+  }
+  for (const name of Object.keys(options)) {
+    if (!(names as readonly string[]).includes(name)) throw unknown(`option of ${what}`, name, names, []);
+  }
+  return options;
 }
 
 function object(what: string, options: unknown): object {

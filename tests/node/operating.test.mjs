@@ -185,6 +185,8 @@ for (const [what, options, message] of [
   ['an option of later', { requires: ['gpu'] }, /requires is not available in this version/],
   ['a rate', { key: 'a', rate: 'fast' }, /rate/],
   ['concurrency', { key: 'a', concurrency: 0 }, /concurrency is 0; it must be a whole number from 1/],
+  ['metadata as a Map', { metadata: new Map([['tenant', 'acme']]) }, /metadata is a Map; it must be an object of texts.*Object\.fromEntries/s],
+  ['metadata of another kind', { metadata: new URLSearchParams('tenant=acme') }, /metadata is a URLSearchParams; it must be an object of texts/],
   ['half a character in a tag', { tags: ['a', 'b\ud83d'] }, /tags\[1\] is "b\\ud83d", which has half a character in it.*toWellFormed/s],
   ['half a character in a key', { uniqueKey: 'b\ud83d' }, /uniqueKey is "b\\ud83d", which has half/],
   ['half a character in metadata', { metadata: { trace_id: '\ude00' } }, /metadata\.trace_id is "\\ude00", which has half/],
@@ -207,6 +209,9 @@ for (const [what, register, message] of [
   ['options that are none', (app) => app.task('job', null, () => 1), /the options of "job" are null; they must be an object/],
   ['a name that is none', (app) => app.task(undefined, () => 1), /a handler's name is undefined; it must be a text/],
   ['options without a function', (app) => app.task('job', {}), /the handler of "job" is undefined/],
+  ['a generator function', (app) => app.task('job', function* () {}), /the handler of "job" is a generator function/],
+  ['an async generator function', (app) => app.task('job', {}, async function* () {}), /the handler of "job" is a generator function/],
+  ['a generator function of a schedule', (app) => app.every('1h', { name: 'job' }, function* () {}), /is a generator function/],
   ['no name', (app) => app.task(7, () => 1), /a handler's name is 7/],
   ['an empty name', (app) => app.task('', () => 1), /handler "" is empty/],
   ['an unknown option', (app) => app.task('job', { retires: 3 }, () => 1), /did you mean retries/],
@@ -227,7 +232,7 @@ for (const [what, ask, message] of [
   ['sweep', (app) => app.sweep({ olderThan: Infinity }), /olderThan is Infinity/],
   ['stop', (app) => app.stop({ timeout: Infinity }), /timeout is Infinity/],
   ['limit', (app) => app.limit('job', { concurrency: Infinity }), /concurrency is Infinity/],
-  ['on', (app) => app.events('task.*', { capacity: NaN }).next(), /capacity is NaN; it must be a finite number/],
+  ['events', (app) => app.events('task.*', { capacity: NaN }).next(), /capacity is NaN/],
 ]) {
   test(`a number without an end is refused, and nothing is done: ${what}`, async (t) => {
     const [app, job] = await started(t, {}, (app) => app.task('job', () => 1));
@@ -239,6 +244,29 @@ for (const [what, ask, message] of [
     assert.equal(await app.sweep({ olderThan: 1e300 }), 0);
     assert.ok(await app.get(handle.id));
     assert.equal(await (await job.submit()).result(), 1);
+  });
+}
+
+for (const [what, call, message] of [
+  ['stop', (app) => app.stop({ timout: 50 }), /no option of stop timout.*did you mean timeout/],
+  ['stop after a number', (app) => app.stop(50), /the options of stop are 50; they must be an object.*stop\(\{ timeout: '30s' \}\)/],
+  ['on', (app) => app.on('task.*', () => {}, { capcity: 5 }), /no option of on capcity.*did you mean capacity/],
+  ['on with no capacity', (app) => app.on('task.*', () => {}, { capacity: 0 }), /capacity is 0; it must be a whole number of at least 1/],
+  ['events', (app) => app.events('task.*', { capacity: 'x' }).next(), /capacity is "x"; it must be a whole number of at least 1/],
+  ['events by another name', (app) => app.events('task.*', { size: 5 }).next(), /no option of events size/],
+  ['cancel', (app, handle) => handle.cancel({ resaon: 'no' }), /no option of cancel resaon.*did you mean reason/],
+  ['cancel for a text', (app, handle) => handle.cancel('not needed'), /the options of cancel are "not needed"; they must be an object/],
+  ['cancel of what has ended', (app, handle, ended) => ended.cancel({ resaon: 'no' }), /no option of cancel resaon/],
+]) {
+  test(`options that are not known are refused: ${what}`, async (t) => {
+    const [app, job] = await started(t, {}, (app) => app.task('job', () => 1));
+    const [ended, handle] = [await job.submit(), await job.submit(null, { delay: '1h' })];
+    await ended.result();
+    const error = await thrown(() => call(app, handle, ended));
+    assert.ok(error instanceof InvalidOptions, String(error));
+    assert.match(`${error.message} ${error.hint}`, message);
+    assert.equal(handle.state, 'pending');
+    assert.equal(await (await job.submit()).result(), 1, 'it still runs');
   });
 }
 
