@@ -4,6 +4,7 @@ import { type Duration, millis, shown } from './durations.js';
 import { InvalidOptions, ShutDown, native } from './errors.js';
 import { type EventOptions, EventStream, subscribe, type TaskEvent, type Unsubscribe } from './events.js';
 import { TaskHandle, type TaskState } from './handle.js';
+import { tellHook } from './hooks.js';
 import { type JsonLogOptions, type LogStream, jsonLogs } from './json_logs.js';
 import { line, tellable } from './lines.js';
 import { type Around, type Middleware, Stack } from './middleware.js';
@@ -479,9 +480,7 @@ export class App extends Operating {
   /** @internal */
   _hooked(moment: number, id: string, name: string): void {
     const hook = this.byName.get(name)?.hooks[moment];
-    if (hook === undefined) return;
-    const handle = new TaskHandle(this, name, id);
-    queueMicrotask(() => hook(handle));
+    if (hook !== undefined) tellHook(this, hook, moment, id, name);
   }
 }
 

@@ -330,6 +330,29 @@ test('what is told after the end is refused', async (t) => {
   await assert.rejects(kept.submit('job'), LeaseLost);
 });
 
+for (const [input, states] of [
+  ['succeeds', ['succeeded']],
+  ['fails', ['retrying', 'failed']],
+  ['takes too long', ['retrying', 'timed_out']],
+]) {
+  test(`the handle of a hook says how it went: a task ${input}`, async (t) => {
+    const seen = [];
+    const last = gate();
+    const hook = ({ state }) => {
+      if (seen.push(state) === states.length) last.open();
+    };
+    const [, job] = await started(t, {}, (app) =>
+      app.task('job', { retries: 1, retry: { base: 1 }, timeout: 50, onSuccess: hook, onRetry: hook, onFailure: hook }, (what, ctx) => {
+        if (what === 'fails') throw new Error('no');
+        if (what === 'takes too long') return new Promise((_, reject) => ctx.signal.addEventListener('abort', () => reject(ctx.signal.reason)));
+      }),
+    );
+    await job.submit(input, input === 'takes too long' ? undefined : { timeout: '1h' });
+    await last.promise;
+    assert.deepEqual(seen, states);
+  });
+}
+
 test('hooks hear of success, retry and failure', async (t) => {
   const heard = [];
   const last = gate();
