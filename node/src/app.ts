@@ -19,7 +19,7 @@ import type { InputOf, OutputOf, StandardSchema } from './schema.js';
 import { checkSaid, type Said, type ScheduleChanges, type ScheduleOptions, Schedules, ruled, scheduleValues } from './schedules.js';
 import { type AppOptions, type ThreadSettings, readSettings } from './settings.js';
 import { Submitting, checkedName } from './submitting.js';
-import type { Handler, HandlerFunction, Task, TaskOptions, ThreadTaskOptions } from './task.js';
+import type { Handler, HandlerFunction, Schedulable, Task, TaskOptions, ThreadTaskOptions } from './task.js';
 import { Testing, type TestingOptions } from './testing_mode.js';
 import { endThreads, forgetThreads, poolFor } from './threads.js';
 
@@ -278,18 +278,18 @@ export class App extends Operating {
    * app.cron('0 3 * * *', { name: 'nightly', tz: 'Europe/Rome', overlap: 'skip' }, async () => cleanUp());
    * ```
    */
-  cron<Input, Result>(expression: string, options: ScheduleOptions, task: Task<Input, Result> | HandlerFunction<Input, Result>): Task<Input, Awaited<Result>> {
+  cron<Input, Result>(expression: string, options: ScheduleOptions, task: Schedulable<Input, Result>): Task<Input, Awaited<Result>> {
     if (typeof expression !== 'string') throw new InvalidOptions(`cron is ${shown(expression)}; it must be a text, such as '0 3 * * *'`);
     return this.scheduled(ruled('cron', expression, options), task as HandlerFunction<any, any>);
   }
 
   /** Submits a task at a fixed interval, as `cron` does. */
-  every<Input, Result>(interval: Duration, options: ScheduleOptions, task: Task<Input, Result> | HandlerFunction<Input, Result>): Task<Input, Awaited<Result>> {
+  every<Input, Result>(interval: Duration, options: ScheduleOptions, task: Schedulable<Input, Result>): Task<Input, Awaited<Result>> {
     return this.scheduled(ruled('every', interval, options), task as HandlerFunction<any, any>);
   }
 
   /** Submits a task once, at a time, as `cron` does. */
-  at<Input, Result>(when: Date | string, options: ScheduleOptions, task: Task<Input, Result> | HandlerFunction<Input, Result>): Task<Input, Awaited<Result>> {
+  at<Input, Result>(when: Date | string, options: ScheduleOptions, task: Schedulable<Input, Result>): Task<Input, Awaited<Result>> {
     return this.scheduled(ruled('at', when, options), task as HandlerFunction<any, any>);
   }
 

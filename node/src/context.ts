@@ -248,7 +248,9 @@ export class Context {
   }
 
   /** What this attempt or an earlier one saved last; `otherwise` if there is nothing. */
-  async loadCheckpoint<T = unknown>(otherwise?: T): Promise<T | undefined> {
+  async loadCheckpoint<T = unknown>(): Promise<T | undefined>;
+  async loadCheckpoint<T>(otherwise: T): Promise<T>;
+  async loadCheckpoint<T>(otherwise?: T): Promise<T | undefined> {
     const saved = this.ids === undefined ? this.saved : port().native.checkpoint(this._running());
     return saved === undefined || saved === null ? otherwise : (JSON.parse(saved) as T);
   }
