@@ -4,20 +4,22 @@ import { type Duration, millis, shown } from './durations.js';
 import { InvalidOptions, ShutDown, native } from './errors.js';
 import { type EventOptions, EventStream, subscribe, type TaskEvent, type Unsubscribe } from './events.js';
 import { TaskHandle, type TaskState } from './handle.js';
+import { tellHook } from './hooks.js';
 import { type JsonLogOptions, type LogStream, jsonLogs } from './json_logs.js';
+import { line, tellable } from './lines.js';
 import { type Around, type Middleware, Stack } from './middleware.js';
 import { Operating } from './operating.js';
-import type { NamedSubmitOptions } from './options.js';
+import { type NamedSubmitOptions, callOptions } from './options.js';
 import type { Health } from './info.js';
 import { Outbox } from './outbox.js';
 import { encode } from './payload.js';
 import { port } from './port.js';
 import { readRegistration, registeredOf, taskOf } from './registering.js';
 import type { InputOf, OutputOf, StandardSchema } from './schema.js';
-import { checkSaid, type Said, type ScheduleChanges, type ScheduleOptions, Schedules, scheduleValues } from './schedules.js';
+import { checkSaid, type Said, type ScheduleChanges, type ScheduleOptions, Schedules, ruled, scheduleValues } from './schedules.js';
 import { type AppOptions, type ThreadSettings, readSettings } from './settings.js';
 import { Submitting, checkedName } from './submitting.js';
-import type { Handler, HandlerFunction, Task, TaskOptions, ThreadTaskOptions } from './task.js';
+import type { Handler, HandlerFunction, Schedulable, Task, TaskOptions, ThreadTaskOptions } from './task.js';
 import { Testing, type TestingOptions } from './testing_mode.js';
 import { endThreads, forgetThreads, poolFor } from './threads.js';
 
@@ -171,7 +173,8 @@ export class App extends Operating {
    * `timeout` has passed is given back on a file; in memory its handles throw `ShutDown`.
    */
   async stop(options: StopOptions = {}): Promise<void> {
-    const timeout = options.timeout === undefined ? undefined : millis('timeout', options.timeout);
+    const given = callOptions('stop', options, ['timeout'], "stop({ timeout: '30s' })").timeout;
+    const timeout = given === undefined ? undefined : millis('timeout', given);
     if (this._testing !== undefined) return await this._testing.drain();
     this._isStopping = true;
     this._submitting.stop();
@@ -275,19 +278,19 @@ export class App extends Operating {
    * app.cron('0 3 * * *', { name: 'nightly', tz: 'Europe/Rome', overlap: 'skip' }, async () => cleanUp());
    * ```
    */
-  cron<Input, Result>(expression: string, options: ScheduleOptions, task: Task<Input, Result> | HandlerFunction<Input, Result>): Task<Input, Awaited<Result>> {
+  cron<Input, Result>(expression: string, options: ScheduleOptions, task: Schedulable<Input, Result>): Task<Input, Awaited<Result>> {
     if (typeof expression !== 'string') throw new InvalidOptions(`cron is ${shown(expression)}; it must be a text, such as '0 3 * * *'`);
-    return this.scheduled({ ...options, cron: expression }, task as HandlerFunction<any, any>);
+    return this.scheduled(ruled('cron', expression, options), task as HandlerFunction<any, any>);
   }
 
   /** Submits a task at a fixed interval, as `cron` does. */
-  every<Input, Result>(interval: Duration, options: ScheduleOptions, task: Task<Input, Result> | HandlerFunction<Input, Result>): Task<Input, Awaited<Result>> {
-    return this.scheduled({ ...options, every: interval }, task as HandlerFunction<any, any>);
+  every<Input, Result>(interval: Duration, options: ScheduleOptions, task: Schedulable<Input, Result>): Task<Input, Awaited<Result>> {
+    return this.scheduled(ruled('every', interval, options), task as HandlerFunction<any, any>);
   }
 
   /** Submits a task once, at a time, as `cron` does. */
-  at<Input, Result>(when: Date | string, options: ScheduleOptions, task: Task<Input, Result> | HandlerFunction<Input, Result>): Task<Input, Awaited<Result>> {
-    return this.scheduled({ ...options, at: when }, task as HandlerFunction<any, any>);
+  at<Input, Result>(when: Date | string, options: ScheduleOptions, task: Schedulable<Input, Result>): Task<Input, Awaited<Result>> {
+    return this.scheduled(ruled('at', when, options), task as HandlerFunction<any, any>);
   }
 
   private scheduled({ name, ...options }: ScheduleOptions & ScheduleChanges, given: HandlerFunction<any, any>): Task<any, any> {
@@ -308,7 +311,7 @@ export class App extends Operating {
     const said = { handler: known?.name ?? called, payload, values };
     checkSaid(called, this.said.get(called), said);
     const task = known === undefined ? this.task(called, given) : (given as unknown as Task<any, any>);
-    native(() => port().native.schedule(this._number, JSON.stringify({ name: called, ...said })));
+    native(() => port().native.schedule(this._number, line({ name: called, ...said })));
     this.said.set(called, said);
     this.settleKeepAlive();
     return task;
@@ -332,7 +335,7 @@ export class App extends Operating {
 
   /** Publishes an event of your own. Its name has a point in it, as in `'order.paid'`. */
   async publish(name: string, data: unknown = null): Promise<void> {
-    await port().request(this, 'publish', { name, data: encode(data, 'data') });
+    await port().request(this, 'publish', { name, data: tellable(encode(data, 'data')) });
   }
 
   /**
@@ -477,9 +480,7 @@ export class App extends Operating {
   /** @internal */
   _hooked(moment: number, id: string, name: string): void {
     const hook = this.byName.get(name)?.hooks[moment];
-    if (hook === undefined) return;
-    const handle = new TaskHandle(this, name, id);
-    queueMicrotask(() => hook(handle));
+    if (hook !== undefined) tellHook(this, hook, moment, id, name);
   }
 }
 

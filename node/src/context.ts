@@ -7,6 +7,7 @@ import { shown } from './durations.js';
 import { InvalidOptions, LeaseLost, Misuse, TaskCancelled, TaskTimedOut, native } from './errors.js';
 import type { TaskHandle } from './handle.js';
 import { infoFrom, type TaskInfo } from './info.js';
+import { tellable } from './lines.js';
 import type { ChildOptions } from './options.js';
 import { encode } from './payload.js';
 import { port } from './port.js';
@@ -222,7 +223,7 @@ export class Context {
 
   /** Publishes an event of your own, about this task. Its name has a point in it, as in `'order.paid'`. */
   publish(name: string, data: unknown = null): void {
-    const line = encode(data, 'data');
+    const line = tellable(encode(data, 'data'));
     this.tell((job) => port().native.publish(job, name, line));
   }
 
@@ -232,7 +233,7 @@ export class Context {
       {},
       {
         set: (notes: Record<string, unknown>, key, value: unknown) => {
-          const line = encode(value, `resultMetadata.${String(key)}`);
+          const line = tellable(encode(value, `resultMetadata.${String(key)}`));
           this.tell((job) => port().native.note(job, String(key), line));
           notes[String(key)] = value;
           return true;
@@ -247,7 +248,9 @@ export class Context {
   }
 
   /** What this attempt or an earlier one saved last; `otherwise` if there is nothing. */
-  async loadCheckpoint<T = unknown>(otherwise?: T): Promise<T | undefined> {
+  async loadCheckpoint<T = unknown>(): Promise<T | undefined>;
+  async loadCheckpoint<T>(otherwise: T): Promise<T>;
+  async loadCheckpoint<T>(otherwise?: T): Promise<T | undefined> {
     const saved = this.ids === undefined ? this.saved : port().native.checkpoint(this._running());
     return saved === undefined || saved === null ? otherwise : (JSON.parse(saved) as T);
   }

@@ -23,8 +23,11 @@ const FORM = "milliseconds, or a text such as '500ms', '30s', '1h 30m' or '3 day
 export function millis(name: string, value: unknown): number {
   const wrong = (what: string): InvalidOptions =>
     new InvalidOptions(`${name} is ${shown(value)}; it must be ${what}`, { hint: `durations are ${FORM}` });
+  const endless = (): InvalidOptions =>
+    new InvalidOptions(`${name} is ${shown(value)}; it must be a duration that ends`, { hint: `durations are ${FORM}; for none, leave it out` });
   if (typeof value === 'number') {
     if (!(value >= 0)) throw wrong('a duration of at least 0');
+    if (value === Infinity) throw endless();
     return value;
   }
   if (typeof value !== 'string') throw wrong('a duration');
@@ -39,6 +42,7 @@ export function millis(name: string, value: unknown): number {
     end = form.lastIndex;
   }
   if (end === 0 || end !== text.length) throw wrong('a duration');
+  if (total === Infinity) throw endless();
   return total;
 }
 
@@ -64,5 +68,5 @@ export function shown(value: unknown): string {
   } catch {
     text = `a value of type ${typeof value}`;
   }
-  return text.length > 80 ? `${text.slice(0, 77)}…` : text;
+  return text.length > 80 ? `${text.slice(0, 77).toWellFormed()}…` : text;
 }

@@ -3,6 +3,7 @@
 import type { App } from './app.js';
 import { shown } from './durations.js';
 import { InvalidOptions, Misuse, native } from './errors.js';
+import { callOptions } from './options.js';
 import { type Listener, port } from './port.js';
 
 /** A fact. */
@@ -39,6 +40,15 @@ export type Unsubscribe = () => void;
 export interface EventOptions {
   /** How many events are kept for a reader that is slow; older ones are dropped, and a gap is told. */
   capacity?: number;
+}
+
+const EXAMPLES = { on: "app.on('task.*', listener, { capacity: 1000 })", events: "app.events('task.*', { capacity: 1000 })" };
+
+/** How many events are kept for it. */
+function capacityOf(what: keyof typeof EXAMPLES, options: EventOptions): number | undefined {
+  const { capacity } = callOptions(what, options, ['capacity'], EXAMPLES[what]);
+  if (capacity === undefined || (Number.isSafeInteger(capacity) && capacity >= 1)) return capacity;
+  throw new InvalidOptions(`capacity is ${shown(capacity)}; it must be a whole number of at least 1`);
 }
 
 function checked(pattern: unknown): asserts pattern is string {
@@ -90,7 +100,7 @@ export function subscribe(app: App, pattern: string, listener: (event: TaskEvent
       }
     },
   };
-  return listen(app, { pattern, capacity: options.capacity }, hears);
+  return listen(app, { pattern, capacity: capacityOf('on', options) }, hears);
 }
 
 /** Events as they come, for `for await`. @internal */
@@ -101,7 +111,7 @@ export class EventStream implements AsyncIterableIterator<TaskEvent> {
   private isEnded = false;
 
   constructor(app: App, pattern: string, options: EventOptions) {
-    this.subscribed = this.begin(app, pattern, options.capacity, {
+    this.subscribed = this.begin(app, pattern, options, {
       hear: (events, ended) => {
         for (const event of events) {
           const reader = this.readers.shift();
@@ -116,8 +126,9 @@ export class EventStream implements AsyncIterableIterator<TaskEvent> {
     this.subscribed.catch(() => this.end());
   }
 
-  private async begin(app: App, pattern: string, capacity: number | undefined, listener: Listener): Promise<number> {
+  private async begin(app: App, pattern: string, options: EventOptions, listener: Listener): Promise<number> {
     checked(pattern);
+    const capacity = capacityOf('events', options);
     return await port().subscribe(app, 'subscribe', { pattern, capacity }, listener);
   }
 

@@ -1,6 +1,7 @@
 /** What handlers throw, as it is kept with the task. */
 
 import { shown } from './durations.js';
+import { tellable } from './lines.js';
 import type { Verdict } from './retry_rules.js';
 import { PermanentError, RetryAfter, isOf } from './verdicts.js';
 import { InvalidPayload, PayloadTooLarge } from './errors.js';
@@ -48,5 +49,6 @@ export function describe(thrown: unknown, now: () => number, verdict?: Verdict):
   const asks = isOf(thrown, RetryAfter) ? (thrown as RetryAfter) : undefined;
   const permanent = verdict?.permanent ?? isPermanent;
   const wait = asks?.at === undefined ? asks?.delay : Math.max(0, asks.at.getTime() - now());
-  return JSON.stringify({ type, message, stack: stack.slice(0, MAX_STACK), permanent, retryAfter: verdict?.wait ?? wait, key: asks?.key });
+  // A message, too, may end in half a character; a verdict with it must not be lost.
+  return tellable(JSON.stringify({ type, message, stack: stack.slice(0, MAX_STACK), permanent, retryAfter: verdict?.wait ?? wait, key: asks?.key }));
 }

@@ -4,7 +4,7 @@ import type { App } from './app.js';
 import { type Duration, millis, shown } from './durations.js';
 import { InvalidOptions, Misuse, TaskloomError, WaitTimeout, type AttemptError } from './errors.js';
 import { type LogLine, type Progress, type TaskInfo, infoFrom } from './info.js';
-import { unknown } from './options.js';
+import { callOptions } from './options.js';
 import { port } from './port.js';
 import { waitBegins, waitEnds } from './waiting.js';
 import { idAt } from './wire.js';
@@ -262,8 +262,9 @@ export class TaskHandle<Result = unknown> {
 
   /** Cancels the task: true if it was or will be cancelled, false if it had ended. */
   async cancel(options: { reason?: string } = {}): Promise<boolean> {
+    const { reason } = callOptions('cancel', options, ['reason'], "cancel({ reason: 'the customer has left' })");
     if (this.done()) return false;
-    return await this._app._cancelOne(this.id, options.reason);
+    return await this._app._cancelOne(this.id, reason);
   }
 
   /** Every field of the task, as the store has it now. */
@@ -403,10 +404,7 @@ export class TaskHandle<Result = unknown> {
 
 /** Refuses what says nothing of a wait, as a number does. @internal */
 export function checkedWait(options: WaitOptions): WaitOptions {
-  if (typeof options !== 'object' || options === null) {
-    throw new InvalidOptions(`how to wait is ${shown(options)}; it must be an object`, { hint: "as in result({ timeout: '10s' })" });
-  }
-  for (const name of Object.keys(options)) if (name !== 'timeout' && name !== 'signal') throw unknown('option of result', name, ['timeout', 'signal'], []);
+  callOptions('result', options, ['timeout', 'signal'], "result({ timeout: '10s' })");
   if (options.signal !== undefined && typeof options.signal?.addEventListener !== 'function') {
     throw new InvalidOptions(`signal is ${shown(options.signal)}; it must be an AbortSignal`, { hint: 'of an AbortController, or AbortSignal.any(…)' });
   }

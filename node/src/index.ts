@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 /**
  * A task engine that lives in your process.
  *
@@ -54,6 +55,6 @@ export { type CatchUp, nextFirings, type Overlap, type Schedule, type ScheduleCh
 export type { ErrorKind, RetryFunction, RetryRules } from './retry_rules.js';
 export type { InputOf, OutputOf, StandardSchema } from './schema.js';
 export type { AppOptions, ThreadOptions } from './settings.js';
-export type { HandlerFunction, Task, TaskOptions, ThreadTaskOptions } from './task.js';
+export type { HandlerFunction, Schedulable, Task, TaskOptions, ThreadTaskOptions } from './task.js';
 export type { Span, Submitted, SubmittedOptions, Testing, TestingOptions } from './testing_mode.js';
 export { PermanentError, RetryAfter, type RetryAfterOptions } from './verdicts.js';

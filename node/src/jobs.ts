@@ -93,7 +93,7 @@ export class Jobs {
 
   private call(handler: Handler, input: unknown, context: Context): unknown {
     if (!context._app._asyncContext) return handler.run(input, context);
-    const submitted = this.port.scopes.get(context.task.id);
+    const submitted = this.port.scopes.of(context.task.id);
     if (submitted === undefined) return storage.run(context, handler.run, input, context);
     return submitted.runInAsyncScope(() => storage.run(context, handler.run, input, context));
   }

@@ -7,6 +7,7 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 import type { Context } from './context.js';
 import { shown } from './durations.js';
 import { InvalidOptions } from './errors.js';
+import { kindOfFunction } from './functions.js';
 import { type StandardSchema, isSchema, validate } from './schema.js';
 import type { HandlerFunction, ThreadTaskOptions } from './task.js';
 import { PermanentError } from './verdicts.js';
@@ -102,6 +103,9 @@ async function load(place: ModulePlace): Promise<Loaded> {
     throw new PermanentError(
       `the module of ${shown(place.name)} has no function ${shown(place.export)}: ${place.url} exports ${names.join(', ') || 'nothing'}`,
     );
+  }
+  if (kindOfFunction(run) === 'generator') {
+    throw new PermanentError(`the handler of ${shown(place.name)} is a generator function, which to call runs nothing of: ${place.url}`);
   }
   const schema = of('schema');
   if (place.schema && !isSchema(schema)) {

@@ -135,13 +135,12 @@ export abstract class Operating {
         hint: 'give it an id, a tag, a queue or a name',
       });
     }
-    return await this._ask('cancelAll', { queue, tag, name, reason });
+    return await this._ask('cancelAll', { queue, tag, name, reason: checkedReason(reason) });
   }
 
   /** @internal */
   async _cancelOne(id: string, reason: string | undefined): Promise<boolean> {
-    if (reason !== undefined && typeof reason !== 'string') throw new InvalidOptions(`reason is ${shown(reason)}; it must be a text`);
-    return await this._ask('cancel', { id, reason });
+    return await this._ask('cancel', { id, reason: checkedReason(reason) });
   }
 
   /**
@@ -243,7 +242,7 @@ export abstract class Operating {
 
   /** Forgets tasks that ended longer ago than this; how many. */
   async sweep(options: { olderThan: Duration }): Promise<number> {
-    return await this._ask('sweep', { olderThan: millis('olderThan', options?.olderThan) });
+    return await this._ask('sweep', { olderThan: Math.min(millis('olderThan', options?.olderThan), AGES) });
   }
 
   /** The app in figures. */
@@ -265,6 +264,9 @@ export abstract class Operating {
     return found.map((handler) => ({ ...handler, registered: new Date(handler.registered) }));
   }
 }
+
+/** Nothing is older: so far back goes a Date. A span that the native half cannot count would be none to it. */
+const AGES = 8.64e15;
 
 const LIMITED = ['key', 'concurrency', 'rate'];
 
@@ -311,6 +313,13 @@ function checkFilter(filter: object, names: readonly string[], what = 'filter'):
 }
 
 const STATES = ['pending', 'queued', 'running', 'retrying', 'succeeded', 'failed', 'timed_out', 'cancelled', 'expired', 'skipped'];
+
+/** Why: for people to read, whatever is in it. */
+function checkedReason(reason: unknown): string | undefined {
+  if (reason === undefined) return undefined;
+  if (typeof reason !== 'string') throw new InvalidOptions(`reason is ${shown(reason)}; it must be a text`);
+  return reason.toWellFormed();
+}
 
 function checkedId(id: unknown): string {
   if (typeof id !== 'string') throw new InvalidOptions(`an id is ${shown(id)}; it must be a text`);

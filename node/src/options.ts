@@ -2,6 +2,7 @@
 
 import { type Duration, millis, shown } from './durations.js';
 import { InvalidOptions } from './errors.js';
+import { isFields, line } from './lines.js';
 
 /** How important a task is among those of its queue. */
 export type Priority = 'low' | 'normal' | 'high' | 'critical';
@@ -191,7 +192,9 @@ function plain(name: string, form: Form, value: unknown): unknown {
       }
       return value;
     case 'pairs':
-      if (typeof value !== 'object' || value === null || Array.isArray(value)) throw wrong(name, value, 'an object of texts');
+      if (!isFields(value)) {
+        throw wrong(name, value, 'an object of texts', value instanceof Map ? 'pass Object.fromEntries(map)' : undefined);
+      }
       for (const [key, own] of Object.entries(value)) {
         if (typeof own !== 'string') throw wrong(`${name}.${key}`, own, 'a text');
       }
@@ -265,6 +268,17 @@ function read(
   return all;
 }
 
+/** Options of a call that knows these, and no other. @internal */
+export function callOptions<T extends object>(what: string, options: T, names: ReadonlyArray<keyof T & string>, example: string): T {
+  if (typeof options !== 'object' || options === null) {
+    throw new InvalidOptions(`the options of ${what} are ${shown(options)}; they must be an object`, { hint: `as in ${example}` });
+  }
+  for (const name of Object.keys(options)) {
+    if (!(names as readonly string[]).includes(name)) throw unknown(`option of ${what}`, name, names, []);
+  }
+  return options;
+}
+
 function object(what: string, options: unknown): object {
   if (typeof options !== 'object' || options === null || Array.isArray(options)) {
     throw new InvalidOptions(`the options of ${what} are ${shown(options)}; they must be an object`, {
@@ -279,13 +293,13 @@ export function submitLine(options: SubmitOptions | undefined, allowUnknown = fa
   if (options === undefined && !allowUnknown) return undefined;
   const said = options === undefined ? undefined : read(object('a submit', options), SUBMIT, [], OF_SUBMITS);
   const all = allowUnknown ? { ...said, allow_unknown: true } : said;
-  return all === undefined ? undefined : JSON.stringify(all);
+  return all === undefined ? undefined : line(all);
 }
 
 /** Options of a child's submit, likewise. @internal */
 export function childLine(options: ChildOptions | undefined): string | undefined {
   const said = options === undefined ? undefined : read(object('a submit', options), SUBMIT, [], OF_CHILDREN);
-  return said === undefined ? undefined : JSON.stringify(said);
+  return said === undefined ? undefined : line(said);
 }
 
 /** Options of a handler for the core. @internal */

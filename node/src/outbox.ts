@@ -9,6 +9,7 @@ import type { App } from './app.js';
 import { millis, shown } from './durations.js';
 import { InvalidOptions, Misuse, StoreError, TaskloomError, WaitTimeout, native } from './errors.js';
 import { TaskHandle, type TaskState, type WaitOptions, checkedWait } from './handle.js';
+import { line } from './lines.js';
 import { submitLine, type SubmitOptions } from './options.js';
 import { type Relaying, driverFor, isConnection } from './outbox-drivers.js';
 import { copied, encode } from './payload.js';
@@ -161,9 +162,9 @@ async function enqueue(
   const driver = driverFor(options[0]!.tx);
   const rows = payloads.map((payload, place) => {
     const { tx: _, ...rest } = options[place]!;
-    const line = submitLine(rest);
-    const asked = { name, payload, options: line === undefined ? null : (JSON.parse(line) as unknown), allowUnknown };
-    return JSON.parse(native(() => port().native.outboxRow(app._number, JSON.stringify(asked)))) as Row;
+    const said = submitLine(rest);
+    const asked = { name, payload, options: said === undefined ? null : (JSON.parse(said) as unknown), allowUnknown };
+    return JSON.parse(native(() => port().native.outboxRow(app._number, line(asked)))) as Row;
   });
   try {
     const inserted = driver.insert(rows);
@@ -393,7 +394,7 @@ export class Outbox {
 
   private async interrupted(error: unknown): Promise<void> {
     const isNew = this.wrong === undefined;
-    this.wrong = error instanceof TaskloomError ? `${error.code}: ${error.message}` : String(error).split('\n')[0]!;
+    this.wrong = (error instanceof TaskloomError ? `${error.code}: ${error.message}` : String(error).split('\n')[0]!).toWellFormed();
     if (isNew) await port().request(this.app, 'outboxTell', { interrupted: this.wrong }).catch(() => {});
   }
 

@@ -16,15 +16,15 @@
  * @internal
  */
 
-import { AsyncResource } from 'node:async_hooks';
-
 import type { App } from './app.js';
 import { type Blocked, warn } from './blocked.js';
 import { type Described, errorFrom } from './errors.js';
 import type { TaskHandle } from './handle.js';
 import { load, type NativePort } from './addon.js';
 import { Jobs } from './jobs.js';
+import { line } from './lines.js';
 import * as plain from './plain.js';
+import { Scopes } from './scopes.js';
 import { Table } from './table.js';
 import { threadErrand } from './threads.js';
 import { Command, Flag, HEAD, News, idAt } from './wire.js';
@@ -73,9 +73,7 @@ export class Port {
   private readonly requests = new Table<Asking>();
   private readonly listeners = new Map<number, Listener>();
   readonly apps = new Map<number, WeakRef<App>>();
-  /** What surrounded the submits of tasks whose apps want that around their handlers, too. */
-  private readonly submitted: Array<AsyncResource | undefined> = [];
-  readonly scopes = new Map<string, AsyncResource>();
+  readonly scopes = new Scopes();
   readonly jobs = new Jobs(this);
   private readonly keeper = setInterval(() => {}, 0x7fffffff).unref();
   /** Whether this keeps the process alive. */
@@ -131,7 +129,7 @@ export class Port {
     if (app._isLocal) this.values[slot] = input;
     handle._slot = slot;
     this.busy += 1;
-    if (app._asyncContext) this.submitted[slot] = new AsyncResource('TASKLOOM', { requireManualDestroy: true });
+    if (handle._app._asyncContext) this.scopes.submit([handle]);
     const asked = this.asked;
     let at = this.used;
     asked[at++] = Command.submit;
@@ -183,6 +181,7 @@ export class Port {
       if (app._isLocal) this.values[slot] = inputs[place];
     }
     this.busy += handles.length;
+    if (app._asyncContext) this.scopes.submit(handles);
     if (options !== undefined) this.line(options);
     for (let place = 0; place < payloads.length; place++) {
       if (keys !== undefined) this.line(keys[place]);
@@ -196,6 +195,7 @@ export class Port {
     this.credit -= 1;
     handle._slot = this.slots.add(handle);
     this.busy += 1;
+    if (handle._app._asyncContext) this.scopes.submit([handle]);
     const flags = (options === undefined ? 0 : Flag.options) | (name === undefined ? 0 : Flag.byName);
     this.say(Command.submitChild, job, handle._slot, app._number, handler, flags);
     if (name !== undefined) this.line(name);
@@ -233,12 +233,13 @@ export class Port {
   }
 
   private ask(app: App, what: string, details: Record<string, unknown>, asking: Asking): void {
+    const said = line({ do: what, ...details });
     this.reserve(3);
     // It may be one that brings tasks of its own.
     this.credit = 0;
     this.busy += 1;
     this.say(Command.request, app._number, this.requests.add(asking));
-    this.line(JSON.stringify({ do: what, ...details }));
+    this.line(said);
   }
 
   /** Has the outcome of a task that somebody else submitted told to a handle. */
@@ -259,7 +260,7 @@ export class Port {
     const handle = this.slots.take(slot);
     this.values[slot] = undefined;
     if (handle !== undefined) {
-      if (handle._app._asyncContext) this.scopes.delete(handle.id);
+      this.scopes.end(handle);
       handle._slot = -1;
       this.keep(handle._app, -1);
     }
@@ -353,18 +354,15 @@ export class Port {
             if (!handle._accepted(words, at + 1)) continue;
             this.busy -= 1;
             this.keep(handle._app, 1);
-            const scope = this.submitted[words[at]];
-            if (scope !== undefined) {
-              this.submitted[words[at]] = undefined;
-              this.scopes.set(idAt(words, at + 1), scope);
-            }
+            this.scopes.accept(words[at], words, at + 1);
           }
           break;
         }
         case News.refused: {
           const error = errorFrom(JSON.parse(lines[line++]) as Described);
           this.busy -= 1;
-          this.submitted[words[at + 1]] = this.values[words[at + 1]] = undefined;
+          this.values[words[at + 1]] = undefined;
+          this.scopes.refuse(words[at + 1]);
           const handle = this.slots.take(words[at + 1]);
           if (handle?._refused(error)) handle._app._pending -= 1;
           at += 2;

@@ -4,6 +4,8 @@ import type { App } from './app.js';
 import { detachedContext, storage } from './context.js';
 import { shown } from './durations.js';
 import { InvalidOptions } from './errors.js';
+import { kindOfFunction } from './functions.js';
+import { line } from './lines.js';
 import { type ModulePlace, fromModule, readModule } from './modules.js';
 import { type SubmitOptions, handlerOptions } from './options.js';
 import { encode } from './payload.js';
@@ -36,6 +38,15 @@ function noFunction(name: string, given: unknown): InvalidOptions {
   });
 }
 
+function checkHandler(name: string, handler: unknown): void {
+  if (typeof handler !== 'function') throw noFunction(name, handler);
+  if (kindOfFunction(handler) === 'generator') {
+    throw new InvalidOptions(`the handler of ${shown(name)} is a generator function: to call it runs nothing of it`, {
+      hint: 'make it an async function that returns its result; ctx.progress and ctx.publish tell of what comes before',
+    });
+  }
+}
+
 /** Reads what `app.task` was given. @internal */
 export function readRegistration(own: string, options: TaskOptions, handler: HandlerFunction<any, any> | undefined): Registration {
   if (typeof options !== 'object' || options === null || Array.isArray(options)) {
@@ -46,7 +57,7 @@ export function readRegistration(own: string, options: TaskOptions, handler: Han
   }
   const name = fullName(own, options);
   const module = readModule(name, options, handler);
-  if (module === undefined && typeof handler !== 'function') throw noFunction(name, handler);
+  if (module === undefined) checkHandler(name, handler);
   const { rules, policy } = Rules.take(name, options.retry);
   if (module !== undefined && rules !== undefined) {
     throw new InvalidOptions(`the retry policy of ${shown(name)} looks at errors, which it cannot do from another thread`, {
@@ -74,7 +85,7 @@ export function readRegistration(own: string, options: TaskOptions, handler: Han
   return {
     module,
     handler: { name, plain: run, run, rules, schema, isPlain: isPlain(options), key: typeof key === 'function' ? key : undefined, hooks, isInModule: module !== undefined },
-    line: JSON.stringify({ name, options: values, perKey: typeof key === 'function', replace, hooks: hooks.some((hook) => hook !== undefined), module }),
+    line: line({ name, options: values, perKey: typeof key === 'function', replace, hooks: hooks.some((hook) => hook !== undefined), module }),
   };
 }
 

@@ -7,6 +7,7 @@
 
 import { type Duration, millis, shown } from './durations.js';
 import { InvalidOptions, InvalidPayload, PayloadTooLarge } from './errors.js';
+import { kindOfFunction } from './functions.js';
 import type { RetryPolicy } from './options.js';
 import { PermanentError, RetryAfter, isOf } from './verdicts.js';
 
@@ -75,6 +76,20 @@ function kindsOf(option: string, given: unknown): Kinds | undefined {
   return new Kinds(all as ErrorKind[]);
 }
 
+/** A function that is asked of errors: one that answers at once. */
+function decider(what: string, given: Function): RetryFunction {
+  const kind = kindOfFunction(given);
+  if (kind === 'plain') return given as RetryFunction;
+  if (kind === 'class') {
+    throw new InvalidOptions(`${what} is the class ${given.name || 'of no name'}; it must be a function of the error`, {
+      hint: 'errors of a class are tried again with retry: { on: [TypeError] }, and all others with never',
+    });
+  }
+  throw new InvalidOptions(`${what} is ${kind === 'async' ? 'an async function' : 'a generator function'}, which cannot answer at once`, {
+    hint: 'what takes time belongs into the handler: throw PermanentError or RetryAfter there',
+  });
+}
+
 /** The rules of a handler. @internal */
 export class Rules {
   private constructor(
@@ -86,7 +101,7 @@ export class Rules {
 
   /** Takes the rules out of what a handler's `retry` says; what is left is how long to wait. */
   static take(name: string, given: unknown): { rules: Rules | undefined; policy: unknown } {
-    if (typeof given === 'function') return { rules: new Rules(name, given as RetryFunction, undefined, undefined), policy: undefined };
+    if (typeof given === 'function') return { rules: new Rules(name, decider('retry', given), undefined, undefined), policy: undefined };
     if (typeof given !== 'object' || given === null || Array.isArray(given)) return { rules: undefined, policy: given };
     const { on, never, retryIf, ...policy } = given as RetryRules;
     if (retryIf !== undefined && typeof retryIf !== 'function') {
@@ -94,6 +109,7 @@ export class Rules {
         hint: 'of the error and of how often the task has failed: (error, failures) => …',
       });
     }
+    const decide = retryIf === undefined ? undefined : decider('retry.retryIf', retryIf);
     const [only, not] = [kindsOf('on', on), kindsOf('never', never)];
     for (const kind of only?.all ?? []) {
       const isShadowed = not?.all.some(
@@ -106,7 +122,7 @@ export class Rules {
       }
     }
     if (retryIf === undefined && only === undefined && not === undefined) return { rules: undefined, policy: given };
-    return { rules: new Rules(name, retryIf, only, not), policy };
+    return { rules: new Rules(name, decide, only, not), policy };
   }
 
   /** What they say of an error; nothing if they leave it to the waits. `failures` counts this one. */

@@ -106,6 +106,21 @@ function scheduleFrom(described: Record<string, unknown>): Schedule {
   return all as unknown as Schedule;
 }
 
+/** The calls that make a schedule, and what each takes as its rule. */
+const RULES = { cron: 'a cron expression', every: 'an interval', at: 'a time' };
+
+/** What is said of a schedule together with its rule, of which there is one. @internal */
+export function ruled(rule: keyof typeof RULES, when: Duration | Date, options: ScheduleOptions): ScheduleOptions & ScheduleChanges {
+  for (const other of Object.keys(RULES) as Array<keyof typeof RULES>) {
+    const value = (options as ScheduleChanges | undefined)?.[other];
+    if (value === undefined) continue;
+    throw new InvalidOptions(`app.${rule} takes ${RULES[rule]}, and was given ${other}: ${shown(value)} in its options, too`, {
+      hint: other === rule ? 'leave that out: a schedule has one rule' : `for ${RULES[other]} there is app.${other}; a schedule has one rule`,
+    });
+  }
+  return { ...options, [rule]: when };
+}
+
 /** The plain values of what is said of a schedule. @internal */
 export function scheduleValues(options: ScheduleChanges): Record<string, unknown> {
   if (typeof options !== 'object' || options === null) {

@@ -4,6 +4,7 @@ import { availableParallelism } from 'node:os';
 
 import { type Duration, millis, shown } from './durations.js';
 import { InvalidOptions } from './errors.js';
+import { line } from './lines.js';
 import { snake, unknown } from './options.js';
 
 /** What an app is made with. */
@@ -119,7 +120,7 @@ export function readSettings(options: AppOptions): Settings {
   const { capacity = ROOMY, queues, requireMetadata } = options;
   const isPlain = onFull !== 'wait' && !asyncContext && queues === undefined && requireMetadata === undefined;
   const isRoomy = store === 'memory:' && isPlain && capacity >= ROOMY;
-  return { store, keepAlive, asyncContext, threads, waits: onFull === 'wait', isRoomy, line: JSON.stringify(settings) };
+  return { store, keepAlive, asyncContext, threads, waits: onFull === 'wait', isRoomy, line: line(settings) };
 }
 
 function readThreads(given: unknown): ThreadSettings {

@@ -9,6 +9,7 @@ import type { Context } from './context.js';
 import { shown } from './durations.js';
 import { InvalidOptions, InvalidPayload, QueueFull } from './errors.js';
 import { TaskHandle, type Together } from './handle.js';
+import { checkText, textLine } from './lines.js';
 import { type ChildOptions, type SubmitOptions, childLine, submitLine } from './options.js';
 import { enqueueInputs } from './outbox.js';
 import { copied, encode } from './payload.js';
@@ -16,6 +17,7 @@ import * as plain from './plain.js';
 import { port } from './port.js';
 import { registeredOf } from './registering.js';
 import { validate } from './schema.js';
+import { kept } from './scopes.js';
 import type { Handler, Task } from './task.js';
 
 /** A submit that waits for room. */
@@ -104,11 +106,11 @@ export class Submitting {
     resolve: (handle: TaskHandle) => void,
     reject: (error: unknown) => void,
   ): void {
-    const send = (): void => {
+    const send = kept(this.app, () => {
       const refused = this.waits ? (error: unknown): void => this.parkIfFull(error, send, reject) : reject;
       const handle = new TaskHandle(this.app, name ?? handler!.name, undefined, { resolve, reject: refused });
       port().submit(this.app, handle, handler?.number ?? 0, name, line, payload, given);
-    };
+    });
     const verdict = handler?.schema === undefined ? undefined : validate(handler.schema, handler.name, JSON.parse(payload));
     if (verdict instanceof Promise) verdict.then(send, reject);
     else send();
@@ -135,13 +137,16 @@ export class Submitting {
       const payload = encode(input, `inputs[${payloads.length}]`);
       const own = copied;
       given.push(own);
-      if (keys !== undefined) keys.push(JSON.stringify(keyOf(handler, own)) ?? '');
+      if (keys !== undefined) {
+        const key = keyOf(handler, own);
+        keys.push(key === undefined ? '' : textLine('key', key));
+      }
       if (handler.schema !== undefined) await validate(handler.schema, handler.name, JSON.parse(payload));
       payloads.push(payload);
     }
     if (payloads.length === 0) return [];
     return await new Promise((resolve, reject) => {
-      const send = (): void => {
+      const send = kept(this.app, () => {
         let isRefused = false;
         const refused = (error: unknown): void => {
           if (isRefused) return;
@@ -152,7 +157,7 @@ export class Submitting {
         const together: Together = { handles: [], left: payloads.length, resolve, reject: refused };
         together.handles = payloads.map(() => new TaskHandle(this.app, handler.name, undefined, together));
         port().submitMany(this.app, together.handles, handler.number, line, keys, payloads, given);
-      };
+      });
       send();
     });
   }
@@ -247,6 +252,7 @@ function keyOf(handler: Handler, input: unknown): string | undefined {
 
 /** A name goes over in a line of its own. @internal */
 export function checkedName(name: string): string {
+  checkText("a handler's name", name);
   if (name.includes('\n')) throw new InvalidOptions(`a handler's name is ${shown(name)}; it has a line break in it`);
   return name;
 }

@@ -67,6 +67,12 @@ export interface Task<Input, Result> {
   submitMany(inputs: Iterable<Input>, options?: SubmitOptions): Promise<Array<TaskHandle<Result>>>;
 }
 
+/**
+ * What a schedule submits: a task, or a function to register. Only one of the two says how it is called: of two, TypeScript
+ * would take no types for the function's parameters.
+ */
+export type Schedulable<Input, Result> = HandlerFunction<Input, Result> | Pick<Task<Input, Result>, 'taskName' | 'submit' | 'submitMany'>;
+
 /** An input that may be left out if it may be `undefined`. */
 type Arguments<Input> = undefined extends Input ? [input?: Input] : [input: Input];
 

@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 /**
  * Helpers for tests of tasks, with `node:test`, Vitest, or any other runner whose tests are functions.
  *

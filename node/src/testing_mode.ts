@@ -24,6 +24,7 @@ import { type Duration, millis, shown } from './durations.js';
 import { InvalidOptions, Misuse, WaitTimeout, native } from './errors.js';
 import { type TaskHandle, type WaitOptions, checkedWait } from './handle.js';
 import { type TaskInfo, infoFrom } from './info.js';
+import { isFields } from './lines.js';
 import { unknown } from './options.js';
 import { port } from './port.js';
 import { VirtualTimers, real } from './virtual_timers.js';
@@ -120,6 +121,9 @@ const UNITS: Record<keyof Span, number> = {
   milliseconds: 1,
 };
 
+/** The last time that a Date can tell. */
+const LAST = 8.64e15;
+
 /** So many rounds in which only `setImmediate` went on, and it is taken that there is no end to them. */
 const ROUNDS = 1_000;
 
@@ -205,8 +209,11 @@ export class Testing {
    * Throws `InvalidOptions` for a span that is none, `Misuse` outside of the block.
    */
   async advance(span: Duration | Span): Promise<void> {
-    const micros = Math.round(spanOf(span) * 1000);
-    await this.drive(() => this.pass(micros));
+    const length = spanOf(span);
+    if (!(this.now.getTime() + length <= LAST)) {
+      throw new InvalidOptions(`the span to advance is ${shown(span)}, which leads past the last time that a Date can tell`);
+    }
+    await this.drive(() => this.pass(Math.round(length * 1000)));
   }
 
   /**
@@ -463,6 +470,11 @@ function timeOf(name: string, at: unknown): number {
 /** A span in milliseconds. */
 function spanOf(span: Duration | Span): number {
   if (typeof span !== 'object' || span === null) return millis('the span to advance', span);
+  if (!isFields(span)) {
+    throw new InvalidOptions(`the span to advance is ${shown(span)}; it must be a duration, or its parts`, {
+      hint: span instanceof Date ? 't.setTime(…) turns the clock to a time' : "such as '3 days', or { days: 3, hours: 1 }",
+    });
+  }
   let total = 0;
   for (const [name, count] of Object.entries(span)) {
     const unit = UNITS[name as keyof Span];

@@ -2,6 +2,7 @@
 
 import { shown, waitFor } from './durations.js';
 import { InvalidOptions, TaskloomError } from './errors.js';
+import { checkText } from './lines.js';
 
 /** What a {@link RetryAfter} may say besides when. */
 export interface RetryAfterOptions {
@@ -46,6 +47,7 @@ export class RetryAfter extends TaskloomError {
     if (said.key !== undefined && typeof said.key !== 'string') {
       throw new InvalidOptions(`the key of a RetryAfter is ${shown(said.key)}; it must be a text`, { hint: 'use String(key)' });
     }
+    if (said.key !== undefined) checkText('the key of a RetryAfter', said.key);
     this.delay = delay;
     this.at = when instanceof Date ? when : undefined;
     this.key = said.key;

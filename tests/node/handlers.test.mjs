@@ -155,6 +155,39 @@ for (const [kind, url] of STORES) {
     assert.ok(info.finished >= info.created);
   });
 
+  test(`half a character in what is told loses nothing: ${kind}`, async (t) => {
+    const half = 'a😀'.slice(0, 2);
+    class Odd extends PermanentError {}
+    Object.defineProperty(Odd, 'name', { value: `Odd${half}` });
+    const [app, job] = await started(t, { store: url(t) }, (app) =>
+      app.task('job', { retries: 2, retry: { base: 1 } }, async (_, ctx) => {
+        ctx.log.info(half);
+        ctx.progress(0.5, half);
+        ctx.resultMetadata.note = half;
+        ctx.publish('job.noted', { [half]: half, escaped: '\\ud83d' });
+        await ctx.saveCheckpoint(half);
+        if (_ === 'throws') throw new Odd(half);
+        return await ctx.loadCheckpoint();
+      }),
+    );
+    const events = app.events('*.noted');
+    const first = events.next();
+    const [returns, throws] = [await job.submit('returns'), await job.submit('throws')];
+    assert.equal(await returns.result(), half, 'what belongs to the user is as it was');
+    const error = await thrown(() => throws.result());
+    assert.deepEqual([error.type, error.errors.length, error.errors[0].message], ['Odda\ufffd', 1, 'a\ufffd'], 'it was permanent');
+    assert.match(error.traceback, /handlers\.test/);
+    const { log, progress, resultMetadata } = await returns.info();
+    assert.deepEqual([log[0].message, progress.message, resultMetadata], ['a\ufffd', 'a\ufffd', { note: 'a\ufffd' }]);
+    assert.deepEqual((await first).value.data, { 'a\ufffd': 'a\ufffd', escaped: '\\ud83d' });
+    await app.publish('shop.noted', half);
+    for (let event = await events.next(); event.value.data !== 'a\ufffd'; event = await events.next());
+    await events.return();
+    const waits = await job.submit('never', { delay: '1h' });
+    await waits.cancel({ reason: half });
+    assert.equal((await thrown(() => waits.result())).reason, 'a\ufffd');
+  });
+
   test(`a checkpoint survives the attempt: ${kind}`, async (t) => {
     const [, job] = await started(t, { store: url(t) }, (app) =>
       app.task('job', { retries: 1, retry: { base: 1 } }, async (_, ctx) => {
@@ -231,6 +264,47 @@ test('with asyncContext a handler finds what its submitter had', async (t) => {
   assert.equal(await (await job.submit()).result(), null);
 });
 
+test('with asyncContext a child, too, finds what its submitter had, in each attempt', async (t) => {
+  const request = new AsyncLocalStorage();
+  const [, parent] = await started(t, { asyncContext: true }, (app) => {
+    const child = app.task('child', { retries: 1, retry: { base: 1 } }, async (_, ctx) => {
+      await null;
+      if (ctx.task.attempt === 1) throw new Error('once more');
+      return [request.getStore(), currentContext().task.id];
+    });
+    return app.task('parent', async (_, ctx) => {
+      const submitted = ['a', 'b'].map((name) => request.run(name, () => ctx.submit(name === 'a' ? child : 'child')));
+      const handles = await Promise.all(submitted);
+      const found = await Promise.all(handles.map((handle) => handle.result()));
+      return [request.getStore(), handles.map(({ id }) => id), found];
+    });
+  });
+  const handle = await request.run('outside', () => parent.submit());
+  const [own, ids, found] = await handle.result();
+  assert.equal(own, 'outside');
+  assert.deepEqual(found, [
+    ['a', ids[0]],
+    ['b', ids[1]],
+  ]);
+});
+
+test('with asyncContext many tasks, and one that waits for room, find what their submitter had', async (t) => {
+  const request = new AsyncLocalStorage();
+  const both = gate();
+  const [, job] = await started(t, { asyncContext: true, capacity: 2, onFull: 'wait' }, (app) =>
+    app.task('job', { retries: 1, retry: { base: 1 } }, async (_, ctx) => {
+      await both.promise;
+      if (ctx.task.attempt === 1) throw new Error('once more');
+      return request.getStore();
+    }),
+  );
+  const many = await request.run('many', () => job.submitMany([1, 2]));
+  const later = request.run('later', () => job.submit());
+  both.open();
+  const found = await Promise.all([...many, await later].map((handle) => handle.result()));
+  assert.deepEqual(found, ['many', 'many', 'later']);
+});
+
 test('without it the context is known before the first await, and no other is given after it', async (t) => {
   const [, job] = await started(t, {}, (app) =>
     app.task('job', async () => {
@@ -255,6 +329,29 @@ test('what is told after the end is refused', async (t) => {
   assert.throws(() => kept.log.info('x'), LeaseLost);
   await assert.rejects(kept.submit('job'), LeaseLost);
 });
+
+for (const [input, states] of [
+  ['succeeds', ['succeeded']],
+  ['fails', ['retrying', 'failed']],
+  ['takes too long', ['retrying', 'timed_out']],
+]) {
+  test(`the handle of a hook says how it went: a task ${input}`, async (t) => {
+    const seen = [];
+    const last = gate();
+    const hook = ({ state }) => {
+      if (seen.push(state) === states.length) last.open();
+    };
+    const [, job] = await started(t, {}, (app) =>
+      app.task('job', { retries: 1, retry: { base: 1 }, timeout: 50, onSuccess: hook, onRetry: hook, onFailure: hook }, (what, ctx) => {
+        if (what === 'fails') throw new Error('no');
+        if (what === 'takes too long') return new Promise((_, reject) => ctx.signal.addEventListener('abort', () => reject(ctx.signal.reason)));
+      }),
+    );
+    await job.submit(input, input === 'takes too long' ? undefined : { timeout: '1h' });
+    await last.promise;
+    assert.deepEqual(seen, states);
+  });
+}
 
 test('hooks hear of success, retry and failure', async (t) => {
   const heard = [];
@@ -306,6 +403,19 @@ for (const [what, value, type, message] of [
     assert.equal(error.errors[0].message, message);
   });
 }
+
+test('a stack that is cut in the midst of a character is kept, and so is the verdict', async (t) => {
+  const [, job] = await started(t, {}, (app) =>
+    app.task('job', { retries: 2, retry: { base: 1 } }, () => {
+      const error = new PermanentError('long');
+      error.stack = `x${'😀'.repeat(20_000)}`;
+      throw error;
+    }),
+  );
+  const { errors } = await thrown(async () => (await job.submit()).result());
+  assert.equal(errors.length, 1);
+  assert.match(errors[0].traceback, /^x😀+/u);
+});
 
 test('a retry policy leaves alone what cannot be looked at', async (t) => {
   const retry = { base: 1, on: TypeError };

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { App, InvalidOptions } from 'taskloom';
+import { App, InvalidOptions, RetryAfter } from 'taskloom';
 
 import { STORES, file, gate, script, started, thrown } from './helpers.mjs';
 
@@ -140,6 +140,13 @@ for (const [what, options, message] of [
   ['workers', { workers: 3 }, /maxInFlight/],
   ['queues', { queues: [] }, /queues names no queue/],
   ['retention', { retention: '3 fortnights' }, /retention is "3 fortnights"; it must be a duration/],
+  ['retention without an end', { retention: Infinity }, /retention is Infinity; it must be a duration that ends/],
+  ['NaN', { maxInFlight: Number(undefined) }, /maxInFlight is NaN; it must be a finite number/],
+  ['an infinite capacity', { capacity: Infinity }, /capacity is Infinity; it must be a finite number/],
+  ['a weight that is none', { queues: { mail: NaN } }, /queues\.mail is NaN; it must be a finite number/],
+  ['queues as a Map', { queues: new Map([['mail', 1]]) }, /queues is a Map, which no option can be/],
+  ['a BigInt', { maxInFlight: 5n }, /maxInFlight is 5n, which no option can be/],
+  ['a function', { capacity: () => 5 }, /capacity is a function|capacity is the function capacity/],
 ]) {
   test(`refused at the app: ${what}`, async () => {
     const error = await thrown(async () => {
@@ -158,6 +165,11 @@ for (const [what, options, message] of [
   ['a duration', { delay: 'soon' }, /delay is "soon"; it must be a duration/],
   ['a negative one', { timeout: -1 }, /timeout is -1; it must be a duration of at least 0/],
   ['NaN', { delay: NaN }, /delay is NaN/],
+  ['a delay without an end', { delay: Infinity }, /delay is Infinity; it must be a duration that ends.*leave it out/s],
+  ['one that has none in words', { delay: `${'9'.repeat(400)}d` }, /it must be a duration that ends/],
+  ['uniqueFor without an end', { uniqueKey: 'a', uniqueFor: Infinity }, /uniqueFor is Infinity/],
+  ['a deadline that never comes', { deadline: Infinity }, /deadline is Infinity/],
+  ['an infinite wait', { retry: { base: Infinity } }, /retry\.base is Infinity/],
   ['no timeout at all', { timeout: 0 }, /timeout is 0: every attempt would time out at once/],
   ['a naive time', { eta: '2030-01-01T00:00:00' }, /eta is "2030-01-01T00:00:00"; it must be a time with its offset/],
   ['an invalid Date', { eta: new Date(NaN) }, /eta is an invalid Date/],
@@ -173,6 +185,12 @@ for (const [what, options, message] of [
   ['an option of later', { requires: ['gpu'] }, /requires is not available in this version/],
   ['a rate', { key: 'a', rate: 'fast' }, /rate/],
   ['concurrency', { key: 'a', concurrency: 0 }, /concurrency is 0; it must be a whole number from 1/],
+  ['metadata as a Map', { metadata: new Map([['tenant', 'acme']]) }, /metadata is a Map; it must be an object of texts.*Object\.fromEntries/s],
+  ['metadata of another kind', { metadata: new URLSearchParams('tenant=acme') }, /metadata is a URLSearchParams; it must be an object of texts/],
+  ['half a character in a tag', { tags: ['a', 'b\ud83d'] }, /tags\[1\] is "b\\ud83d", which has half a character in it.*toWellFormed/s],
+  ['half a character in a key', { uniqueKey: 'b\ud83d' }, /uniqueKey is "b\\ud83d", which has half/],
+  ['half a character in metadata', { metadata: { trace_id: '\ude00' } }, /metadata\.trace_id is "\\ude00", which has half/],
+  ['half a character in the name of a fact', { metadata: { 'b\ud83d': 'x' } }, /a name in metadata is "b\\ud83d", which has half/],
   ['options that are none', 'high', /the options of a submit are "high"; they must be an object/],
 ]) {
   test(`refused at submit: ${what}`, async () => {
@@ -191,6 +209,9 @@ for (const [what, register, message] of [
   ['options that are none', (app) => app.task('job', null, () => 1), /the options of "job" are null; they must be an object/],
   ['a name that is none', (app) => app.task(undefined, () => 1), /a handler's name is undefined; it must be a text/],
   ['options without a function', (app) => app.task('job', {}), /the handler of "job" is undefined/],
+  ['a generator function', (app) => app.task('job', function* () {}), /the handler of "job" is a generator function/],
+  ['an async generator function', (app) => app.task('job', {}, async function* () {}), /the handler of "job" is a generator function/],
+  ['a generator function of a schedule', (app) => app.every('1h', { name: 'job' }, function* () {}), /is a generator function/],
   ['no name', (app) => app.task(7, () => 1), /a handler's name is 7/],
   ['an empty name', (app) => app.task('', () => 1), /handler "" is empty/],
   ['an unknown option', (app) => app.task('job', { retires: 3 }, () => 1), /did you mean retries/],
@@ -204,6 +225,71 @@ for (const [what, register, message] of [
       () => register(app),
       (error) => error instanceof InvalidOptions && message.test(`${error.message} ${error.hint}`),
     );
+  });
+}
+
+for (const [what, ask, message] of [
+  ['sweep', (app) => app.sweep({ olderThan: Infinity }), /olderThan is Infinity/],
+  ['stop', (app) => app.stop({ timeout: Infinity }), /timeout is Infinity/],
+  ['limit', (app) => app.limit('job', { concurrency: Infinity }), /concurrency is Infinity/],
+  ['events', (app) => app.events('task.*', { capacity: NaN }).next(), /capacity is NaN/],
+]) {
+  test(`a number without an end is refused, and nothing is done: ${what}`, async (t) => {
+    const [app, job] = await started(t, {}, (app) => app.task('job', () => 1));
+    const handle = await job.submit();
+    await handle.result();
+    const error = await thrown(() => ask(app));
+    assert.ok(error instanceof InvalidOptions, String(error));
+    assert.match(error.message, message);
+    assert.equal(await app.sweep({ olderThan: 1e300 }), 0);
+    assert.ok(await app.get(handle.id));
+    assert.equal(await (await job.submit()).result(), 1);
+  });
+}
+
+for (const [what, call, message] of [
+  ['stop', (app) => app.stop({ timout: 50 }), /no option of stop timout.*did you mean timeout/],
+  ['stop after a number', (app) => app.stop(50), /the options of stop are 50; they must be an object.*stop\(\{ timeout: '30s' \}\)/],
+  ['on', (app) => app.on('task.*', () => {}, { capcity: 5 }), /no option of on capcity.*did you mean capacity/],
+  ['on with no capacity', (app) => app.on('task.*', () => {}, { capacity: 0 }), /capacity is 0; it must be a whole number of at least 1/],
+  ['events', (app) => app.events('task.*', { capacity: 'x' }).next(), /capacity is "x"; it must be a whole number of at least 1/],
+  ['events by another name', (app) => app.events('task.*', { size: 5 }).next(), /no option of events size/],
+  ['cancel', (app, handle) => handle.cancel({ resaon: 'no' }), /no option of cancel resaon.*did you mean reason/],
+  ['cancel for a text', (app, handle) => handle.cancel('not needed'), /the options of cancel are "not needed"; they must be an object/],
+  ['cancel of what has ended', (app, handle, ended) => ended.cancel({ resaon: 'no' }), /no option of cancel resaon/],
+]) {
+  test(`options that are not known are refused: ${what}`, async (t) => {
+    const [app, job] = await started(t, {}, (app) => app.task('job', () => 1));
+    const [ended, handle] = [await job.submit(), await job.submit(null, { delay: '1h' })];
+    await ended.result();
+    const error = await thrown(() => call(app, handle, ended));
+    assert.ok(error instanceof InvalidOptions, String(error));
+    assert.match(`${error.message} ${error.hint}`, message);
+    assert.equal(handle.state, 'pending');
+    assert.equal(await (await job.submit()).result(), 1, 'it still runs');
+  });
+}
+
+const HALF = 'a\ud83d';
+for (const [what, ask] of [
+  ['submit by name', (app) => app.submit(HALF)],
+  ['the name of a handler', (app) => app.task(HALF, () => 1)],
+  ['the key of a handler', (app) => app.task('keyed', { key: HALF }, () => 1)],
+  ['a key made of an input', (app) => app.task('keyed', { key: () => HALF }, () => 1).submit()],
+  ['keys made of inputs', (app) => app.task('keyed', { key: () => HALF }, () => 1).submitMany([1])],
+  ['list', (app) => app.list({ tag: HALF })],
+  ['get', (app) => app.get(HALF)],
+  ['pause', (app) => app.pause(HALF)],
+  ['limit', (app) => app.limit({ key: HALF, concurrency: 1 })],
+  ['cron', (app) => app.cron('* * * * *', { name: HALF }, () => 1)],
+  ['trigger', (app) => app.schedules.trigger(HALF)],
+  ['a setting', () => new App({ name: HALF })],
+  ['RetryAfter', () => new RetryAfter(1, { key: HALF })],
+]) {
+  test(`a name with half a character in it is refused: ${what}`, async () => {
+    const error = await thrown(() => ask(new App()));
+    assert.ok(error instanceof InvalidOptions, String(error));
+    assert.match(error.message, /is "a\\ud83d", which has half a character in it/);
   });
 }
 

@@ -81,6 +81,11 @@ for (const [what, retry, message] of [
   ['an error in the place of its class', { never: new Error('x') }, /retry\.never has .* which is no class/],
   ['an empty name', { on: '' }, /which is no class of errors/],
   ['retryIf', { retryIf: true }, /retryIf is true; it must be a function/],
+  ['an async retryIf', { retryIf: async () => true }, /retry\.retryIf is an async function, which cannot answer at once.*RetryAfter/],
+  ['an async function', async () => true, /retry is an async function, which cannot answer at once/],
+  ['a generator function', { retryIf: function* () {} }, /retry\.retryIf is a generator function/],
+  ['a class', FarAway, /retry is the class FarAway; it must be a function of the error.*on: \[TypeError\]/],
+  ['a class of the language', { retryIf: TypeError }, /retry\.retryIf is the class TypeError/],
   ['what never covers', { on: [FarAway], never: Away }, /retry\.on has the function FarAway in it, and so has retry\.never/],
   ['a typing error', { onn: Away }, /no option of retry onn/],
 ]) {

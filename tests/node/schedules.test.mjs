@@ -87,6 +87,12 @@ for (const [what, make, message] of [
   ['an option of one task', (app) => app.every('1m', { name: 'x', delay: 5 }, () => 1), /no option delay/],
   ['no name', (app) => app.every('1m', {}, () => 1), /give it one/],
   ['no function', (app) => app.every('1m', { name: 'x' }, 7), /it must be a task, or a function/],
+  ['an interval without an end', (app) => app.every(Infinity, { name: 'x' }, () => 1), /every is Infinity; it must be a duration that ends/],
+  ['an interval for cron', (app) => app.cron('@daily', { name: 'x', every: '1s' }, () => 1), /app\.cron takes a cron expression, and was given every: "1s".*there is app\.every/],
+  ['an expression for every', (app) => app.every('1h', { name: 'x', cron: '@daily' }, () => 1), /app\.every takes an interval, and was given cron/],
+  ['a time for every', (app) => app.every('1h', { name: 'x', at: new Date() }, () => 1), /was given at/],
+  ['a second expression', (app) => app.cron('@daily', { name: 'x', cron: '@hourly' }, () => 1), /and was given cron: "@hourly".*leave that out/],
+  ['a second time', (app) => app.at('2038-01-19T03:14:08Z', { name: 'x', at: '2039-01-19T03:14:08Z' }, () => 1), /was given at/],
   ['an input', (app) => app.every('1m', { name: 'x', input: NaN }, () => 1), /input is NaN/],
 ]) {
   test(`refused: ${what}`, () => {

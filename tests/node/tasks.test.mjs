@@ -165,8 +165,8 @@ for (const [kind, begin] of [['an app that runs', (app) => app.start()], ['testi
     t.after(() => (mode === app ? app.stop({ timeout: 0 }) : mode.end()));
     const handle = await later.submit(null, { delay: '1h' });
     for (const [options, message] of [
-      [5, /how to wait is 5; it must be an object/],
-      [null, /how to wait is null/],
+      [5, /the options of result are 5; they must be an object/],
+      [null, /the options of result are null/],
       [{ timeuot: 5 }, /there is no option of result timeuot/],
       [{ timeout: 'soon' }, /timeout is "soon"; it must be a duration/],
       [{ signal: 'abort' }, /signal is "abort"; it must be an AbortSignal/],

@@ -401,6 +401,11 @@ for (const [what, call, message] of [
   ['a sum below zero', (t) => t.advance({ hours: 1, days: -1 }), /time goes forward.*setTime/s],
   ['a unit', (t) => t.advance({ dayz: 1 }), /no unit of time dayz.*did you mean days/s],
   ['a count', (t) => t.advance({ days: '1' }), /days is "1"; it must be a number/],
+  ['a span without an end', (t) => t.advance(Infinity), /the span to advance is Infinity; it must be a duration that ends/],
+  ['more than there is', (t) => t.advance(Number.MAX_VALUE), /past the last time that a Date can tell/],
+  ['parts that are more', (t) => t.advance({ weeks: 1e300 }), /past the last time that a Date can tell/],
+  ['a Date', (t) => t.advance(new Date()), /the span to advance is a Date; it must be a duration, or its parts.*t\.setTime/s],
+  ['a list', (t) => t.advance([]), /the span to advance is \[\]; it must be a duration/],
   ['a time', (t) => t.setTime('2026-01-01'), /a time is "2026-01-01"; it must be a Date/],
   ['an invalid Date', (t) => t.setTime(new Date(NaN)), /a time is an invalid Date/],
 ]) {

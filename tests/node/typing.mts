@@ -96,8 +96,27 @@ app.task('parent', async (_: null, ctx) => {
   await ctx.submit(resize, { path: 7 });
   await ctx.submit('resize', { anything: true });
   const saved = await ctx.loadCheckpoint({ page: 0 });
-  same<typeof saved, { page: number } | undefined>();
+  same<typeof saved, { page: number }>();
+  const perhaps = await ctx.loadCheckpoint<{ page: number }>();
+  same<typeof perhaps, { page: number } | undefined>();
+  const given = await ctx.loadCheckpoint<{ page?: number }>({});
+  same<typeof given.page, number | undefined>();
 });
+
+// Schedules: of functions, whose parameters have types, and of tasks.
+const hourly = app.every('1h', { name: 'hourly' }, async (_, ctx) => {
+  same<typeof ctx, Context>();
+  return 7;
+});
+same<Awaited<ReturnType<typeof hourly>>, number>();
+app.cron('@daily', { name: 'nightly' }, async (input: { city: string }, ctx) => ctx.log.info(input.city)) satisfies Task<{ city: string }, void>;
+app.at(new Date(), { name: 'once' }, (_, ctx) => same<typeof ctx.task.tick, Date | undefined>());
+const resized = app.cron('@daily', { input: { path: 'a.png', width: 1 } }, resize);
+same<typeof resized, Task<{ path: string; width: number }, string>>();
+same<Awaited<ReturnType<ReturnType<typeof app.every<unknown, number>>['submit']>>, TaskHandle<number>>();
+app.every('1h', {}, tick);
+// @ts-expect-error: it is neither
+app.every('1h', {}, 7);
 
 // Events, figures, lists.
 const off = app.on('task.*', (event) => same<typeof event.taskId, string | undefined>());
