@@ -237,6 +237,18 @@ impl App {
         self.open(&mut state)
     }
 
+    /// The same for one of several that share this application, which has not been stopped itself: that another one was
+    /// is nothing to it.
+    ///
+    /// Errors: those of opening a store.
+    pub fn engine_for_another(&self) -> Result<Arc<Engine>> {
+        let mut state = self.state.lock();
+        match &state.engine {
+            Some(engine) if state.testing.is_some() || !engine.is_stopped() => Ok(Arc::clone(engine)),
+            _ => self.open(&mut state),
+        }
+    }
+
     /// The engine, if there is one.
     pub fn current(&self) -> Option<Arc<Engine>> {
         self.state.lock().engine.clone()

@@ -14,6 +14,7 @@ mod operating;
 mod options;
 mod outbox;
 mod schedules;
+mod spelling;
 mod testing;
 
 pub use app::{App, HandlerFactory, OnOpen, Registration, Settings};
@@ -21,6 +22,7 @@ pub use json_logs::JsonLogs;
 pub use operating::{Limit, check_child, discard, limit_for, limits, replay};
 pub use options::{change_settings, set_option, settings_beside, settings_from};
 pub use schedules::{change_schedule, new_schedule};
+pub use spelling::store_key;
 pub use taskloom::outbox::{
     Dialect, Placeholders, Row as OutboxRow, Statement, Verdict, relay as relay_rows,
 };

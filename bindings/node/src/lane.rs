@@ -29,7 +29,10 @@ pub(crate) struct NodeHandler {
     pub(crate) options: Options,
     /// Where threads find it, as JSON, if it runs in those.
     pub(crate) module: Option<String>,
+    /// The apps that take its tasks at present: those that have started, and have it.
     places: RwLock<Vec<(Weak<Port>, Route)>>,
+    /// The apps that have it and were not started yet: there it is run by hand.
+    spare: RwLock<Vec<(Weak<Port>, Route)>>,
     /// Whether somebody wants to be told how its attempts end.
     has_hooks: AtomicBool,
 }
@@ -43,27 +46,39 @@ impl NodeHandler {
         has_hooks: bool,
     ) -> Self {
         let has_hooks = AtomicBool::new(has_hooks);
-        Self { name, version, options, module, places: RwLock::default(), has_hooks }
+        Self {
+            name,
+            version,
+            options,
+            module,
+            places: RwLock::default(),
+            spare: RwLock::default(),
+            has_hooks,
+        }
     }
 
-    /// It runs in this environment, too.
+    /// It runs in this app, too.
     pub(crate) fn add(&self, port: &Arc<Port>, route: Route) {
         self.places.write().push((Arc::downgrade(port), route));
+    }
+
+    /// It will run in this app once that has started, and by hand before.
+    pub(crate) fn add_spare(&self, port: &Arc<Port>, route: Route) {
+        self.spare.write().push((Arc::downgrade(port), route));
+    }
+
+    /// Where a task is run by hand of which nobody takes any.
+    pub(crate) fn spare_place(&self) -> Option<(Arc<Port>, Route)> {
+        self.spare.read().iter().find_map(|(port, route)| Some((port.upgrade()?, *route)))
     }
 
     /// It runs in this app no longer.
     pub(crate) fn remove(&self, port: &Port, app: u32) {
         let is_it =
             |(other, route): &(Weak<Port>, Route)| std::ptr::eq(other.as_ptr(), port) && route.app == app;
-        self.places.write().retain(|place| !is_it(place) && place.0.strong_count() > 0);
-    }
-
-    /// Whether it runs in this app already.
-    pub(crate) fn runs_in(&self, port: &Arc<Port>, app: u32) -> bool {
-        let places = self.places.read();
-        places
-            .iter()
-            .any(|(other, route)| std::ptr::eq(other.as_ptr(), Arc::as_ptr(port)) && route.app == app)
+        for places in [&self.places, &self.spare] {
+            places.write().retain(|place| !is_it(place) && place.0.strong_count() > 0);
+        }
     }
 
     /// The environment that is to run the next task. In testing mode that is the app that is tested.
@@ -166,8 +181,11 @@ impl Dispatcher {
                     before.port.begin_all(&mut dealt);
                 }
             }
-            // If there is none, the last environment that had it has just gone, as the dropped completion says.
-            let Some(found) = &known else { continue };
+            let Some(found) = &known else {
+                // The last app that had it has just gone, and is about to say so: then such tasks wait in the engine.
+                completion.give_back();
+                continue;
+            };
             dealt.push((attempt, End::Loop(completion), found.route));
             if !found.is_only {
                 // The next one goes to whoever has the fewest in flight then.

@@ -5,14 +5,14 @@
 //! name is private to its app. Each `App` of JavaScript takes a [`Seat`] at it. Settings must agree; a handler that
 //! several environments register must have the same options in each, and its tasks go to whichever of them is free.
 //! The engine starts with the first seat that starts, and stops when the last one that had started stops or goes away.
+//! A handler's tasks go to seats that have started; while no such seat has it, its tasks wait in the engine.
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak, mpsc};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use taskloom_bridge::{App, OnOpen, Registration, Settings, Testing};
+use taskloom_bridge::{App, OnOpen, Registration, Settings, Testing, store_key};
 use taskloom_engine::{Engine, LoopHost, Runtime, Stop, spawn_thread};
 use taskloom_model::{Code, Error, Options, Result, ScheduleSpec, Version};
 
@@ -53,12 +53,13 @@ static OPEN: Mutex<Vec<(String, Weak<Shared>)>> = Mutex::new(Vec::new());
 impl Shared {
     /// The application over a store: the one that there is, or a new one.
     pub(crate) fn open(settings: Settings) -> Result<Arc<Self>> {
-        let Some(key) = key_of(&settings.url) else { return Ok(Self::new(settings)) };
+        let Some(key) = store_key(&settings.url) else { return Ok(Self::new(settings)) };
         let mut open = OPEN.lock();
         open.retain(|(_, shared)| shared.strong_count() > 0);
         let known = open.iter().find(|(other, _)| *other == key).and_then(|(_, shared)| shared.upgrade());
         if let Some(shared) = known {
-            if shared.settings != settings {
+            // The same file may have been named in another way.
+            if shared.settings != (Settings { url: shared.settings.url.clone(), ..settings.clone() }) {
                 return Err(Error::new(
                     Code::InvalidOption,
                     format!("{:?} is open in this process already, with other settings", settings.url),
@@ -91,6 +92,27 @@ impl Shared {
         })
     }
 
+    /// Tells the engine which of all handlers anybody runs: some app that has started, or the one that is tested. Nobody
+    /// needs to know before tasks are run.
+    fn tell_served(&self, all: &[Arc<NodeHandler>]) {
+        let is_tested = self.is_tested.load(Ordering::SeqCst);
+        if !is_tested && !self.runs.load(Ordering::SeqCst) {
+            return;
+        }
+        let Some(engine) = self.app.current() else { return };
+        let tested = self.tested.lock().as_ref().map(|tested| (tested.port.clone(), tested.number));
+        let tested = tested.map(|(port, number)| (port.upgrade(), number));
+        for handler in all {
+            let place = match &tested {
+                Some((Some(port), number)) => handler.place(Some((port, *number))),
+                Some((None, _)) => None,
+                None => handler.place(None),
+            };
+            // One that the engine does not have has no tasks there.
+            let _ = engine.set_served(&handler.name, handler.version, place.is_some());
+        }
+    }
+
     /// Has a thread of this application do something that may take long, one thing after the other.
     fn send(&self, errand: Errand) {
         let mut errands = self.errands.lock();
@@ -106,20 +128,6 @@ impl Shared {
         if spawn_thread("taskloom-requests", run).is_ok() && sender.send(errand).is_ok() {
             *errands = Some(sender);
         }
-    }
-}
-
-/// By what an application is found by others: nothing if it is private.
-fn key_of(url: &str) -> Option<String> {
-    let (scheme, rest) = url.split_once(':')?;
-    match scheme {
-        "memory" => (!rest.is_empty()).then(|| url.to_owned()),
-        "sqlite" => {
-            let path = PathBuf::from(rest.strip_prefix("///").unwrap_or(rest));
-            let real = path.canonicalize().or_else(|_| std::path::absolute(&path)).unwrap_or(path);
-            Some(format!("sqlite:{}", real.display()))
-        }
-        _ => Some(url.to_owned()),
     }
 }
 
@@ -140,7 +148,11 @@ pub(crate) struct Seat {
     shared: Arc<Shared>,
     /// By the numbers that JavaScript gave them.
     handlers: Mutex<Vec<Registered>>,
+    /// Whether they run here: written under the lock of all handlers.
+    takes: AtomicBool,
     started: AtomicBool,
+    /// Whether it was stopped, and has not started again since.
+    stopped: AtomicBool,
     /// The threads that run its handlers which compute.
     threads: Pool,
     /// In such a thread: the seat of the app that started it.
@@ -169,8 +181,8 @@ impl Seat {
     fn made(number: u32, port: &Arc<Port>, shared: Arc<Shared>, host: Option<Weak<Self>>) -> Self {
         let port = Arc::downgrade(port);
         let threads = Pool::new(port.clone(), number);
-        let (handlers, started) = (Mutex::default(), AtomicBool::new(false));
-        Self { number, port, shared, handlers, started, threads, host }
+        let [takes, started, stopped] = [const { AtomicBool::new(false) }; 3];
+        Self { number, port, shared, handlers: Mutex::default(), takes, started, stopped, threads, host }
     }
 
     /// The threads that run its handlers which compute.
@@ -185,7 +197,11 @@ impl Seat {
 
     /// The engine, opened if need be.
     pub(crate) fn engine(&self) -> Result<Arc<Engine>> {
-        self.shared.app.engine()
+        if self.host.is_some() || self.stopped.load(Ordering::SeqCst) {
+            self.shared.app.engine()
+        } else {
+            self.shared.app.engine_for_another()
+        }
     }
 
     /// The engine, if it runs tasks.
@@ -268,7 +284,7 @@ impl Seat {
                 if !replace
                     && known.options == options
                     && known.module == module
-                    && !known.runs_in(port, self.number) =>
+                    && !own.iter().any(|registered| Arc::ptr_eq(&registered.handler, known)) =>
             {
                 Arc::clone(known)
             }
@@ -289,9 +305,32 @@ impl Seat {
                 handler
             }
         };
-        handler.add(port, route);
+        self.place(&handler, port, route);
         own.push(Registered { handler, version: given });
+        drop(own);
+        self.shared.tell_served(&all);
         Ok(())
+    }
+
+    /// From now on its handlers run here, or no longer.
+    fn take_tasks(&self, takes: bool) {
+        let Some(port) = self.port.upgrade() else { return };
+        let all = self.shared.handlers.lock();
+        self.takes.store(takes, Ordering::SeqCst);
+        for (handler, registered) in (0..).zip(self.handlers.lock().iter()) {
+            registered.handler.remove(&port, self.number);
+            self.place(&registered.handler, &port, Route { app: self.number, handler });
+        }
+        self.shared.tell_served(&all);
+    }
+
+    /// Has a handler run here, as far as this app runs any.
+    fn place(&self, handler: &NodeHandler, port: &Arc<Port>, route: Route) {
+        if self.takes.load(Ordering::SeqCst) {
+            handler.add(port, route);
+        } else if !self.stopped.load(Ordering::SeqCst) {
+            handler.add_spare(port, route);
+        }
     }
 
     /// Has `then` called with each engine that is opened from now on, and with the one that there is.
@@ -317,8 +356,18 @@ impl Seat {
     /// Starts, again if it was stopped.
     pub(crate) fn start(&self) -> Result<()> {
         let mut started = self.shared.started.lock();
-        let engine = self.shared.app.start()?;
+        self.stopped.store(false, Ordering::SeqCst);
+        // Before there are tasks to take.
+        self.take_tasks(true);
+        let engine = match self.shared.app.start() {
+            Ok(engine) => engine,
+            Err(error) => {
+                self.take_tasks(self.started.load(Ordering::SeqCst));
+                return Err(error);
+            }
+        };
         self.shared.runs.store(true, Ordering::SeqCst);
+        self.shared.tell_served(&self.shared.handlers.lock());
         // Not before: what has no host is not run.
         engine.set_loop(Some(Arc::clone(&self.shared.dispatcher) as Arc<dyn LoopHost>));
         if !self.started.swap(true, Ordering::SeqCst) {
@@ -327,8 +376,10 @@ impl Seat {
         Ok(())
     }
 
-    /// Stops, unless another environment still uses the engine. Returns when it has.
+    /// Stops: the engine, unless another environment still uses it; then nothing is begun here any more. Returns when it
+    /// has.
     pub(crate) fn stop(&self, how: Stop) {
+        self.stopped.store(true, Ordering::SeqCst);
         let is_last = {
             let mut started = self.shared.started.lock();
             if self.started.swap(false, Ordering::SeqCst) {
@@ -343,6 +394,11 @@ impl Seat {
             if *started == 0 {
                 self.shared.runs.store(false, Ordering::SeqCst);
             }
+        }
+        // The last one still runs what the engine finishes, and is done with it now.
+        let _started = self.shared.started.lock();
+        if !self.started.load(Ordering::SeqCst) && !self.is_tested() {
+            self.take_tasks(false);
         }
     }
 
@@ -360,6 +416,8 @@ impl Seat {
         testing.engine().set_loop(Some(Arc::clone(&shared.dispatcher) as Arc<dyn LoopHost>));
         *tested = Some(Tested { port: self.port.clone(), number: self.number, testing });
         shared.is_tested.store(true, Ordering::SeqCst);
+        drop(tested);
+        self.take_tasks(true);
         Ok(())
     }
 
@@ -384,16 +442,15 @@ impl Seat {
         self.shared.dispatcher.keep_in_one_place(false);
         self.shared.is_tested.store(false, Ordering::SeqCst);
         *self.shared.tested.lock() = None;
+        self.take_tasks(self.started.load(Ordering::SeqCst));
     }
 
     /// It goes away with its environment, or with the last reference to its `App`.
     pub(crate) fn leave(&self) {
         self.end_testing();
-        let handlers = std::mem::take(&mut *self.handlers.lock());
-        let Some(port) = self.port.upgrade() else { return };
-        for registered in &handlers {
-            registered.handler.remove(&port, self.number);
-        }
+        self.stopped.store(true, Ordering::SeqCst);
+        self.take_tasks(false);
+        drop(std::mem::take(&mut *self.handlers.lock()));
         // Workers that wait for its threads would keep the engine from stopping.
         self.threads.close();
         if self.host.is_some() {

@@ -308,10 +308,12 @@ pub(crate) struct InThread(pub(crate) Arc<NodeHandler>);
 
 impl Blocking for InThread {
     fn run(&self, attempt: &Attempt) -> Outcome {
-        let place = self.0.place(None).and_then(|(port, route)| Some((port.app(route.app)?, route.handler)));
+        let place = self.0.place(None).or_else(|| self.0.spare_place());
+        let place = place.and_then(|(port, route)| Some((port.app(route.app)?, route.handler)));
         match place {
             Some((seat, handler)) => seat.threads().run(attempt, handler),
-            None => Outcome::failure("HandlerLost", "the app that had this handler has gone"),
+            // The last app that had it has just gone, and is about to say so.
+            None => Outcome::GivenBack,
         }
     }
 }

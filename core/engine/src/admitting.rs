@@ -5,6 +5,7 @@ use std::sync::Arc;
 use taskloom_model::{Admission, Code, Error, Name, Options, Result, Version, check_name};
 
 use crate::Handle;
+use crate::aside::Aside;
 use crate::core::Core;
 use crate::handler::{Attempt, Blocking, Handler, HandlerEntry, Outcome};
 
@@ -54,6 +55,7 @@ impl Core {
             admission,
             handler: Handler::Blocking(Box::new(Elsewhere)),
             hook: None,
+            aside: Aside::default(),
         }))
     }
 }

@@ -251,9 +251,11 @@ impl Core {
         if self.capability.resident || !self.registry.take_unnoted() {
             return;
         }
-        let names = self.registry.all_names();
-        let serves = self.pool.was_started();
-        if self.store.note_handlers(self.owner(), &names, serves, self.clock.now()).is_err() {
+        let (names, unserved) = self.registry.all_names();
+        let (serves, now) = (self.pool.was_started(), self.clock.now());
+        let note = |names: &[Name], serves| self.store.note_handlers(self.owner(), names, serves, now);
+        let others = if unserved.is_empty() { Ok(()) } else { note(&unserved, false) };
+        if others.and_then(|()| note(&names, serves)).is_err() {
             self.registry.forget_noted();
         }
     }
@@ -425,7 +427,8 @@ impl Core {
 
     /// Puts a task that this process may run into its lane.
     pub(crate) fn enqueue(self: &Arc<Self>, task: Arc<Task>) {
-        let Some(entry) = self.handler_of(&task) else {
+        let can_run = |entry: &Arc<HandlerEntry>| self.capability.resident || !entry.aside.is_unserved();
+        let Some(entry) = self.handler_of(&task).filter(can_run) else {
             // Claimed for its name, but it asks for a version that only another process has: see `registry`.
             self.registry.is_stray(task.spec().name);
             self.give_back(task);
@@ -481,7 +484,9 @@ impl Core {
                 self.enqueue(Arc::clone(task));
             } else {
                 // One that asks for a version is none of this process's business unless it has that.
-                if task.spec().version().is_none() || self.handler_of(task).is_some() {
+                if task.spec().version().is_none()
+                    || self.handler_of(task).is_some_and(|entry| !entry.aside.is_unserved())
+                {
                     self.committer.ask_for_more();
                 }
                 if !self.is_open() && self.is_awaited(task) {

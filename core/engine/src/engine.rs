@@ -8,6 +8,7 @@ use taskloom_store::{Counts, Store, Task};
 
 use crate::admitting::admission_of;
 use crate::announce::Hook;
+use crate::aside::Aside;
 use crate::core::{Core, Parts};
 use crate::driver::{Drive, Driver};
 use crate::edge::{self, Clock, SystemClock};
@@ -152,14 +153,27 @@ impl Engine {
         let registered = core.clock.now();
         let name = Name::new(name);
         let Registration { options, handler, hook, .. } = registration;
-        let entry =
-            Arc::new(HandlerEntry { name, version, registered, options, admission, queue, handler, hook });
+        let entry = Arc::new(HandlerEntry {
+            name,
+            version,
+            registered,
+            options,
+            admission,
+            queue,
+            handler,
+            hook,
+            aside: Aside::default(),
+        });
         let replaced = core.registry.add(Arc::clone(&entry), replace)?;
         self.declare_limit(&entry)?;
         if entry.hook.is_some() {
             core.note_hook();
         }
-        let kind = if replaced { EventKind::HandlerReplaced } else { EventKind::HandlerRegistered };
+        if let Some(replaced) = &replaced {
+            core.bring_back_from(replaced);
+        }
+        core.bring_back(name);
+        let kind = if replaced.is_some() { EventKind::HandlerReplaced } else { EventKind::HandlerRegistered };
         core.publish_plain(kind, |data| {
             let route = match entry.handler {
                 Handler::Blocking(_) => "blocking",
@@ -170,6 +184,17 @@ impl Engine {
         });
         core.committer.ask_for_more();
         Ok(entry)
+    }
+
+    /// Says whether anybody can run a handler's tasks at present; from its registration on somebody can. While nobody can,
+    /// its tasks are accepted and stay queued, [`Engine::health`] tells of them, and a shared store gives them to other
+    /// processes.
+    ///
+    /// Errors: `UnknownHandler` if no handler with this name and version is registered.
+    pub fn set_served(&self, name: &str, version: Version, served: bool) -> Result<()> {
+        let entry = self.handler_version(name, version)?;
+        self.core.set_served(&entry, served);
+        Ok(())
     }
 
     /// All handlers, by name and version.

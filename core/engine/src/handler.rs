@@ -14,6 +14,7 @@ use taskloom_model::{
 use taskloom_store::Task;
 
 use crate::announce::Hook;
+use crate::aside::Aside;
 use crate::core::Core;
 use crate::queues::Queue;
 use crate::{Error, Result};
@@ -50,6 +51,8 @@ pub struct HandlerEntry {
     pub(crate) queue: Arc<Queue>,
     pub(crate) handler: Handler,
     pub(crate) hook: Option<Arc<dyn Hook>>,
+    /// What waits for it while nobody can run it.
+    pub(crate) aside: Aside,
 }
 
 impl HandlerEntry {

@@ -23,7 +23,7 @@
 //! | `wanted` | what attempts wait for, which comes first |
 //! | `completion` | how their attempts end |
 //! | `running` | what runs right now |
-//! | `registry` | handlers by name and version |
+//! | `registry`, `aside` | handlers by name and version, and the tasks of those that nobody can run at present |
 //! | `events`, `announce` | the bus and its catalogue; what is told of each change: events, hooks, figures |
 //! | `meter`, `stats` | counts, rates and latencies; what a monitor asks for |
 //! | `notes` | what handlers note beside their results |
@@ -44,6 +44,7 @@ mod admitting;
 mod ahead;
 mod announce;
 mod answer;
+mod aside;
 mod batch;
 mod beginning;
 mod chance;

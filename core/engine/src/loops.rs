@@ -417,6 +417,10 @@ impl Loops {
                 core.enqueue(task);
                 continue;
             }
+            if entry.aside.is_unserved() {
+                stretch.aside.push((entry, task, claimed));
+                continue;
+            }
             let unnoted = &mut stretch.unnoted;
             // In a pool that is there to be killed nobody keeps a place.
             let has_place = self.route == Route::Asynchronous;
@@ -476,11 +480,13 @@ struct Stretch {
     unnoted: Vec<Current>,
     /// Not to be run any more.
     over: Vec<Over>,
+    /// What nobody can run at present, and whether it was claimed by hand.
+    aside: Vec<(Arc<HandlerEntry>, Arc<Task>, bool)>,
 }
 
 impl Stretch {
     fn new(now: Option<Timestamp>) -> Self {
-        Self { now, newest: None, unnoted: Vec::new(), over: Vec::new() }
+        Self { now, newest: None, unnoted: Vec::new(), over: Vec::new(), aside: Vec::new() }
     }
 
     fn handler_of(&mut self, core: &Core, task: &Task) -> Option<Arc<HandlerEntry>> {
@@ -497,5 +503,8 @@ impl Stretch {
     /// For when no lock is held any more.
     fn end(self, core: &Arc<Core>) {
         self.over.into_iter().for_each(|over| over.end(core));
+        for (entry, task, claimed) in self.aside {
+            core.set_aside(&entry, task, claimed);
+        }
     }
 }

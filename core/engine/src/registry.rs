@@ -1,7 +1,7 @@
 //! Handlers by name and version.
 //!
 //! A name (`resize`, or with a namespace `img/resize`) has one handler for each version. A task that asks for no
-//! version is run by the newest one that is registered when it runs. Workers remember the handler that they used last;
+//! version is run by the newest one that is registered, and that somebody can run ([`crate::aside`]), when it runs. Workers remember the handler that they used last;
 //! the registry's `epoch` tells them when to ask again.
 //!
 //! # Versions that only others have
@@ -43,6 +43,11 @@ impl Versions {
         self.0.last().expect("a name is there once it has a handler")
     }
 
+    /// The one that runs tasks which ask for no version: the newest that somebody can run.
+    fn current(&self) -> &Arc<HandlerEntry> {
+        self.0.iter().rev().find(|entry| !entry.aside.is_unserved()).unwrap_or_else(|| self.newest())
+    }
+
     fn with(&self, version: Option<&str>) -> Option<&Arc<HandlerEntry>> {
         match version {
             Some(version) => self.0.iter().find(|entry| entry.version.to_string() == version),
@@ -80,17 +85,16 @@ pub struct RegistryStats {
 }
 
 impl Registry {
-    /// Adds a handler. With `replace`, it takes the place of one with its name and version;
-    /// whether it did.
-    pub(crate) fn add(&self, entry: Arc<HandlerEntry>, replace: bool) -> Result<bool> {
+    /// Adds a handler. With `replace`, it takes the place of one with its name and version, which is returned.
+    pub(crate) fn add(&self, entry: Arc<HandlerEntry>, replace: bool) -> Result<Option<Arc<HandlerEntry>>> {
         let mut handlers = self.handlers.write();
         let versions = &mut handlers.entry(entry.name).or_insert_with(|| Versions(Vec::new())).0;
         match versions.iter().position(|other| other.version == entry.version) {
             Some(place) if replace => {
-                versions[place] = entry;
+                let replaced = std::mem::replace(&mut versions[place], entry);
                 drop(handlers);
                 self.changed();
-                return Ok(true);
+                return Ok(Some(replaced));
             }
             Some(_) => {
                 let (name, version) = (entry.name.as_str(), &entry.version);
@@ -109,10 +113,11 @@ impl Registry {
         }
         drop(handlers);
         self.changed();
-        Ok(false)
+        Ok(None)
     }
 
-    fn changed(&self) {
+    /// Which handlers there are, or can be run, is another than before.
+    pub(crate) fn changed(&self) {
         self.epoch.fetch_add(1, Ordering::Release);
         self.forget_noted();
         self.try_strays_again();
@@ -143,9 +148,16 @@ impl Registry {
         self.unnoted.store(true, Ordering::Release);
     }
 
-    /// The names of all handlers.
-    pub(crate) fn all_names(&self) -> Vec<Name> {
-        self.handlers.read().keys().copied().collect()
+    /// The names of all handlers: first of those that can be run, then of the others.
+    pub(crate) fn all_names(&self) -> (Vec<Name>, Vec<Name>) {
+        let handlers = self.handlers.read();
+        let served = |name: &Name| handlers.get(name).is_some_and(|all| !all.current().aside.is_unserved());
+        handlers.keys().partition(|name| served(name))
+    }
+
+    /// The handlers of one name, oldest version first.
+    pub(crate) fn versions(&self, name: Name) -> Vec<Arc<HandlerEntry>> {
+        self.handlers.read().get(&name).map_or_else(Vec::new, |versions| versions.0.clone())
     }
 
     /// Changes whenever a handler is added or replaced.
@@ -155,7 +167,12 @@ impl Registry {
 
     /// The handler of a task.
     pub(crate) fn find(&self, name: Name, version: Option<&str>) -> Option<Arc<HandlerEntry>> {
-        self.handlers.read().get(&name)?.with(version).cloned()
+        let handlers = self.handlers.read();
+        let versions = handlers.get(&name)?;
+        match version {
+            None => Some(Arc::clone(versions.current())),
+            version => versions.with(version).cloned(),
+        }
     }
 
     /// The handler with this name, or an error with the nearest one.
@@ -195,12 +212,13 @@ impl Registry {
         all
     }
 
-    /// Adds the names to claim, of those whose newest version `fits`.
+    /// Adds the names to claim, of those whose newest version that can be run `fits`.
     pub(crate) fn names(&self, fits: impl Fn(&HandlerEntry) -> bool, names: &mut Vec<Name>) {
         let strays = self.strays.lock();
         let is_left_alone = |name: Name| strays.get(&name).is_some_and(|count| *count >= MANY_STRAYS);
         let handlers = self.handlers.read();
-        let newest = handlers.values().map(Versions::newest).filter(|entry| fits(entry));
+        let newest = handlers.values().map(Versions::current);
+        let newest = newest.filter(|entry| !entry.aside.is_unserved() && fits(entry));
         names.extend(newest.map(|entry| entry.name).filter(|name| !is_left_alone(*name)));
     }
 

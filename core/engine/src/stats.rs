@@ -176,8 +176,12 @@ impl Engine {
             if let Err(error) = core.store.check() {
                 problems.push(error.message().to_owned());
             }
+            if core.pool.was_started() {
+                // What can be run no longer may not be noted yet.
+                core.note_handlers();
+            }
             match core.store.unserved() {
-                Ok(found) => unserved = found,
+                Ok(found) => unserved = [found, core.all_aside()].concat(),
                 Err(error) => problems.push(format!("the store does not answer: {}", error.message())),
             }
             for Unserved { name, count, since } in &unserved {

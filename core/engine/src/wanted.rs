@@ -27,6 +27,7 @@ use taskloom_model::{Fence, Operation, State};
 use taskloom_store::Task;
 
 use crate::core::{Core, route_of};
+use crate::handler::HandlerEntry;
 use crate::queues::Route;
 use crate::trials::is_suspect;
 
@@ -86,7 +87,10 @@ fn can_begin(core: &Core, task: &Arc<Task>) -> bool {
     } else {
         task.is_ahead(core.owner()) && !is_suspect(task)
     };
-    is_there && core.queues.queue(task.spec().queue).is_open()
+    let can_run = |entry: &HandlerEntry| !entry.aside.is_unserved();
+    is_there
+        && core.queues.queue(task.spec().queue).is_open()
+        && core.handler_of(task).is_none_or(|entry| can_run(&entry))
 }
 
 impl Core {

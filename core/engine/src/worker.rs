@@ -322,6 +322,11 @@ impl Worker {
             core.enqueue(task);
             return;
         };
+        if entry.aside.is_unserved() {
+            drop(place);
+            core.set_aside(entry, task, claimed);
+            return;
+        }
         let note = Note {
             place: self.number % WORKER_PLACES,
             at_once: true,

@@ -36,7 +36,7 @@ const IS_SERVED: &str = "SELECT EXISTS (SELECT 1 FROM owners CROSS JOIN serving 
 const WAITING: &str =
     "SELECT count(*), min(eligible) FROM tasks INDEXED BY ready WHERE state = 1 AND queue = ?1 AND name = ?2";
 
-/// Notes that an owner has handlers of these names, and whether it runs their tasks.
+/// Notes that an owner has handlers of these names; if it `serves`, that it runs the tasks of these and of no others.
 pub(crate) fn note(
     conn: &Connection,
     owner: OwnerId,
@@ -46,6 +46,9 @@ pub(crate) fn note(
 ) -> Result<(), Fault> {
     let mut note = conn.prepare_cached(NOTE)?;
     let mut serve = conn.prepare_cached(SERVE)?;
+    if serves {
+        strike_off(conn, owner)?;
+    }
     for name in names {
         note.execute(params![name.as_str(), now.micros()])?;
         if serves {

@@ -297,8 +297,8 @@ pub trait Store: Send + Sync {
     /// kept that may still be asked for: a child whose parent has not ended, and a task that keeps its unique key.
     fn discard(&self, ids: &[TaskId], states: &[State], now: Timestamp) -> Result<usize, Error>;
 
-    /// Notes that an owner has handlers of these names; and that it runs their tasks, if it `serves`. What it serves is
-    /// forgotten with it, the names are not.
+    /// Notes that an owner has handlers of these names; if it `serves`, that it runs their tasks, and those of no other
+    /// names. What it serves is forgotten with it, the names are not.
     fn note_handlers(
         &self,
         owner: OwnerId,
