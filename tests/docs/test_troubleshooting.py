@@ -103,13 +103,15 @@ def stuck(_: Path) -> Iterator[str]:
 
 def stays(_: Path) -> Iterator[str]:
     app = App(max_in_flight=1)
-    seen = threading.Event()
+    release: list[Callable[[], object]] = []
 
     @app.task
     async def waits(stays: bool) -> None:
-        while stays and not seen.is_set():
+        released, loop = asyncio.Event(), asyncio.get_running_loop()
+        release.append(lambda: loop.call_soon_threadsafe(released.set))
+        while stays and not released.is_set():
             with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.sleep(60)
+                await released.wait()
 
     with app:
         handle = waits.options(timeout=0.05).submit(True)
@@ -118,7 +120,7 @@ def stays(_: Path) -> Iterator[str]:
         yield warning
         (running,) = app.stats()["running"]
         assert running["stuck"] and running["id"] == handle.id and app.health().ok
-        seen.set()
+        release[0]()
 
 
 def full(_: Path) -> Iterator[str]:
