@@ -19,6 +19,16 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 
+EXTENSION = {
+    "taskloom-allocator",
+    "taskloom-bridge",
+    "taskloom-cli",
+    "taskloom-engine",
+    "taskloom-model",
+    "taskloom-store",
+}
+"""What an extension of a language may use."""
+
 MAY_USE: dict[str, set[str]] = {
     "taskloom-model": set(),
     "taskloom-sync": set(),
@@ -29,22 +39,8 @@ MAY_USE: dict[str, set[str]] = {
     "taskloom-cli": {"taskloom", "taskloom-engine", "taskloom-model", "taskloom-store"},
     "taskloom-allocator": set(),
     "taskloom-bridge": {"taskloom", "taskloom-engine", "taskloom-model", "taskloom-store"},
-    "taskloom-python": {
-        "taskloom-allocator",
-        "taskloom-bridge",
-        "taskloom-cli",
-        "taskloom-engine",
-        "taskloom-model",
-        "taskloom-store",
-    },
-    "taskloom-node": {
-        "taskloom-allocator",
-        "taskloom-bridge",
-        "taskloom-cli",
-        "taskloom-engine",
-        "taskloom-model",
-        "taskloom-store",
-    },
+    "taskloom-python": EXTENSION,
+    "taskloom-node": EXTENSION,
     "taskloom-testkit": {"taskloom-engine", "taskloom-model", "taskloom-store"},
     "taskloom-simulator": {"taskloom-engine", "taskloom-model", "taskloom-store"},
     "taskloom-crash": {"taskloom", "taskloom-engine"},

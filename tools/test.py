@@ -49,13 +49,26 @@ INTERPRETER = [
             "gc",
             "golden",
         ),
-        *("interrupts", "lifecycle", "lives", "processes", "results", "testing_async", "timeouts", "watchdog"),
+        *(
+            "interrupts",
+            "lifecycle",
+            "lives",
+            "processes",
+            "results",
+            "testing_async",
+            "testing_together",
+            "timeouts",
+            "watchdog",
+        ),
     )
 ]
 """What depends on the interpreter: threads, loops, interrupts, exit, memory. The wheel is one for all versions; on those
 that did not build it `make test` runs these, and `make soak` all."""
 
-BETWEEN = [f"tests/python/test_{name}.py" for name in ("async", "awaiting", "gc", "golden", "testing_async")]
+BETWEEN = [
+    f"tests/python/test_{name}.py"
+    for name in ("async", "awaiting", "gc", "golden", "testing_async", "testing_together")
+]
 """What `make test` runs on versions between the oldest and the newest: what has changed there and back."""
 
 FEATURES = "taskloom/tracing,taskloom/outbox-rusqlite,taskloom/outbox-tokio-postgres"

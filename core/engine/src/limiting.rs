@@ -19,8 +19,8 @@ impl Engine {
     ///
     /// What runs goes on, even if that is more than may run now.
     ///
-    /// Errors: `InvalidOption` for a limit that lets nothing through, or a name that no queue can have; `UnknownHandler` for a handler that an engine on a
-    /// memory store does not have.
+    /// Errors: `InvalidOption` for a limit that lets nothing through, or a name that no queue can have; `UnknownHandler` for
+    /// a handler that an engine on a memory store does not have.
     pub fn limit(&self, what: LimitFor, limit: taskloom_model::Limit) -> Result<bool> {
         let core = &self.core;
         core.check_process()?;

@@ -1,8 +1,8 @@
 //! Handlers by name and version.
 //!
 //! A name (`resize`, or with a namespace `img/resize`) has one handler for each version. A task that asks for no
-//! version is run by the newest one that is registered, and that somebody can run ([`crate::aside`]), when it runs. Workers remember the handler that they used last;
-//! the registry's `epoch` tells them when to ask again.
+//! version is run by the newest one that is registered, and that somebody can run ([`crate::aside`]), when it runs.
+//! Workers remember the handler that they used last; the registry's `epoch` tells them when to ask again.
 //!
 //! # Versions that only others have
 //! Claims go by name, so this process now and then gets a task that asks for a version which only another one has: in
