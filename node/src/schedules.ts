@@ -187,12 +187,16 @@ export class Schedules {
   async update(name: string, changes: ScheduleChanges): Promise<Schedule> {
     const values = scheduleValues(changes);
     const payload = changes.input === undefined ? undefined : encode(changes.input, 'input');
-    return scheduleFrom(await port().request(this.app, 'updateSchedule', { name: checked(name), values, payload }));
+    const updated = await port().request<Record<string, unknown>>(this.app, 'updateSchedule', { name: checked(name), values, payload });
+    this.app._changed();
+    return scheduleFrom(updated);
   }
 
   /** Lets one fire, from now on; whether that was new. */
   async enable(name: string): Promise<boolean> {
-    return await port().request(this.app, 'enableSchedule', { name: checked(name) });
+    const isNew = await port().request<boolean>(this.app, 'enableSchedule', { name: checked(name) });
+    this.app._changed();
+    return isNew;
   }
 
   /** Stops one from firing until it is enabled; whether that was new. */
@@ -202,7 +206,9 @@ export class Schedules {
 
   /** Submits a task of one now; the next time stays. */
   async trigger(name: string): Promise<TaskHandle> {
-    return this.app._handleOf(await port().request(this.app, 'triggerSchedule', { name: checked(name) }));
+    const found = await port().request<Record<string, unknown>>(this.app, 'triggerSchedule', { name: checked(name) });
+    this.app._changed();
+    return this.app._handleOf(found);
   }
 
   /** Takes one away, with its counts. What it has submitted goes on. */
