@@ -102,6 +102,10 @@ class TaskView implements ContextTask {
   }
 }
 
+const OVER =
+  'the task was cancelled, timed out, or its handler has returned: end what still works for it, such as a timer, when ' +
+  'ctx.signal is aborted and in a finally block; or ask ctx.cancelled first';
+
 /** The task of a plain call. */
 class NoTask implements ContextTask {
   readonly id = '00000000-0000-0000-0000-000000000000';
@@ -127,7 +131,9 @@ class NoTask implements ContextTask {
  * });
  * ```
  *
- * It may be kept beyond the attempt's end; what it tells then is refused with `LeaseLost`.
+ * It may be kept beyond the attempt's end; what it tells then is refused with `LeaseLost`, but for its log: what that is
+ * told is not kept. So a timer or a stream that tells how far the task is ends with the handler: stop it in a `finally`
+ * block, and when `ctx.signal` is aborted.
  */
 export class Context {
   /** @internal */ _isCalledOff = false;
@@ -172,14 +178,15 @@ export class Context {
     return this.controller.signal;
   }
 
-  /** Whether the attempt no longer counts. */
+  /** Whether the attempt no longer counts: it was called off, or its handler has returned. */
   get cancelled(): boolean {
-    return this._isCalledOff;
+    return this._isCalledOff || this._isOver;
   }
 
-  /** Throws what the signal was aborted with, if it was. */
+  /** Throws what the signal was aborted with, if it was; `LeaseLost` once the handler has returned. */
   raiseIfCancelled(): void {
     if (this._isCalledOff) throw this.why;
+    if (this._isOver) throw this.over();
   }
 
   /** The time by the app's clock: in testing mode (`app.testing()`) the one that the test turns. */
@@ -199,6 +206,9 @@ export class Context {
   /**
    * Tells how far the task is.
    *
+   * Throws `LeaseLost` if the attempt no longer counts, so that the handler ends. In a timer or a listener nobody catches
+   * that: stop it with the handler.
+   *
    * @param value from 0 to 1
    * @param message what it does
    */
@@ -209,19 +219,32 @@ export class Context {
     this.tell((job) => port().native.progress(job, value, message ?? null));
   }
 
-  /** The task's log. */
+  /** The task's log. What it is told once the attempt no longer counts is not kept. */
   get log(): TaskLog {
     if (this.lines === undefined) {
       const at =
         (level: string) =>
         (message: string): void =>
-          this.tell((job) => port().native.log(job, level, String(message)));
+          this.note(level, String(message));
       this.lines = { debug: at('debug'), info: at('info'), warn: at('warning'), error: at('error') };
     }
     return this.lines;
   }
 
-  /** Publishes an event of your own, about this task. Its name has a point in it, as in `'order.paid'`. */
+  /** A line too many is no reason to end what still works: a handler that cleans up, or a timer that it has forgotten. */
+  private note(level: string, message: string): void {
+    try {
+      this.tell((job) => port().native.log(job, level, message));
+    } catch (error) {
+      if (!(error instanceof LeaseLost)) throw error;
+    }
+  }
+
+  /**
+   * Publishes an event of your own, about this task. Its name has a point in it, as in `'order.paid'`.
+   *
+   * Throws `LeaseLost` once the handler has returned.
+   */
   publish(name: string, data: unknown = null): void {
     const line = tellable(encode(data, 'data'));
     this.tell((job) => port().native.publish(job, name, line));
@@ -281,16 +304,22 @@ export class Context {
 
   /** The number of its job; throws once the attempt is over. @internal */
   _running(): number {
-    if (this._isOver) {
-      throw new LeaseLost(`attempt ${this.attempt} of task ${this.task.id} is over`, { task: this.task.id });
-    }
+    if (this._isOver) throw this.over();
     return this._job;
+  }
+
+  private over(): LeaseLost {
+    return new LeaseLost(`attempt ${this.attempt} of task ${this.task.id} is over`, { task: this.task.id, hint: OVER });
   }
 
   private tell(tell: (job: number) => void): void {
     if (this.ids === undefined) return;
     const job = this._running();
-    native(() => tell(job));
+    try {
+      native(() => tell(job));
+    } catch (error) {
+      throw error instanceof LeaseLost ? this.over() : error;
+    }
   }
 
   /** @internal */
