@@ -2,7 +2,7 @@
 
 import { type Duration, millis, shown } from './durations.js';
 import { InvalidOptions, ShutDown, native } from './errors.js';
-import { type EventOptions, EventStream, subscribe, type TaskEvent, type Unsubscribe } from './events.js';
+import { type EventOptions, EventStream, checkEventName, subscribe, type TaskEvent, type Unsubscribe } from './events.js';
 import { TaskHandle, type TaskState } from './handle.js';
 import { tellHook } from './hooks.js';
 import { type JsonLogOptions, type LogStream, jsonLogs } from './json_logs.js';
@@ -10,7 +10,7 @@ import { Lifetime } from './lifetime.js';
 import { line, tellable } from './lines.js';
 import { type Around, type Middleware, Stack } from './middleware.js';
 import { Operating } from './operating.js';
-import { type NamedSubmitOptions, callOptions } from './options.js';
+import { type NamedSubmitOptions, callOptions, checkedOptions } from './options.js';
 import type { Health } from './info.js';
 import { Outbox } from './outbox.js';
 import { encode } from './payload.js';
@@ -57,6 +57,8 @@ export class App extends Operating {
   private url: string;
   private readonly threads: ThreadSettings;
   private readonly lifetime: Lifetime;
+  /** Handlers that were registered for a schedule that was refused then: their names are free. */
+  private readonly spare = new Set<string>();
   /** @internal */ _isStopping = false;
   private isStopped = false;
   /** @internal */ readonly _submitting: Submitting;
@@ -119,8 +121,10 @@ export class App extends Operating {
   ): Task<Parameters<Function>[0], Awaited<ReturnType<Function>>>;
   task(name: string, first: TaskOptions | HandlerFunction<any, any>, second?: HandlerFunction<any, any>): Task<any, any> {
     const [options, handler] = typeof first === 'function' && second === undefined ? [{}, first] : [first as TaskOptions, second];
-    const { handler: read, line, module } = readRegistration(name, options, handler);
+    const given = this.spare.has(name) ? { ...options, replace: true } : options;
+    const { handler: read, line, module } = readRegistration(name, given, handler);
     native(() => port().native.register(this._number, line));
+    this.spare.delete(name);
     if (module !== undefined) poolFor(this._number, this.url, this.threads);
     const made: Handler = { ...read, number: this.registered.length };
     this.middlewares.surround(made);
@@ -192,11 +196,11 @@ export class App extends Operating {
         hint: typeof name === 'function' ? 'submit a task with task.submit(input)' : undefined,
       });
     }
-    const { allowUnknown = false, ...rest } = options ?? {};
+    const { allowUnknown = false, ...rest } = checkedOptions(options);
     if (typeof allowUnknown !== 'boolean') {
       throw new InvalidOptions(`allowUnknown is ${shown(allowUnknown)}; it must be true or false`);
     }
-    const own = options === undefined || !('allowUnknown' in options) ? options : rest;
+    const own = options !== undefined && 'allowUnknown' in options ? rest : options;
     const handler = this.byName.get(name);
     return await (handler === undefined || options?.version !== undefined
       ? this._submitting.one(handler, checkedName(name), input, own, allowUnknown)
@@ -277,7 +281,9 @@ export class App extends Operating {
       });
     }
     const known = registered?.handler;
-    if (typeof given !== 'function') throw new InvalidOptions(`a schedule's task is ${shown(given)}; it must be a task, or a function`);
+    if (typeof given !== 'function') {
+      throw new InvalidOptions(`a schedule's task is ${shown(given)}; it must be a task, or a function`, { hint: "as in app.every('1m', { name: 'heartbeat' }, ping)" });
+    }
     const called = name ?? known?.name ?? given.name;
     if (typeof called !== 'string' || called === '') {
       throw new InvalidOptions(`a schedule's name is ${shown(called)}; it must be a text`, { hint: "give it one: { name: 'nightly' }" });
@@ -287,7 +293,12 @@ export class App extends Operating {
     const said = { handler: known?.name ?? called, payload, values };
     checkSaid(called, this.lifetime.said.get(called), said);
     const task = known === undefined ? this.task(called, given) : (given as unknown as Task<any, any>);
-    native(() => port().native.schedule(this._number, line({ name: called, ...said })));
+    try {
+      native(() => port().native.schedule(this._number, line({ name: called, ...said })));
+    } catch (error) {
+      if (known === undefined) this.spare.add(called);
+      throw error;
+    }
     this.lifetime.said.set(called, said);
     this.lifetime.lookAtSchedules();
     return task;
@@ -311,6 +322,7 @@ export class App extends Operating {
 
   /** Publishes an event of your own. Its name has a point in it, as in `'order.paid'`. */
   async publish(name: string, data: unknown = null): Promise<void> {
+    checkEventName(name);
     await port().request(this, 'publish', { name, data: tellable(encode(data, 'data')) });
   }
 

@@ -4,6 +4,7 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 
 import type { App } from './app.js';
 import { shown } from './durations.js';
+import { checkEventName } from './events.js';
 import { InvalidOptions, LeaseLost, Misuse, TaskCancelled, TaskTimedOut, native } from './errors.js';
 import type { TaskHandle } from './handle.js';
 import { infoFrom, type TaskInfo } from './info.js';
@@ -216,6 +217,9 @@ export class Context {
     if (typeof value !== 'number' || Number.isNaN(value)) {
       throw new InvalidOptions(`progress is ${shown(value)}; it must be a number from 0 to 1`);
     }
+    if (message !== undefined && message !== null && typeof message !== 'string') {
+      throw new InvalidOptions(`the message of progress is ${shown(message)}; it must be a text`, { hint: "as in ctx.progress(0.5, 'half way')" });
+    }
     this.tell((job) => port().native.progress(job, value, message ?? null));
   }
 
@@ -247,6 +251,7 @@ export class Context {
    */
   publish(name: string, data: unknown = null): void {
     const line = tellable(encode(data, 'data'));
+    checkEventName(name);
     this.tell((job) => port().native.publish(job, name, line));
   }
 
