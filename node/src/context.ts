@@ -13,7 +13,7 @@ import type { ChildOptions } from './options.js';
 import { encode } from './payload.js';
 import { port } from './port.js';
 import type { Verdict } from './retry_rules.js';
-import type { Handler, Task } from './task.js';
+import type { Handler, Submission, Task } from './task.js';
 import { idAt } from './wire.js';
 
 /** A handler's own log: kept with the task, within bounds. */
@@ -301,7 +301,7 @@ export class Context {
    *
    * @param task the task, or the name of one
    */
-  async submit<Input, Result>(task: Task<Input, Result>, input: Input, options?: ChildOptions): Promise<TaskHandle<Result>>;
+  async submit<Input, Result>(task: Task<Input, Result>, ...input: Submission<Input, ChildOptions>): Promise<TaskHandle<Result>>;
   async submit(task: string, input?: unknown, options?: ChildOptions): Promise<TaskHandle>;
   async submit(task: Task<never, unknown> | string, input?: unknown, options?: ChildOptions): Promise<TaskHandle> {
     return await this._app._submitting.child(this.ids === undefined ? undefined : this, task, input, options);
