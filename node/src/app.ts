@@ -2,21 +2,22 @@
 
 import { type Duration, millis, shown } from './durations.js';
 import { InvalidOptions, ShutDown, native } from './errors.js';
-import { type EventOptions, EventStream, subscribe, type TaskEvent, type Unsubscribe } from './events.js';
+import { type EventOptions, EventStream, checkEventName, subscribe, type TaskEvent, type Unsubscribe } from './events.js';
 import { TaskHandle, type TaskState } from './handle.js';
 import { tellHook } from './hooks.js';
 import { type JsonLogOptions, type LogStream, jsonLogs } from './json_logs.js';
+import { Lifetime } from './lifetime.js';
 import { line, tellable } from './lines.js';
 import { type Around, type Middleware, Stack } from './middleware.js';
 import { Operating } from './operating.js';
-import { type NamedSubmitOptions, callOptions } from './options.js';
+import { type NamedSubmitOptions, callOptions, checkedOptions } from './options.js';
 import type { Health } from './info.js';
 import { Outbox } from './outbox.js';
 import { encode } from './payload.js';
 import { port } from './port.js';
 import { readRegistration, registeredOf, taskOf } from './registering.js';
 import type { InputOf, OutputOf, StandardSchema } from './schema.js';
-import { checkSaid, type Said, type ScheduleChanges, type ScheduleOptions, Schedules, ruled, scheduleValues } from './schedules.js';
+import { checkSaid, type ScheduleChanges, type ScheduleOptions, Schedules, ruled, scheduleValues } from './schedules.js';
 import { type AppOptions, type ThreadSettings, readSettings } from './settings.js';
 import { Submitting, checkedName } from './submitting.js';
 import type { Handler, HandlerFunction, Schedulable, Task, TaskOptions, ThreadTaskOptions } from './task.js';
@@ -54,16 +55,14 @@ export class App extends Operating {
   private readonly byName = new Map<string, Handler>();
   private readonly middlewares = new Stack();
   private url: string;
-  private readonly keepAlive: boolean;
   private readonly threads: ThreadSettings;
-  /** Schedules that the program has said: like a timer, they keep the process. */
-  private readonly said = new Map<string, Said>();
-  private isHeld = false;
+  private readonly lifetime: Lifetime;
+  /** Handlers that were registered for a schedule that was refused then: their names are free. */
+  private readonly spare = new Set<string>();
   /** @internal */ _isStopping = false;
   private isStopped = false;
   /** @internal */ readonly _submitting: Submitting;
   private readonly outboxes: Outbox[] = [];
-  private look: NodeJS.Timeout | undefined;
   /** The testing mode that it is in. @internal */ _testing: Testing | undefined;
   /** What it was before that. */
   private untested: { isLocal: boolean; isStopped: boolean } | undefined;
@@ -75,7 +74,7 @@ export class App extends Operating {
     this._isLocal = settings.store.startsWith('memory:');
     this._asyncContext = settings.asyncContext;
     this._acceptsAtOnce = settings.isRoomy;
-    this.keepAlive = settings.keepAlive;
+    this.lifetime = new Lifetime(this, this.byName, settings.keepAlive);
     this.threads = settings.threads;
     this._submitting = new Submitting(this, settings.waits);
     this._number = native(() => this._open(settings.line));
@@ -122,8 +121,10 @@ export class App extends Operating {
   ): Task<Parameters<Function>[0], Awaited<ReturnType<Function>>>;
   task(name: string, first: TaskOptions | HandlerFunction<any, any>, second?: HandlerFunction<any, any>): Task<any, any> {
     const [options, handler] = typeof first === 'function' && second === undefined ? [{}, first] : [first as TaskOptions, second];
-    const { handler: read, line, module } = readRegistration(name, options, handler);
+    const given = this.spare.has(name) ? { ...options, replace: true } : options;
+    const { handler: read, line, module } = readRegistration(name, given, handler);
     native(() => port().native.register(this._number, line));
+    this.spare.delete(name);
     if (module !== undefined) poolFor(this._number, this.url, this.threads);
     const made: Handler = { ...read, number: this.registered.length };
     this.middlewares.surround(made);
@@ -142,8 +143,7 @@ export class App extends Operating {
     this._isStopping = this.isStopped = false;
     port().count(this, true);
     rooted.add(this);
-    this.settleKeepAlive();
-    if (port().native.isDurable(this._number)) await this.lookForTasks();
+    await this.lifetime.begin();
     await this.startOutboxes();
     return this;
   }
@@ -155,17 +155,6 @@ export class App extends Operating {
       await this.stop({ timeout: 0 });
       throw error;
     }
-  }
-
-  /** A file may hold tasks from before: while there are any that this app has a handler for, the process stays. */
-  private async lookForTasks(): Promise<void> {
-    if (this.look !== undefined || !this._isStarted) return;
-    const isLeft = await port().request<boolean>(this, 'unfinished', { names: [...this.byName.keys()] });
-    if (!isLeft || !this._isStarted) return;
-    this.look = setTimeout(() => {
-      this.look = undefined;
-      this.lookForTasks().catch(() => {});
-    }, 500);
   }
 
   /**
@@ -183,22 +172,13 @@ export class App extends Operating {
     await endThreads(this._number);
     this.isStopped = true;
     port().count(this, false);
-    clearTimeout(this.look);
-    this.look = undefined;
+    this.lifetime.end();
     rooted.delete(this);
-    this.settleKeepAlive();
   }
 
   /** For `await using`: stops. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
-  }
-
-  private settleKeepAlive(): void {
-    const holds = this._isStarted && (this.keepAlive || this.said.size > 0);
-    if (holds === this.isHeld) return;
-    this.isHeld = holds;
-    port().hold(holds ? 1 : -1);
   }
 
   // ── submitting ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -216,11 +196,11 @@ export class App extends Operating {
         hint: typeof name === 'function' ? 'submit a task with task.submit(input)' : undefined,
       });
     }
-    const { allowUnknown = false, ...rest } = options ?? {};
+    const { allowUnknown = false, ...rest } = checkedOptions(options);
     if (typeof allowUnknown !== 'boolean') {
       throw new InvalidOptions(`allowUnknown is ${shown(allowUnknown)}; it must be true or false`);
     }
-    const own = options === undefined || !('allowUnknown' in options) ? options : rest;
+    const own = options !== undefined && 'allowUnknown' in options ? rest : options;
     const handler = this.byName.get(name);
     return await (handler === undefined || options?.version !== undefined
       ? this._submitting.one(handler, checkedName(name), input, own, allowUnknown)
@@ -301,7 +281,9 @@ export class App extends Operating {
       });
     }
     const known = registered?.handler;
-    if (typeof given !== 'function') throw new InvalidOptions(`a schedule's task is ${shown(given)}; it must be a task, or a function`);
+    if (typeof given !== 'function') {
+      throw new InvalidOptions(`a schedule's task is ${shown(given)}; it must be a task, or a function`, { hint: "as in app.every('1m', { name: 'heartbeat' }, ping)" });
+    }
     const called = name ?? known?.name ?? given.name;
     if (typeof called !== 'string' || called === '') {
       throw new InvalidOptions(`a schedule's name is ${shown(called)}; it must be a text`, { hint: "give it one: { name: 'nightly' }" });
@@ -309,11 +291,16 @@ export class App extends Operating {
     const values = scheduleValues(options);
     const payload = encode(options.input, 'input');
     const said = { handler: known?.name ?? called, payload, values };
-    checkSaid(called, this.said.get(called), said);
+    checkSaid(called, this.lifetime.said.get(called), said);
     const task = known === undefined ? this.task(called, given) : (given as unknown as Task<any, any>);
-    native(() => port().native.schedule(this._number, line({ name: called, ...said })));
-    this.said.set(called, said);
-    this.settleKeepAlive();
+    try {
+      native(() => port().native.schedule(this._number, line({ name: called, ...said })));
+    } catch (error) {
+      if (known === undefined) this.spare.add(called);
+      throw error;
+    }
+    this.lifetime.said.set(called, said);
+    this.lifetime.lookAtSchedules();
     return task;
   }
 
@@ -335,6 +322,7 @@ export class App extends Operating {
 
   /** Publishes an event of your own. Its name has a point in it, as in `'order.paid'`. */
   async publish(name: string, data: unknown = null): Promise<void> {
+    checkEventName(name);
     await port().request(this, 'publish', { name, data: tellable(encode(data, 'data')) });
   }
 
@@ -442,8 +430,13 @@ export class App extends Operating {
 
   /** The program no longer says this schedule. @internal */
   _unsaid(name: string): void {
-    this.said.delete(name);
-    this.settleKeepAlive();
+    this.lifetime.said.delete(name);
+    this._changed();
+  }
+
+  /** What is known of its schedules may no longer be true. @internal */
+  _changed(): void {
+    this.lifetime.lookAtSchedules();
   }
 
   /** A task whose outcome we heard has ended. @internal */
@@ -458,7 +451,7 @@ export class App extends Operating {
 
   /** There may be tasks again that keep the process. @internal */
   _lookAgain(): void {
-    if (!this._isLocal) this.lookForTasks().catch(() => {});
+    if (!this._isLocal) this.lifetime.lookForTasks().catch(() => {});
   }
 
   /** @internal */

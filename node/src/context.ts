@@ -4,6 +4,7 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 
 import type { App } from './app.js';
 import { shown } from './durations.js';
+import { checkEventName } from './events.js';
 import { InvalidOptions, LeaseLost, Misuse, TaskCancelled, TaskTimedOut, native } from './errors.js';
 import type { TaskHandle } from './handle.js';
 import { infoFrom, type TaskInfo } from './info.js';
@@ -12,7 +13,7 @@ import type { ChildOptions } from './options.js';
 import { encode } from './payload.js';
 import { port } from './port.js';
 import type { Verdict } from './retry_rules.js';
-import type { Handler, Task } from './task.js';
+import type { Handler, Submission, Task } from './task.js';
 import { idAt } from './wire.js';
 
 /** A handler's own log: kept with the task, within bounds. */
@@ -102,6 +103,10 @@ class TaskView implements ContextTask {
   }
 }
 
+const OVER =
+  'the task was cancelled, timed out, or its handler has returned: end what still works for it, such as a timer, when ' +
+  'ctx.signal is aborted and in a finally block; or ask ctx.cancelled first';
+
 /** The task of a plain call. */
 class NoTask implements ContextTask {
   readonly id = '00000000-0000-0000-0000-000000000000';
@@ -127,7 +132,9 @@ class NoTask implements ContextTask {
  * });
  * ```
  *
- * It may be kept beyond the attempt's end; what it tells then is refused with `LeaseLost`.
+ * It may be kept beyond the attempt's end; what it tells then is refused with `LeaseLost`, but for its log: what that is
+ * told is not kept. So a timer or a stream that tells how far the task is ends with the handler: stop it in a `finally`
+ * block, and when `ctx.signal` is aborted.
  */
 export class Context {
   /** @internal */ _isCalledOff = false;
@@ -172,14 +179,15 @@ export class Context {
     return this.controller.signal;
   }
 
-  /** Whether the attempt no longer counts. */
+  /** Whether the attempt no longer counts: it was called off, or its handler has returned. */
   get cancelled(): boolean {
-    return this._isCalledOff;
+    return this._isCalledOff || this._isOver;
   }
 
-  /** Throws what the signal was aborted with, if it was. */
+  /** Throws what the signal was aborted with, if it was; `LeaseLost` once the handler has returned. */
   raiseIfCancelled(): void {
     if (this._isCalledOff) throw this.why;
+    if (this._isOver) throw this.over();
   }
 
   /** The time by the app's clock: in testing mode (`app.testing()`) the one that the test turns. */
@@ -199,6 +207,9 @@ export class Context {
   /**
    * Tells how far the task is.
    *
+   * Throws `LeaseLost` if the attempt no longer counts, so that the handler ends. In a timer or a listener nobody catches
+   * that: stop it with the handler.
+   *
    * @param value from 0 to 1
    * @param message what it does
    */
@@ -206,24 +217,41 @@ export class Context {
     if (typeof value !== 'number' || Number.isNaN(value)) {
       throw new InvalidOptions(`progress is ${shown(value)}; it must be a number from 0 to 1`);
     }
+    if (message !== undefined && message !== null && typeof message !== 'string') {
+      throw new InvalidOptions(`the message of progress is ${shown(message)}; it must be a text`, { hint: "as in ctx.progress(0.5, 'half way')" });
+    }
     this.tell((job) => port().native.progress(job, value, message ?? null));
   }
 
-  /** The task's log. */
+  /** The task's log. What it is told once the attempt no longer counts is not kept. */
   get log(): TaskLog {
     if (this.lines === undefined) {
       const at =
         (level: string) =>
         (message: string): void =>
-          this.tell((job) => port().native.log(job, level, String(message)));
+          this.note(level, String(message));
       this.lines = { debug: at('debug'), info: at('info'), warn: at('warning'), error: at('error') };
     }
     return this.lines;
   }
 
-  /** Publishes an event of your own, about this task. Its name has a point in it, as in `'order.paid'`. */
+  /** A line too many is no reason to end what still works: a handler that cleans up, or a timer that it has forgotten. */
+  private note(level: string, message: string): void {
+    try {
+      this.tell((job) => port().native.log(job, level, message));
+    } catch (error) {
+      if (!(error instanceof LeaseLost)) throw error;
+    }
+  }
+
+  /**
+   * Publishes an event of your own, about this task. Its name has a point in it, as in `'order.paid'`.
+   *
+   * Throws `LeaseLost` once the handler has returned.
+   */
   publish(name: string, data: unknown = null): void {
     const line = tellable(encode(data, 'data'));
+    checkEventName(name);
     this.tell((job) => port().native.publish(job, name, line));
   }
 
@@ -273,7 +301,7 @@ export class Context {
    *
    * @param task the task, or the name of one
    */
-  async submit<Input, Result>(task: Task<Input, Result>, input: Input, options?: ChildOptions): Promise<TaskHandle<Result>>;
+  async submit<Input, Result>(task: Task<Input, Result>, ...input: Submission<Input, ChildOptions>): Promise<TaskHandle<Result>>;
   async submit(task: string, input?: unknown, options?: ChildOptions): Promise<TaskHandle>;
   async submit(task: Task<never, unknown> | string, input?: unknown, options?: ChildOptions): Promise<TaskHandle> {
     return await this._app._submitting.child(this.ids === undefined ? undefined : this, task, input, options);
@@ -281,16 +309,22 @@ export class Context {
 
   /** The number of its job; throws once the attempt is over. @internal */
   _running(): number {
-    if (this._isOver) {
-      throw new LeaseLost(`attempt ${this.attempt} of task ${this.task.id} is over`, { task: this.task.id });
-    }
+    if (this._isOver) throw this.over();
     return this._job;
+  }
+
+  private over(): LeaseLost {
+    return new LeaseLost(`attempt ${this.attempt} of task ${this.task.id} is over`, { task: this.task.id, hint: OVER });
   }
 
   private tell(tell: (job: number) => void): void {
     if (this.ids === undefined) return;
     const job = this._running();
-    native(() => tell(job));
+    try {
+      native(() => tell(job));
+    } catch (error) {
+      throw error instanceof LeaseLost ? this.over() : error;
+    }
   }
 
   /** @internal */

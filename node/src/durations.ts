@@ -19,8 +19,18 @@ for (const [names, millis] of [
 
 const FORM = "milliseconds, or a text such as '500ms', '30s', '1h 30m' or '3 days'";
 
-/** A span in milliseconds. `name` is the option that it was given for. @internal */
-export function millis(name: string, value: unknown): number {
+/** The core counts no further; in milliseconds. */
+const MOST = 1e22;
+
+/** A span in seconds, as the core takes it. `name` is the option that it was given for. @internal */
+export function seconds(name: string, value: unknown, wanted?: string): number {
+  const span = millis(name, value, wanted);
+  if (span < MOST) return span / 1000;
+  throw new InvalidOptions(`${name} is ${shown(value)}; it must be a duration of less than ${MOST} milliseconds`, { hint: 'for no limit, leave it out' });
+}
+
+/** A span in milliseconds. `name` is the option that it was given for, `wanted` what may be given. @internal */
+export function millis(name: string, value: unknown, wanted = 'a duration'): number {
   const wrong = (what: string): InvalidOptions =>
     new InvalidOptions(`${name} is ${shown(value)}; it must be ${what}`, { hint: `durations are ${FORM}` });
   const endless = (): InvalidOptions =>
@@ -30,27 +40,38 @@ export function millis(name: string, value: unknown): number {
     if (value === Infinity) throw endless();
     return value;
   }
-  if (typeof value !== 'string') throw wrong('a duration');
+  if (typeof value !== 'string') throw wrong(wanted);
   const form = /(\d+(?:\.\d+)?)\s*([a-z]+)\s*/gy;
   const text = value.trim().toLowerCase();
   let total = 0;
   let end = 0;
   for (let part = form.exec(text); part !== null; part = form.exec(text)) {
     const unit = UNITS[part[2]];
-    if (unit === undefined) throw wrong('a duration');
+    if (unit === undefined) throw wrong(wanted);
     total += Number(part[1]) * unit;
     end = form.lastIndex;
   }
-  if (end === 0 || end !== text.length) throw wrong('a duration');
+  if (end === 0 || end !== text.length) throw wrong(wanted);
   if (total === Infinity) throw endless();
   return total;
+}
+
+/** The time of a Date. @internal */
+export function timeOf(name: string, at: unknown): number {
+  const time = at instanceof Date ? at.getTime() : NaN;
+  if (!Number.isNaN(time)) return time;
+  throw new InvalidOptions(`${name} is ${at instanceof Date ? 'an invalid Date' : shown(at)}; it must be a Date`, {
+    hint: "such as new Date('2026-03-29T01:00:00Z')",
+  });
 }
 
 /** How long to wait for a span, or until a time. @internal */
 export function waitFor(when: number | string | Date): number {
   if (!(when instanceof Date)) return millis('RetryAfter', when);
   const time = when.getTime();
-  if (Number.isNaN(time)) throw new InvalidOptions('RetryAfter was given an invalid Date');
+  if (Number.isNaN(time)) {
+    throw new InvalidOptions('RetryAfter was given an invalid Date', { hint: 'it takes a duration, or a Date that tells a time' });
+  }
   return Math.max(0, time - Date.now());
 }
 

@@ -258,14 +258,16 @@ export interface Described {
 
 /** The names that options have in the core, and what they are called here. */
 const NAMES =
-  /\b(max_in_flight|on_full|require_metadata|max_crashes|unique_key|unique_for|on_conflict|correlation_id)\b/g;
+  /\b(max_in_flight|on_full|require_metadata|max_crashes|unique_key|unique_for|on_conflict|correlation_id|catch_up|allow_unknown)\b/g;
 
 /** Names and examples of the core, as JavaScript writes them. */
 function inJavaScript(text: string): string {
   return text
     .replace(NAMES, (name) => name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase()))
     .replace(/\b([a-zA-Z]+)=(\{[^}]*\}|\[[^\]]*\]|"[^"]*"|…)/g, '$1: $2')
-    .replace(/=True\b/g, ': true');
+    .replace(/=True\b/g, ': true')
+    // Here a name is no option.
+    .replace(' with name: …', '');
 }
 
 /** An error of the native half as one of ours. @internal */

@@ -56,6 +56,12 @@ function checked(pattern: unknown): asserts pattern is string {
   native(() => port().native.checkPattern(pattern));
 }
 
+/** Refuses what is no name for an event of the user's own; whether the name will do is for the core to say. @internal */
+export function checkEventName(name: unknown): void {
+  if (typeof name === 'string') return;
+  throw new InvalidOptions(`the name of an event is ${shown(name)}; it must be a text`, { hint: "as in publish('order.paid', { id: 7 })" });
+}
+
 /** Has a listener told, whichever engines its app opens, until the function that this returns is called. @internal */
 export function listen(app: App, details: { pattern: string } & Record<string, unknown>, listener: Listener): Unsubscribe {
   checked(details.pattern);
@@ -84,7 +90,7 @@ export function listen(app: App, details: { pattern: string } & Record<string, u
 /** Subscribes a function. @internal */
 export function subscribe(app: App, pattern: string, listener: (event: TaskEvent) => void, options: EventOptions): Unsubscribe {
   if (typeof listener !== 'function') {
-    throw new Misuse('a subscriber is a function of the event', { hint: "as in app.on('task.*', (event) => { … })" });
+    throw new Misuse(`a subscriber is ${shown(listener)}; it must be a function of the event`, { hint: "as in app.on('task.*', (event) => { … })" });
   }
   const hears: Listener = {
     hear(events) {

@@ -159,6 +159,7 @@ export class TaskHandle<Result = unknown> {
    * `WaitTimeout` if `timeout` passes; what `signal` says if it is aborted.
    */
   result(options?: WaitOptions): Promise<Result> {
+    if (options !== undefined && this.stage >= Stage.Text) return this.resultAfter(options);
     switch (this.stage) {
       case Stage.Value:
         return Promise.resolve(this.outcome as Result);
@@ -180,9 +181,14 @@ export class TaskHandle<Result = unknown> {
     return promise;
   }
 
+  /** There is an outcome; a mistake in the options is none the less told. */
+  private async resultAfter(options: WaitOptions): Promise<Result> {
+    checkedWait(options);
+    return await this.result();
+  }
+
   private async resultWithin(options: WaitOptions): Promise<Result> {
-    const { timeout, signal } = checkedWait(options);
-    const span = timeout === undefined ? undefined : millis('timeout', timeout);
+    const { span, signal } = checkedWait(options);
     signal?.throwIfAborted();
     if (this.done()) return await this.result();
     return await new Promise<Result>((resolve, reject) => {
@@ -251,7 +257,7 @@ export class TaskHandle<Result = unknown> {
 
   /** Calls `listener` with this handle once there is an outcome, at once if there is. */
   onDone(listener: (handle: this) => void): void {
-    if (typeof listener !== 'function') throw new Misuse('onDone takes a function of the handle');
+    if (typeof listener !== 'function') throw new Misuse(`onDone was given ${shown(listener)}; it takes a function of the handle`);
     const told = (): void => {
       // What it throws is its own, and is seen as any uncaught error.
       queueMicrotask(() => listener(this));
@@ -402,13 +408,13 @@ export class TaskHandle<Result = unknown> {
   }
 }
 
-/** Refuses what says nothing of a wait, as a number does. @internal */
-export function checkedWait(options: WaitOptions): WaitOptions {
-  callOptions('result', options, ['timeout', 'signal'], "result({ timeout: '10s' })");
-  if (options.signal !== undefined && typeof options.signal?.addEventListener !== 'function') {
-    throw new InvalidOptions(`signal is ${shown(options.signal)}; it must be an AbortSignal`, { hint: 'of an AbortController, or AbortSignal.any(…)' });
+/** How long somebody waits, in milliseconds, and what may call that off. Refuses what says nothing of a wait, as a number does. @internal */
+export function checkedWait(options: WaitOptions): { span: number | undefined; signal: AbortSignal | undefined } {
+  const { timeout, signal } = callOptions('result', options, ['timeout', 'signal'], "result({ timeout: '10s' })");
+  if (signal !== undefined && typeof signal?.addEventListener !== 'function') {
+    throw new InvalidOptions(`signal is ${shown(signal)}; it must be an AbortSignal`, { hint: 'of an AbortController, or AbortSignal.any(…)' });
   }
-  return options;
+  return { span: timeout === undefined ? undefined : millis('timeout', timeout), signal };
 }
 
 function unknownTask(id: string): Misuse {

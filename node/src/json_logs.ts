@@ -6,7 +6,7 @@ import type { App } from './app.js';
 import { shown } from './durations.js';
 import { InvalidOptions } from './errors.js';
 import { type Unsubscribe, listen } from './events.js';
-import { unknown } from './options.js';
+import { callOptions } from './options.js';
 import type { Listener } from './port.js';
 
 /** What lines are written to: a stream of Node's, or anything with such a method. */
@@ -31,11 +31,7 @@ export function jsonLogs(app: App, stream: LogStream | undefined, options: JsonL
       hint: 'give it a stream, such as createWriteStream(path), or undefined for process.stderr',
     });
   }
-  if (typeof options !== 'object' || options === null) {
-    throw new InvalidOptions(`the options of app.jsonLogs are ${shown(options)}`, { hint: "app.jsonLogs(process.stdout, { events: 'task.*' })" });
-  }
-  for (const name of Object.keys(options)) if (name !== 'events') throw unknown('option of jsonLogs', name, ['events'], []);
-  const { events = '*' } = options;
+  const { events = '*' } = callOptions('jsonLogs', options, ['events'], "app.jsonLogs(process.stdout, { events: 'task.*' })");
   let isBroken = false;
   const writer: Listener = {
     hear([lines]) {

@@ -21,7 +21,7 @@ export interface ModulePlace {
   readonly schema: boolean;
 }
 
-const EXAMPLE = "pass new URL('./hash.mjs', import.meta.url), or require.resolve('./hash.cjs')";
+const EXAMPLE = "new URL('./hash.mjs', import.meta.url), or require.resolve('./hash.cjs')";
 
 /** Where the module of a `thread: true` handler is; nothing if it is a handler like others. @internal */
 export function readModule(name: string, options: Partial<ThreadTaskOptions>, handler: unknown): ModulePlace | undefined {
@@ -35,7 +35,7 @@ export function readModule(name: string, options: Partial<ThreadTaskOptions>, ha
   }
   if (handler !== undefined) {
     throw new InvalidOptions(`the handler of ${shown(name)} is to run in a thread, and a function cannot go there`, {
-      hint: `put it into a module, as its default export, and pass that: ${EXAMPLE}`,
+      hint: `put it into a module, as its default export, and pass that as module: ${EXAMPLE}`,
     });
   }
   const url = urlOf(name, module);
@@ -45,20 +45,20 @@ export function readModule(name: string, options: Partial<ThreadTaskOptions>, ha
 
 function urlOf(name: string, module: unknown): string {
   if (module === undefined) {
-    throw new InvalidOptions(`the handler of ${shown(name)} is to run in a thread, and there is no module`, { hint: EXAMPLE });
+    throw new InvalidOptions(`the handler of ${shown(name)} is to run in a thread, and there is no module`, { hint: `pass ${EXAMPLE}` });
   }
   const isText = typeof module === 'string';
   if (!isText && !(module instanceof URL)) {
-    throw new InvalidOptions(`the module of ${shown(name)} is ${shown(module)}; it must be a URL or an absolute path`, { hint: EXAMPLE });
+    throw new InvalidOptions(`the module of ${shown(name)} is ${shown(module)}; it must be a URL or an absolute path`, { hint: `pass ${EXAMPLE}` });
   }
   const isUrl = !isText || /^(?:file|data):/.test(module);
   if (!isUrl && !isAbsolute(module)) {
     // Relative to what, a thread could not tell.
-    throw new InvalidOptions(`the module of ${shown(name)} is ${shown(module)}, which is no absolute path`, { hint: EXAMPLE });
+    throw new InvalidOptions(`the module of ${shown(name)} is ${shown(module)}, which is no absolute path`, { hint: `pass ${EXAMPLE}` });
   }
   const url = isUrl ? new URL(module) : pathToFileURL(module);
   if (url.protocol === 'file:' && !existsSync(fileURLToPath(url))) {
-    throw new InvalidOptions(`the module of ${shown(name)} is not there: ${fileURLToPath(url)}`, { hint: EXAMPLE });
+    throw new InvalidOptions(`the module of ${shown(name)} is not there: ${fileURLToPath(url)}`, { hint: `pass ${EXAMPLE}` });
   }
   return url.href;
 }

@@ -4,7 +4,8 @@ import { type Duration, millis, shown } from './durations.js';
 import { InvalidOptions } from './errors.js';
 import type { TaskHandle, TaskState } from './handle.js';
 import { type HandlerInfo, type Health, type Stats, type TaskInfo, infoFrom, statsFrom } from './info.js';
-import { handlerOptions, nearest, unknown } from './options.js';
+import { isFields } from './lines.js';
+import { callOptions, handlerOptions, nearest, unknown } from './options.js';
 
 /** Which tasks. */
 export interface TaskFilter {
@@ -107,31 +108,32 @@ export abstract class Operating {
 
   /** Tasks by filter, in the order of their submission. */
   async list(filter: TaskFilter = {}): Promise<TaskHandle[]> {
-    return (await this.find(filter)).map((found) => this._handleOf(found));
+    return (await this.find('app.list', filter)).map((found) => this._handleOf(found));
   }
 
   /** The same with every field of each. */
   async listInfo(filter: TaskFilter = {}): Promise<TaskInfo[]> {
-    return (await this.find(filter)).map(infoFrom);
+    return (await this.find('app.listInfo', filter)).map(infoFrom);
   }
 
-  private async find(filter: TaskFilter): Promise<Array<Record<string, unknown>>> {
-    checkFilter(filter, ['state', 'queue', 'tag', 'name', 'unfinished', 'limit', 'after']);
+  private async find(call: string, filter: TaskFilter): Promise<Array<Record<string, unknown>>> {
+    checkFilter(call, filter, ['state', 'queue', 'tag', 'name', 'unfinished', 'limit', 'after'], "{ state: 'failed', queue: 'img' }");
     return await this._ask('list', { ...filter });
   }
 
   /** Cancels a task by its id, or all that fit and have not ended; how many were cancelled. */
   async cancel(filter: CancelFilter): Promise<number> {
-    checkFilter(filter, ['id', 'queue', 'tag', 'name', 'reason']);
+    const hint = typeof filter === 'string' ? `{ id: ${shown(filter)} }` : "{ tag: 'img', reason: 'not needed' }";
+    checkFilter('app.cancel', filter, ['id', 'queue', 'tag', 'name', 'reason'], hint);
     const { id, queue, tag, name, reason } = filter;
     if (id !== undefined) {
       if (queue !== undefined || tag !== undefined || name !== undefined) {
-        throw new InvalidOptions('cancel takes an id, or a filter, and was given both');
+        throw new InvalidOptions('app.cancel takes an id, or what to choose tasks by, and was given both', { hint: 'app.cancel({ id }) cancels one task' });
       }
       return (await this._cancelOne(checkedId(id), reason)) ? 1 : 0;
     }
     if (queue === undefined && tag === undefined && name === undefined) {
-      throw new InvalidOptions('cancel was given nothing to choose tasks by', {
+      throw new InvalidOptions(`app.cancel was given ${nothing(filter)} to choose tasks by`, {
         hint: 'give it an id, a tag, a queue or a name',
       });
     }
@@ -202,7 +204,8 @@ export abstract class Operating {
   async limit(options: (LimitOptions & { key: string }) | (Omit<LimitOptions, 'key'> & { queue: string })): Promise<boolean>;
   async limit(first: string | (LimitOptions & { name?: string; queue?: string }), options: LimitOptions = {}): Promise<boolean> {
     const given: object = typeof first === 'string' ? options : first;
-    checkFilter(given, typeof first === 'string' ? LIMITED : [...LIMITED, 'name', 'queue'], 'option of limit');
+    const names = typeof first === 'string' ? LIMITED : [...LIMITED, 'name', 'queue'];
+    checkFilter('app.limit', given, names, "app.limit('resize', { concurrency: 4 })", 'option of limit');
     const all = (typeof first === 'string' ? { ...options, name: first } : first) as LimitOptions & { name?: string; queue?: string };
     const { name, queue, key, ...limit } = all;
     if ((name === undefined && key === undefined) === (queue === undefined)) {
@@ -242,7 +245,8 @@ export abstract class Operating {
 
   /** Forgets tasks that ended longer ago than this; how many. */
   async sweep(options: { olderThan: Duration }): Promise<number> {
-    return await this._ask('sweep', { olderThan: Math.min(millis('olderThan', options?.olderThan), AGES) });
+    const { olderThan } = callOptions('sweep', options, ['olderThan'], "app.sweep({ olderThan: '30 days' })");
+    return await this._ask('sweep', { olderThan: Math.min(millis('olderThan', olderThan), AGES) });
   }
 
   /** The app in figures. */
@@ -280,7 +284,7 @@ function chosen(what: string, which: readonly unknown[]): Record<string, unknown
       hint: `for one task give its id; for all dead letters call app.${what}() without an argument`,
     });
   }
-  checkFilter(given, ['id', 'state', 'queue', 'tag', 'name']);
+  checkFilter(`app.${what}`, given, ['id', 'state', 'queue', 'tag', 'name'], "{ state: 'failed', tag: 'img' }");
   const filter = given as Record<string, unknown>;
   if ('id' in filter) {
     const id = checkedId(filter.id);
@@ -289,20 +293,35 @@ function chosen(what: string, which: readonly unknown[]): Record<string, unknown
       hint: `app.${what}(handle.id), or app.${what}({ state: 'failed', tag: 'img' })`,
     });
   }
+  if (Object.keys(filter).length > 0 && Object.values(filter).every((value) => value === undefined)) {
+    throw new InvalidOptions(`app.${what} was given ${nothing(filter)} to choose tasks by`, {
+      hint: `for all dead letters call app.${what}() without an argument`,
+    });
+  }
   return { ...filter };
 }
 
-function checkFilter(filter: object, names: readonly string[], what = 'filter'): void {
-  if (typeof filter !== 'object' || filter === null) throw new InvalidOptions(`a filter is an object, not ${shown(filter)}`);
+/** A filter that chooses nothing, in words. */
+function nothing(filter: object): string {
+  const missing = Object.keys(filter).filter((name) => name !== 'reason');
+  return missing.length === 0 ? 'nothing' : `no ${missing.join(', no ')} (undefined)`;
+}
+
+function checkFilter(call: string, filter: unknown, names: readonly string[], example: string, what = 'filter'): void {
+  if (!isFields(filter)) throw new InvalidOptions(`${call} was given ${shown(filter)}; it takes an object`, { hint: `as in ${example}` });
   for (const [name, value] of Object.entries(filter)) {
     if (!names.includes(name)) throw unknown(what, name, names, []);
     if (name === 'concurrency' || name === 'rate') continue;
     if (value === undefined) continue;
-    const wanted = name === 'limit' ? 'number' : name === 'unfinished' ? 'boolean' : 'string';
-    if (typeof value !== wanted) throw new InvalidOptions(`${name} is ${shown(value)}; it must be a ${wanted}`);
-    if (name === 'limit' && (!Number.isSafeInteger(value) || value < 1)) {
+    if (name === 'limit') {
+      if (Number.isSafeInteger(value) && (value as number) >= 1) continue;
       throw new InvalidOptions(`limit is ${shown(value)}; it must be a whole number of at least 1`);
     }
+    if (name === 'unfinished') {
+      if (typeof value === 'boolean') continue;
+      throw new InvalidOptions(`unfinished is ${shown(value)}; it must be true or false`);
+    }
+    if (typeof value !== 'string') throw new InvalidOptions(`${name} is ${shown(value)}; it must be a text`);
     if (name === 'state' && !STATES.includes(value)) {
       const near = nearest(value, STATES);
       throw new InvalidOptions(`there is no state ${shown(value)}`, {
@@ -322,7 +341,11 @@ function checkedReason(reason: unknown): string | undefined {
 }
 
 function checkedId(id: unknown): string {
-  if (typeof id !== 'string') throw new InvalidOptions(`an id is ${shown(id)}; it must be a text`);
+  if (typeof id !== 'string') {
+    throw new InvalidOptions(`an id is ${shown(id)}; it must be a text`, {
+      hint: typeof (id as { id?: unknown } | null | undefined)?.id === 'string' ? 'pass handle.id' : undefined,
+    });
+  }
   return id;
 }
 

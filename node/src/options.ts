@@ -1,6 +1,6 @@
 /** Options: from what JavaScript users write to the plain values that the core reads. */
 
-import { type Duration, millis, shown } from './durations.js';
+import { type Duration, seconds, shown } from './durations.js';
 import { InvalidOptions } from './errors.js';
 import { isFields, line } from './lines.js';
 
@@ -83,7 +83,7 @@ export interface ChildOptions extends Omit<SubmitOptions, 'tx' | 'id' | 'uniqueK
   detached?: boolean;
 }
 
-type Form = 'text' | 'texts' | 'pairs' | 'count' | 'span' | 'when' | 'time' | 'retry' | 'flag';
+type Form = 'text' | 'texts' | 'pairs' | 'count' | 'span' | 'when' | 'time' | 'retry' | 'flag' | 'queues';
 
 const COMMON: Record<string, Form> = {
   queue: 'text',
@@ -121,6 +121,17 @@ const OF_CHILDREN = Object.keys(SUBMIT).filter((name) => !['id', 'uniqueKey', 'u
 
 const HANDLER: Record<string, Form> = { ...COMMON, version: 'text', key: 'text' };
 
+const SETTINGS: Record<string, Form> = {
+  maxInFlight: 'count',
+  queues: 'queues',
+  capacity: 'count',
+  onFull: 'text',
+  durability: 'text',
+  retention: 'span',
+  requireMetadata: 'texts',
+  name: 'text',
+};
+
 /** Options that this version knows of and refuses. */
 const LATER = ['dependsOn', 'requires', 'agent', 'executor'];
 
@@ -140,10 +151,12 @@ function distance(a: string, b: string): number {
 
 /** What somebody may have meant. @internal */
 export function nearest(name: string, names: readonly string[]): string | undefined {
+  // Of one letter or two, half of all names are near.
+  const most = name.length < 3 ? 1 : Math.max(2, Math.floor(name.length / 3));
   let best: [number, string] | undefined;
   for (const other of names) {
     const away = distance(name, other);
-    if (away <= Math.max(2, Math.floor(name.length / 3)) && (best === undefined || away < best[0])) best = [away, other];
+    if (away <= most && (best === undefined || away < best[0])) best = [away, other];
   }
   return best?.[1];
 }
@@ -171,7 +184,9 @@ const ON_HANDLER = "whether an error is worth a retry is said on the handler: ap
 /** A time, as the core takes it. */
 function at(name: string, date: Date): { at: number } {
   const time = date.getTime();
-  if (Number.isNaN(time)) throw new InvalidOptions(`${name} is an invalid Date`);
+  if (Number.isNaN(time)) {
+    throw new InvalidOptions(`${name} is an invalid Date; it must be one that tells a time`, { hint: 'such as new Date("2030-01-01T00:00:00Z")' });
+  }
   return { at: Math.round(time * 1000) };
 }
 
@@ -200,24 +215,39 @@ function plain(name: string, form: Form, value: unknown): unknown {
       }
       return value;
     case 'span':
-      return millis(name, value) / 1000;
+      return seconds(name, value);
     case 'when':
-      return value instanceof Date ? at(name, value) : millis(name, value) / 1000;
+      return value instanceof Date ? at(name, value) : seconds(name, value, 'a duration, or a Date');
     case 'time': {
       if (value instanceof Date) return at(name, value);
-      const hint = 'for a time from now there is delay';
+      const hint = name === 'eta' ? 'for a time from now there is delay' : 'for a time from now write new Date(Date.now() + 60_000)';
       if (typeof value !== 'string') throw wrong(name, value, 'a Date, or a text such as "2030-01-01T00:00:00Z"', hint);
       if (!/(?:Z|[+-]\d\d:?\d\d)$/i.test(value) || Number.isNaN(Date.parse(value))) {
         throw wrong(name, value, 'a time with its offset, such as "2030-01-01T00:00:00Z"', hint);
       }
       return at(name, new Date(value));
     }
+    case 'queues': {
+      const wanted = 'an array of queues, or an object of their weights';
+      if (Array.isArray(value)) {
+        if (value.some((item) => typeof item !== 'string')) throw wrong(name, value, wanted);
+        return value;
+      }
+      if (!isFields(value)) {
+        const hint = typeof value === 'string' ? `write queues: [${shown(value)}]` : 'as in [\'mail\', \'images\'], or { mail: 3, images: 1 }';
+        throw wrong(name, value, wanted, value instanceof Map ? 'pass Object.fromEntries(map)' : hint);
+      }
+      for (const [queue, weight] of Object.entries(value)) {
+        if (!Number.isSafeInteger(weight)) throw wrong(`queues.${queue}`, weight, 'a whole number from 1 to 1000');
+      }
+      return Object.keys(value).length === 0 ? [] : value;
+    }
     case 'retry': {
       if (typeof value === 'function') throw wrong(name, value, 'an object { base, factor, cap }', ON_HANDLER);
-      if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+      if (!isFields(value)) {
         throw wrong(name, value, 'an object { base, factor, cap }', 'how often it is tried again is retries');
       }
-      const given = value as RetryPolicy;
+      const given: RetryPolicy = value;
       const names = ['base', 'factor', 'cap'];
       for (const key of Object.keys(given)) {
         if (['on', 'never', 'retryIf'].includes(key)) {
@@ -230,12 +260,17 @@ function plain(name: string, form: Form, value: unknown): unknown {
         throw wrong('retry.factor', factor, 'a number of at least 1');
       }
       return {
-        base: millis('retry.base', given.base ?? 1_000) / 1000,
+        base: seconds('retry.base', given.base ?? 1_000),
         factor,
-        cap: millis('retry.cap', given.cap ?? 30_000) / 1000,
+        cap: seconds('retry.cap', given.cap ?? 30_000),
       };
     }
   }
+}
+
+/** What an app is made with, for the core. @internal */
+export function setting(name: string, value: unknown): unknown {
+  return value === null ? null : plain(name, SETTINGS[name], value);
 }
 
 /** An option's name in the core. @internal */
@@ -270,7 +305,7 @@ function read(
 
 /** Options of a call that knows these, and no other. @internal */
 export function callOptions<T extends object>(what: string, options: T, names: ReadonlyArray<keyof T & string>, example: string): T {
-  if (typeof options !== 'object' || options === null) {
+  if (!isFields(options)) {
     throw new InvalidOptions(`the options of ${what} are ${shown(options)}; they must be an object`, { hint: `as in ${example}` });
   }
   for (const name of Object.keys(options)) {
@@ -279,38 +314,50 @@ export function callOptions<T extends object>(what: string, options: T, names: R
   return options;
 }
 
-function object(what: string, options: unknown): object {
-  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
-    throw new InvalidOptions(`the options of ${what} are ${shown(options)}; they must be an object`, {
-      hint: 'options come after the input: submit(input, { … })',
-    });
-  }
-  return options;
+/** Options of a submit, whatever is in them. @internal */
+export function checkedOptions(options: NamedSubmitOptions | undefined): NamedSubmitOptions {
+  return options === undefined ? {} : object(options);
+}
+
+function object(options: unknown): object {
+  // The one is quickly seen, and so are nearly all.
+  if ((options as object | null)?.constructor === Object || isFields(options)) return options as object;
+  throw new InvalidOptions(`the options of a submit are ${shown(options)}; they must be an object`, {
+    hint: 'options come after the input: submit(input, { … })',
+  });
 }
 
 /** Options of a submit as a line for the core; nothing if there are none. @internal */
 export function submitLine(options: SubmitOptions | undefined, allowUnknown = false): string | undefined {
   if (options === undefined && !allowUnknown) return undefined;
-  const said = options === undefined ? undefined : read(object('a submit', options), SUBMIT, [], OF_SUBMITS);
+  const said = options === undefined ? undefined : read(object(options), SUBMIT, [], OF_SUBMITS);
   const all = allowUnknown ? { ...said, allow_unknown: true } : said;
   return all === undefined ? undefined : line(all);
 }
 
 /** Options of a child's submit, likewise. @internal */
 export function childLine(options: ChildOptions | undefined): string | undefined {
-  const said = options === undefined ? undefined : read(object('a submit', options), SUBMIT, [], OF_CHILDREN);
+  const said = options === undefined ? undefined : read(object(options), SUBMIT, [], OF_CHILDREN);
   return said === undefined ? undefined : line(said);
 }
 
 /** Options of a handler for the core. @internal */
 export function handlerOptions(options: object, skip: readonly string[]): Record<string, unknown> {
-  return read(object('a handler', options), HANDLER, skip) ?? {};
+  return read(options, HANDLER, skip) ?? {};
 }
 
-/** Options of submits, and others, for the core. @internal */
-export function plainOptions(what: string, options: object, others: Record<string, string>): Record<string, unknown> {
-  const forms: Record<string, Form> = { ...SUBMIT, ...(others as Record<string, Form>) };
-  // What belongs to one task cannot be said of all that a schedule submits.
-  for (const name of ['id', 'delay', 'eta', 'uniqueKey', 'uniqueFor', 'onConflict', 'detached']) delete forms[name];
-  return read(object(what, options), forms, []) ?? {};
+/** What belongs to one task, and cannot be said of all that a schedule submits. */
+const OF_ONE_TASK = ['id', 'delay', 'eta', 'uniqueKey', 'uniqueFor', 'onConflict', 'detached'];
+
+/** Options of a schedule, for the core: what is its own, and what is said of its tasks. @internal */
+export function scheduleOptions(options: object, own: Record<string, string>): Record<string, unknown> {
+  const forms: Record<string, Form> = { ...SUBMIT, ...(own as Record<string, Form>) };
+  for (const name of OF_ONE_TASK) {
+    delete forms[name];
+    if ((options as Record<string, unknown>)[name] === undefined) continue;
+    throw new InvalidOptions(`there is no option ${name} of a schedule: it is for the submit of one task`, {
+      hint: ['delay', 'eta'].includes(name) ? 'app.at submits once, at a time; start says when a schedule begins' : 'leave it out',
+    });
+  }
+  return read(options, forms, OF_ONE_TASK, Object.keys(forms)) ?? {};
 }

@@ -6,11 +6,11 @@
  */
 
 import type { App } from './app.js';
-import { millis, shown } from './durations.js';
+import { shown } from './durations.js';
 import { InvalidOptions, Misuse, StoreError, TaskloomError, WaitTimeout, native } from './errors.js';
 import { TaskHandle, type TaskState, type WaitOptions, checkedWait } from './handle.js';
 import { line } from './lines.js';
-import { submitLine, type SubmitOptions } from './options.js';
+import { callOptions, submitLine, type SubmitOptions } from './options.js';
 import { type Relaying, driverFor, isConnection } from './outbox-drivers.js';
 import { copied, encode } from './payload.js';
 import { port } from './port.js';
@@ -78,8 +78,7 @@ export class OutboxHandle<Result = unknown> extends TaskHandle<Result> {
   }
 
   override async result(options: WaitOptions = {}): Promise<Result> {
-    const { timeout } = checkedWait(options);
-    const span = timeout === undefined ? undefined : millis('timeout', timeout);
+    const { span } = checkedWait(options);
     const end = span === undefined ? undefined : performance.now() + span;
     while (!(await this.accepted())) {
       options.signal?.throwIfAborted();
@@ -181,9 +180,14 @@ async function enqueue(
   return rows.map(([id]) => new OutboxHandle(app, name, id));
 }
 
+function rowId(id: unknown): string {
+  if (typeof id !== 'string') throw new InvalidOptions(`the id of a row is ${shown(id)}; it must be a text`, { hint: 'outbox.refused() has the ids' });
+  return id;
+}
+
 /** The statements that make the table, for a migration: for `'sqlite'` or `'postgresql'`. */
 export function outboxSchema(dialect: 'sqlite' | 'postgresql'): string[] {
-  const texts = JSON.parse(port().native.outboxTexts(dialect, 'dollar')) as { schema: string[] } | null;
+  const texts = typeof dialect === 'string' ? (JSON.parse(port().native.outboxTexts(dialect, 'dollar')) as { schema: string[] } | null) : null;
   if (texts === null) {
     throw new InvalidOptions(`there is no outbox for databases of the kind ${shown(dialect)}`, { hint: 'there are: sqlite, postgresql' });
   }
@@ -266,7 +270,10 @@ export class Outbox {
 
   /** The rows that cannot become tasks, in the order of their ids; the next page begins after an id. */
   async refused(options: { limit?: number; after?: string } = {}): Promise<RefusedRow[]> {
-    const found = await this.ask((relaying) => relaying.fetch('refused', [options.after ?? '', options.limit ?? 100]));
+    const { limit = 100, after = '' } = callOptions('refused', options, ['limit', 'after'], 'outbox.refused({ limit: 10 })');
+    if (!Number.isSafeInteger(limit) || limit < 1) throw new InvalidOptions(`limit is ${shown(limit)}; it must be a whole number of at least 1`);
+    if (typeof after !== 'string') throw new InvalidOptions(`after is ${shown(after)}; it must be the id of a row`);
+    const found = await this.ask((relaying) => relaying.fetch('refused', [after, limit]));
     return found.map(([id, name, payload, given, created, failed, error]) => ({
       id: String(id),
       name: String(name),
@@ -280,12 +287,12 @@ export class Outbox {
 
   /** Has a refused row tried again, by its id, or all of them; how many. */
   async retry(id?: string): Promise<number> {
-    return await this.change(id === undefined ? 'retry_all' : 'retry', id === undefined ? [] : [id]);
+    return await this.change(id === undefined ? 'retry_all' : 'retry', id === undefined ? [] : [rowId(id)]);
   }
 
   /** Deletes a refused row; 0 if there is none with this id. */
   async discard(id: string): Promise<number> {
-    return await this.change('discard', [id]);
+    return await this.change('discard', [rowId(id)]);
   }
 
   /** @internal */

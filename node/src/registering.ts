@@ -5,7 +5,7 @@ import { detachedContext, storage } from './context.js';
 import { shown } from './durations.js';
 import { InvalidOptions } from './errors.js';
 import { kindOfFunction } from './functions.js';
-import { line } from './lines.js';
+import { isFields, line } from './lines.js';
 import { type ModulePlace, fromModule, readModule } from './modules.js';
 import { type SubmitOptions, handlerOptions } from './options.js';
 import { encode } from './payload.js';
@@ -49,7 +49,7 @@ function checkHandler(name: string, handler: unknown): void {
 
 /** Reads what `app.task` was given. @internal */
 export function readRegistration(own: string, options: TaskOptions, handler: HandlerFunction<any, any> | undefined): Registration {
-  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
+  if (!isFields(options as unknown)) {
     if (handler === undefined && typeof own === 'string') throw noFunction(own, options);
     throw new InvalidOptions(`the options of ${shown(own)} are ${shown(options)}; they must be an object`, {
       hint: "as in app.task('resize', { retries: 3 }, async (input, ctx) => { … })",

@@ -8,6 +8,7 @@
 import { type Duration, millis, shown } from './durations.js';
 import { InvalidOptions, InvalidPayload, PayloadTooLarge } from './errors.js';
 import { kindOfFunction } from './functions.js';
+import { isFields } from './lines.js';
 import type { RetryPolicy } from './options.js';
 import { PermanentError, RetryAfter, isOf } from './verdicts.js';
 
@@ -102,7 +103,7 @@ export class Rules {
   /** Takes the rules out of what a handler's `retry` says; what is left is how long to wait. */
   static take(name: string, given: unknown): { rules: Rules | undefined; policy: unknown } {
     if (typeof given === 'function') return { rules: new Rules(name, decider('retry', given), undefined, undefined), policy: undefined };
-    if (typeof given !== 'object' || given === null || Array.isArray(given)) return { rules: undefined, policy: given };
+    if (!isFields(given)) return { rules: undefined, policy: given };
     const { on, never, retryIf, ...policy } = given as RetryRules;
     if (retryIf !== undefined && typeof retryIf !== 'function') {
       throw new InvalidOptions(`retry.retryIf is ${shown(retryIf)}; it must be a function`, {

@@ -3,10 +3,11 @@
 import { isDeepStrictEqual } from 'node:util';
 
 import type { App } from './app.js';
-import { type Duration, shown } from './durations.js';
+import { type Duration, shown, timeOf } from './durations.js';
 import { InvalidOptions, native } from './errors.js';
 import type { TaskHandle } from './handle.js';
-import { type SubmitOptions, plainOptions, unknown } from './options.js';
+import { isFields } from './lines.js';
+import { type SubmitOptions, callOptions, scheduleOptions } from './options.js';
 import { encode } from './payload.js';
 import { port } from './port.js';
 
@@ -109,10 +110,22 @@ function scheduleFrom(described: Record<string, unknown>): Schedule {
 /** The calls that make a schedule, and what each takes as its rule. */
 const RULES = { cron: 'a cron expression', every: 'an interval', at: 'a time' };
 
+const EXAMPLES = {
+  cron: "app.cron('0 3 * * *', { name: 'nightly' }, async () => { … })",
+  every: "app.every('1m', { name: 'heartbeat' }, async () => { … })",
+  at: "app.at(new Date('2038-01-19T03:14:08Z'), { name: 'overflow' }, async () => { … })",
+};
+
 /** What is said of a schedule together with its rule, of which there is one. @internal */
-export function ruled(rule: keyof typeof RULES, when: Duration | Date, options: ScheduleOptions): ScheduleOptions & ScheduleChanges {
+export function ruled(rule: keyof typeof RULES, when: Duration | Date, options: ScheduleOptions = {}): ScheduleOptions & ScheduleChanges {
+  if (when === undefined || when === null) {
+    throw new InvalidOptions(`app.${rule} was given ${when}; it must be ${RULES[rule]}`, { hint: `as in ${EXAMPLES[rule]}` });
+  }
+  if (!isFields(options)) {
+    throw new InvalidOptions(`the options of app.${rule} are ${shown(options)}; they must be an object`, { hint: `as in ${EXAMPLES[rule]}` });
+  }
   for (const other of Object.keys(RULES) as Array<keyof typeof RULES>) {
-    const value = (options as ScheduleChanges | undefined)?.[other];
+    const value = (options as ScheduleChanges)[other];
     if (value === undefined) continue;
     throw new InvalidOptions(`app.${rule} takes ${RULES[rule]}, and was given ${other}: ${shown(value)} in its options, too`, {
       hint: other === rule ? 'leave that out: a schedule has one rule' : `for ${RULES[other]} there is app.${other}; a schedule has one rule`,
@@ -123,11 +136,8 @@ export function ruled(rule: keyof typeof RULES, when: Duration | Date, options: 
 
 /** The plain values of what is said of a schedule. @internal */
 export function scheduleValues(options: ScheduleChanges): Record<string, unknown> {
-  if (typeof options !== 'object' || options === null) {
-    throw new InvalidOptions(`the options of a schedule are ${shown(options)}; they must be an object`);
-  }
   const { catchUp, input: _, ...rest } = options;
-  const values = plainOptions('a schedule', rest, {
+  const values = scheduleOptions(rest, {
     cron: 'text',
     every: 'span',
     at: 'time',
@@ -139,8 +149,9 @@ export function scheduleValues(options: ScheduleChanges): Record<string, unknown
   });
   for (const bound of ['start', 'end'] as const) if (options[bound] === null) values[bound] = null;
   if (catchUp !== undefined) {
-    if (typeof catchUp !== 'string' && !Number.isSafeInteger(catchUp)) {
-      throw new InvalidOptions(`catchUp is ${shown(catchUp)}; it must be "none", "last", "all", or how many at most`);
+    const isWord = typeof catchUp === 'string' && ['none', 'last', 'all'].includes(catchUp);
+    if (!isWord && !(Number.isSafeInteger(catchUp) && (catchUp as number) >= 1 && (catchUp as number) <= 1_000)) {
+      throw new InvalidOptions(`catchUp is ${shown(catchUp)}; it must be "none", "last", "all", or how many at most, from 1 to 1000`);
     }
     values.catch_up = catchUp;
   }
@@ -185,14 +196,28 @@ export class Schedules {
 
   /** Changes what is named of one, and returns it as it is then. */
   async update(name: string, changes: ScheduleChanges): Promise<Schedule> {
+    if (!isFields(changes)) {
+      throw new InvalidOptions(`the changes of a schedule are ${shown(changes)}; they must be an object`, {
+        hint: "as in app.schedules.update('nightly', { cron: '0 4 * * *' })",
+      });
+    }
+    if ('name' in changes) {
+      throw new InvalidOptions(`a schedule keeps its name, and was given ${shown(changes.name)} for another`, {
+        hint: 'remove it, and make one of the other name',
+      });
+    }
     const values = scheduleValues(changes);
     const payload = changes.input === undefined ? undefined : encode(changes.input, 'input');
-    return scheduleFrom(await port().request(this.app, 'updateSchedule', { name: checked(name), values, payload }));
+    const updated = await port().request<Record<string, unknown>>(this.app, 'updateSchedule', { name: checked(name), values, payload });
+    this.app._changed();
+    return scheduleFrom(updated);
   }
 
   /** Lets one fire, from now on; whether that was new. */
   async enable(name: string): Promise<boolean> {
-    return await port().request(this.app, 'enableSchedule', { name: checked(name) });
+    const isNew = await port().request<boolean>(this.app, 'enableSchedule', { name: checked(name) });
+    this.app._changed();
+    return isNew;
   }
 
   /** Stops one from firing until it is enabled; whether that was new. */
@@ -202,7 +227,9 @@ export class Schedules {
 
   /** Submits a task of one now; the next time stays. */
   async trigger(name: string): Promise<TaskHandle> {
-    return this.app._handleOf(await port().request(this.app, 'triggerSchedule', { name: checked(name) }));
+    const found = await port().request<Record<string, unknown>>(this.app, 'triggerSchedule', { name: checked(name) });
+    this.app._changed();
+    return this.app._handleOf(found);
   }
 
   /** Takes one away, with its counts. What it has submitted goes on. */
@@ -213,7 +240,7 @@ export class Schedules {
 
   /** The next times at which one fires, by its rule. */
   async next(name: string, options: { count?: number } = {}): Promise<Date[]> {
-    const count = checkedCount(options.count);
+    const count = checkedCount(callOptions('next', options, ['count'], "app.schedules.next('nightly', { count: 5 })").count);
     const times = await port().request<number[]>(this.app, 'scheduleFirings', { name: checked(name), count });
     return times.map((time) => new Date(time));
   }
@@ -240,13 +267,9 @@ function checkedCount(count: unknown = 5): number {
  */
 export function nextFirings(cron: string, options: { tz?: string; start?: Date; count?: number } = {}): Date[] {
   if (typeof cron !== 'string') throw new InvalidOptions(`cron is ${shown(cron)}; it must be a text, such as '0 3 * * *'`);
-  for (const name of Object.keys(options)) {
-    if (!['tz', 'start', 'count'].includes(name)) throw unknown('option', name, ['tz', 'start', 'count'], []);
-  }
-  const { tz = 'UTC', start = new Date(), count } = options;
+  const { tz = 'UTC', start = new Date(), count } = callOptions('nextFirings', options, ['tz', 'start', 'count'], "nextFirings('@daily', { count: 5 })");
   if (typeof tz !== 'string') throw new InvalidOptions(`tz is ${shown(tz)}; it must be a text, such as 'Europe/Rome'`);
-  const from = start instanceof Date ? start.getTime() : NaN;
-  if (Number.isNaN(from)) throw new InvalidOptions(`start is ${shown(start)}; it must be a Date`);
+  const from = timeOf('start', start);
   const most = checkedCount(count);
   return native(() => port().native.firings(cron, tz, from, most)).map((time) => new Date(time));
 }

@@ -4,6 +4,9 @@
  * An input is validated twice: before it is accepted, so that a mistake is the submitter's; and before the handler
  * runs, since others may have written it. Both times it is the encoded input that is looked at, as the handler would
  * find it. What the schema makes of it (defaults, coerced dates) is what the handler gets.
+ *
+ * An input that is left out is null in JSON. A schema is asked of that; if it refuses null, of `undefined`. So `submit()`
+ * does for a schema that is optional, or has a default, and for one that takes null.
  */
 
 import { InvalidPayload, type Issue } from './errors.js';
@@ -64,5 +67,14 @@ function accept(name: string, verdict: Verdict<unknown>): unknown {
 /** What the schema makes of an encoded input, now or later. @internal */
 export function validate(schema: StandardSchema, name: string, value: unknown): unknown {
   const verdict = schema['~standard'].validate(value);
+  if (value === null) return verdict instanceof Promise ? verdict.then((later) => none(schema, name, later)) : none(schema, name, verdict);
   return verdict instanceof Promise ? verdict.then((later) => accept(name, later)) : accept(name, verdict);
+}
+
+/** The same of none, for which JSON has null: a schema that refuses that may be one that is optional, or has a default. */
+function none(schema: StandardSchema, name: string, ofNull: Verdict<unknown>): unknown {
+  if (ofNull?.issues === undefined) return accept(name, ofNull);
+  const chosen = (verdict: Verdict<unknown>): unknown => accept(name, verdict?.issues === undefined ? verdict : ofNull);
+  const verdict = schema['~standard'].validate(undefined);
+  return verdict instanceof Promise ? verdict.then(chosen) : chosen(verdict);
 }

@@ -2,10 +2,10 @@
 
 import { availableParallelism } from 'node:os';
 
-import { type Duration, millis, shown } from './durations.js';
+import { type Duration, shown } from './durations.js';
 import { InvalidOptions } from './errors.js';
-import { line } from './lines.js';
-import { snake, unknown } from './options.js';
+import { isFields, line } from './lines.js';
+import { setting, snake, unknown } from './options.js';
 
 /** What an app is made with. */
 export interface AppOptions {
@@ -93,9 +93,9 @@ export interface Settings {
 
 /** Reads what an app is made with. @internal */
 export function readSettings(options: AppOptions): Settings {
-  if (typeof options !== 'object' || options === null) {
+  if (!isFields(options as unknown)) {
     throw new InvalidOptions(`an app is made with options, not with ${shown(options)}`, {
-      hint: typeof options === 'string' ? `write new App({ store: ${shown(options)} })` : undefined,
+      hint: `write new App({ store: ${typeof options === 'string' ? shown(options) : "'sqlite:tasks.db'"} })`,
     });
   }
   const settings: Record<string, unknown> = {};
@@ -107,7 +107,7 @@ export function readSettings(options: AppOptions): Settings {
     }
     if (!SETTINGS.includes(name)) throw unknown('setting', name, SETTINGS, SETTINGS_LATER);
     if (value === undefined || OURS.includes(name)) continue;
-    settings[snake(name)] = name === 'retention' ? millis(name, value) / 1000 : value;
+    settings[snake(name)] = setting(name, value);
   }
   const { store = 'memory:', keepAlive = false, asyncContext = false, onFull } = options;
   if (typeof store !== 'string') throw new InvalidOptions(`store is ${shown(store)}; it must be a text`);
@@ -126,13 +126,13 @@ export function readSettings(options: AppOptions): Settings {
 function readThreads(given: unknown): ThreadSettings {
   if (typeof given === 'number') return readThreads({ size: given });
   if (given === undefined) return { size: availableParallelism() };
-  if (typeof given !== 'object' || given === null || Array.isArray(given)) {
+  if (!isFields(given)) {
     throw new InvalidOptions(`threads is ${shown(given)}; it must be a number, or an object such as { size: 4, maxMemory: 512 }`);
   }
   const names = ['size', 'maxMemory', 'maxTasksPerThread'];
   for (const [name, value] of Object.entries(given)) {
     if (!names.includes(name)) throw unknown('option of threads', name, names, []);
-    if (value !== undefined && !(Number.isSafeInteger(value) && value >= 1 && value <= MOST)) {
+    if (value !== undefined && !(Number.isSafeInteger(value) && (value as number) >= 1 && (value as number) <= MOST)) {
       throw new InvalidOptions(`threads.${name} is ${shown(value)}; it must be a whole number from 1 to ${MOST}`);
     }
   }

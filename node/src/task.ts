@@ -76,9 +76,10 @@ export type Schedulable<Input, Result> = HandlerFunction<Input, Result> | Pick<T
 /** An input that may be left out if it may be `undefined`. */
 type Arguments<Input> = undefined extends Input ? [input?: Input] : [input: Input];
 
-type Submission<Input> = undefined extends Input
-  ? [input?: Input, options?: SubmitOptions]
-  : [input: Input, options?: SubmitOptions];
+/** The same, with options after it. */
+export type Submission<Input, Options = SubmitOptions> = undefined extends Input
+  ? [input?: Input, options?: Options]
+  : [input: Input, options?: Options];
 
 /** A handler as its app keeps it. @internal */
 export interface Handler {

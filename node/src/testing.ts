@@ -19,7 +19,7 @@
 import { App } from './app.js';
 import { shown } from './durations.js';
 import { InvalidOptions } from './errors.js';
-import type { Submitted, Testing, TestingOptions } from './testing_mode.js';
+import { type Submitted, Testing, type TestingOptions } from './testing_mode.js';
 
 export type { Span, Submitted, SubmittedOptions, Testing, TestingOptions } from './testing_mode.js';
 
@@ -94,6 +94,9 @@ function appOf(made: unknown): App {
  * ```
  */
 export function failures(t: Testing): string {
+  if (!(t instanceof Testing)) {
+    throw new InvalidOptions(`failures was given ${shown(t)}; it takes what app.testing() returns`, { hint: 'as in withTesting(makeApp, async (t) => { …; failures(t) })' });
+  }
   const failed = t.failures;
   const parts = failed.slice(0, SHOWN).map(one);
   if (failed.length > SHOWN) parts.push(`… and ${failed.length - SHOWN} more`);

@@ -20,12 +20,12 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 
 import type { App } from './app.js';
 import type { Context } from './context.js';
-import { type Duration, millis, shown } from './durations.js';
+import { type Duration, millis, shown, timeOf } from './durations.js';
 import { InvalidOptions, Misuse, WaitTimeout, native } from './errors.js';
 import { type TaskHandle, type WaitOptions, checkedWait } from './handle.js';
 import { type TaskInfo, infoFrom } from './info.js';
 import { isFields } from './lines.js';
-import { unknown } from './options.js';
+import { callOptions, unknown } from './options.js';
 import { port } from './port.js';
 import { VirtualTimers, real } from './virtual_timers.js';
 
@@ -342,8 +342,7 @@ export class Testing {
 
   /** Somebody waits for a task: what it waits for has to run. @internal */
   async _result<T>(handle: TaskHandle<T>, options: WaitOptions = {}): Promise<T> {
-    const { timeout, signal } = checkedWait(options);
-    const span = timeout === undefined ? undefined : millis('timeout', timeout);
+    const { span, signal } = checkedWait(options);
     if (this.handler() !== undefined || this.isOver) return await handle._wait(options);
     signal?.throwIfAborted();
     const outcome = handle._wait({ signal });
@@ -441,14 +440,8 @@ function inUse(error: unknown): unknown {
 }
 
 function checked(options: TestingOptions): { inline: boolean; start: Date | undefined; seed: number; timers: boolean } {
-  if (typeof options !== 'object' || options === null) {
-    throw new InvalidOptions(`the options of testing are ${shown(options)}; they must be an object`);
-  }
-  for (const name of Object.keys(options)) {
-    const names = ['inline', 'start', 'seed', 'timers'];
-    if (!names.includes(name)) throw unknown('option', name, names, []);
-  }
-  const { inline = false, start, seed = 0, timers = true } = options;
+  const names = ['inline', 'start', 'seed', 'timers'] as const;
+  const { inline = false, start, seed = 0, timers = true } = callOptions('testing', options, names, 'app.testing({ inline: true })');
   for (const [name, value] of [['inline', inline], ['timers', timers]] as const) {
     if (typeof value !== 'boolean') throw new InvalidOptions(`${name} is ${shown(value)}; it must be true or false`);
   }
@@ -457,14 +450,6 @@ function checked(options: TestingOptions): { inline: boolean; start: Date | unde
   }
   if (start !== undefined) timeOf('start', start);
   return { inline, start, seed, timers };
-}
-
-function timeOf(name: string, at: unknown): number {
-  const time = at instanceof Date ? at.getTime() : NaN;
-  if (!Number.isNaN(time)) return time;
-  throw new InvalidOptions(`${name} is ${at instanceof Date ? 'an invalid Date' : shown(at)}; it must be a Date`, {
-    hint: "such as new Date('2026-03-29T01:00:00Z')",
-  });
 }
 
 /** A span in milliseconds. */

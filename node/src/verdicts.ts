@@ -60,7 +60,7 @@ export class PermanentError extends TaskloomError {
   static override defaultCode = 'TL0000';
 
   constructor(message = '', options: { cause?: unknown } = {}) {
-    super(message, options);
+    super(message, { cause: options?.cause });
   }
 }
 

@@ -324,11 +324,54 @@ test('what is told after the end is refused', async (t) => {
       kept = ctx;
     }),
   );
-  await (await job.submit()).result();
-  assert.throws(() => kept.progress(1), LeaseLost);
-  assert.throws(() => kept.log.info('x'), LeaseLost);
-  await assert.rejects(kept.submit('job'), LeaseLost);
+  const handle = await job.submit();
+  await handle.result();
+  assert.equal(kept.cancelled, true);
+  assert.throws(() => kept.raiseIfCancelled(), LeaseLost);
+  const calls = [
+    () => kept.progress(1),
+    () => kept.publish('order.paid'),
+    () => { kept.resultMetadata.rows = 7; },
+    () => kept.saveCheckpoint(1),
+    () => kept.loadCheckpoint(),
+    () => kept.submit('job'),
+  ];
+  for (const call of calls) {
+    const error = await thrown(call);
+    assert.ok(error instanceof LeaseLost && error.message === `attempt 1 of task ${handle.id} is over`, String(error));
+    assert.match(error.hint, /timer.*ctx\.signal.*finally.*ctx\.cancelled/);
+  }
+  // Nobody keeps what it logs now, as in Python; a line too many is no reason for anything to fail.
+  kept.log.info('x');
+  assert.deepEqual(await handle.log(), []);
 });
+
+for (const [ended, end] of [
+  ['has timed out', async () => {}],
+  ['was cancelled', (handle) => handle.cancel()],
+]) {
+  test(`what a handler tells whose task ${ended} ends it, and what it logs does not`, async (t) => {
+    const calledOff = gate();
+    const heard = gate();
+    const [, job] = await started(t, {}, (app) =>
+      app.task('job', { timeout: ended === 'has timed out' ? 20 : '1h' }, async (_, ctx) => {
+        ctx.signal.addEventListener('abort', calledOff.open);
+        await calledOff.promise;
+        ctx.log.warn('cleaning up');
+        ctx.publish('job.undone', { id: ctx.task.id });
+        heard.open([
+          await thrown(() => ctx.progress(0.5)),
+          await thrown(() => { ctx.resultMetadata.rows = 7; }),
+          await thrown(() => ctx.saveCheckpoint(1)),
+        ]);
+      }),
+    );
+    const handle = await job.submit();
+    await end(handle);
+    const errors = await heard.promise;
+    for (const error of errors) assert.ok(error instanceof LeaseLost && /timed out, or/.test(error.hint), `${error}`);
+  });
+}
 
 for (const [input, states] of [
   ['succeeds', ['succeeded']],

@@ -65,6 +65,81 @@ test('a started app runs what an earlier process left in the file, and then ends
   assert.deepEqual(states, ['succeeded', 'succeeded', 'succeeded']);
 });
 
+for (const [kind, url] of STORES) {
+  test(`a schedule that has fired for the last time keeps nothing, once its tasks have ended: ${kind}`, async (t) => {
+    const { stdout } = await script(`${START}
+      const app = new App({ store: process.env.STORE });
+      const soon = (millis) => new Date(Date.now() + millis);
+      app.at(soon(300), { name: 'once', retries: 1, retry: { base: 20 } }, async (_, ctx) => {
+        if (ctx.task.attempt === 1) throw new Error('again');
+        await new Promise((resolve) => setTimeout(resolve, 20));
+        console.log('once');
+      });
+      app.at(soon(330), { name: 'lasting' }, () => console.log('lasting'));
+      let ticks = 0;
+      app.every(15, { name: 'season', end: soon(450) }, () => { ticks += 1; });
+      await app.start();
+      process.on('exit', () => console.log(ticks > 1));
+    `, { env: { STORE: url(t) } });
+    assert.deepEqual(stdout.trim().split('\n').sort(), ['lasting', 'once', 'true']);
+  });
+
+  test(`a schedule that is over keeps the process again when it is triggered, or given another time: ${kind}`, async (t) => {
+    const { stdout } = await script(`${START}
+      const app = new App({ store: process.env.STORE });
+      let ended;
+      const job = app.task('job', async (n, ctx) => {
+        await new Promise((resolve) => setTimeout(resolve, 5));
+        console.log(ctx.task.schedule);
+        ended?.();
+      });
+      const first = new Promise((resolve) => { ended = resolve; });
+      app.at(new Date(Date.now() + 300), { name: 'once' }, job);
+      await app.start();
+      await first;
+      // Nothing is pending but a task that nobody awaits, then a time that is to come.
+      await app.schedules.trigger('once');
+      const second = new Promise((resolve) => { ended = resolve; });
+      await second;
+      await app.schedules.update('once', { at: new Date(Date.now() + 50) });
+      process.on('exit', () => console.log('ends'));
+    `, { env: { STORE: url(t) } });
+    assert.equal(stdout, 'once\nonce\nonce\nends\n');
+  });
+
+  test(`a schedule that is said when all others are over keeps the process: ${kind}`, async (t) => {
+    const { stdout } = await script(`${START}
+      const app = new App({ store: process.env.STORE });
+      const job = app.task('job', (n) => {
+        console.log(n);
+        if (n < 3) app.at(new Date(Date.now() + 30), { name: 'after-' + n, input: n + 1 }, job);
+      });
+      app.at(new Date(Date.now() + 300), { name: 'first', input: 1 }, job);
+      await app.start();
+    `, { env: { STORE: url(t) } });
+    assert.equal(stdout, '1\n2\n3\n');
+  });
+}
+
+test('a schedule that goes on, and one that is disabled, keep the process until they are removed', async () => {
+  const { stdout } = await script(`${START}
+    const app = new App();
+    app.every('1h', { name: 'often' }, () => 1);
+    app.cron('@daily', { name: 'daily' }, () => 1);
+    await app.start();
+    await app.schedules.disable('often');
+    const turns = [() => app.schedules.remove('daily'), () => app.schedules.remove('often')];
+    const next = () => {
+      const turn = turns.shift();
+      if (turn === undefined) return;
+      console.log('still here');
+      turn().then(() => setTimeout(next, 20).unref());
+    };
+    setTimeout(next, 20).unref();
+  `);
+  assert.equal(stdout, 'still here\nstill here\n');
+});
+
 for (const [kind, url] of [
   ['memory', () => 'memory:'],
   ['sqlite', (t) => `sqlite:${file(t)}`],

@@ -138,7 +138,7 @@ test('a limit that cannot be is refused', async (t) => {
     [() => app.limit('resize', { queue: 'a' }), /no option of limit queue/],
     [() => app.limit('resize', { concurrency: 0 }), /concurrency is 0/],
     [() => app.limit('resize', { rate: '10/fortnight' }), /"fortnight" is no unit/],
-    [() => app.limit(7), /a filter is an object, not 7/],
+    [() => app.limit(7), /app\.limit was given 7; it takes an object/],
   ]) {
     const error = await thrown(call);
     assert.ok(error instanceof InvalidOptions, String(error));

@@ -230,6 +230,41 @@ for (const [library, schema] of LIBRARIES) {
   });
 }
 
+const later = (schema) => ({ '~standard': { ...schema['~standard'], validate: async (value) => schema['~standard'].validate(value) } });
+
+for (const [what, schema, none, nothing] of [
+  ['optional', z.object({ n: z.number() }).optional(), undefined, undefined],
+  ['with a default', z.object({ n: z.number() }).default({ n: 5 }), { n: 5 }, { n: 5 }],
+  ['with a default, by valibot', v.optional(v.number(), 7), 7, 7],
+  ['that is undefined', z.undefined(), undefined, undefined],
+  ['asynchronous', later(z.number().default(3)), 3, 3],
+  // Without an input, null is what stands in JSON; who takes that is given it.
+  ['null', z.number().nullable(), null, null],
+  ['either', z.number().nullable().default(3), null, null],
+]) {
+  test(`a schema that needs no input is given none: ${what}`, async (t) => {
+    const seen = [];
+    const [app, job] = await started(t, {}, (app) => app.task('job', { schema }, (input) => seen.push(input)));
+    await (await job.submit()).result();
+    await (await job.submit(undefined, { tags: ['a'] })).result();
+    await (await job.submitMany([undefined]))[0].result();
+    await (await app.submit('job')).result();
+    await job();
+    assert.deepEqual(seen, [none, none, none, none, none]);
+    await (await job.submit(null)).result();
+    assert.deepEqual(seen[5], nothing);
+  });
+}
+
+test('a schema that needs an input says what it says of null', async (t) => {
+  const [, [first, second]] = await started(t, {}, (app) => [
+    app.task('first', { schema: z.object({ n: z.number() }) }, () => 1),
+    app.task('second', { schema: later(z.number().optional()) }, () => 1),
+  ]);
+  await assert.rejects(first.submit(), (error) => error instanceof InvalidPayload && error.issues.length === 1 && /received null/.test(error.message));
+  await assert.rejects(second.submit('x'), InvalidPayload);
+});
+
 test('a schema is asked before the run, too', async (t) => {
   let strict = false;
   const schema = {

@@ -147,3 +147,31 @@ test('a file is one store, however it is spelled', async (t) => {
   assert.equal(await (await job.submit()).result(), 'ran');
   for (const store of others) assert.equal(await (await (await alike(store)).submit('job')).result(), 'ran');
 });
+
+test('a relative file is in the directory that was the working one when its app was made', async (t) => {
+  const folder = dirname(file(t));
+  const { stdout } = await script(`
+    import { existsSync, mkdirSync } from 'node:fs';
+    import { App } from 'taskloom';
+    const [first, second] = ['first', 'second'].map((name) => process.env.FOLDER + '/' + name);
+    for (const path of [first, second]) mkdirSync(path);
+    process.chdir(first);
+    const app = new App({ store: 'sqlite:tasks.db' });
+    const job = app.task('job', (n) => n + 1);
+    process.chdir(second);
+    await app.start();
+    const handle = await job.submit(1);
+    console.log(await handle.result(), app.store, existsSync(first + '/tasks.db'), existsSync(second + '/tasks.db'));
+    const other = new App({ store: 'sqlite:tasks.db' });
+    console.log(await other.get(handle.id));
+    process.chdir(first);
+    const again = new App({ store: 'sqlite:///tasks.db' });
+    console.log((await again.get(handle.id)).state);
+    process.chdir(second);
+    await app.stop();
+    await app.start();
+    console.log((await app.get(handle.id)).state);
+    await app.stop();
+  `, { env: { FOLDER: folder } });
+  assert.equal(stdout, '2 sqlite:tasks.db true false\nundefined\nsucceeded\nsucceeded\n');
+});

@@ -66,6 +66,20 @@ same<typeof zodded, TaskHandle<{ width: number }>>();
 // @ts-expect-error: path is a text
 await withZod.submit({ path: 7 });
 
+// An input that may be left out.
+const withDefault = app.task('default', { schema: z.object({ n: z.number() }).default({ n: 5 }) }, (input) => {
+  same<typeof input, { n: number }>();
+  return input.n;
+});
+await withDefault.submit();
+await withDefault.submit({ n: 7 });
+await withDefault();
+const withOptional = app.task('optional', { schema: v.optional(v.number()) }, (n) => same<typeof n, number | undefined>());
+await withOptional.submit(undefined, { delay: '5s' });
+await withOptional.submit();
+// @ts-expect-error: n is a number
+await withOptional.submit('7');
+
 // valibot.
 const withValibot = app.task('valibot', { schema: v.object({ n: v.number() }) }, async ({ n }) => n * 2);
 same<typeof withValibot, Task<{ n: number }, number>>();
@@ -95,6 +109,14 @@ app.task('parent', async (_: null, ctx) => {
   // @ts-expect-error: not its input
   await ctx.submit(resize, { path: 7 });
   await ctx.submit('resize', { anything: true });
+  const ticked = await ctx.submit(tick);
+  same<typeof ticked, TaskHandle<number>>();
+  await ctx.submit(withDefault);
+  await ctx.submit(tick, undefined, { delay: '5s', detached: true });
+  // @ts-expect-error: an input is wanted
+  await ctx.submit(resize);
+  // @ts-expect-error: no option of a child
+  await ctx.submit(tick, undefined, { uniqueKey: 'a' });
   const saved = await ctx.loadCheckpoint({ page: 0 });
   same<typeof saved, { page: number }>();
   const perhaps = await ctx.loadCheckpoint<{ page: number }>();

@@ -161,7 +161,10 @@ class TestContext:
             assert kept[0].task.id == handle.id
             assert kept[0].cancelled is True
             assert isinstance(refusal(kept[0].save_checkpoint, 1), taskloom.LeaseLost)
-            assert isinstance(refusal(kept[0].progress, 1), taskloom.LeaseLost)
+            late = refusal(kept[0].progress, 1)
+            assert isinstance(late, taskloom.LeaseLost)
+            assert late.hint is not None
+            assert "timed out, or" in late.hint
 
     def test_its_repr(self, app):
         @app.task

@@ -23,6 +23,8 @@ use taskloom_engine::{
 use taskloom_model::{Code, Error, Options, Result, ScheduleSpec, Timestamp, Version, check_name, nearest};
 use taskloom_store::Store;
 
+use crate::spelling::settled;
+
 /// What an application is made with.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
@@ -115,21 +117,25 @@ struct State {
 /// An application. See the module's essay.
 pub struct App {
     settings: Settings,
+    /// Its store, wherever the process has moved to when that is opened.
+    place: String,
     /// What is in their place in a worker process.
-    instead: OnceLock<Settings>,
+    instead: OnceLock<(Settings, String)>,
     runtime: Arc<dyn Runtime>,
     state: Mutex<State>,
 }
 
 impl App {
-    /// An application that has not been used yet. The URL is checked when the store is opened.
+    /// An application that has not been used yet. The URL is checked when the store is opened; a relative file is one of
+    /// the directory that is the working one now.
     pub fn new(settings: Settings, runtime: Arc<dyn Runtime>) -> Self {
-        Self { settings, instead: OnceLock::new(), runtime, state: Mutex::default() }
+        let place = settled(&settings.url);
+        Self { settings, place, instead: OnceLock::new(), runtime, state: Mutex::default() }
     }
 
     /// Its settings.
     pub fn settings(&self) -> &Settings {
-        self.instead.get().unwrap_or(&self.settings)
+        self.instead.get().map_or(&self.settings, |(settings, _)| settings)
     }
 
     /// Has other settings take the place of its own: those that were given to `taskloom worker`. Once, and before it is
@@ -137,8 +143,10 @@ impl App {
     ///
     /// Errors: `InUse` if that is too late.
     pub fn serve_with(&self, settings: Settings) -> Result<()> {
+        let is_same = settings.url == self.settings.url;
+        let place = if is_same { self.place.clone() } else { settled(&settings.url) };
         let state = self.state.lock();
-        if state.engine.is_some() || state.stopped || self.instead.set(settings).is_err() {
+        if state.engine.is_some() || state.stopped || self.instead.set((settings, place)).is_err() {
             return Err(Error::new(Code::InUse, "the app is in use already, with the settings of its own")
                 .hint("submit and start nothing while the module is imported; or leave the options out that differ from the app's"));
         }
@@ -343,7 +351,7 @@ impl App {
         let settings = self.settings();
         settings.check_place()?;
         let store = open_store_with(
-            &settings.url,
+            self.instead.get().map_or(&self.place, |(_, place)| place),
             StoreOptions {
                 durability: settings.durability,
                 capacity: settings.capacity,

@@ -5,6 +5,17 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use taskloom::check_store_url;
+
+/// The same store, whatever becomes of the working directory: a relative file is where it is now.
+pub(crate) fn settled(url: &str) -> String {
+    let is_fine = |url: &str| check_store_url(url, None).is_ok();
+    let Some(rest) = url.strip_prefix("sqlite:").filter(|_| is_fine(url)) else { return url.to_owned() };
+    let absolute = std::path::absolute(rest.strip_prefix("///").unwrap_or(rest)).ok();
+    let settled = absolute.and_then(|path| path.to_str().map(|path| format!("sqlite:{path}")));
+    settled.filter(|url| is_fine(url)).unwrap_or_else(|| url.to_owned())
+}
+
 /// By what the apps of one process that share a store find each other, however each has spelled its URL; nothing if it is
 /// private to its app.
 pub fn store_key(url: &str) -> Option<String> {
@@ -57,6 +68,21 @@ fn without_dots(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_relative_file_stays_where_it_is() {
+        let here = std::env::current_dir().unwrap();
+        let at = |path: &str| format!("sqlite:{}", here.join(path).display());
+        assert_eq!(settled("sqlite:a.db"), at("a.db"));
+        assert_eq!(settled("sqlite:///deep/a.db"), at("deep/a.db"));
+        let absolute = std::env::temp_dir().join("a.db");
+        assert_eq!(settled(&at(&absolute.display().to_string())), format!("sqlite:{}", absolute.display()));
+        for other in
+            ["memory:", "memory:shared", "sqlite:", "sqlite://a.db", "sqllite:a.db", "sqlite:a.db?mode=ro"]
+        {
+            assert_eq!(settled(other), other, "it is as it was written");
+        }
+    }
 
     #[test]
     fn one_file_has_one_key() {

@@ -254,10 +254,7 @@ impl Attempt {
     /// Errors: `LeaseLost` if the attempt is over; `PayloadTooLarge` over [`MAX_NOTES`](crate::MAX_NOTES) in all.
     pub fn note_result(&self, key: &str, json: &str) -> Result<()> {
         if self.is_cancelled() {
-            return Err(Error::new(
-                Code::LeaseLost,
-                format!("attempt {} of task {} is over", self.fence.attempt, self.task.id()),
-            ));
+            return Err(over(&self.task, self.fence));
         }
         if self.home.core.notes.set(self.task.id(), self.fence, key, json) {
             return Ok(());
@@ -324,6 +321,13 @@ pub(crate) fn oversized(length: usize) -> Option<Failed> {
         permanent: true,
         retry_after: None,
     })
+}
+
+/// What is told of an attempt that no longer counts is refused, in the words of the model.
+#[cold]
+pub(crate) fn over(task: &Task, fence: Fence) -> Error {
+    Error::new(Code::LeaseLost, format!("attempt {} of task {} is over", fence.attempt, task.id()))
+        .hint("the task was cancelled, timed out, or went to another worker while this attempt ran")
 }
 
 /// An error as the failure of an attempt.

@@ -10,14 +10,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use taskloom_model::{
-    Code, Effects, Error, Fence, LogLine, MAX_LOG_LINES, MAX_PAYLOAD, Operation, Progress, Result, State,
-    TaskId, Timestamp,
+    Effects, Fence, LogLine, MAX_LOG_LINES, MAX_PAYLOAD, Operation, Progress, Result, State, TaskId,
+    Timestamp,
 };
 use taskloom_store::Task;
 
 use crate::announce::count_of;
 use crate::core::{Core, fence_of};
-use crate::handler::{Outcome, oversized};
+use crate::handler::{Outcome, over, oversized};
 use crate::inline::follow_inline;
 use crate::meter::Count;
 
@@ -247,10 +247,7 @@ impl Core {
 
     fn tell(self: &Arc<Self>, task: &Arc<Task>, fence: Fence, add: impl FnOnce(&mut Told)) -> Result<()> {
         if !task.is_current(fence) {
-            return Err(Error::new(
-                Code::LeaseLost,
-                format!("attempt {} of task {} is over", fence.attempt, task.id()),
-            ));
+            return Err(over(task, fence));
         }
         {
             let mut told = self.told.lock();

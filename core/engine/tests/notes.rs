@@ -174,7 +174,9 @@ fn what_is_told_after_the_end_is_refused() {
         block.gate.open();
         assert_eq!(result(&handle), "1");
         assert_eq!(attempt.log("info", "late".into()).unwrap_err().code(), Code::LeaseLost);
-        assert_eq!(attempt.progress(1.0, None).unwrap_err().code(), Code::LeaseLost);
+        let error = attempt.progress(1.0, None).unwrap_err();
+        assert_eq!(error.code(), Code::LeaseLost);
+        assert!(error.hint_text().is_some_and(|hint| hint.contains("timed out, or")), "{error:?}");
         assert!(lines(&handle).is_empty());
     });
 }

@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use crate::options::{before_eta, check_key};
+use crate::options::{before_start, check_key};
 use crate::planted::{self, Bug};
 use crate::{
     Code, DEFAULT_MAX_CRASHES, DEFAULT_QUEUE, Effects, Error, KeyLimit, Limit, MAX_PAYLOAD, Name, Options,
@@ -245,7 +245,8 @@ fn admit_any(
         if let (Some(eta), Some(at)) = (eta, at)
             && at <= eta
         {
-            return Err(before_eta(limit, eta, at));
+            let start = if matches!(admission.eta, Some(When::In(_))) { "delay" } else { "eta" };
+            return Err(before_start(limit, start, eta, at));
         }
     }
     let unmet = spec.rare.as_ref().map_or(0, |rare| u32::try_from(rare.depends_on.len()).unwrap_or(u32::MAX));

@@ -166,11 +166,12 @@ impl Options {
         for (name, limit) in [("expires", self.expires), ("deadline", self.deadline)] {
             match (self.eta, limit) {
                 (Some(When::At(eta)), Some(When::At(limit))) if limit <= eta => {
-                    return Err(before_eta(name, eta, limit));
+                    return Err(before_start(name, "eta", eta, limit));
                 }
                 (Some(When::In(delay)), Some(When::In(limit))) if limit <= delay => {
-                    return Err(before_eta(
+                    return Err(before_start(
                         name,
+                        "delay",
                         format_args!("{} s from now", delay.as_secs_f64()),
                         format_args!("{} s from now", limit.as_secs_f64()),
                     ));
@@ -254,10 +255,16 @@ const MAX_TAGS: usize = 100;
 const MAX_TEXT: usize = 1_000;
 
 /// Refuses a task that would expire, or have to have ended, before it may start.
-pub(crate) fn before_eta(limit: &str, eta: impl std::fmt::Display, at: impl std::fmt::Display) -> Error {
+/// `start` is the option that says when that is.
+pub(crate) fn before_start(
+    limit: &str,
+    start: &str,
+    from: impl std::fmt::Display,
+    at: impl std::fmt::Display,
+) -> Error {
     Error::new(
         Code::InvalidOption,
-        format!("{limit} ({at}) is not after eta ({eta}): the task could never start"),
+        format!("{limit} ({at}) is not after {start} ({from}): the task could never start"),
     )
     .hint(format!("let {limit} come later than the time at which it becomes eligible"))
 }
