@@ -40,6 +40,7 @@ from taskloom._virtual_loop import BorrowedLoop, VirtualLoop, apart, next_timer
 if TYPE_CHECKING:
     from taskloom._app import App
     from taskloom._native import TaskHandle
+    from taskloom.outbox import OutboxHandle
 
 __all__ = ["AsyncTesting", "Submitted", "Testing"]
 
@@ -406,6 +407,21 @@ class AsyncTesting(_Mode):
 
         if self._keeper is not None:
             self._keeper.see_to(future, hopeless)
+
+    def _see_to_row(self, handle: OutboxHandle, future: asyncio.Future[None], never: Misuse) -> None:
+        """Somebody awaits the task of a row of an outbox: perhaps a thread that was begun here is relaying it."""
+        keeper, borrowed = self._keeper, self._borrowed
+        if keeper is None or borrowed is None:
+            return
+
+        def hopeless() -> Misuse | None:
+            if handle.accepted:
+                return None
+            if borrowed.then(lambda: None if future.done() else keeper.see_to(future, hopeless)):
+                return None
+            return never
+
+        keeper.see_to(future, hopeless)
 
     def _may_go_on(self, handle: TaskHandle[Any]) -> bool:
         """Whether a task runs, and perhaps waits for something else than time."""
