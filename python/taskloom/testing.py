@@ -126,6 +126,12 @@ class _Mode:
             raise Misuse(
                 "this testing block was entered before", code="TL1604", hint="call app.testing() for each block"
             )
+        if self._app._testing is not None:
+            raise Misuse(
+                "the app is in testing mode already",
+                code="TL1604",
+                hint="use the `t` of that block, or leave it first; a second app may have a block of its own",
+            )
         native = _Testing(self._app, self._start, self._seed, self._inline)
         self._native = native
         self._app._testing = self  # type: ignore[assignment]
@@ -351,6 +357,14 @@ class AsyncTesting(_Mode):
             await self._keeper.turn(span, until=until, first=on_loop.get() is not None)
 
     def _enter(self) -> AsyncTesting:
+        other = in_testing.get(self._loop)
+        if other is not None and other._app is not self._app:
+            raise Misuse(
+                "the event loop goes by the virtual clock of another app already",
+                code="TL1604",
+                hint="let this app have a loop and a clock of its own: `with app.testing()` in the place of `async with`; "
+                "or test one after the other, or each in an asyncio.run of its own",
+            )
         native = self._begin()
         try:
             self._borrowed = BorrowedLoop(self._loop, self._time)
@@ -395,6 +409,10 @@ class AsyncTesting(_Mode):
         for _ in range(3):
             await asyncio.sleep(0)
         _await_told([], _TOLD)
+
+    def _has(self, handle: TaskHandle[Any]) -> bool:
+        """Whether a task is of this app: another one may be in testing mode on a loop of its own."""
+        return self._app.get(handle.id) is not None
 
     def _see_to(self, handle: TaskHandle[Any], future: asyncio.Future[Any], inside: bool) -> None:
         """Somebody awaits a handle: what it waits for has to run."""
