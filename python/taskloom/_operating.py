@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import builtins
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, overload
 
 from taskloom._convert import shorten
@@ -245,6 +246,11 @@ class _Operated(_App):
     def handlers(self) -> builtins.list[Handler]:
         """The handlers that are registered, by name and version."""
         return handlers(self)
+
+
+for _each in vars(_Operated).values():
+    if isinstance(_each, FunctionType):
+        _each.__qualname__ = f"App.{_each.__name__}"  # what Python's own messages call it
 
 
 def _one_or_by(what: str, id: str | UUID | None, by: dict[str, str | None]) -> None:

@@ -17,6 +17,15 @@ UTC = dt.timezone.utc
 
 
 class TestRefusals:
+    def test_the_name_is_a_text(self, app):
+        @app.task
+        def resize(path: str) -> None: ...
+
+        error = refusal(app.submit, resize, {"path": "a.png"})
+        assert isinstance(error, taskloom.InvalidOptions) and "it takes the name of a handler" in str(error)
+        assert "task.submit(…)" in error.hint
+        assert 'app.submit("resize"' in refusal(app.submit, None).hint
+
     def test_unknown_handler_by_name_suggests_the_nearest(self, app):
         @app.task
         def resize(path: str) -> str:
