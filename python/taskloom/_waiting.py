@@ -99,6 +99,12 @@ def _checked(handles: Iterable[TaskHandle[R]]) -> list[TaskHandle[R]]:
         )
     handles = list(handles)
     for each in handles:
+        if type(each).__name__ == "RemoteHandle":
+            raise InvalidOptions(
+                f"{each!r} is a handle in a child process, where many cannot be waited for at once",
+                code="TL1001",
+                hint="ask one after the other: [handle.result(timeout=…) for handle in handles]; the tasks run meanwhile",
+            )
         if not _is_handle(each):
             raise InvalidOptions(
                 f"{shorten(each)} is no handle of a task",
