@@ -165,8 +165,10 @@ def item(name: str, where: str) -> Item:
     if not isinstance(node, ast.ClassDef):
         return Item(name, "function", signature(node), doc)
     own = list(members(node))
-    if name == "App":  # what it has from its native base
-        own = [*members(definition_of_native_app()), *own]
+    if name == "App":  # what it has from its bases
+        operated = definition("_operating", "_Operated")
+        assert isinstance(operated, ast.ClassDef)
+        own = [*members(definition_of_native_app()), *own, *members(operated)]
     return Item(name, "class", constructor(node), doc, bases(node), default_code(node), own)
 
 

@@ -5,7 +5,7 @@
  * else is run. The task's outcome is in the store; the command tells it from there.
  *
  * Exit codes: 0 when the attempt has ended, however it did; 1 if the app cannot be loaded or the task cannot be run; 2 if
- * what was named is no app; 3 if the app's store has no such task.
+ * what was named is no app; 3 if the app's store has no such task, or the app no handler for it.
  */
 
 import { load } from './addon.js';
@@ -55,7 +55,7 @@ async function main(target: string, id: string): Promise<number> {
     await app.stop({ timeout: 5000 });
     return 0;
   } catch (error) {
-    if (error instanceof TaskloomError) return tell(error, 1);
+    if (error instanceof TaskloomError) return tell(error, error.code === 'TL1101' ? 3 : 1);
     throw error;
   }
 }

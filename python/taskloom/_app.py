@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import functools
 import sys
 from collections.abc import Callable, Mapping
@@ -10,35 +9,25 @@ from datetime import datetime, timedelta, tzinfo
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar, overload
 
-from taskloom import _by_name, _life, _middleware, _operating
+from taskloom import _by_name, _life, _middleware
 from taskloom._context import Context
 from taskloom._events import EventStream, publish, subscribe
 from taskloom._json_logs import json_logs
 from taskloom._loop import OwnLoop, Runner, is_called_off
-from taskloom._monitor import Handler, Health, Limit, handlers, health, limits, stats
-from taskloom._native import (
-    Task,
-    TaskHandle,
-    _App,
-    _Listener,
-    _run_now,
-    _sweep,
-)
-from taskloom._options import check_url, seconds
+from taskloom._native import Task, TaskHandle, _Listener
+from taskloom._operating import _Operated
+from taskloom._options import check_url
 from taskloom._registering import register, scheduled
 from taskloom._schedules import Declared, Schedules
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
     from typing import Concatenate
-    from uuid import UUID
 
     from typing_extensions import Self, Unpack
 
     from taskloom._typing import (
         CatchUp,
-        DeadState,
-        EndState,
         HandlerOptions,
         Overlap,
         P,
@@ -47,7 +36,6 @@ if TYPE_CHECKING:
         RegisterScheduled,
         ScheduledOptions,
         Settings,
-        State,
         SubmitOptions,
         _Loose,
     )
@@ -60,7 +48,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 S = TypeVar("S")
 
 
-class App(_App):
+class App(_Operated):
     """Handlers, and the tasks for them, over one store.
 
     ``App()`` keeps tasks in memory, private to the app. ``App("sqlite:tasks.db")`` keeps them in a file: a submit that
@@ -97,7 +85,6 @@ class App(_App):
     _runner: Runner | None
     _middleware: list[Callable[..., Any]]
     _listeners: list[_Listener]
-    _outboxes: builtins.list[Outbox]
     _testing: Testing | AsyncTesting | None
     _has_children: bool
     _declared: dict[str, Declared]
@@ -362,173 +349,6 @@ class App(_App):
         """
         return _by_name.submit(self, name, arguments, bool(allow_unknown), dict(options))
 
-    @overload
-    def cancel(self, id: str | UUID, *, reason: str | None = None) -> bool: ...
-    @overload
-    def cancel(
-        self, *, tag: str | None = None, queue: str | None = None, name: str | None = None, reason: str | None = None
-    ) -> int: ...
-    def cancel(
-        self,
-        id: str | UUID | None = None,
-        *,
-        tag: str | None = None,
-        queue: str | None = None,
-        name: str | None = None,
-        reason: str | None = None,
-    ) -> bool | int:
-        """Cancels one task by its id, or all that have not ended and have a tag, a queue, a handler's name.
-
-        By id: True if it was or will be cancelled, False if it had ended or does not exist. Otherwise: how many were
-        cancelled; those that fit all that is given. ``reason`` is kept with each.
-        """
-        return _operating.cancel(self, id, reason, tag=tag, queue=queue, name=name)
-
-    def list(
-        self,
-        *,
-        state: State | None = None,
-        queue: str | None = None,
-        tag: str | None = None,
-        name: str | None = None,
-        unfinished: bool = False,
-        limit: int = 100,
-        after: str | UUID | None = None,
-    ) -> list[TaskHandle[Any]]:
-        """Tasks that fit all that is given, in the order of their ids: oldest submission first, to the microsecond.
-
-        At most ``limit`` of them. For the next page, pass the last one's id as ``after``.
-        """
-        return _operating.listed(
-            self, limit, state=state, queue=queue, name=name, tag=tag, unfinished=unfinished, after=after
-        )
-
-    def run_now(self, id: str | UUID) -> TaskHandle[Any]:
-        """Runs one task here and now, whatever it waits for: a time, a backoff, a paused queue, a free worker.
-
-        A ``def`` handler gets a thread of its own, even if the app was not started. Returns its handle when it has
-        begun. Raises ``IllegalTransition`` if it runs already or has ended, ``UnknownHandler`` if its handler is not
-        registered here.
-        """
-        return _run_now(self, id)
-
-    # ── operating ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def pause(self, queue: str) -> bool:
-        """Pauses a queue: none of its tasks begins, in any process, until :meth:`resume`. Whether that was new."""
-        return _operating.set_paused(self, queue, True)
-
-    def resume(self, queue: str) -> bool:
-        """Lets a paused queue go on; whether it was paused."""
-        return _operating.set_paused(self, queue, False)
-
-    def purge(self, queue: str) -> int:
-        """Cancels every task of a queue that is not running; how many there were."""
-        return _operating.purge(self, queue)
-
-    def limit(
-        self,
-        name: str | None = None,
-        *,
-        queue: str | None = None,
-        key: str | None = None,
-        concurrency: int | None = None,
-        rate: str | None = None,
-    ) -> bool:
-        """Limits how many tasks run at once (``concurrency``), and how many start in a period (``rate``); whether that is new.
-
-        Of a handler (``name``), of a queue, or with a key; a name and a key together mean that handler's tasks with the
-        key. It holds for all processes that share the store, until it is set again, and goes before what the handler
-        declares. Without ``concurrency`` and ``rate`` it is taken back. What runs goes on, even if that is more than may
-        run now.
-
-        ``rate`` is so many in a time: ``"10/s"``, ``"100/5m"``, ``"1/day"``, with a burst ``"10/s+20"``. Raises
-        ``InvalidOptions``, and ``UnknownHandler`` for a handler that a memory app does not have.
-
-        >>> shop = App()
-        >>> @shop.task
-        ... def resize(path: str) -> str: ...
-        >>> shop.limit("resize", concurrency=4, rate="10/s")
-        True
-        >>> shop.limit("resize")  # as the handler declares it
-        True
-        """
-        return _operating.limit(self, name, queue, key, concurrency, rate)
-
-    def limits(self) -> builtins.list[Limit]:
-        """The limits that are set: what handlers declare, and what :meth:`limit` has set."""
-        return limits(self)
-
-    def replay(
-        self,
-        id: str | UUID | None = None,
-        *,
-        state: DeadState | None = None,
-        queue: str | None = None,
-        tag: str | None = None,
-        name: str | None = None,
-    ) -> int:
-        """Starts dead letters over: one by its id, or all that fit what is given; how many (of an id, 1).
-
-        A dead letter is a task that ``failed``, ``timed_out``, was ``cancelled`` or ``expired``: all of these, unless
-        ``state`` says which. It becomes a new generation with the same id: its failures, its crashes and an expiry that has
-        passed are forgotten, its errors and its checkpoint kept. ``app.get(id)`` gives a handle of it; older handles keep
-        their outcome. Without an argument, all dead letters are replayed.
-
-        One that has succeeded, was skipped or has not ended raises ``IllegalTransition`` by its id, and is left out
-        otherwise; so is one whose unique key another task has now (``Duplicate``). Raises ``Misuse`` (``TL1602``) for an id
-        that nobody knows, ``InvalidOptions`` for a state that is not a dead letter's, ``ShutDown`` once the app has
-        stopped, and ``StoreError`` (``TL1505``) with ``payloads="reference"``, which lets go of the arguments of a task
-        when it ends.
-        """
-        return _operating.replay(self, id, state=state, queue=queue, name=name, tag=tag)
-
-    def discard(
-        self,
-        id: str | UUID | None = None,
-        *,
-        state: EndState | None = None,
-        queue: str | None = None,
-        tag: str | None = None,
-        name: str | None = None,
-    ) -> int:
-        """Forgets tasks that have ended, now: one by its id, or the dead letters that fit what is given; how many.
-
-        Without ``state`` these are tasks that ``failed``, ``timed_out``, were ``cancelled`` or ``expired``; it may also be
-        ``succeeded`` or ``skipped``. By id it is any task that has ended. Nothing unfinished is ever discarded
-        (``IllegalTransition`` by id), nor what may still be asked for: a child whose parent has not ended, and a task that
-        keeps its unique key (``unique_for``). Handles that are held keep their outcome. Without an argument, all dead
-        letters are discarded.
-
-        Raises ``Misuse`` (``TL1602``) for an id that nobody knows, ``InvalidOptions`` for a state in which no task has
-        ended.
-        """
-        return _operating.discard(self, id, state=state, queue=queue, name=name, tag=tag)
-
-    def sweep(self, older_than: float | timedelta) -> int:
-        """Forgets tasks that ended longer ago than this (seconds or a ``timedelta``); how many."""
-        return _sweep(self, seconds("older_than", older_than))
-
-    def stats(self) -> dict[str, Any]:
-        """The app in figures, as nested dicts; ``docs/monitoring.md`` has a line for each.
-
-        ``tasks`` counts the store's tasks by state; ``queues`` has the same for each queue, whether it is ``paused``, and
-        what ran here: counts, throughput (per second, over the last second, 10 s and 60 s), and how long tasks waited
-        and ran (mean and quantiles, in seconds). ``handlers`` has that for each handler, ``total`` for all of them.
-        ``processes`` has the child processes of handlers with ``executor="process"``, or None.
-        ``running`` lists the attempts in progress; ``workers``, ``away`` (waiting for another task, or stuck) and
-        ``stuck`` count threads.
-        """
-        return stats(self)
-
-    def health(self) -> Health:
-        """Whether all is well: ``health.ok``, ``health.ready`` and what the ``problems`` are. Never raises.
-
-        ``health.warnings`` is what somebody should look at though this process is well, such as rows of the file that make
-        no sense; ``health.unserved`` has the queued tasks that no process runs: the handler's name, how many, since when.
-        """
-        return health(self)
-
     def outbox(self, connect: Callable[[], Any]) -> Outbox:
         """Relays tasks that ``task.options(tx=connection).submit(…)`` wrote inside your own transaction.
 
@@ -560,10 +380,6 @@ class App(_App):
         if self._is_running:
             outbox.start()
         return outbox
-
-    def handlers(self) -> builtins.list[Handler]:
-        """The handlers that are registered, by name and version."""
-        return handlers(self)
 
     # ── events, middleware ──────────────────────────────────────────────────────────────────────────────────────────
 

@@ -7,17 +7,26 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from taskloom._errors import InvalidOptions
-from taskloom._native import _encode_any
+from taskloom._native import Task, _encode_any
 
 if TYPE_CHECKING:
     from taskloom._app import App
-    from taskloom._native import Task, TaskHandle
+    from taskloom._native import TaskHandle
 
 __all__ = ["by_position", "named_arguments", "submit"]
 
 
 def submit(app: App, name: str, arguments: object, allow_unknown: bool, options: dict[str, Any]) -> TaskHandle[Any]:
     """``App.submit``: as the handler's own submit where it is registered here, else with what the store knows of it."""
+    if not isinstance(name, str):
+        how = (
+            "task.submit(…), with task.options(…) for options"
+            if isinstance(name, Task)
+            else 'app.submit("resize", {…})'
+        )
+        raise InvalidOptions(
+            f"app.submit got {name!r}; it takes the name of a handler, a text", code="TL1001", hint=f"write {how}"
+        )
     given = named_arguments(name, arguments, f'app.submit({name!r}, {{"parameter": value}}); options go by keyword')
     task = app._task(name)
     if task is not None:

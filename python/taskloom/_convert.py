@@ -18,7 +18,7 @@ import pathlib
 import reprlib
 import sys
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -120,6 +120,8 @@ def _enc_hook(value: Any) -> Any:
                 "pass a reference to the secret instead"
             )
         return dumped
+    if isinstance(value, Coroutine):
+        raise TypeError("it was not awaited")
     name = f"{cls.__module__}.{cls.__qualname__}".removeprefix("builtins.")
     raise TypeError(f"{name} cannot be written as JSON")
 

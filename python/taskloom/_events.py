@@ -55,7 +55,7 @@ def _check(what: str, pattern: object, capacity: object) -> None:
             code="TL1001",
             hint=f'say which events: {"@" if what == "app.on" else ""}{what}("task.*")',
         )
-    if not isinstance(capacity, int) or isinstance(capacity, bool) or not 0 <= capacity < 1 << 63:
+    if not isinstance(capacity, int) or isinstance(capacity, bool) or not 1 <= capacity < 1 << 63:
         raise InvalidOptions(
             f"capacity is {shorten(capacity)}; it must be a whole number of at least 1",
             code="TL1001",

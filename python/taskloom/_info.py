@@ -49,7 +49,11 @@ def _progress(steps: list[tuple[float, str | None, float]]) -> Progress:
 
 
 def _time(micros: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=micros)
+    """A point in time; the last one that a ``datetime`` can say, or the first, for what lies beyond."""
+    try:
+        return _EPOCH + timedelta(microseconds=micros)
+    except OverflowError:
+        return (datetime.max if micros > 0 else datetime.min).replace(tzinfo=timezone.utc)
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)

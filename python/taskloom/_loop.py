@@ -61,10 +61,10 @@ def await_handle(handle: TaskHandle[Any]) -> asyncio.Future[Any]:
     attempt = on_loop.get()
     if handle._is_driven:
         testing = in_testing.get(loop)
-        if testing is not None:
+        if testing is not None and testing._has(handle):
             testing._see_to(handle, future, attempt is not None)
         elif attempt is None:
-            # No loop of the app's: it is driven here and now.
+            # No loop of its app's: it is driven here and now.
             _settle(future, handle.result)
             return future
     handle._expect(port(), lambda: _settle(future, handle.result))

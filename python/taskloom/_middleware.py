@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from taskloom import _children
 from taskloom._context import Context, _Attempt
 from taskloom._errors import InvalidOptions
+from taskloom._function import is_async
 
 if TYPE_CHECKING:
     from taskloom._app import App
@@ -33,6 +34,12 @@ def _check(function: Any) -> None:
             code="TL1001",
             hint="pass a function of the context and of what it stands around: def timed(ctx, call): return call()",
         )
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise InvalidOptions(
+            f"middleware {function!r} is a generator, and is to return what the handler has returned",
+            code="TL1001",
+            hint="in the place of a yield, call: try: return call() (async: return await call()) finally: …",
+        )
     try:
         inspect.signature(function).bind(None, None)
     except TypeError as error:
@@ -45,8 +52,8 @@ def _check(function: Any) -> None:
 
 def around(middleware: list[Callable[..., Any]], function: Callable[..., Any], attempt: _Attempt) -> Callable[..., Any]:
     """``function`` with all middleware of its kind around it, the first one outermost."""
-    is_async = inspect.iscoroutinefunction(function)
-    own = [each for each in middleware if inspect.iscoroutinefunction(each) is is_async]
+    awaits = is_async(function)
+    own = [each for each in middleware if is_async(each) is awaits]
     if not own:
         return function
     context = Context(attempt)

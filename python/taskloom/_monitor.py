@@ -9,7 +9,8 @@ from taskloom._info import _time
 from taskloom._native import _child_figures, _handlers, _health, _limits, _stats
 
 if TYPE_CHECKING:
-    from taskloom._app import App
+    from taskloom._native import _App
+    from taskloom._operating import _Operated
 
 __all__ = ["Handler", "Health", "Limit", "Unserved", "handlers", "health", "limits", "stats"]
 
@@ -95,7 +96,7 @@ class Handler(NamedTuple):
     """When it was registered: an aware ``datetime``."""
 
 
-def health(app: App) -> Health:
+def health(app: _Operated) -> Health:
     """``App.health``: what the engine finds, the child processes and the outboxes."""
     found = _health(app)
     whole = Health(True, False, ()) if found is None else _whole(*found, _child_figures(app))
@@ -118,17 +119,17 @@ def _whole(
     return Health(ok, ready, tuple(problems), tuple(warnings), waiting)
 
 
-def handlers(app: App) -> list[Handler]:
+def handlers(app: _App) -> list[Handler]:
     """``App.handlers``."""
     return [Handler(*each[:5], _time(each[5])) for each in _handlers(app)]
 
 
-def limits(app: App) -> list[Limit]:
+def limits(app: _App) -> list[Limit]:
     """``App.limits``."""
     return [Limit(*each) for each in _limits(app)]
 
 
-def stats(app: App) -> dict[str, Any]:
+def stats(app: _App) -> dict[str, Any]:
     """``App.stats``: the engine's figures, with times as datetimes, and the child processes."""
     raw = _stats(app)
     raw["at"] = _time(raw["at"])

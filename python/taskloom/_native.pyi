@@ -156,7 +156,8 @@ class Task(Generic[_P, _R_co, _C_co]):
         """Hands in many tasks, all or none: on a file, in one transaction.
 
         Each item is one task's arguments: a tuple is positional arguments, a dict keyword arguments, anything else
-        the one argument. The handles come in the order of the items. Raises as `submit`.
+        the one argument. The handles come in the order of the items. Raises as `submit`; a dict or a text in the place of
+        the list is refused (`InvalidPayload`).
 
         >>> handles = resize.submit_many([("a.png", 100), {"path": "b.png", "width": 50}])
         """

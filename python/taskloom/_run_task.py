@@ -4,14 +4,14 @@
 one task is run, and its outcome is in the store; the command tells it from there.
 
 Exit codes: 0 when the attempt has ended, however it did; 1 if the app cannot be loaded or the task cannot be run; 2 if what
-was named is no app; 3 if the app's store has no such task.
+was named is no app; 3 if the app's store has no such task, or the app no handler for it.
 """
 
 from __future__ import annotations
 
 import sys
 
-from taskloom import Error
+from taskloom import Error, UnknownHandler
 from taskloom._find_app import load, tell
 from taskloom._life import give_loop
 
@@ -29,7 +29,7 @@ def main(target: str, id: str) -> int:
         give_loop(app)  # which takes what is handed to it, and claims nothing
         handle = app.run_now(id)
     except Error as why:
-        return tell(why, 1)
+        return tell(why, 3 if isinstance(why, UnknownHandler) else 1)
     attempt = handle.attempt
     try:
         # A retry is another attempt, and not this one's to wait for.

@@ -133,6 +133,7 @@ class BorrowedLoop:
         # Timers that were set before keep their times.
         loop.time = lambda: start + (time() - zero)  # type: ignore[method-assign]
         self._calls = 0
+        self._then: list[Callable[[], object]] = []
         self._own = {each.fileno() for each in (getattr(loop, "_ssock", None),) if each is not None}
         run_in_executor = loop.run_in_executor
 
@@ -146,6 +147,15 @@ class BorrowedLoop:
 
     def _called(self, _: object) -> None:
         self._calls -= 1
+        then, self._then = self._then, []
+        for each in then:
+            each()
+
+    def then(self, call: Callable[[], object]) -> bool:
+        """Has this called when a thread that works for somebody on it has come to its end; False if there is none."""
+        if self._calls:
+            self._then.append(call)
+        return self._calls > 0
 
     def waits_for_more(self, ours: set[int]) -> bool:
         """Whether something on it may wait for more than time: a socket that is not one of ours, or a thread."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import sys
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from datetime import timedelta
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from taskloom._errors import WaitTimeout
+from taskloom._convert import shorten
+from taskloom._errors import InvalidOptions, WaitTimeout
 from taskloom._loop import await_handle, is_loop_thread, must_run_here, would_block
 from taskloom._native import TaskHandle, Waiter
 from taskloom._options import seconds
@@ -25,7 +27,7 @@ class as_completed(Generic[R]):
     Iterate with ``for``, or with ``async for`` on an event loop: ``for`` raises ``Misuse`` where it would block the loop
     that must run all those that are left. Each handle comes once, the very object that was given (given twice, it comes
     twice). ``timeout`` is for all of them together, in seconds or as a ``timedelta``; when it runs out, ``WaitTimeout``
-    is raised and the tasks go on.
+    is raised and the tasks go on. What is no handle is refused (``InvalidOptions``).
 
     >>> from taskloom import App, as_completed
     >>> app = App()
@@ -39,7 +41,7 @@ class as_completed(Generic[R]):
     """
 
     def __init__(self, handles: Iterable[TaskHandle[R]], timeout: float | timedelta | None = None) -> None:
-        self._handles = list(handles)
+        self._handles = _checked(handles)
         self._end = None if timeout is None else time.monotonic() + seconds("timeout", timeout)
 
     def __iter__(self) -> Iterator[TaskHandle[R]]:
@@ -63,7 +65,7 @@ class as_completed(Generic[R]):
         ended: asyncio.Queue[TaskHandle[R]] = asyncio.Queue()
         futures = []
         for handle in self._handles:
-            future = await_handle(handle)
+            future = await_handle(handle) if isinstance(handle, TaskHandle) else asyncio.ensure_future(handle._result())
             future.add_done_callback(functools.partial(_put, ended, handle))
             futures.append(future)
         try:
@@ -85,6 +87,38 @@ class as_completed(Generic[R]):
             code="TL2005",
             hint="the tasks go on: wait for the rest again, or cancel them",
         )
+
+
+def _checked(handles: Iterable[TaskHandle[R]]) -> list[TaskHandle[R]]:
+    """Handles, all of them."""
+    if _is_handle(handles):
+        raise InvalidOptions(
+            f"{handles!r} is one handle, and many are waited for here",
+            code="TL1001",
+            hint="pass a list of handles; for the one, handle.result(timeout=…), or await it",
+        )
+    handles = list(handles)
+    for each in handles:
+        if type(each).__name__ == "RemoteHandle":
+            raise InvalidOptions(
+                f"{each!r} is a handle in a child process, where many cannot be waited for at once",
+                code="TL1001",
+                hint="ask one after the other: [handle.result(timeout=…) for handle in handles]; the tasks run meanwhile",
+            )
+        if not _is_handle(each):
+            raise InvalidOptions(
+                f"{shorten(each)} is no handle of a task",
+                code="TL1001",
+                hint="pass what submit(…) has returned, what `await task.submit_async(…)` gives, or what app.get(id) has found",
+            )
+    return handles
+
+
+def _is_handle(value: object) -> bool:
+    if isinstance(value, TaskHandle):
+        return True
+    outbox = sys.modules.get("taskloom.outbox._handle")  # most programs have no use for it
+    return outbox is not None and isinstance(value, outbox.OutboxHandle)
 
 
 def _task_of(handle: TaskHandle[Any], end: float | None) -> TaskHandle[Any]:
@@ -138,8 +172,8 @@ def wait(handles: Iterable[TaskHandle[Any]], timeout: float | timedelta | None =
     Never raises for how a task ended, nor for the timeout: look at ``done`` and ``not_done``. On the event loop that must
     run one of them it raises ``Misuse``, as ``handle.result()`` does: await the handles there.
     """
-    handles = list(handles)
     completed = as_completed(handles, timeout)
+    handles = completed._handles
     if completed._left() != 0:
         for handle in handles:
             if isinstance(handle, TaskHandle) and not handle.done() and must_run_here(handle):

@@ -40,6 +40,7 @@ from taskloom._virtual_loop import BorrowedLoop, VirtualLoop, apart, next_timer
 if TYPE_CHECKING:
     from taskloom._app import App
     from taskloom._native import TaskHandle
+    from taskloom.outbox import OutboxHandle
 
 __all__ = ["AsyncTesting", "Submitted", "Testing"]
 
@@ -124,6 +125,12 @@ class _Mode:
         if self._native is not None:
             raise Misuse(
                 "this testing block was entered before", code="TL1604", hint="call app.testing() for each block"
+            )
+        if self._app._testing is not None:
+            raise Misuse(
+                "the app is in testing mode already",
+                code="TL1604",
+                hint="use the `t` of that block, or leave it first; a second app may have a block of its own",
             )
         native = _Testing(self._app, self._start, self._seed, self._inline)
         self._native = native
@@ -350,6 +357,14 @@ class AsyncTesting(_Mode):
             await self._keeper.turn(span, until=until, first=on_loop.get() is not None)
 
     def _enter(self) -> AsyncTesting:
+        other = in_testing.get(self._loop)
+        if other is not None and other._app is not self._app:
+            raise Misuse(
+                "the event loop goes by the virtual clock of another app already",
+                code="TL1604",
+                hint="let this app have a loop and a clock of its own: `with app.testing()` in the place of `async with`; "
+                "or test one after the other, or each in an asyncio.run of its own",
+            )
         native = self._begin()
         try:
             self._borrowed = BorrowedLoop(self._loop, self._time)
@@ -395,6 +410,10 @@ class AsyncTesting(_Mode):
             await asyncio.sleep(0)
         _await_told([], _TOLD)
 
+    def _has(self, handle: TaskHandle[Any]) -> bool:
+        """Whether a task is of this app: another one may be in testing mode on a loop of its own."""
+        return self._app.get(handle.id) is not None
+
     def _see_to(self, handle: TaskHandle[Any], future: asyncio.Future[Any], inside: bool) -> None:
         """Somebody awaits a handle: what it waits for has to run."""
 
@@ -406,6 +425,21 @@ class AsyncTesting(_Mode):
 
         if self._keeper is not None:
             self._keeper.see_to(future, hopeless)
+
+    def _see_to_row(self, handle: OutboxHandle, future: asyncio.Future[None], never: Misuse) -> None:
+        """Somebody awaits the task of a row of an outbox: perhaps a thread that was begun here is relaying it."""
+        keeper, borrowed = self._keeper, self._borrowed
+        if keeper is None or borrowed is None:
+            return
+
+        def hopeless() -> Misuse | None:
+            if handle.accepted:
+                return None
+            if borrowed.then(lambda: None if future.done() else keeper.see_to(future, hopeless)):
+                return None
+            return never
+
+        keeper.see_to(future, hopeless)
 
     def _may_go_on(self, handle: TaskHandle[Any]) -> bool:
         """Whether a task runs, and perhaps waits for something else than time."""

@@ -114,12 +114,14 @@ def test_what_cannot_be_run_is_explained(taskloom: Run, shop: Path) -> None:
     task = taskloom("submit", "greet", '{"name": "Ada"}', "--delay", "1h").stdout.strip()
     (shop / "broken.py").write_text("import taskloom\n\n1 / 0\n")
     (shop / "elsewhere.py").write_text("from taskloom import App\napp = App('sqlite:other.db')\n")
+    (shop / "bare.py").write_text("from taskloom import App\napp = App('sqlite:tasks.db')\n")
     for app, code, said in [
         ("broken:app", 1, "ZeroDivisionError"),
         ("nowhere:app", 2, "there is no module 'nowhere'"),
         ("shop:shop", 2, "shop has no 'shop'"),
         ("shop:greet", 2, "shop:greet is a Task, and no App\nhint: did you mean shop:app?"),
         ("elsewhere:app", 3, "has no task"),
+        ("bare:app", 3, 'no handler "greet"'),
     ]:
         done = taskloom("tasks", "run", task, "--app", app)
         assert (done.returncode, done.stdout) == (code, ""), done.stderr

@@ -88,8 +88,17 @@ def test_a_hangup_replaces_the_processes(folder: Path, client: App) -> None:
         # New code that does not start: what runs goes on.
         (folder / "broken").touch()
         command.signal(signal.SIGHUP)
-        command.wait_for("not_reloaded")
+        ended = command.wait_for("ended")
+        assert (ended["exit_code"], ended["again_in"]) == (1, None), "none follows"
+        assert ended["message"].endswith("ended before it was ready: exit code 1"), ended["message"]
+        given_up = command.wait_for("not_reloaded")["message"]
+        assert "2 workers go on with the code that they have" in given_up and "SIGHUP again" in given_up
+        assert any("broken" in line for line in command.other), "why it does not start is above"
         assert submit(client, "add", a=2, b=2).result(timeout=LONG) == 4
+        # Mended, it is loaded.
+        (folder / "broken").unlink()
+        command.signal(signal.SIGHUP)
+        command.wait_for("reloaded")
         assert command.stop() == 0
 
 

@@ -77,11 +77,13 @@ test('what cannot be run is explained', (t) => {
   writeFileSync(join(directory, 'broken.mjs'), 'throw new RangeError("at once");');
   writeFileSync(join(directory, 'none.mjs'), 'export const app = 7;');
   writeFileSync(join(directory, 'syntax.mjs'), '\nlet let = 1;');
+  writeFileSync(join(directory, 'bare.mjs'), "import { App } from 'taskloom';\nexport default new App({ store: 'sqlite:tasks.db' });");
   for (const [app, code, said] of [
     ['broken.mjs', 1, /RangeError: at once/],
     ['none.mjs', 2, /exports no app: neither as its default nor as app; that is number 7/],
     ['shop.mjs:shop', 2, /exports no app named shop\nhint: did you mean shop.mjs:app/],
     ['syntax.mjs', 1, /syntax\.mjs:2\n/],
+    ['bare.mjs', 3, /no handler "greet"/],
     ['nowhere.mjs', 2, /there is no file .*\nhint: write --app tasks.mjs/],
   ]) {
     const done = taskloom('tasks', 'run', task, '--app', app);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 import threading
@@ -120,6 +121,19 @@ def test_as_completed_takes_handles_of_rows(app: Any, shop: Any) -> None:
         connection.commit()
         ended = list(taskloom.as_completed(handles, timeout=LONG))
         assert sorted(handle.result() for handle in ended) == list(range(5))
+
+
+def test_async_for_takes_handles_of_rows(app: Any, shop: Any) -> None:
+    app.outbox(shop)
+    connection = shop()
+
+    async def main() -> list[int]:
+        handles = [app.add.options(tx=connection).submit(number, 0) for number in range(5)]
+        connection.commit()
+        return [handle.result() async for handle in taskloom.as_completed(handles, timeout=LONG)]
+
+    with app:
+        assert sorted(asyncio.run(main())) == list(range(5))
 
 
 def test_awaiting_and_submit_async(app: Any, shop: Any) -> None:

@@ -130,6 +130,18 @@ def parent_again(ctx: Context) -> int:
 
 
 @app.task(executor="process")
+def waits_for_all(ctx: Context) -> list[str]:
+    handles = [ctx.submit(double, number) for number in range(2)]
+    found = []
+    for wait in (taskloom.wait, taskloom.as_completed):
+        try:
+            wait(handles)
+        except taskloom.Error as error:
+            found += [error.code, error.message, error.hint or ""]
+    return found
+
+
+@app.task(executor="process")
 def submits_by_itself() -> list[str]:
     try:
         double.submit(1)
@@ -140,7 +152,16 @@ def submits_by_itself() -> list[str]:
 
 def register(own: taskloom.App) -> dict[str, Any]:
     """The same tasks for an app of a test's."""
-    shown = (parent, parent_of_failing, submits_by_itself, countdown, impatient, asks_late, dies_while_it_waits)
+    shown = (
+        parent,
+        parent_of_failing,
+        waits_for_all,
+        submits_by_itself,
+        countdown,
+        impatient,
+        asks_late,
+        dies_while_it_waits,
+    )
     for task in (*shown, double, fails, opens, opens_two):
         own.task(task.__wrapped__, executor="process")
     own.task(in_thread.__wrapped__)

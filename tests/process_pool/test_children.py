@@ -105,6 +105,16 @@ def test_a_retry_finds_the_same_children(make: Callable[..., Pool]) -> None:
         assert len(handle.children) == 1
 
 
+def test_children_are_asked_one_by_one(make: Callable[..., Pool]) -> None:
+    pool = make()
+    tasks = registered(pool)
+    with pool.app:
+        found = tasks["waits_for_all"].submit().result(LONG)
+    code, message, hint = found[:3]
+    assert found == [code, message, hint] * 2
+    assert code == "TL1001" and "in a child process" in message and "handle.result(" in hint
+
+
 def test_an_app_in_memory_is_out_of_reach(make: Callable[..., Pool]) -> None:
     pool = make()
     tasks = registered(pool)

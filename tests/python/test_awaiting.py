@@ -65,6 +65,23 @@ def test_any_value(app, value):
         asyncio.run(main())
 
 
+@pytest.mark.parametrize("wait", [taskloom.wait, taskloom.as_completed])
+def test_many_are_handles(app, double, wait):
+    handle = double.submit(1)
+    error = refusal(wait, handle)
+    assert isinstance(error, taskloom.InvalidOptions) and "is one handle" in str(error)
+    for other in (handle.id, None, 5, app):
+        error = refusal(wait, [handle, other])
+        assert "is no handle of a task" in str(error) and "submit_async" in error.hint
+
+    async def main() -> None:
+        forgotten = double.submit_async(1)
+        assert "is no handle of a task" in str(refusal(wait, [forgotten]))
+        await forgotten
+
+    asyncio.run(main())
+
+
 def test_by_two_coroutines(app, held, gate):
     async def main() -> list[str]:
         handle = held.submit()

@@ -91,6 +91,10 @@ def test_what_it_misses_is_counted(app, work):
 def test_a_capacity_of_nothing(app):
     with pytest.raises(taskloom.InvalidOptions):
         app.events(capacity=0)
+    # Before the app is open, and after.
+    for _ in range(2):
+        assert "capacity is 0" in str(refusal(app.on, "task.*", print, capacity=0))
+        app.list()
 
 
 def test_async_for(app, work):

@@ -254,6 +254,18 @@ class TestResultMetadata:
         assert names[3] in ("InvalidPayload", "PayloadTooLarge", "InvalidOptions")
 
 
+def test_a_time_beyond_all_calendars(memory):
+    """Such a task is refused by nobody: it can be looked at."""
+
+    @memory.task
+    def work() -> None: ...
+
+    end, begin = (each.replace(tzinfo=UTC) for each in (dt.datetime.max, dt.datetime.min))
+    assert work.options(delay=1e18).submit().info().eta == end
+    assert work.options(eta=end).submit().info().eta == end
+    assert work.options(eta=begin).submit().info().state == "queued"
+
+
 def test_the_history_of_progress(memory):
     @memory.task
     def work(ctx: Context) -> None:

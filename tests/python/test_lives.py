@@ -197,6 +197,50 @@ def test_an_app_that_all_kinds_of_things_hold(use, stopped, url, monkeypatch):
     assert reported == []
 
 
+def test_a_hook_that_waits_its_turn_holds_what_it_is_made_of(make_app):
+    """All hooks are called on one thread. Until that comes to one, its app is not taken apart, nor is the function."""
+    blocked, go = threading.Event(), threading.Event()
+    called = []
+
+    def block(handle) -> None:
+        blocked.set()
+        go.wait(LONG)
+
+    def build() -> list[weakref.ref]:
+        app, token = taskloom.App(workers=1), Token()
+
+        def hold(handle) -> None:
+            called.append(str((app, token)))
+
+        @app.task(on_success=hold)
+        def work() -> int:
+            return len(str((app, token)))
+
+        app.start()
+        work.submit().result(timeout=LONG)
+        return [weakref.ref(app), weakref.ref(token)]
+
+    other = make_app()
+
+    @other.task
+    def first() -> None: ...
+
+    try:
+        with other:
+            first.submit().add_done_callback(block)
+            assert blocked.wait(LONG)
+            references = build()
+            for _ in range(100):  # by then its threads have ended
+                gc.collect()
+                taskloom.current_context()
+            assert called == []
+            go.set()
+            gone(*references)
+    finally:
+        go.set()
+    assert len(called) == 1
+
+
 END = """
 import sys, threading, taskloom, taskloom._life
 taskloom._life._AT_EXIT = 0.3

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
+import gc
 
 import pytest
 
@@ -65,6 +67,54 @@ def test_around_async_handlers(app):
         assert order == ["soon in", "work", "soon out"]
         assert work.submit(3).result(timeout=LONG) == 3
         assert order[3:] == ["blocking"]
+
+
+def test_objects_and_partials_are_of_the_kind_of_what_they_call(app):
+    class Note:
+        def __init__(self, name):
+            self.name = name
+
+        async def __call__(self, ctx, call):
+            order.append(self.name)
+            return await call()
+
+    class Soon:
+        async def __call__(self, x: int) -> int:
+            return x
+
+    async def soon(x: int, *, more: int) -> int:
+        return x + more
+
+    order = []
+    app.middleware(Note("object"))
+    app.middleware(functools.partial(Note.__call__, Note("partial")))
+
+    @app.task
+    def work() -> int:
+        return 1
+
+    tasks = [app.task(Soon(), name="object"), app.task(functools.partial(soon, more=1), name="partial")]
+    with app:
+        assert [task.submit(x=1).result(timeout=LONG) for task in tasks] == [1, 2]
+        assert order == ["object", "partial"] * 2
+        assert work.submit().result(timeout=LONG) == 1
+        assert len(order) == 4, "a blocking handler has none of them around it"
+
+
+def test_a_call_that_is_not_awaited_is_named(app):
+    @app.middleware
+    async def forgets(ctx, call):
+        return call()
+
+    @app.task
+    async def soon() -> int:
+        return 1
+
+    with app, pytest.warns(RuntimeWarning, match="never awaited"):
+        error = refusal(soon.submit().result, timeout=LONG)
+        assert error.message.endswith("it was not awaited")
+        del error
+        gc.collect()
 
 
 def test_it_is_given_the_context(app):
@@ -243,6 +293,18 @@ def test_a_task_may_be_cancelled_in_it(app):
         error = refusal(work.submit().result, timeout=LONG)
     assert isinstance(error, taskloom.TaskCancelled)
     assert error.reason == "not today"
+
+
+def test_a_generator_is_none(app):
+    def stands_around(ctx, call):
+        yield
+
+    async def awaits(ctx, call):
+        yield
+
+    for function in (stands_around, awaits):
+        error = refusal(app.middleware, function)
+        assert "is a generator" in str(error) and "return call()" in error.hint
 
 
 @pytest.mark.parametrize("function", [3, lambda: None, lambda ctx: None, lambda ctx, call, more: None], ids=shown)

@@ -330,6 +330,13 @@ def test_what_is_no_name_is_refused(app, call, words):
     assert isinstance(error, taskloom.InvalidOptions) and words in str(error)
 
 
+def test_what_an_operator_asks_is_the_apps_own(app):
+    """It is written in a class of its own, of which messages and tracebacks say nothing."""
+    assert app.cancel.__qualname__ == "App.cancel"
+    with pytest.raises(TypeError, match=r"^App\.cancel\(\) got an unexpected keyword argument 'state'"):
+        app.cancel(state="failed")
+
+
 def test_what_is_asked_of_a_task_that_has_ended_is_looked_at_too(app):
     @app.task
     def work() -> int:

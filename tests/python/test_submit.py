@@ -11,12 +11,34 @@ import uuid
 import pytest
 
 import taskloom
-from helpers import LONG, refusal
+from helpers import LONG, refusal, shown
 
 UTC = dt.timezone.utc
 
 
 class TestRefusals:
+    def test_the_name_is_a_text(self, app):
+        @app.task
+        def resize(path: str) -> None: ...
+
+        error = refusal(app.submit, resize, {"path": "a.png"})
+        assert isinstance(error, taskloom.InvalidOptions) and "it takes the name of a handler" in str(error)
+        assert "task.submit(…)" in error.hint
+        assert 'app.submit("resize"' in refusal(app.submit, None).hint
+
+    @pytest.mark.parametrize("one", [{"name": "Ada"}, "Ada", b"Ada"], ids=shown)
+    def test_the_arguments_of_one_call_are_not_many(self, app, one):
+        @app.task
+        def greet(name: str) -> None: ...
+
+        error = refusal(greet.submit_many, one)
+        assert isinstance(error, taskloom.InvalidPayload)
+        assert (
+            str(error).startswith("greet: submit_many takes a list of calls, and got ") and "pass a list" in error.hint
+        )
+        assert app.list() == []
+        assert len(greet.submit_many([{"name": "Ada"}])) == 1
+
     def test_unknown_handler_by_name_suggests_the_nearest(self, app):
         @app.task
         def resize(path: str) -> str:

@@ -351,3 +351,106 @@ def test_blocking_waits_on_the_loop_of_the_test(app):
             assert taskloom.wait([handle]).done == [handle]
 
     asyncio.run(main())
+
+
+# ── several apps ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def two(make_app):
+    apps = [make_app(workers=2) for _ in range(2)]
+    for app in apps:
+
+        @app.task
+        async def slow(n: float) -> float:
+            await asyncio.sleep(n)
+            return n
+
+    return apps
+
+
+def test_a_loop_goes_by_the_clock_of_one_app(make_app):
+    first, second = two(make_app)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        async with first.testing() as t:
+            with pytest.raises(taskloom.Misuse, match="the virtual clock of another app") as refused:
+                async with second.testing():
+                    pass
+            assert refused.value.code == "TL1604" and "`with app.testing()`" in refused.value.hint
+            handle = first.submit("slow", {"n": 5})
+            await t.advance(5)
+            assert await handle == 5, "the one that is there goes on"
+        assert "time" not in vars(loop)
+        async with second.testing() as u:
+            handle = second.submit("slow", {"n": 5})
+            await u.advance(5)
+            assert await handle == 5
+
+    asyncio.run(main())
+
+
+def test_tests_that_run_beside_each_other_on_a_loop_are_refused(make_app):
+    async def one(app: taskloom.App) -> float:
+        async with app.testing() as t:
+            handle = app.submit("slow", {"n": 5})
+            await t.advance(5)
+            return await handle
+
+    async def main() -> None:
+        done, refused = await asyncio.gather(*map(one, two(make_app)), return_exceptions=True)
+        assert done == 5
+        assert isinstance(refused, taskloom.Misuse)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("inner", [0, 1])
+def test_a_second_app_has_a_clock_of_its_own(make_app, inner):
+    """On the test's loop the one, in `with` the other, whichever is entered first."""
+    first, second = two(make_app)
+
+    async def turn(t: taskloom.testing.AsyncTesting, u: taskloom.testing.Testing) -> None:
+        one, other = first.submit("slow", {"n": 5}), second.submit("slow", {"n": 5})
+        u.advance(5)
+        assert (one.state, other.state) == ("queued", "succeeded")
+        await t.advance(5)
+        assert await one == 5
+        assert await other == 5
+        assert [await app.submit("slow", {"n": 0}) for app in (first, second)] == [0, 0], "each is run by its own"
+        with pytest.raises(taskloom.Misuse, match="the clock stands still"):
+            await second.submit("slow", {"n": 5})
+
+    async def main() -> None:
+        if inner:
+            async with first.testing() as t:
+                with second.testing() as u:
+                    await turn(t, u)
+        else:
+            with second.testing() as u:
+                async with first.testing() as t:
+                    await turn(t, u)
+
+    asyncio.run(main())
+
+
+def test_two_apps_without_a_loop(make_app):
+    first, second = two(make_app)
+    with first.testing() as t, second.testing() as u:
+        one, other = first.submit("slow", {"n": 5}), second.submit("slow", {"n": 5})
+        t.advance(5)
+        assert (one.state, other.state) == ("succeeded", "queued")
+        u.advance(5)
+        assert (one.result(), other.result()) == (5, 5)
+
+
+def test_one_app_has_one_block(make_app):
+    app = make_app()
+
+    async def main() -> None:
+        async with app.testing():
+            for enter in (app.testing().__enter__, lambda: app.testing().__aenter__().send(None)):
+                error = refusal(enter)
+                assert error.code == "TL1604" and "is in testing mode already" in str(error)
+
+    asyncio.run(main())

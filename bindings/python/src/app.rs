@@ -1,6 +1,6 @@
 //! The native half of `taskloom.App`.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::ThreadId;
 use std::time::Duration;
@@ -147,7 +147,9 @@ impl NativeApp {
     /// Whether nothing is left that could call a handler. Once stopped for good, it never becomes false again.
     fn is_quiet(&self) -> bool {
         let lanes = self.lanes.lock().iter().all(|lane| lane.strong_count() == 0);
-        self.runtime.is_empty() && lanes && self.processes.is_quiet()
+        let told = || self.handlers.lock().iter().all(|parts| parts.untold.load(Ordering::SeqCst) == 0);
+        // Hooks are asked for by the runtime's threads, so they are counted when those have ended.
+        self.runtime.is_empty() && lanes && self.processes.is_quiet() && told()
     }
 
     /// Whether the calling thread runs our event loop, and may be inside a handler.
@@ -232,6 +234,7 @@ impl NativeApp {
             middleware,
             retry_rules,
             key_of: key_of.as_ref().map(|function| function.clone_ref(py)),
+            untold: AtomicUsize::new(0),
         });
         let own = Arc::clone(&parts);
         let hook = parts.hooks.as_ref().map(|_| Arc::new(Hooks(Arc::clone(&parts))) as Arc<dyn Hook>);

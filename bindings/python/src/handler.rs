@@ -1,6 +1,7 @@
 //! Python functions as handlers: calling them, and what their returning or raising means.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pyo3::exceptions::PyBaseException;
@@ -38,6 +39,8 @@ pub(crate) struct Parts {
     pub(crate) retry_rules: Option<Py<PyAny>>,
     /// What makes a key of a submit's arguments.
     pub(crate) key_of: Option<Py<PyAny>>,
+    /// How many hooks are still to be called: until then nobody may take them apart.
+    pub(crate) untold: AtomicUsize,
 }
 
 impl Parts {
@@ -92,12 +95,28 @@ impl Hook for Hooks {
             return;
         }
         // Who tells must not wait for Python: what Python needs is made where it is called.
-        let (own, handle) = (Self(Arc::clone(&self.0)), handle.clone());
+        let (own, handle) = (Untold::new(&self.0), handle.clone());
         call_soon(move |py| {
-            let hook = own.hook(moment)?.clone_ref(py);
-            let handle = Py::new(py, TaskHandle::new(handle, Some(own.0.plan.clone_ref(py)))).ok()?;
+            let hook = own.0.hook(moment)?.clone_ref(py);
+            let handle = Py::new(py, TaskHandle::new(handle, Some(own.0.0.plan.clone_ref(py)))).ok()?;
             Some((hook, handle.into_any()))
         });
+    }
+}
+
+/// Hooks of which one waits to be called. Only here does it have a reference that the collector cannot see.
+struct Untold(Hooks);
+
+impl Untold {
+    fn new(parts: &Arc<Parts>) -> Self {
+        parts.untold.fetch_add(1, Ordering::SeqCst);
+        Self(Hooks(Arc::clone(parts)))
+    }
+}
+
+impl Drop for Untold {
+    fn drop(&mut self) {
+        self.0.0.untold.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PyTuple, PyType};
+use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple, PyType};
 use taskloom_engine::{Engine, HandlerEntry, Input, NewTask};
 use taskloom_model::{Admission, Code, Error, Options, Version};
 
@@ -262,6 +262,20 @@ impl Task {
         handle.map_err(|error| to_python(py, &error)).and_then(|handle| self.accepted(py, handle))
     }
 
+    /// Refuses what can be gone through, and is the arguments of one call: its keys, its letters would be a task each.
+    fn check_many(&self, items: &Bound<'_, PyAny>) -> PyResult<()> {
+        let is_one = items.is_instance_of::<PyDict>()
+            || items.is_instance_of::<PyString>()
+            || items.is_instance_of::<PyBytes>();
+        if !is_one {
+            return Ok(());
+        }
+        let message = format!("{}: submit_many takes a list of calls, and got {}", self.name, shorten(items));
+        let hint = "pass a list, also of one: a dict in it is keyword arguments, a tuple positional ones, anything else \
+                    the one argument";
+        Err(to_python(items.py(), &Error::new(Code::InvalidPayload, message).hint(hint)))
+    }
+
     fn submit_many_here<'py>(
         &self,
         py: Python<'py>,
@@ -355,6 +369,7 @@ impl Task {
     }
 
     fn submit_many<'py>(slf: &Bound<'py, Self>, items: &Bound<'py, PyAny>) -> PyResult<Py<PyAny>> {
+        slf.get().check_many(items)?;
         if slf.get().tx.is_some() {
             return Self::enqueue(slf, "submit_many", (items, None));
         }

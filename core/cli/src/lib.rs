@@ -50,7 +50,7 @@ mod worker;
 
 use std::ffi::OsString;
 
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, FromArgMatches};
 
 pub use exit::exit_codes;
 pub use host::{Host, RustHost};
@@ -69,7 +69,10 @@ use session::Session;
 pub fn command(arguments: impl IntoIterator<Item = OsString>, host: &dyn Host) -> u8 {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let json = arguments.iter().any(|argument| argument == "--json");
-    let arguments = match Arguments::try_parse_from(arguments) {
+    let parsed = definition()
+        .try_get_matches_from(arguments)
+        .and_then(|mut matches| Arguments::from_arg_matches_mut(&mut matches));
+    let arguments = match parsed {
         Ok(arguments) => arguments,
         Err(error) => return exit::tell_usage(&error, json),
     };
@@ -82,5 +85,13 @@ pub fn command(arguments: impl IntoIterator<Item = OsString>, host: &dyn Host) -
 
 /// What may be said on the command line, as data: for documentation and completion.
 pub fn definition() -> clap::Command {
-    Arguments::command()
+    below_zero(Arguments::command())
+}
+
+/// A number below zero is a value, and no option: JSON for a handler; or it is refused by what it was given to.
+fn below_zero(command: clap::Command) -> clap::Command {
+    let takes = |argument: clap::Arg| {
+        if argument.get_action().takes_values() { argument.allow_negative_numbers(true) } else { argument }
+    };
+    command.mut_args(takes).mut_subcommands(below_zero)
 }

@@ -112,6 +112,10 @@ impl Place {
             session.write(text.as_bytes())?;
             return Ok(exit::DONE);
         }
+        if file.is_dir() {
+            let message = format!("{} is a directory", file.display());
+            return Err(Error::new(Code::InvalidOption, message).hint("--output names a file").into());
+        }
         let mut options = File::options();
         options.write(true);
         if self.force {

@@ -454,18 +454,23 @@ impl Supervisor {
                 }
             }
             Stage::Starting { .. } => {
-                if self.reloading && child.generation == self.generation {
-                    self.reloading = false;
-                    actions.push(Action::Say(Notice::NotReloaded { who }));
-                }
-                let again_in = self.wait(now, child.place);
+                let given_up = self.reloading && child.generation == self.generation;
+                self.reloading &= !given_up;
+                let wait = self.wait(now, child.place);
+                let again_in = self.is_to_be_filled(child.place).then_some(wait);
                 actions.push(Action::Say(Notice::Ended { who, how, again_in, was_ready: false }));
+                if given_up {
+                    let ready = self.children.values().filter(|child| child.is_ready());
+                    let (new, old): (Vec<_>, Vec<_>) =
+                        ready.partition(|child| child.generation == self.generation);
+                    actions.push(Action::Say(Notice::NotReloaded { who, new: new.len(), old: old.len() }));
+                }
             }
             Stage::Ready { since } => {
                 if now.saturating_sub(since) >= self.plan.backoff.healthy {
                     self.places[child.place].ends = 0;
                 }
-                let again_in = self.wait(now, child.place);
+                let again_in = Some(self.wait(now, child.place));
                 actions.push(Action::Say(Notice::Ended { who, how, again_in, was_ready: true }));
             }
         }
@@ -547,6 +552,12 @@ impl Supervisor {
         let due = self.places[place].due;
         due.or_else(|| (self.reloading && self.next_to_reload() == Some(place)).then_some(Why::Reload))
             .map(Some)
+    }
+
+    /// Whether another process is to be started in a place, sooner or later.
+    fn is_to_be_filled(&self, place: usize) -> bool {
+        let goes_on = self.of_place(place).any(|(_, child)| child.is_ready());
+        self.is_running() && (!goes_on || self.reloading || self.places[place].due.is_some())
     }
 
     /// The first place that has a process of an older generation, or none that is ready.

@@ -23,6 +23,9 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     if rest.is_empty() {
         return Err(wrong("it is empty"));
     }
+    if rest.starts_with('-') {
+        return Err(wrong("it is below zero"));
+    }
     while !rest.is_empty() {
         let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
         let number: f64 = rest[..end].parse().map_err(|_| wrong("there is no number where one should be"))?;

@@ -123,6 +123,10 @@ fn mistakes_are_explained() {
         "tasks lst --json",
         "tasks show 7",
         "tasks list --limit 0",
+        "tasks list --limit -1",
+        "submit greet '7' --retries -1",
+        "submit greet '7' --delay -5",
+        "submit greet -7 --retries=-1",
         "tasks list --store memory:",
         "tasks list --store memory:shared",
         "tasks list --store sqllite:tasks.db",
@@ -197,6 +201,7 @@ fn files_to_begin_with_are_written_once() {
         "new task import --language node --output -",
         "new subscriber big-alarm --language python -o -",
         "new subscriber alarm --language node -o no/such/place.mjs",
+        "new task greet --language python --force -o .",
     ]));
     assert!(place.path().join("send_all.py").is_file());
 }

@@ -87,10 +87,20 @@ async def _insert(app: Any, driver: Driver, rows: list[Row]) -> list[OutboxHandl
         raise StoreError(
             f"the database has no table taskloom_outbox ({error})",
             code="TL1501",
-            hint="make it in a migration with the statements of taskloom.outbox.schema(…), or by a relay: app.outbox(connect)",
+            hint=_make_it(driver, in_testing=app._testing is not None),
         ) from error
     _relay.wake_all()
     return [OutboxHandle(app, *row[:2]) for row in rows]
+
+
+def _make_it(driver: Driver, in_testing: bool) -> str:
+    """How to make the table."""
+    statements = f'the statements of taskloom.outbox.schema("{driver.dialect}")'
+    by_hand = f"execute {statements}" if driver.is_async else "call taskloom.outbox.create_table(connection)"
+    if in_testing:
+        return f"{by_hand} before: in testing mode no relay is there to make it, unless you call outbox.run_once()"
+    migration = f"a migration that has {statements}"
+    return f"it is made by a relay (app.outbox(connect)), or by {migration}; here and now, {by_hand}"
 
 
 def schema(dialect: str) -> list[str]:

@@ -9,7 +9,9 @@ from collections.abc import Callable, Generator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from taskloom._context import on_loop
 from taskloom._errors import Misuse, WaitTimeout
+from taskloom._loop import in_testing
 from taskloom._options import seconds
 
 if TYPE_CHECKING:
@@ -21,8 +23,43 @@ __all__ = ["OutboxHandle"]
 LOOK = 0.05
 """How often, in seconds, the store is asked whether another process has relayed the row."""
 
-relayed = threading.Condition()
+_relayed = threading.Condition()
 """Notified when a relay of this process has submitted rows."""
+
+_awaited: set[asyncio.Future[None]] = set()
+"""What is awaited in testing mode until then. Guarded by the condition's lock."""
+
+_BY_HAND = "in testing mode no relay runs by itself: commit, then call run_once() of app.outbox(connect)"
+
+
+def tell_relayed() -> None:
+    """A relay has submitted rows: whoever waits for one looks again."""
+    with _relayed:
+        _relayed.notify_all()
+        for future in list(_awaited):
+            try:
+                future.get_loop().call_soon_threadsafe(_settle, future)
+            except RuntimeError:
+                _awaited.discard(future)  # its loop is closed
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _forget(future: asyncio.Future[None]) -> None:
+    with _relayed:
+        _awaited.discard(future)
+
+
+def never_relayed(handle: OutboxHandle) -> Misuse:
+    """In testing mode somebody waits for a row, and nobody is there who could relay it."""
+    return Misuse(
+        f"the row {handle.id} would be waited for without end: it is in the outbox, and no relay runs by itself here",
+        code="TL1601",
+        hint=_BY_HAND,
+    )
 
 
 class OutboxHandle:
@@ -150,8 +187,29 @@ class OutboxHandle:
 
     async def _result(self) -> Any:
         while (found := self._look()) is None:
-            await asyncio.sleep(LOOK / 5)
+            if self._app._testing is None:
+                await asyncio.sleep(LOOK / 5)
+            else:
+                await self._relayed_by_hand()
         return await found
+
+    async def _relayed_by_hand(self) -> None:
+        """Returns when a relay has submitted rows. In testing mode that is one of this process, and no time needs to go by."""
+        loop = asyncio.get_running_loop()
+        testing = in_testing.get(loop)
+        in_handler = on_loop.get() is not None
+        if not in_handler and testing is not self._app._testing:
+            raise never_relayed(self)
+        future: asyncio.Future[None] = loop.create_future()
+        with _relayed:
+            _awaited.add(future)
+        future.add_done_callback(_forget)
+        if testing is not None and not in_handler:
+            testing._see_to_row(self, future, never_relayed(self))
+        if self._look() is None:  # it may have come just now
+            await future
+        else:
+            future.cancel()
 
     # ── for the package ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -161,16 +219,20 @@ class OutboxHandle:
         return self._found
 
     def _wait(self, end: float | None) -> TaskHandle[Any]:
-        with relayed:
+        with _relayed:
             while (found := self._look()) is None:
+                by_hand = self._app._testing is not None
+                if by_hand and end is None:
+                    raise never_relayed(self)
                 left = LOOK if end is None else min(LOOK, end - time.monotonic())
-                if left <= 0:
+                if by_hand or left <= 0:
+                    relay = "is its transaction committed, and does a relay run? app.outbox(connect)"
                     raise WaitTimeout(
                         f"the row {self._id} has not been relayed in time",
                         code="TL2005",
-                        hint="is its transaction committed, and does a relay run? app.outbox(connect)",
+                        hint=_BY_HAND if by_hand else relay,
                     )
-                relayed.wait(left)
+                _relayed.wait(left)
         return found
 
     def _there(self, what: str) -> TaskHandle[Any]:

@@ -144,7 +144,8 @@ class Outbox:
     def run_once(self) -> int:
         """Relays what is committed now, on the calling thread and its own connection; how many rows.
 
-        For tests, above all with ``app.testing()``, where no relay runs by itself. Raises what the driver raises.
+        For tests, above all with ``app.testing()``, where no relay runs by itself. In a coroutine:
+        ``await asyncio.to_thread(outbox.run_once)``. Raises what the driver raises.
         """
         relay = Relay(self._owner(), self._connect)
 
@@ -153,7 +154,7 @@ class Outbox:
             await relay._drain(driver)
             return relay.moved
 
-        moved = self._ask(work)
+        moved = self._ask("run_once", work)
         self._moved += moved
         return moved
 
@@ -169,35 +170,35 @@ class Outbox:
         async def work(driver: Driver) -> list[tuple[Any, ...]]:
             return await driver.fetch(driver.says["refused"], after or "", limit)
 
-        return [_row(columns) for columns in self._ask(work)]
+        return [_row(columns) for columns in self._ask("refused", work)]
 
     def retry(self, id: str | None = None) -> int:
         """Has a refused row tried again, by its id, or all of them; how many.
 
         Do so when what was wrong is put right: the handler registered, the row's columns corrected by an ``UPDATE``.
         """
-        return self._change("retry" if id is not None else "retry_all", id)
+        return self._change("retry", "retry" if id is not None else "retry_all", id)
 
     def discard(self, id: str) -> int:
         """Deletes a refused row; 0 if there is none with this id."""
-        return self._change("discard", id)
+        return self._change("discard, id", "discard", id)
 
-    def _change(self, statement: str, id: str | None) -> int:
+    def _change(self, what: str, statement: str, id: str | None) -> int:
         async def work(driver: Driver) -> int:
             await driver.begin()
             count = await driver.execute(driver.says[statement], *(() if id is None else (id,)))
             await driver.commit()
             return count
 
-        count = self._ask(work)
+        count = self._ask(what, work)
         relay = self._relay
         if relay is not None:
             relay._counted = 0.0
             relay.wake.set()
         return count
 
-    def _ask(self, work: Callable[[Driver], Coroutine[Any, Any, T]]) -> T:
-        """Does something with a connection of its own."""
+    def _ask(self, what: str, work: Callable[[Driver], Coroutine[Any, Any, T]]) -> T:
+        """Does something with a connection of its own; ``what`` is what was called, for a refusal."""
 
         async def whole(connect: Callable[[], Coroutine[Any, Any, Driver]]) -> T:
             driver = await connect()
@@ -215,7 +216,7 @@ class Outbox:
         raise Misuse(
             "this would block the event loop until the database has answered",
             code="TL1601",
-            hint="await asyncio.to_thread(outbox.refused), and the like",
+            hint=f"await asyncio.to_thread(outbox.{what})",
         )
 
     def _owner(self) -> App:

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from taskloom._errors import Error, InvalidOptions
 from taskloom._native import _is_in_memory, _outbox_relay, _outbox_tell
 from taskloom.outbox._driver import Driver, Wake, create, done, find, run
-from taskloom.outbox._handle import relayed
+from taskloom.outbox._handle import tell_relayed
 
 if TYPE_CHECKING:
     from taskloom._app import App
@@ -215,8 +215,7 @@ class Relay:
             raise
         self.moved += len(accepted)
         if accepted:
-            with relayed:
-                relayed.notify_all()
+            tell_relayed()
         if refused:
             self.refused = (self.refused or 0) + len(refused)
             _outbox_tell(app, [row[:4] for row in refused], None)

@@ -27,8 +27,8 @@ pub(crate) enum Notice {
     Ready { who: Who, handlers: usize, store: String },
     /// Two processes of the same code have different handlers.
     Differs { who: Who, from: Who, lacks: Vec<String>, alone: Vec<String> },
-    /// A process ended by itself.
-    Ended { who: Who, how: Ending, again_in: Duration, was_ready: bool },
+    /// A process ended by itself; `None` if nobody follows, since its place has a process that goes on.
+    Ended { who: Who, how: Ending, again_in: Option<Duration>, was_ready: bool },
     /// The first process ended before it was ready.
     NeverReady { who: Who, how: Ending },
     /// A process that was told to leave has left.
@@ -45,8 +45,8 @@ pub(crate) enum Notice {
     Reloading { processes: usize },
     /// All have been.
     Reloaded,
-    /// They are not: a new one ended before it was ready.
-    NotReloaded { who: Who },
+    /// They are not: a new one ended before it was ready. How many run the new code, and how many what was there before.
+    NotReloaded { who: Who, new: usize, old: usize },
     /// A signal has come: processes finish what they run.
     Stopping { signal: i32, processes: usize, grace: Duration },
     /// Another signal has come: they give back what they run.
@@ -82,20 +82,14 @@ impl Notice {
                 }
                 text + " what a module registers should not depend on chance, time or environment"
             }
-            Self::Ended { who, how, again_in, was_ready: true } => {
-                format!(
-                    "{} ended by itself: {}; another follows in {}",
-                    name(who),
-                    ending(how),
-                    span(*again_in)
-                )
+            Self::Ended { who, how, again_in, was_ready } => {
+                let when = if *was_ready { "by itself" } else { "before it was ready" };
+                let mut text = format!("{} ended {when}: {}", name(who), ending(how));
+                if let Some(again_in) = again_in {
+                    let _ = write!(text, "; another follows in {}", span(*again_in));
+                }
+                text
             }
-            Self::Ended { who, how, again_in, was_ready: false } => format!(
-                "{} ended before it was ready: {}; another follows in {}",
-                name(who),
-                ending(how),
-                span(*again_in)
-            ),
             Self::NeverReady { who, how } => {
                 format!("{} ended before it was ready: {}; nothing else is started", name(who), ending(how))
             }
@@ -131,8 +125,16 @@ impl Notice {
                 format!("SIGHUP: {} replaced, one after the other", are(*processes, "worker"))
             }
             Self::Reloaded => "all workers have been replaced".to_owned(),
-            Self::NotReloaded { who } => {
-                format!("{} ended before it was ready, so the others are not replaced: they go on", name(who))
+            Self::NotReloaded { new, old, .. } => {
+                let who_runs = match (*new, *old) {
+                    (0, 0) => "no worker runs".to_owned(),
+                    (0, 1) => "1 worker goes on with the code that it has".to_owned(),
+                    (0, old) => format!("{old} workers go on with the code that they have"),
+                    (new, old) => format!("{} with new code and {old} with old go on", many(new, "worker")),
+                };
+                format!(
+                    "the reload is given up: {who_runs}; mend the new code (see above) and send SIGHUP again"
+                )
             }
             Self::Stopping { signal, processes, grace } => format!(
                 "{}: {} stopping; what runs may take {} more (again: at once)",
@@ -185,7 +187,11 @@ impl Notice {
             all.insert("why".into(), why.text().into());
         }
         if let Self::Ended { again_in, .. } = self {
-            all.insert("again_in".into(), again_in.as_secs_f64().into());
+            all.insert("again_in".into(), again_in.map(|wait| wait.as_secs_f64()).into());
+        }
+        if let Self::NotReloaded { new, old, .. } = self {
+            all.insert("new".into(), (*new).into());
+            all.insert("old".into(), (*old).into());
         }
         all.insert("message".into(), self.text(pid).into());
         all
@@ -226,7 +232,7 @@ impl Notice {
             | Self::MuchMemory { who, .. }
             | Self::TooMuchMemory { who, .. }
             | Self::TooLate { who }
-            | Self::NotReloaded { who } => Some(*who),
+            | Self::NotReloaded { who, .. } => Some(*who),
             Self::Reloading { .. } | Self::Reloaded | Self::Stopping { .. } | Self::AtOnce { .. } => None,
         }
     }

@@ -48,6 +48,13 @@ impl Scene {
         self.step(Event::Ended { child: ChildId(child), how })
     }
 
+    /// What people are told when a process has ended.
+    fn told_of_end(&mut self, child: u64, how: Ending) -> Vec<String> {
+        let actions = self.supervisor.step(self.now, Event::Ended { child: ChildId(child), how });
+        let told = |action| if let Action::Say(notice) = action { Some(notice.text(|_| None)) } else { None };
+        actions.into_iter().filter_map(told).collect()
+    }
+
     /// All places have a process that is ready, the ids are 1 to the number of places.
     fn under_way(processes: usize) -> Self {
         let mut scene = Self::new(processes);
@@ -234,11 +241,40 @@ fn a_reload_replaces_one_after_the_other() {
 fn a_reload_of_code_that_does_not_start_is_given_up() {
     let mut scene = Scene::under_way(2);
     scene.step(Event::Reload);
-    assert_eq!(scene.ended(3, Ending::Exited(1)), ["not_reloaded", "ended"]);
-    assert!(scene.pass(1000.0).is_empty(), "the others go on");
+    assert_eq!(
+        scene.told_of_end(3, Ending::Exited(1)),
+        [
+            "worker 1 ended before it was ready: exit code 1",
+            "the reload is given up: 2 workers go on with the code that they have; \
+             mend the new code (see above) and send SIGHUP again",
+        ]
+    );
+    assert!(scene.pass(1000.0).is_empty(), "the others go on, and none follows");
     assert!(scene.supervisor.knows(ChildId(1)) && scene.supervisor.knows(ChildId(2)));
     // When it has been mended, it can be asked for again.
     assert_eq!(scene.step(Event::Reload), ["reloading", "start 4", "started"]);
+}
+
+#[test]
+fn a_reload_that_is_given_up_half_way_says_who_runs_what() {
+    let mut scene = Scene::under_way(3);
+    scene.step(Event::Reload);
+    scene.ready(4);
+    assert_eq!(scene.ended(1, DONE), ["left", "start 5", "started"]);
+    let told = scene.told_of_end(5, CRASH);
+    assert_eq!(told[0], "worker 2 ended before it was ready: killed by SIGSEGV");
+    assert!(told[1].contains("1 worker with new code and 2 with old go on"), "{}", told[1]);
+}
+
+#[test]
+fn a_reload_that_fails_where_nobody_runs_goes_on_trying() {
+    let mut scene = Scene::under_way(1);
+    scene.ended(1, CRASH);
+    assert_eq!(scene.step(Event::Reload), ["reloading", "start 2", "started"]);
+    let told = scene.told_of_end(2, Ending::Exited(1));
+    assert!(told[0].contains("exit code 1; another follows in "), "{}", told[0]);
+    assert!(told[1].starts_with("the reload is given up: no worker runs"), "{}", told[1]);
+    assert_eq!(scene.pass(1.0), ["start 3", "started"]);
 }
 
 #[test]
@@ -339,7 +375,7 @@ fn what_is_told_names_worker_and_cause() {
             "worker 2 (pid 4711) is ready: 1 handler on sqlite:tasks.db",
         ),
         (
-            Notice::Ended { who, how: CRASH, again_in: Duration::from_millis(150), was_ready: true },
+            Notice::Ended { who, how: CRASH, again_in: Some(Duration::from_millis(150)), was_ready: true },
             "worker 2 (pid 4711) ended by itself: killed by SIGSEGV; another follows in 150 ms",
         ),
         (
