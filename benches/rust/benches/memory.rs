@@ -52,7 +52,7 @@ fn measure(what: &str, eta: Option<When>, floors: (f64, f64)) {
     let (allocations, live) = (ALLOCATIONS.load(Ordering::Relaxed), LIVE.load(Ordering::Relaxed));
     for _ in 0..TASKS {
         let payload = vec![b' '; 100].into_boxed_slice();
-        handles.push(engine.submit(&entry, &admission, payload, None, false).expect("there is room"));
+        handles.push(engine.submit(&entry, &admission, payload.into(), None, false).expect("there is room"));
     }
     let per_task = |before: usize, after: usize| (after - before) as f64 / TASKS as f64;
     let allocations = per_task(allocations, ALLOCATIONS.load(Ordering::Relaxed));

@@ -46,7 +46,7 @@ fn end_to_end(criterion: &mut Criterion) {
     engine.start().expect("threads start");
     group.bench_function("taskloom", |bencher| {
         bencher.iter(|| {
-            let payloads = (0..TASKS).map(|_| (Box::from(*b"null"), None));
+            let payloads = (0..TASKS).map(|_| (b"null".into(), None));
             let handles =
                 engine.submit_many(&entry, entry.admission(), payloads, false).expect("it is written");
             for handle in &handles {
@@ -107,7 +107,7 @@ fn submit_from_one_thread(engine: &Engine, entry: &HandlerEntry, under_way: usiz
     let (accepted, next) = mpsc::channel();
     let submit = || {
         let accepted = accepted.clone();
-        let one = [(Box::from(*b"null"), None)];
+        let one = [(b"null".into(), None)];
         let tell = Box::new(move |handles: Result<Vec<Handle>, Error>| {
             accepted.send(handles.map(drop)).expect("it is waited for");
         });
@@ -127,7 +127,7 @@ fn submit_from_threads(engine: &Engine, entry: &HandlerEntry, threads: usize, to
         for _ in 0..threads {
             scope.spawn(|| {
                 for _ in 0..total / threads {
-                    let handle = engine.submit(entry, entry.admission(), Box::from(*b"null"), None, false);
+                    let handle = engine.submit(entry, entry.admission(), b"null".into(), None, false);
                     black_box(handle.expect("it is written"));
                 }
             });

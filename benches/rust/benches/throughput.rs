@@ -22,8 +22,7 @@ fn submit_and_wait(criterion: &mut Criterion) {
             || Vec::<Handle>::with_capacity(TASKS),
             |mut handles| {
                 for _ in 0..TASKS {
-                    let payload = Box::from(*b"null");
-                    let handle = engine.submit(&entry, entry.admission(), payload, None, false);
+                    let handle = engine.submit(&entry, entry.admission(), b"null".into(), None, false);
                     handles.push(handle.expect("there is room"));
                 }
                 for handle in &handles {

@@ -46,7 +46,7 @@ fn lateness() -> Duration {
             // Not in step with anything.
             let delay = Duration::from_micros(2_000 + 37 * (number as u64 % 101));
             let admission = engine.admission(&delayed(delay)).expect("options that make sense");
-            engine.submit(&entry, &admission, Box::default(), None, false).expect("there is room");
+            engine.submit(&entry, &admission, Default::default(), None, false).expect("there is room");
             receiver.recv().expect("it runs")
         })
         .collect();
@@ -79,7 +79,7 @@ fn adding() -> (Duration, Duration) {
                 let admission = engine
                     .admission(&delayed(Duration::from_micros(delay)))
                     .expect("options that make sense");
-                engine.submit(&entry, &admission, Box::default(), None, false).expect("there is room");
+                engine.submit(&entry, &admission, Default::default(), None, false).expect("there is room");
             }
             (SystemClock.monotonic() - began) / BATCH as u32
         })
@@ -113,7 +113,7 @@ fn an_hour() {
         delay = (delay + 2_654_435_761) % 3_600_000_000;
         let admission =
             engine.admission(&delayed(Duration::from_micros(delay))).expect("options that make sense");
-        engine.submit(&entry, &admission, Box::default(), None, false).expect("there is room");
+        engine.submit(&entry, &admission, Default::default(), None, false).expect("there is room");
     }
     engine.advance(Duration::from_secs(3600)).expect("it comes to an end");
     println!("100,000 delayed tasks over an hour of virtual time: {:?}", SystemClock.monotonic() - began);

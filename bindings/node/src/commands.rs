@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use taskloom_engine::{Completion, Outcome};
+use taskloom_engine::Completion;
 
 use crate::failures::{failed, no_app};
 use crate::port::{News, Port as Inner};
@@ -89,7 +89,11 @@ fn submit(port: &Arc<Inner>, reader: &mut Reader<'_>) -> Option<()> {
 /// The same, of those whose payloads JavaScript has written by itself.
 fn submit_plain(port: &Arc<Inner>, reader: &mut Reader<'_>) -> Option<()> {
     let [app, slot, handler, size] = reader.words()?;
-    let (mut slots, mut inputs) = (vec![slot], vec![Input::of(reader.bytes(size)?)]);
+    // Most often all that follows is of the kind.
+    let most = 1 + reader.left(5);
+    let (mut slots, mut inputs) = (Vec::with_capacity(most), Vec::with_capacity(most));
+    slots.push(slot);
+    inputs.push(Input::of(reader.bytes(size)?));
     while let Some([command::SUBMIT_PLAIN, next_app, slot, next, size]) = reader.peek()
         && (next_app, next) == (app, handler)
     {
@@ -110,7 +114,8 @@ fn submit_each(port: &Arc<Inner>, app: u32, submit: &Submit<'_>, slots: &[u32], 
 
 /// A handler has returned, and those have that follow it.
 fn succeeded(port: &Arc<Inner>, reader: &mut Reader<'_>, first: u32) -> Option<()> {
-    let (mut jobs, mut results, mut kind) = (Vec::new(), Vec::new(), first);
+    let most = 1 + reader.left(3);
+    let (mut jobs, mut results, mut kind) = (Vec::with_capacity(most), Vec::with_capacity(most), first);
     loop {
         jobs.push(reader.word()?);
         results.push(match kind {
@@ -125,9 +130,9 @@ fn succeeded(port: &Arc<Inner>, reader: &mut Reader<'_>, first: u32) -> Option<(
     }
     let mut ended = Vec::with_capacity(jobs.len());
     port.succeeded(jobs.into_iter(), |place, end| {
-        end.complete_with(Outcome::success(results[place]), &mut ended);
+        end.succeed_with(results[place], &mut ended);
     });
-    Completion::complete_all(&mut ended);
+    Completion::succeed_all(&mut ended);
     port.tell_settled();
     Some(())
 }

@@ -29,7 +29,6 @@ use crate::{describe, outbox, schedules, words};
 #[napi]
 pub struct Port {
     pub(crate) inner: Arc<Inner>,
-    started: Vec<taskloom_engine::Started>,
     /// Kept for its room.
     heard: Heard,
 }
@@ -46,7 +45,7 @@ impl Port {
         }));
         let own = Arc::clone(&inner);
         env.add_env_cleanup_hook((), move |()| own.close())?;
-        Ok(Self { inner, started: Vec::new(), heard: Heard::default() })
+        Ok(Self { inner, heard: Heard::default() })
     }
 
     /// A crossing: `count` words, the lines and `length` bytes of JavaScript's messages, and room for what is answered. The first
@@ -81,7 +80,7 @@ impl Port {
             for seat in port.apps() {
                 if let Some(engine) = seat.taking() {
                     let tested = seat.is_tested().then_some((&**port, seat.number));
-                    Dispatcher::take(&engine, &mut self.started, tested);
+                    Dispatcher::take(&engine, tested);
                 }
             }
         }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
-use taskloom_engine::{Engine, Handler, HandlerEntry, Hook, LoopHost, Moment, Runtime, Started};
+use taskloom_engine::{Engine, Handler, HandlerEntry, Hook, LoopHost, Moment, Runtime};
 use taskloom_model::{Fence, Options, State, Version};
 use taskloom_store::Task;
 
@@ -115,22 +115,21 @@ impl Hook for NodeHandler {
     }
 }
 
-/// Where the handler of a task runs.
-struct Known {
-    entry: Arc<HandlerEntry>,
+/// Where a handler runs.
+struct Place {
     port: Arc<Port>,
     route: Route,
     /// Whether its tasks can go nowhere else.
     is_only: bool,
 }
 
-impl Known {
-    fn of(entry: Arc<HandlerEntry>, tested: Option<(&Port, u32)>) -> Option<Self> {
+impl Place {
+    fn of(entry: &HandlerEntry, tested: Option<(&Port, u32)>) -> Option<Self> {
         let Handler::Asynchronous(handler) = entry.handler() else { return None };
         let handler = handler.downcast_ref::<NodeHandler>()?;
         let (port, route) = handler.place(tested)?;
         let is_only = handler.places.read().len() == 1;
-        Some(Self { entry, port, route, is_only })
+        Some(Self { port, route, is_only })
     }
 }
 
@@ -167,35 +166,24 @@ impl Dispatcher {
     }
 
     /// Takes what there is, and deals it out: to an app that is tested, if one is.
-    pub(crate) fn take(engine: &Engine, started: &mut Vec<Started>, tested: Option<(&Port, u32)>) {
-        engine.take(started);
-        // Most often all are of one handler, and for one environment.
-        let (mut dealt, mut known) = (Vec::new(), None::<Known>);
-        for Started { entry, attempt, completion } in started.drain(..) {
-            if known.as_ref().is_none_or(|known| !Arc::ptr_eq(&known.entry, &entry)) {
-                let before = known.take();
-                known = Known::of(entry, tested);
-                if let Some(before) = before
-                    && known.as_ref().is_none_or(|known| !Arc::ptr_eq(&known.port, &before.port))
-                {
-                    before.port.begin_all(&mut dealt);
+    pub(crate) fn take(engine: &Engine, tested: Option<(&Port, u32)>) {
+        engine.take_each(&mut |entry, run| {
+            // Most often all are for one environment.
+            while let Some(completion) = run.next() {
+                let Some(found) = Place::of(entry, tested) else {
+                    // The last app that had it has just gone, and is about to say so: then such tasks wait in the engine.
+                    completion.give_back();
+                    continue;
+                };
+                let first = std::iter::once(completion);
+                if found.is_only {
+                    found.port.begin_all(first.chain(&mut *run).map(End::Loop), found.route);
+                } else {
+                    // The next one goes to whoever has the fewest in flight then.
+                    found.port.begin_all(first.map(End::Loop), found.route);
                 }
             }
-            let Some(found) = &known else {
-                // The last app that had it has just gone, and is about to say so: then such tasks wait in the engine.
-                completion.give_back();
-                continue;
-            };
-            dealt.push((attempt, End::Loop(completion), found.route));
-            if !found.is_only {
-                // The next one goes to whoever has the fewest in flight then.
-                found.port.begin_all(&mut dealt);
-                known = None;
-            }
-        }
-        if let Some(known) = known {
-            known.port.begin_all(&mut dealt);
-        }
+        });
     }
 }
 

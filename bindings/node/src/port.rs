@@ -32,11 +32,13 @@ use crate::slab::Slab;
 use crate::threads::Errand;
 use crate::watchdog::{Blocked, Pulse};
 
+mod homes;
 mod jobs;
 mod slots;
 
 pub(crate) use jobs::End;
 use jobs::Job;
+pub(crate) use slots::Outcome;
 use slots::Slot;
 
 /// A task that was accepted, by its slot.
@@ -82,23 +84,23 @@ pub(crate) struct Told {
 
 /// The crossing that this thread is in: what settles in it is told together.
 struct Crossing {
-    /// Whose it is; to be compared, and for nothing else.
-    port: *const Port,
+    /// The number of the environment whose it is; zero if there is no crossing.
+    port: u32,
     settled: Vec<u32>,
 }
 
 thread_local! {
     static CROSSING: RefCell<Crossing> =
-        const { RefCell::new(Crossing { port: std::ptr::null(), settled: Vec::new() }) };
+        const { RefCell::new(Crossing { port: 0, settled: Vec::new() }) };
 }
 
 impl Crossing {
     /// A task of a slot has settled; whether this thread is in a crossing of its port, and will tell of it.
-    fn settled(port: *const Port, slot: u32) -> bool {
+    fn settled(port: u32, slot: u32) -> bool {
         // A thread that ends may drop what settles tasks after its own variables.
         let note = |crossing: &RefCell<Self>| {
             let mut crossing = crossing.borrow_mut();
-            let is_it = std::ptr::eq(crossing.port, port);
+            let is_it = crossing.port == port;
             if is_it {
                 crossing.settled.push(slot);
             }
@@ -110,6 +112,8 @@ impl Crossing {
 
 /// An environment. See the module's essay.
 pub(crate) struct Port {
+    /// Its own among all of the process; zero if there are too many. See `homes`.
+    number: u32,
     heard: Mutex<Heard>,
     woken: AtomicBool,
     /// An engine has tasks for an event loop.
@@ -134,7 +138,8 @@ pub(crate) struct Port {
 impl Port {
     /// `call` has JavaScript cross soon. It is called on any thread and must not wait.
     pub(crate) fn new(call: Box<dyn Fn() + Send + Sync>) -> Arc<Self> {
-        Arc::new_cyclic(|own| Self {
+        let port = Arc::new_cyclic(|own| Self {
+            number: homes::take(),
             heard: Mutex::default(),
             woken: AtomicBool::new(false),
             tasks_wait: AtomicBool::new(false),
@@ -151,7 +156,9 @@ impl Port {
             crossings: AtomicU64::new(0),
             calls: AtomicU64::new(0),
             started: AtomicU64::new(0),
-        })
+        });
+        homes::enter(&port);
+        port
     }
 
     // ── news ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -192,7 +199,7 @@ impl Port {
     pub(crate) fn enter(&self) {
         self.crossings.fetch_add(1, Ordering::Relaxed);
         self.woken.store(true, Ordering::SeqCst);
-        CROSSING.with_borrow_mut(|crossing| crossing.port = std::ptr::from_ref(self));
+        CROSSING.with_borrow_mut(|crossing| crossing.port = self.number);
     }
 
     /// Leaves what has settled in this crossing so far to be heard, before anything else that comes of what JavaScript asks.
@@ -207,7 +214,7 @@ impl Port {
     /// JavaScript is about to leave; whether there is something to come back for at once.
     pub(crate) fn leave(&self) -> bool {
         self.tell_settled();
-        CROSSING.with_borrow_mut(|crossing| crossing.port = std::ptr::null());
+        CROSSING.with_borrow_mut(|crossing| crossing.port = 0);
         self.woken.store(false, Ordering::SeqCst);
         let is_all_heard = {
             let heard = self.heard.lock();
@@ -307,6 +314,7 @@ impl Port {
         if self.closed.swap(true, Ordering::SeqCst) {
             return;
         }
+        homes::leave(self.number);
         self.pulse.end();
         let seats = self.seats.lock().take_all();
         for seat in &seats {

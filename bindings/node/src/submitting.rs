@@ -12,6 +12,7 @@ use std::sync::Arc;
 use taskloom_bridge::check_child;
 use taskloom_engine::{Engine, Handle, HandlerEntry, NewTask};
 use taskloom_model::{Admission, Code, Error, Result};
+use taskloom_store::Keepsake;
 
 use crate::options::{Said, said_in};
 use crate::port::{News, Port};
@@ -108,12 +109,15 @@ impl<'a> Submit<'a> {
             Ok(bound) => bound,
             Err(error) => return refuse(port, slots, &error),
         };
-        if !engine.is_durable() && slots.len() > 1 && submit(port, &engine, &bound, slots, inputs).is_ok() {
+        if !engine.is_durable()
+            && slots.len() > 1
+            && submit(port, seat.number, &engine, &bound, slots, inputs).is_ok()
+        {
             return;
         }
         for (slot, input) in slots.iter().zip(inputs) {
             let (slot, input) = (std::slice::from_ref(slot), std::slice::from_ref(input));
-            if let Err(error) = submit(port, &engine, &bound, slot, input) {
+            if let Err(error) = submit(port, seat.number, &engine, &bound, slot, input) {
                 refuse(port, slot, &error);
             }
         }
@@ -121,9 +125,9 @@ impl<'a> Submit<'a> {
 
     /// Submits tasks that were asked for together: all or none.
     pub(crate) fn together(&self, port: &Arc<Port>, seat: &Seat, slots: &[u32], inputs: &[Input<'_>]) {
-        let verdict = seat
-            .engine()
-            .and_then(|engine| submit(port, &engine, &self.bind(seat, &engine, false)?, slots, inputs));
+        let verdict = seat.engine().and_then(|engine| {
+            submit(port, seat.number, &engine, &self.bind(seat, &engine, false)?, slots, inputs)
+        });
         if let Err(error) = verdict {
             refuse(port, slots, &error);
         }
@@ -144,7 +148,7 @@ impl<'a> Submit<'a> {
             Ok(ready) => ready,
             Err(error) => return refuse(port, &[slot], &error),
         };
-        let (own, payload) = (Arc::clone(port), Box::from(payload.as_bytes()));
+        let (own, payload) = (Arc::clone(port), payload.as_bytes().into());
         let submit =
             move || match attempt.submit(&bound.entry, bound.admission(), payload, None, bound.detached) {
                 Ok(child) => own.accepted(&[slot], vec![child]),
@@ -157,17 +161,16 @@ impl<'a> Submit<'a> {
 /// One call of the engine. An error says that nothing was submitted, and that nothing has been told.
 fn submit(
     port: &Arc<Port>,
+    app: u32,
     engine: &Engine,
     bound: &Bound,
     slots: &[u32],
     inputs: &[Input<'_>],
 ) -> Result<()> {
-    let task = |input: &Input<'_>, host| {
-        let payload = Box::from(input.payload);
-        NewTask { payload, host, key: input.key.clone() }
-    };
+    let task =
+        |input: &Input<'_>, host| NewTask { payload: input.payload.into(), host, key: input.key.clone() };
     if engine.is_durable() {
-        let inputs = inputs.iter().map(|input| task(input, None));
+        let inputs = inputs.iter().map(|input| task(input, Keepsake::NOTHING));
         let (own, slots) = (Arc::clone(port), slots.to_vec());
         let reply = Box::new(move |verdict: Result<Vec<Handle>>| match verdict {
             Ok(handles) => own.accepted(&slots, handles),
@@ -175,9 +178,19 @@ fn submit(
         });
         return engine.submit_then(&bound.entry, bound.admission(), inputs, true, reply);
     }
-    let inputs = inputs.iter().zip(slots).map(|(input, slot)| task(input, Some(port.host_for(*slot))));
+    let (entry, admission) = (&bound.entry, bound.admission());
     // In memory all has happened when it returns.
-    port.accepted(slots, engine.submit_many(&bound.entry, bound.admission(), inputs, true)?);
+    if admission.has_unique_key() || port.note_for(0).is_none() {
+        // What comes of it may be another task, which has no note of this slot.
+        let inputs = inputs.iter().map(|input| task(input, Keepsake::NOTHING));
+        port.accepted(slots, engine.submit_many(entry, admission, inputs, true)?);
+    } else {
+        let inputs = inputs
+            .iter()
+            .zip(slots)
+            .map(|(input, slot)| task(input, port.note_for(*slot).map_or(Keepsake::NOTHING, Keepsake::from)));
+        port.own_accepted(slots, app, engine.submit_here(entry, admission, inputs, true)?);
+    }
     Ok(())
 }
 

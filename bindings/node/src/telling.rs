@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use taskloom_engine::Moment;
 
 use crate::failures::{error_json, outcome_json};
-use crate::port::{Accepted, News, Port as Inner};
+use crate::port::{Accepted, News, Outcome, Port as Inner};
 use crate::threads::Errand;
 use crate::wire::{Writer, news};
 
@@ -35,8 +35,9 @@ pub(crate) fn write(port: &Inner, writer: &mut Writer<'_>, news: &mut VecDeque<N
     port.start_all(news, |one| {
         let Some((job, found, own)) = one else { return writer.has_room(LONGEST) };
         let kind = if own.is_some() { news::START_OWN } else { news::START };
-        let (task, route) = (found.attempt.task(), found.route);
-        writer.words(&[kind, route.app, route.handler, job, found.attempt.fence().attempt]);
+        let (attempt, route) = (found.attempt(), found.route);
+        let task = attempt.task();
+        writer.words(&[kind, route.app, route.handler, job, attempt.fence().attempt]);
         writer.id(task.id());
         match own {
             Some(slot) => writer.word(slot),
@@ -75,11 +76,13 @@ fn write_one(port: &Inner, writer: &mut Writer<'_>, news: News) -> Option<News> 
         // They are told together.
         News::Start(_) => return Some(news),
         News::Settled(slot) => {
-            let (handle, is_own) = port.free_slot(slot)?;
-            if is_own && port.has_result(&handle) {
-                writer.words(&[news::SUCCEEDED_OWN, slot]);
-                return None;
-            }
+            let handle = match port.free_slot(slot)? {
+                Outcome::Kept => {
+                    writer.words(&[news::SUCCEEDED_OWN, slot]);
+                    return None;
+                }
+                Outcome::Of(handle) => handle,
+            };
             let start = writer.mark();
             writer.words(&[news::SUCCEEDED, slot]);
             let outcome = writer.line_with(|text| handle.read_outcome(text));

@@ -173,7 +173,8 @@ impl Pool {
             Err(outcome) => return outcome,
         };
         let route = Route { app: member.app, handler };
-        member.port.begin(attempt.clone(), End::Thread(Arc::clone(&ticket)), route);
+        let end = End::Thread(Arc::clone(&ticket), attempt.clone());
+        member.port.begin_all(std::iter::once(end), route);
         let outcome = ticket.wait();
         let mut state = self.state.lock();
         // Unless it has died, or JavaScript was told to end it.

@@ -149,7 +149,7 @@ fn blame(port: &Port, (job, awaited): (Option<u32>, u32), span: Duration) {
     }
     let running = job.and_then(|job| {
         port.with_job(job, |job| {
-            (job.attempt.task().spec().name.as_str(), job.attempt.task().id(), job.route.app)
+            (job.attempt().task().spec().name.as_str(), job.attempt().task().id(), job.route.app)
         })
     });
     let is_sure = running.is_some();

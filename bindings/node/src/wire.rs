@@ -114,6 +114,11 @@ impl<'a> Reader<'a> {
         Some(first)
     }
 
+    /// How many messages of so many words may be left.
+    pub(crate) fn left(&self, words: usize) -> usize {
+        self.words.len() / words
+    }
+
     /// The next words without taking them.
     pub(crate) fn peek<const N: usize>(&self) -> Option<[u32; N]> {
         self.words.first_chunk().copied()

@@ -410,7 +410,7 @@ impl NativeApp {
         let submit = || {
             let entry = engine.handler_anywhere(name, allow_unknown)?;
             let admission = engine.admission_for(&options, &entry)?;
-            engine.submit(&entry, &admission, payload.into_boxed_slice(), None, inside)
+            engine.submit(&entry, &admission, payload.into_boxed_slice().into(), None, inside)
         };
         let handle = HangOnUnwind::around(|| py.detach(submit)).map_err(|error| to_python(py, &error))?;
         self.submitted(py)?;

@@ -139,7 +139,7 @@ impl NativeAttempt {
     ) -> PyResult<TaskHandle> {
         let options = read_options(py, Some(options))?;
         let payload = payload.into_boxed_slice();
-        let submit = || self.0.submit_by_name(name, allow_unknown, &options, payload, detached);
+        let submit = || self.0.submit_by_name(name, allow_unknown, &options, payload.into(), detached);
         let handle = HangOnUnwind::around(|| py.detach(submit)).map_err(|error| to_python(py, &error))?;
         Ok(TaskHandle::new(handle, None))
     }

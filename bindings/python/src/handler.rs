@@ -187,7 +187,7 @@ impl BlockingHandler {
 fn returned(reference: &Reference, value: Bound<'_, PyAny>) -> Outcome {
     reference.keep(value.unbind());
     reference.forget();
-    Outcome::Succeeded { result: Box::default(), metadata: None }
+    Outcome::Succeeded { result: Default::default(), metadata: None }
 }
 
 /// The outcome of a handler that returned.
@@ -203,7 +203,7 @@ pub(crate) fn succeeded(
     match parts.plan.get().encode_result(py, value) {
         Ok(result) => {
             forget_inputs(attempt.task());
-            Outcome::Succeeded { result: result.into_boxed_slice(), metadata: None }
+            Outcome::Succeeded { result: result.into_boxed_slice().into(), metadata: None }
         }
         Err(error) => {
             // Another attempt would return the like of it again.

@@ -62,8 +62,8 @@ impl Host for Variables {
 }
 
 impl Host for Reference {
-    fn ended(&self, succeeded: bool) {
-        if !succeeded {
+    fn ended(&self, succeeded: Option<u32>) {
+        if succeeded.is_none() {
             self.disown();
         }
         self.forget();

@@ -217,10 +217,10 @@ impl Task {
         variables: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Input> {
         if self.by_reference {
-            return Ok((Box::default(), Some(Reference::boxed(args, kwargs, variables))));
+            return Ok((Default::default(), Some(Reference::boxed(args, kwargs, variables))));
         }
         let payload = self.plan.get().encode_call(py, args, kwargs)?.into_boxed_slice();
-        Ok((payload, Variables::boxed(variables)))
+        Ok((payload.into(), Variables::boxed(variables)))
     }
 
     /// One item of `submit_many`: a tuple is positional, a dict keyword arguments, anything else the one argument.
@@ -228,7 +228,7 @@ impl Task {
         let py = item.py();
         let call = |args: &Bound<'_, PyTuple>, kwargs: Option<&Bound<'_, PyDict>>| {
             let (payload, host) = self.input(py, args, kwargs, variables)?;
-            Ok(NewTask { payload, host, key: self.key(py, args, kwargs)? })
+            Ok(NewTask { payload, host: host.into(), key: self.key(py, args, kwargs)? })
         };
         if let Ok(args) = item.cast::<PyTuple>() {
             call(args, None)

@@ -120,7 +120,7 @@ impl Submit {
         let engine = session.engine()?;
         let entry = engine.handler_anywhere(&self.name, self.allow_unknown)?;
         let admission = engine.admission_for(&options, &entry)?;
-        let handle = engine.submit(&entry, &admission, payload, None, false)?;
+        let handle = engine.submit(&entry, &admission, payload.into(), None, false)?;
         let Some(limit) = self.wait else {
             session.answer(|| describe::task(handle.task()), || handle.id().to_string())?;
             return Ok(exit::DONE);

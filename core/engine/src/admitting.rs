@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use taskloom_model::{Admission, Code, Error, Name, Options, Result, Version, check_name};
+use taskloom_model::{Admission, Bytes, Code, Error, Name, Options, Result, Version, check_name};
 
 use crate::Handle;
 use crate::aside::Aside;
@@ -81,7 +81,7 @@ impl Attempt {
         name: &str,
         allow_unknown: bool,
         options: &Options,
-        payload: Box<[u8]>,
+        payload: Bytes,
         detached: bool,
     ) -> Result<Handle> {
         let core = &self.home.core;

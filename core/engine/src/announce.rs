@@ -218,6 +218,11 @@ impl Core {
         });
     }
 
+    /// Whether anybody is to be told that attempts begin.
+    pub(crate) fn is_start_told(&self) -> bool {
+        self.events.is_wanted(EventKind::TaskStarted)
+    }
+
     /// An attempt is about to begin.
     pub(crate) fn announce_start(&self, task: &Task, fence: Fence, waited: Duration) {
         self.events.publish(

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use taskloom_model::{Operation, State, Timestamp, next_due};
+use taskloom_model::{Fence, Operation, State, Timestamp, next_due};
 use taskloom_store::{Change, Task};
 
 use crate::ahead::came_too_late;
@@ -27,8 +27,14 @@ impl Begun {
     /// Whether the attempt still counts, now that it is noted: it may have been called off in the moment between its
     /// claim and the note, when nobody could be told. See [`crate::running`].
     pub(crate) fn may_run(&self) -> bool {
-        let core = &self.attempt.home.core;
-        !core.is_stopped() && (self.noted_at_once || !self.attempt.is_cancelled())
+        if self.noted_at_once { !self.attempt.home.core.is_stopped() } else { self.attempt.may_run() }
+    }
+}
+
+impl Attempt {
+    /// The same of one that was noted after its claim.
+    pub(crate) fn may_run(&self) -> bool {
+        !self.home.core.is_stopped() && !self.is_cancelled()
     }
 }
 
@@ -43,7 +49,7 @@ pub(crate) struct Over {
 }
 
 impl Over {
-    fn already(task: Arc<Task>) -> Self {
+    pub(crate) fn already(task: Arc<Task>) -> Self {
         Self { task, elapsed: false, let_in: Vec::new() }
     }
 
@@ -62,11 +68,46 @@ impl Over {
 pub(crate) struct Note<F> {
     /// Where a shared store notes it, for whoever buries this process.
     pub(crate) place: usize,
-    /// Whether `write` takes no lock, and so may be called in the moment of the claim, in which nobody else can change the
-    /// task.
+    /// Whether `write` may be called in the moment of the claim: see [`begin_plainly`]. If not, that has been tried, or is
+    /// none of the caller's ways.
     pub(crate) at_once: bool,
     /// Writes down that it is in progress.
     pub(crate) write: F,
+}
+
+/// What came of it that a task was to be begun the short way.
+pub(crate) enum Plainly {
+    /// It has begun, at that time, and had been eligible for so long. It is noted.
+    Begun { fence: Fence, started: Timestamp, waited: Duration },
+    /// It is not to be run any more.
+    Over,
+    /// There is more to see to: nothing has happened.
+    No,
+}
+
+/// Begins a task that asks for nothing but to be run, of a resident store and not claimed yet: most are that. `write` writes
+/// the attempt down in the moment of the claim, in which nobody else can change the task; it must not look at it, and
+/// take no lock but one that comes before the task's.
+#[inline]
+pub(crate) fn begin_plainly(
+    core: &Core,
+    task: &Arc<Task>,
+    just_now: Option<Timestamp>,
+    entry: &HandlerEntry,
+    mut write: impl FnMut(Current),
+) -> Plainly {
+    let spec = task.spec();
+    if !core.capability.resident || spec.rare.is_some() || spec.eta.is_some() || entry.hook.is_some() {
+        return Plainly::No;
+    }
+    // It may have come in since then.
+    let now = just_now.filter(|now| *now >= spec.created).unwrap_or_else(|| core.clock.now());
+    let mut begun = Plainly::Over;
+    let claim = core.store.claim_freely(task, core.owner(), now, &mut |fence, eligible| {
+        write(Current::new(Arc::clone(task), fence, None));
+        begun = Plainly::Begun { fence, started: now, waited: now.since(eligible) };
+    });
+    if claim.is_some() { begun } else { Plainly::No }
 }
 
 /// Begins an attempt and hands it to `note`, which writes down that it is in progress. On a resident store it is
@@ -84,29 +125,25 @@ pub(crate) fn begin(
 ) -> Result<Begun, Over> {
     let core = &home.core;
     let (owner, resident) = (core.owner(), core.capability.resident);
-    let timed = task.spec().rare.is_some() || task.spec().eta.is_some();
-    // It may have come in since then.
-    let just_now = just_now.filter(|now| !timed && *now >= task.spec().created);
-    let now = just_now.unwrap_or_else(|| core.clock.now());
     let mut note = Some(write);
-    if resident && !claimed && !timed && entry.hook.is_none() {
-        let mut begun = None;
-        let claim = core.store.claim_freely(&task, owner, now, &mut |fence, eligible| {
-            if at_once && let Some(note) = note.take() {
-                note(Current::new(Arc::clone(&task), fence, None));
+    if at_once && !claimed {
+        let write = |current| {
+            if let Some(note) = note.take() {
+                note(current);
             }
-            begun = Some((fence, eligible));
-        });
-        if claim.is_some() {
-            let Some((fence, eligible)) = begun else { return Err(Over::already(task)) };
-            let attempt = Attempt { home, task, fence, deadline: None };
-            if let Some(note) = note {
-                note(Current::new(Arc::clone(&attempt.task), fence, None));
+        };
+        match begin_plainly(core, &task, just_now, entry, write) {
+            Plainly::Begun { fence, started, waited } => {
+                let attempt = Attempt { home, task, fence, deadline: None };
+                return Ok(Begun { attempt, started, waited, let_in: Vec::new(), noted_at_once: true });
             }
-            let waited = now.since(eligible);
-            return Ok(Begun { attempt, started: now, waited, let_in: Vec::new(), noted_at_once: at_once });
+            Plainly::Over => return Err(Over::already(task)),
+            Plainly::No => {}
         }
     }
+    let timed = task.spec().rare.is_some() || task.spec().eta.is_some();
+    let now = just_now.filter(|now| !timed && *now >= task.spec().created);
+    let now = now.unwrap_or_else(|| core.clock.now());
     let mut let_in = Vec::new();
     if resident && !claimed {
         if timed && task.with_row(|row| next_due(task.spec(), row)).is_some_and(|due| due <= now) {

@@ -6,11 +6,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use taskloom_model::{Fence, Name, Timestamp};
+use taskloom_model::{Bytes, Fence, Name, Timestamp};
 use taskloom_store::Task;
 
 use crate::core::Core;
-use crate::handler::{Home, Outcome};
+use crate::handler::{Attempt, Outcome};
 use crate::loops::Loops;
 use crate::meter::{Count, Recorder};
 use crate::queues::Route;
@@ -18,12 +18,10 @@ use crate::queues::Route;
 /// Where the outcome of an attempt on a loop goes, once.
 #[must_use = "dropping a completion fails the attempt with HandlerLost"]
 pub struct Completion {
-    pub(crate) home: Arc<Home>,
-    pub(crate) route: Route,
     /// Until it is used up.
-    pub(crate) task: Option<Arc<Task>>,
-    pub(crate) fence: Fence,
-    pub(crate) started: Timestamp,
+    attempt: Option<Attempt>,
+    route: Route,
+    started: Timestamp,
 }
 
 impl Core {
@@ -37,9 +35,13 @@ impl Core {
 }
 
 impl Completion {
-    /// Who hands such tasks out.
-    fn loops(&self) -> &Loops {
-        self.home.core.loops_of(self.route)
+    pub(crate) fn new(attempt: Attempt, route: Route, started: Timestamp) -> Self {
+        Self { attempt: Some(attempt), route, started }
+    }
+
+    /// The attempt.
+    pub fn attempt(&self) -> &Attempt {
+        self.attempt.as_ref().expect("whoever uses a completion up has it no longer")
     }
 
     /// Reports the outcome.
@@ -47,27 +49,55 @@ impl Completion {
         self.end(outcome);
     }
 
-    /// Reports the outcomes of many attempts, in their order, as having ended at one time: each costs less than by itself.
-    /// What was given is empty afterwards.
-    pub fn complete_all(ended: &mut Vec<(Self, Outcome)>) {
+    /// Reports that many attempts went well, in their order, as having ended at one time: each costs less than by itself.
+    /// What was given, with the results, is empty afterwards.
+    pub fn succeed_all(ended: &mut Vec<(Self, Bytes)>) {
         for run in ended.chunk_by_mut(|(one, _), (next, _)| one.is_beside(next)) {
-            let (home, route) = (Arc::clone(&run[0].0.home), run[0].0.route);
+            let (home, route) = (Arc::clone(&run[0].0.attempt().home), run[0].0.route);
             let core = &home.core;
-            let in_progress = run.iter().filter_map(|(one, _)| Some((one.task.as_ref()?.id(), one.fence)));
-            core.end_many_on_loop(in_progress.clone());
+            let in_progress = || run.iter().map(|(one, _)| (&one.attempt().task, one.attempt().fence));
+            core.end_many_on_loop(in_progress());
             if core.queues.are_shut() {
-                in_progress.for_each(|(id, fence)| core.trials.ended(core, id, fence));
+                in_progress().for_each(|(task, fence)| core.trials.ended(core, task.id(), fence));
             }
             let (loops, now) = (core.loops_of(route), core.clock.now());
-            let mut ends = Vec::with_capacity(run.len());
-            for (one, outcome) in run {
-                let Some(task) = one.task.take() else { continue };
-                ends.push(one.report(task, std::mem::replace(outcome, Outcome::GivenBack), now));
+            let attempts = run.iter_mut().map(|(one, result)| {
+                let Attempt { task, fence, .. } = one.attempt();
+                (task, *fence, result)
+            });
+            let verdicts = core.report_successes(attempts, now);
+            // What is taken the long way.
+            let mut ends = Vec::new();
+            for ((one, result), verdict) in run.iter_mut().zip(&verdicts) {
+                if verdict.is_none()
+                    && let Some(Attempt { task, fence, .. }) = one.attempt.take()
+                {
+                    let outcome = Outcome::success(std::mem::take(result));
+                    ends.push(End::new(core, task, fence, outcome, one.started, now));
+                }
             }
             // All are counted before anybody hears of one.
-            loops.record(core, |recorder| ends.iter().for_each(|end| end.record(recorder, now)));
-            let count = ends.len();
-            ends.into_iter().for_each(End::settle);
+            loops.record(core, |recorder| {
+                for ((one, _), verdict) in run.iter().zip(&verdicts) {
+                    let Some(verdict) = verdict else { continue };
+                    let (spec, how) =
+                        (one.attempt().task.spec(), verdict.is_ok().then_some(Count::Succeeded));
+                    recorder.ended(spec.queue, spec.name, how, now.since(one.started), now);
+                }
+                ends.iter().for_each(|end| end.record(recorder, now));
+            });
+            let (count, mut ends) = (run.len(), ends.into_iter());
+            for ((one, _), verdict) in run.iter_mut().zip(verdicts) {
+                match (verdict, one.attempt.take()) {
+                    (Some(verdict), Some(Attempt { task, fence, .. })) => {
+                        core.reported_success(&task, fence, &verdict);
+                        if verdict.is_ok() {
+                            task.settle();
+                        }
+                    }
+                    _ => ends.next().into_iter().for_each(End::settle),
+                }
+            }
             loops.ended(core, count);
         }
         ended.clear();
@@ -75,71 +105,75 @@ impl Completion {
 
     /// Whether another one comes from the same hands.
     fn is_beside(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.home, &other.home) && self.route == other.route
+        Arc::ptr_eq(&self.attempt().home, &other.attempt().home) && self.route == other.route
     }
 
     /// For a host that has ended the handler of an attempt because that was called off: there is no outcome, and so
     /// none that could come too late. If the attempt still counts, this fails it with `HandlerLost`, as a drop does.
     pub fn abandon(mut self) {
-        let Some(task) = self.task.take_if(|task| !task.is_current(self.fence)) else { return };
-        let core = &self.home.core;
-        core.end_on_loop(task.id(), self.fence);
-        drop((core.notes.take(task.id(), self.fence), core.hooks.take(&task, self.fence)));
-        self.count(&task, None, core.clock.now());
-        self.loops().release(core, 1);
+        let Some(Attempt { home, task, fence, .. }) = self.attempt.take_if(|own| own.is_cancelled()) else {
+            return;
+        };
+        let core = &home.core;
+        core.end_on_loop(&task, fence);
+        drop((core.notes.take(task.id(), fence), core.hooks.take(&task, fence)));
+        self.count(core, &task, core.clock.now());
+        core.loops_of(self.route).release(core, 1);
     }
 
     /// The worker that ran the attempt has died, and this process has not: counted towards `max_crashes`, and the task
     /// goes back or fails for good. `cause` says what it died of, as the end of a sentence (`was killed by signal 11`).
     pub fn crash(mut self, cause: &str) {
-        let Some(task) = self.task.take() else { return };
-        let core = &self.home.core;
-        core.end_on_loop(task.id(), self.fence);
-        drop(core.notes.take(task.id(), self.fence));
-        self.count(&task, None, core.clock.now());
-        if let Some(ended) = core.crash(task, self.fence, cause) {
+        let Some(Attempt { home, task, fence, .. }) = self.attempt.take() else { return };
+        let core = &home.core;
+        core.end_on_loop(&task, fence);
+        drop(core.notes.take(task.id(), fence));
+        self.count(core, &task, core.clock.now());
+        if let Some(ended) = core.crash(task, fence, cause) {
             ended.settle();
         }
-        self.loops().release(core, 1);
+        core.loops_of(self.route).release(core, 1);
     }
 
     /// For a host that ends while the attempt runs: there will be no outcome, and that is not the handler's fault. The
     /// task is given back at no cost, for whoever else can run it.
     pub fn give_back(mut self) {
-        let Some(task) = self.task.take() else { return };
-        let core = &self.home.core;
-        core.end_on_loop(task.id(), self.fence);
-        drop(core.notes.take(task.id(), self.fence));
-        self.count(&task, None, core.clock.now());
-        core.give_back_attempt(task, self.fence);
-        self.loops().release(core, 1);
+        let Some(Attempt { home, task, fence, .. }) = self.attempt.take() else { return };
+        let core = &home.core;
+        core.end_on_loop(&task, fence);
+        drop(core.notes.take(task.id(), fence));
+        self.count(core, &task, core.clock.now());
+        core.give_back_attempt(task, fence);
+        core.loops_of(self.route).release(core, 1);
+    }
+
+    /// For one that has begun and was not handed out: its handler has not.
+    pub(crate) fn give_back_begun(&mut self) {
+        let Some(Attempt { home, task, fence, .. }) = self.attempt.take() else { return };
+        let core = &home.core;
+        core.end_on_loop(&task, fence);
+        core.give_back_begun(task, fence);
+        core.loops_of(self.route).release(core, 1);
     }
 
     fn end(&mut self, outcome: Outcome) {
-        let Some(task) = self.task.take() else { return };
-        let core = &self.home.core;
-        core.end_on_loop(task.id(), self.fence);
+        let Some(attempt) = self.attempt.take() else { return };
+        let Attempt { home, task, fence, .. } = attempt;
+        let core = &home.core;
+        core.end_on_loop(&task, fence);
         let now = core.clock.now();
-        let end = self.report(task, outcome, now);
-        self.loops().record(core, |recorder| end.record(recorder, now));
+        let end = End::new(core, task, fence, outcome, self.started, now);
+        let loops = core.loops_of(self.route);
+        loops.record(core, |recorder| end.record(recorder, now));
         end.settle();
-        self.loops().ended(core, 1);
+        loops.ended(core, 1);
     }
 
-    /// Says what came of the attempt, which is in progress no longer. What that did is still to be counted, and whoever waits
-    /// to be told.
-    fn report(&self, task: Arc<Task>, outcome: Outcome, now: Timestamp) -> End {
-        let core = &self.home.core;
-        let (queue, name) = (task.spec().queue, task.spec().name);
-        let mut how = None;
-        let ended = core.report(task, self.fence, outcome, now, |counted| how = counted, None);
-        End { ended, queue, name, how, ran: now.since(self.started) }
-    }
-
-    fn count(&self, task: &Task, how: Option<Count>, now: Timestamp) {
-        let (core, spec) = (&self.home.core, task.spec());
-        let ran = now.since(self.started);
-        self.loops().record(core, |recorder| recorder.ended(spec.queue, spec.name, how, ran, now));
+    /// How it ended is counted elsewhere, or nowhere.
+    fn count(&self, core: &Core, task: &Task, now: Timestamp) {
+        let (spec, ran) = (task.spec(), now.since(self.started));
+        let loops = core.loops_of(self.route);
+        loops.record(core, |recorder| recorder.ended(spec.queue, spec.name, None, ran, now));
     }
 }
 
@@ -154,6 +188,22 @@ struct End {
 }
 
 impl End {
+    /// Says what came of an attempt, which is in progress no longer. What that did is still to be counted, and whoever waits
+    /// to be told.
+    fn new(
+        core: &Arc<Core>,
+        task: Arc<Task>,
+        fence: Fence,
+        outcome: Outcome,
+        started: Timestamp,
+        now: Timestamp,
+    ) -> Self {
+        let (queue, name) = (task.spec().queue, task.spec().name);
+        let mut how = None;
+        let ended = core.report(task, fence, outcome, now, |counted| how = counted, None);
+        Self { ended, queue, name, how, ran: now.since(started) }
+    }
+
     fn record(&self, recorder: &mut Recorder, now: Timestamp) {
         recorder.ended(self.queue, self.name, self.how, self.ran, now);
     }

@@ -21,10 +21,13 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use taskloom_model::planted::{self, Bug};
 use taskloom_model::{
     Admission, Code, Effects, Error, Fence, Name, Operation, OwnerId, Parent, Result, Spec, State, TaskId,
     Timestamp, admit, admit_plain, next_due,
+};
+use taskloom_model::{
+    Bytes,
+    planted::{self, Bug},
 };
 use taskloom_store::{Capability, Change, HostData, Live, Residents, Store, Task};
 use taskloom_sync::{Sleepers, fork_generation};
@@ -274,29 +277,29 @@ impl Core {
         admission: &Admission,
         new: NewTask,
     ) -> Result<(Arc<Task>, Effects)> {
-        self.build_at(entry, admission, new, self.clock.now())
+        let (task, effects) = self.build_at(entry, admission, new, self.clock.now())?;
+        Ok((task, effects.unwrap_or(PLAIN_BIRTH)))
     }
 
-    /// The same for one that comes in now, together with others.
+    /// The same for one that comes in now, together with others; a plain one has no effects but [`PLAIN_BIRTH`].
     pub(crate) fn build_at(
         &self,
         entry: &HandlerEntry,
         admission: &Admission,
         new: NewTask,
         now: Timestamp,
-    ) -> Result<(Arc<Task>, Effects)> {
+    ) -> Result<(Arc<Task>, Option<Effects>)> {
         let id = admission.id().unwrap_or_else(|| self.chance.id(now));
         if admission.is_short(&new.payload) && new.key.is_none() && self.takes_any() {
             let (spec, row) = admit_plain(admission, id, entry.name, new.payload, now);
-            let effects = Effects { from: None, to: State::Queued, left: None, due: None };
-            return Ok((Task::plain(spec, row, new.host), effects));
+            return Ok((Task::plain(spec, row, new.host), None));
         }
         let (mut spec, row, effects) = admit(admission, id, entry.name, new.payload, now)?;
         if let Some(key) = new.key {
             spec.rare.get_or_insert_default().key = Some(admission.key(key)?);
         }
         self.check_demands(&spec)?;
-        Ok((Task::new(spec, row, new.host), effects))
+        Ok((Task::new(spec, row, new.host), Some(effects)))
     }
 
     /// Refuses a task that lacks what this engine demands of each, or asks for a version that nobody could ever run.
@@ -359,7 +362,7 @@ impl Core {
         &self,
         entry: &HandlerEntry,
         admission: &Admission,
-        payload: Box<[u8]>,
+        payload: Bytes,
         host: Option<HostData>,
         id: TaskId,
         parent: Parent,
@@ -402,6 +405,40 @@ impl Core {
         self.settle_if_stopped(task);
     }
 
+    /// The same of many that came together, with what came of the admission of those that are not plain, by their places.
+    pub(crate) fn all_accepted(
+        self: &Arc<Self>,
+        tasks: &[Arc<Task>],
+        special: Vec<(usize, Effects)>,
+        entry: &HandlerEntry,
+    ) {
+        let Some(first) = tasks.first() else { return };
+        let (route, queue) = (route_of(entry), first.spec().queue);
+        // One by one to threads: each of them is woken for one.
+        if !special.is_empty()
+            || route == Route::Blocking
+            || queue != entry.admission.queue()
+            || self.wants_changes()
+        {
+            let mut special = special.into_iter().peekable();
+            for (place, task) in tasks.iter().enumerate() {
+                let effects =
+                    special.next_if(|(of, _)| *of == place).map_or(PLAIN_BIRTH, |(_, effects)| effects);
+                self.accepted(task, effects, entry);
+            }
+            return;
+        }
+        // They have one admission, and so one queue and one priority.
+        entry.queue.push_all(route, first.spec().priority.number(), tasks);
+        match route {
+            Route::Pooled => self.pooled.wake(),
+            Route::Blocking | Route::Asynchronous => self.loops.wake(),
+        }
+        if self.is_stopped() {
+            tasks.iter().for_each(|task| task.settle());
+        }
+    }
+
     /// Settles a task that became known while the engine ended, which may not have seen it.
     pub(crate) fn settle_if_stopped(&self, task: &Arc<Task>) {
         if self.is_stopped() {
@@ -410,8 +447,7 @@ impl Core {
     }
 
     fn push(self: &Arc<Self>, task: Arc<Task>, route: Route, queue: &Queue) {
-        let priority = task.spec().priority.number();
-        queue.lanes(route).push(priority, task);
+        queue.push(route, task.spec().priority.number(), task);
         match route {
             Route::Blocking => {
                 self.sleepers.notify_one();
@@ -447,13 +483,13 @@ impl Core {
     }
 
     /// An attempt on a loop, or in a pool, is in progress no longer.
-    pub(crate) fn end_on_loop(self: &Arc<Self>, id: TaskId, fence: Fence) {
-        self.end_many_on_loop(std::iter::once((id, fence)));
-        self.trials.ended(self, id, fence);
+    pub(crate) fn end_on_loop(self: &Arc<Self>, task: &Arc<Task>, fence: Fence) {
+        self.end_many_on_loop(std::iter::once((task, fence)));
+        self.trials.ended(self, task.id(), fence);
     }
 
     /// Attempts on a loop, or in a pool, are in progress no longer. Those that had been given up take their places back.
-    pub(crate) fn end_many_on_loop(&self, many: impl Iterator<Item = (TaskId, Fence)>) {
+    pub(crate) fn end_many_on_loop<'t>(&self, many: impl Iterator<Item = (&'t Arc<Task>, Fence)>) {
         (0..self.running.end_on_loop(many)).for_each(|_| self.loops.take_back());
     }
 
@@ -552,6 +588,9 @@ impl Core {
         self.store.get(id, &self.live)
     }
 }
+
+/// What came of the admission of a task that asks for nothing but to be run.
+const PLAIN_BIRTH: Effects = Effects { from: None, to: State::Queued, left: None, due: None };
 
 /// What is told of a task that comes into being.
 pub(crate) fn birth(task: &Task) -> Effects {

@@ -233,7 +233,7 @@ impl Engine {
     /// let handler = Handler::Blocking(Box::new(|_: &_| Outcome::success(*b"null")));
     /// let entry = engine.register("later", later, handler)?;
     /// engine.start()?;
-    /// let handle = engine.submit(&entry, entry.admission(), Box::default(), None, false)?;
+    /// let handle = engine.submit(&entry, entry.admission(), Default::default(), None, false)?;
     /// engine.advance(Duration::from_secs(59))?;
     /// assert_eq!(handle.state(), State::Pending);
     /// engine.advance(Duration::from_secs(1))?;

@@ -9,6 +9,7 @@ use taskloom_store::{Counts, Store, Task};
 use crate::admitting::admission_of;
 use crate::announce::Hook;
 use crate::aside::Aside;
+use crate::completion::Completion;
 use crate::core::{Core, Parts};
 use crate::driver::{Drive, Driver};
 use crate::edge::{self, Clock, SystemClock};
@@ -392,7 +393,15 @@ impl Engine {
 
     /// For the event loop: takes tasks, at most as many as there are free places.
     pub fn take(&self, started: &mut Vec<Started>) {
-        self.core.loops.take(&self.core, &self.home, started);
+        self.take_each(&mut |entry, run| {
+            started.extend(run.map(|completion| Started::of(entry, completion)));
+        });
+    }
+
+    /// The same without a list: `each` is handed a handler, and those of its tasks that follow each other: of each where its
+    /// outcome goes, which knows the attempt. What it leaves is lost, as what is dropped.
+    pub fn take_each(&self, each: &mut dyn FnMut(&Arc<HandlerEntry>, &mut dyn Iterator<Item = Completion>)) {
+        self.core.loops.take(&self.core, &self.home, each);
     }
 
     /// Makes a pool of foreign workers the one that runs its handlers.

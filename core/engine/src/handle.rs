@@ -36,6 +36,11 @@ impl Handle {
         Self { task, core }
     }
 
+    /// For a task whose engine is gone.
+    pub fn of_nobody(task: Arc<Task>) -> Self {
+        Self { task, core: Weak::new() }
+    }
+
     pub(crate) fn core(&self) -> Option<Arc<Core>> {
         self.core.upgrade()
     }

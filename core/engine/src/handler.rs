@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use taskloom_model::{
-    Admission, Code, Failure, Fence, LogLine, Name, Operation, Options, Progress, Timestamp, Version,
+    Admission, Bytes, Code, Failure, Fence, LogLine, Name, Operation, Options, Progress, Timestamp, Version,
 };
 use taskloom_store::Task;
 
@@ -93,7 +93,7 @@ pub enum Outcome {
     /// The handler returned this, encoded.
     Succeeded {
         /// The result.
-        result: Box<[u8]>,
+        result: Bytes,
         /// What it noted beside it, encoded.
         metadata: Option<Box<[u8]>>,
     },
@@ -117,7 +117,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// A result without notes.
-    pub fn success(result: impl Into<Box<[u8]>>) -> Self {
+    pub fn success(result: impl Into<Bytes>) -> Self {
         Self::Succeeded { result: result.into(), metadata: None }
     }
 

@@ -228,7 +228,7 @@ mod tests {
         let task = || {
             let (id, now) = (TaskId::from_bytes([1; 16]), Timestamp::from_micros(0));
             let (spec, row, _) =
-                admit(&Admission::default(), id, Name::new("job"), Box::default(), now).unwrap();
+                admit(&Admission::default(), id, Name::new("job"), Default::default(), now).unwrap();
             Task::new(spec, row, None)
         };
         let tasks = (0..tasks).map(|_| task()).collect();

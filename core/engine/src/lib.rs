@@ -19,6 +19,7 @@
 //! | `queues` | lanes of eligible tasks, and the order in which they are served |
 //! | `pool`, `worker` | the worker threads |
 //! | `loops` | the tasks of foreign event loops |
+//! | `taking` | how loops and pools take them, in lots |
 //! | `beginning` | how an attempt begins, on either |
 //! | `wanted` | what attempts wait for, which comes first |
 //! | `completion` | how their attempts end |
@@ -87,6 +88,7 @@ mod schedules;
 mod shutdown;
 mod stats;
 mod submitting;
+mod taking;
 mod timers;
 mod trials;
 mod virtual_clock;

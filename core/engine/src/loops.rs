@@ -9,9 +9,9 @@
 //! # Invariants
 //! * `in_flight` counts completions that were handed out and not used up. A completion that is dropped unused reports
 //!   `HandlerLost`: no attempt ends without an outcome, unless it was called off before.
-//! * The lock of the view is held from the pop of a task until its attempt is written down, as the lock of a seat is by
-//!   a worker; no code of a user's runs under it. What is taken in one go is written down together, but for attempts
-//!   whose time is limited: those are there before anybody watches it.
+//! * The lock of the taker is held from the pop of a task until its attempt is written down, as the lock of a seat is by
+//!   a worker; no code of a user's runs under it. Plain tasks are written down in the moments of their claims, many under
+//!   one lock.
 //! * No wake is lost: a submitter pushes, passes a `SeqCst` fence (that of the lanes' push), then looks at `woken`, and if
 //!   it is down raises it and calls the host; the loop lowers `woken`, passes a fence, then looks into the lanes. So either
 //!   the submitter finds the flag down and calls, or the loop looks after the push. The list of those claimed by hand does
@@ -26,17 +26,15 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering, fence};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, RwLock};
-use taskloom_model::Timestamp;
 use taskloom_store::Task;
 
-use crate::beginning::{Begun, Note, Over, begin};
 use crate::completion::Completion;
-use crate::core::{Core, route_of};
-use crate::handler::{Attempt, HandlerEntry, Home};
+use crate::core::Core;
+use crate::handler::{Attempt, HandlerEntry};
 use crate::meter::{Count, Recorder};
-use crate::queues::{Route, View};
-use crate::running::Current;
-use crate::worker::{TIDY_EVERY, WORKER_PLACES};
+use crate::queues::Route;
+use crate::taking::Taker;
+use crate::worker::WORKER_PLACES;
 
 /// A foreign event loop, or a pool of foreign workers.
 pub trait LoopHost: Send + Sync {
@@ -70,9 +68,15 @@ pub struct Started {
     pub completion: Completion,
 }
 
+impl Started {
+    pub(crate) fn of(entry: &Arc<HandlerEntry>, completion: Completion) -> Self {
+        Self { entry: Arc::clone(entry), attempt: completion.attempt().clone(), completion }
+    }
+}
+
 /// The event loop's side of an engine.
 pub(crate) struct Loops {
-    route: Route,
+    pub(crate) route: Route,
     host: RwLock<Option<Arc<dyn LoopHost>>>,
     woken: AtomicBool,
     /// Tasks that were claimed by hand: they come before all others, whatever their queue.
@@ -89,7 +93,7 @@ pub(crate) struct Loops {
     places: AtomicUsize,
     /// Places of attempts that wait for another task, or do not end although they were called off.
     lent: AtomicUsize,
-    view: Mutex<View>,
+    pub(crate) taker: Mutex<Taker>,
     /// For the attempts on loops, and for the thread that commits.
     recorder: Mutex<Option<Recorder>>,
     idle: Mutex<()>,
@@ -99,12 +103,13 @@ pub(crate) struct Loops {
 /// How many places there are for what is begun on loops.
 const PLACES: usize = 4_096;
 
-/// How many places are taken at once at most.
-const LOT: usize = 256;
+/// So many attempts end on a loop before it has somebody see what is to be forgotten: to wake a thread takes as long as ten
+/// tasks do.
+const FORGET_EVERY: u32 = 4_096;
 
 impl Loops {
     /// Where an attempt is noted, beyond the worker threads' places, by the number of its place in flight.
-    fn place(&self, number: usize) -> usize {
+    pub(crate) fn place(&self, number: usize) -> usize {
         let first = WORKER_PLACES + if self.route == Route::Pooled { PLACES } else { 0 };
         first + number % PLACES
     }
@@ -122,7 +127,7 @@ impl Loops {
             max_in_flight,
             places: AtomicUsize::new(usize::MAX),
             lent: AtomicUsize::new(0),
-            view: Mutex::default(),
+            taker: Mutex::default(),
             recorder: Mutex::new(None),
             idle: Mutex::new(()),
             became_idle: Condvar::new(),
@@ -165,68 +170,8 @@ impl Loops {
         self.in_flight.load(Ordering::Acquire)
     }
 
-    /// Takes tasks for the loop, at most as many as there is room for. What is said once of all of them is written once.
-    pub(crate) fn take(&self, core: &Arc<Core>, home: &Arc<Home>, started: &mut Vec<Started>) {
-        self.look();
-        let (mut stretch, mut all) = (Stretch::new(Some(core.clock.now())), Vec::new());
-        let mut view = self.view.lock();
-        while !core.is_stopped() {
-            let (places, first) = self.reserve(LOT);
-            let before = all.len();
-            while all.len() - before < places
-                && let Some(begun) =
-                    self.begin_next(core, home, &mut view, &mut stretch, first + all.len() - before)
-            {
-                all.push(begun);
-            }
-            let unused = places - (all.len() - before);
-            if unused > 0 {
-                self.release(core, unused);
-            }
-            if unused > 0 || places == 0 {
-                break;
-            }
-        }
-        core.running.begin_many_on_loop(&mut stretch.unnoted);
-        self.confirm_all(core, &mut all);
-        started.extend(all.into_iter().map(|begun| self.hand_out(home, begun)));
-        drop(view);
-        stretch.end(core);
-    }
-
-    /// Takes tasks one by one, for as long as there is room and `more` says so: asked before the first, and handed each.
-    pub(crate) fn take_while(
-        &self,
-        core: &Arc<Core>,
-        home: &Arc<Home>,
-        more: &mut dyn FnMut(Option<Started>) -> bool,
-    ) {
-        self.look();
-        let mut stretch = Stretch::new(None);
-        let mut view = self.view.lock();
-        let mut goes_on = more(None);
-        while goes_on && !core.is_stopped() {
-            let (places, first) = self.reserve(1);
-            if places == 0 {
-                break;
-            }
-            let Some(begun) = self.begin_next(core, home, &mut view, &mut stretch, first) else {
-                self.release(core, 1);
-                break;
-            };
-            core.running.begin_many_on_loop(&mut stretch.unnoted);
-            let mut begun = vec![begun];
-            self.confirm_all(core, &mut begun);
-            if let Some(begun) = begun.pop() {
-                goes_on = more(Some(self.hand_out(home, begun)));
-            }
-        }
-        drop(view);
-        stretch.end(core);
-    }
-
     /// The host looks: whoever pushes from now on calls it again.
-    fn look(&self) {
+    pub(crate) fn look(&self) {
         self.woken.swap(false, Ordering::SeqCst);
         fence(Ordering::SeqCst);
     }
@@ -234,14 +179,14 @@ impl Loops {
     /// Waits until what a loop has taken from the lanes by now is in progress, or will not be: see
     /// [`crate::running::Running::wait_for_begins`].
     pub(crate) fn wait_for_begins(&self) {
-        drop(self.view.lock());
+        drop(self.taker.lock());
     }
 
     /// So many attempts have ended, and their places are free. A loop that only one thread can be inside has others forget
     /// what is no longer kept.
     pub(crate) fn ended(&self, core: &Arc<Core>, count: usize) {
         let before = self.ended.fetch_add(count as u32, Ordering::Relaxed);
-        let is_due = before / TIDY_EVERY != before.wrapping_add(count as u32) / TIDY_EVERY;
+        let is_due = before / FORGET_EVERY != before.wrapping_add(count as u32) / FORGET_EVERY;
         if is_due && core.runtime.is_serial() {
             core.timers.look_now();
         }
@@ -260,7 +205,7 @@ impl Loops {
     /// Takes places, so many at most: how many, and the number of the first among all that were ever taken. Only the loop
     /// takes places, one thread at a time. A place is taken before a task is popped for it, so that at no moment a task is
     /// in neither.
-    fn reserve(&self, most: usize) -> (usize, usize) {
+    pub(crate) fn reserve(&self, most: usize) -> (usize, usize) {
         let all = self.max_in_flight.saturating_add(self.lent.load(Ordering::Acquire));
         let count = all.saturating_sub(self.in_flight()).min(most);
         if count == 0 {
@@ -385,126 +330,5 @@ impl Loops {
             }
         }
         true
-    }
-}
-
-impl Loops {
-    /// Begins the next task that is still to be run, and leaves it to the caller to note that it is in progress.
-    fn begin_next(
-        &self,
-        core: &Arc<Core>,
-        home: &Arc<Home>,
-        view: &mut View,
-        stretch: &mut Stretch,
-        number: usize,
-    ) -> Option<(Arc<HandlerEntry>, Begun)> {
-        loop {
-            let by_hand = self.next_by_hand();
-            let claimed = by_hand.is_some();
-            let next = by_hand.or_else(|| core.wanted.next(core, self.route));
-            let Some(task) = next.or_else(|| core.queues.pop(self.route, view)) else {
-                core.committer.look_again(core);
-                return None;
-            };
-            if !core.capability.resident {
-                core.reach.took(self.route);
-            }
-            // What was submitted next is most likely taken next, and has not been touched since.
-            task.fetch_next();
-            let Some(entry) = stretch.handler_of(core, &task) else { continue };
-            if route_of(&entry) != self.route {
-                // Its handler was replaced by one of another kind while it waited.
-                core.enqueue(task);
-                continue;
-            }
-            if entry.aside.is_unserved() {
-                stretch.aside.push((entry, task, claimed));
-                continue;
-            }
-            let unnoted = &mut stretch.unnoted;
-            // In a pool that is there to be killed nobody keeps a place.
-            let has_place = self.route == Route::Asynchronous;
-            let write = |current: Current| {
-                let current = current.in_place(has_place);
-                // Whoever watches the time of one that has a limit must find it.
-                if current.is_timed() { core.running.begin_on_loop(current) } else { unnoted.push(current) }
-            };
-            let note = Note { place: self.place(number), at_once: false, write };
-            match begin(Arc::clone(home), task, claimed, stretch.now, &entry, note) {
-                Ok(begun) => return Some((entry, begun)),
-                Err(late) => stretch.over.push(late),
-            }
-        }
-    }
-
-    /// Tells of those that have begun and are noted; what was called off before that is given back, and taken out.
-    fn confirm_all(&self, core: &Arc<Core>, all: &mut Vec<(Arc<HandlerEntry>, Begun)>) {
-        all.retain_mut(|(_, begun)| {
-            core.follow_all(&mut begun.let_in);
-            let may_run = begun.may_run();
-            if !may_run {
-                let Attempt { task, fence, .. } = &begun.attempt;
-                core.end_on_loop(task.id(), *fence);
-                core.give_back_begun(Arc::clone(task), *fence);
-                self.release(core, 1);
-            }
-            may_run
-        });
-        self.record(core, |recorder| {
-            for (entry, begun) in &*all {
-                recorder.started(begun.attempt.task.spec().queue, entry.name, begun.waited);
-            }
-        });
-        for (_, Begun { attempt, waited, .. }) in &*all {
-            core.announce_start(&attempt.task, attempt.fence, *waited);
-        }
-    }
-
-    /// What the host is handed of one that has begun.
-    fn hand_out(&self, home: &Arc<Home>, (entry, begun): (Arc<HandlerEntry>, Begun)) -> Started {
-        let Begun { attempt, started, .. } = begun;
-        let task = Some(Arc::clone(&attempt.task));
-        let completion =
-            Completion { home: Arc::clone(home), route: self.route, task, fence: attempt.fence, started };
-        Started { entry, attempt, completion }
-    }
-}
-
-/// What is taken in one go, and what that remembers from one task to the next.
-struct Stretch {
-    /// The time at which all of it begins, if that is one.
-    now: Option<Timestamp>,
-    /// The newest handler of the name that came last.
-    newest: Option<Arc<HandlerEntry>>,
-    /// Begun and not noted yet.
-    unnoted: Vec<Current>,
-    /// Not to be run any more.
-    over: Vec<Over>,
-    /// What nobody can run at present, and whether it was claimed by hand.
-    aside: Vec<(Arc<HandlerEntry>, Arc<Task>, bool)>,
-}
-
-impl Stretch {
-    fn new(now: Option<Timestamp>) -> Self {
-        Self { now, newest: None, unnoted: Vec::new(), over: Vec::new(), aside: Vec::new() }
-    }
-
-    fn handler_of(&mut self, core: &Core, task: &Task) -> Option<Arc<HandlerEntry>> {
-        let spec = task.spec();
-        if spec.version().is_some() {
-            return core.handler_of(task);
-        }
-        if self.newest.as_ref().is_none_or(|entry| entry.name != spec.name) {
-            self.newest = core.handler_of(task);
-        }
-        self.newest.clone()
-    }
-
-    /// For when no lock is held any more.
-    fn end(self, core: &Arc<Core>) {
-        self.over.into_iter().for_each(|over| over.end(core));
-        for (entry, task, claimed) in self.aside {
-            core.set_aside(&entry, task, claimed);
-        }
     }
 }

@@ -1,9 +1,11 @@
 //! The lanes: eligible tasks of each queue, in memory, and the order in which queues are served.
 //!
 //! A queue has three sets of four priority lanes: one for tasks that a worker thread runs, one for those that an event
-//! loop takes, and one for those of a pool of foreign workers, so that none ever has to step over another's. On a resident store a lane holds tasks that
-//! are `queued` and are claimed when popped; on others it holds tasks that this process has claimed already. A task
-//! that was cancelled meanwhile stays where it is: whoever pops it finds out by its row.
+//! loop takes, and one for those of a pool of foreign workers, so that none ever has to step over another's. Threads take
+//! one task each, and many at the same time; a loop and a pool take lots, one at a time: their lanes are of another make.
+//! On a resident store a lane holds tasks that are `queued` and are claimed when popped; on others it holds tasks that
+//! this process has claimed already. A task that was cancelled meanwhile stays where it is: whoever pops it finds out by
+//! its row.
 //!
 //! Queues come into being when they are first named and are never taken away, so the list only grows. Readers keep a
 //! snapshot and look at a version number, one relaxed load, to see whether it is stale. A queue is in the list before
@@ -32,7 +34,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use parking_lot::{Mutex, RwLock};
 use taskloom_model::Name;
 use taskloom_store::Task;
-use taskloom_sync::Lanes;
+use taskloom_sync::{Lanes, SerialLanes};
 
 /// With queues served in order, every so many pops begins at a later one.
 const FLOOR: usize = 64;
@@ -106,8 +108,8 @@ impl Served {
 pub(crate) struct Queue {
     name: Name,
     blocking: Lanes<Arc<Task>>,
-    asynchronous: Lanes<Arc<Task>>,
-    pooled: Lanes<Arc<Task>>,
+    asynchronous: SerialLanes<Arc<Task>>,
+    pooled: SerialLanes<Arc<Task>>,
     served: bool,
     /// Why nothing is taken: [`PAUSED`], and [`PURGE`] for each purge that is under way.
     shut: AtomicUsize,
@@ -120,11 +122,48 @@ const PAUSED: usize = 1;
 const PURGE: usize = 2;
 
 impl Queue {
-    pub(crate) fn lanes(&self, route: Route) -> &Lanes<Arc<Task>> {
+    fn lots(&self, route: Route) -> &SerialLanes<Arc<Task>> {
         match route {
-            Route::Blocking => &self.blocking,
-            Route::Asynchronous => &self.asynchronous,
             Route::Pooled => &self.pooled,
+            Route::Blocking | Route::Asynchronous => &self.asynchronous,
+        }
+    }
+
+    /// Puts a task into its lane.
+    pub(crate) fn push(&self, route: Route, priority: u8, task: Arc<Task>) {
+        match route {
+            Route::Blocking => self.blocking.push(priority, task),
+            Route::Asynchronous | Route::Pooled => self.lots(route).push(priority, task),
+        }
+    }
+
+    /// The same for many at once.
+    pub(crate) fn push_all(&self, route: Route, priority: u8, tasks: &[Arc<Task>]) {
+        let tasks = tasks.iter().cloned();
+        match route {
+            Route::Blocking => tasks.for_each(|task| self.blocking.push(priority, task)),
+            Route::Asynchronous | Route::Pooled => self.lots(route).push_all(priority, tasks),
+        }
+    }
+
+    fn pop(&self, route: Route) -> Option<Arc<Task>> {
+        match route {
+            Route::Blocking => self.blocking.pop(),
+            Route::Asynchronous | Route::Pooled => self.lots(route).pop(),
+        }
+    }
+
+    fn is_empty(&self, route: Route) -> bool {
+        match route {
+            Route::Blocking => self.blocking.is_empty(),
+            Route::Asynchronous | Route::Pooled => self.lots(route).is_empty(),
+        }
+    }
+
+    fn len(&self, route: Route) -> usize {
+        match route {
+            Route::Blocking => self.blocking.len(),
+            Route::Asynchronous | Route::Pooled => self.lots(route).len(),
         }
     }
 
@@ -182,8 +221,8 @@ impl Queues {
         let queue = Arc::new(Queue {
             name,
             blocking: Lanes::new(),
-            asynchronous: Lanes::new(),
-            pooled: Lanes::new(),
+            asynchronous: SerialLanes::new(),
+            pooled: SerialLanes::new(),
             served: self.served.has(name),
             shut: AtomicUsize::new(0),
         });
@@ -223,12 +262,12 @@ impl Queues {
     }
 
     /// Whether no lane of this route holds a task that may be taken. Two loads per queue, and it errs on the side of
-    /// "there is one": lanes notice that they are empty when somebody pops in vain.
+    /// "there is one": the lanes of threads notice that they are empty when somebody pops in vain.
     pub(crate) fn is_empty(&self, route: Route) -> bool {
         if self.are_shut_to(route) {
             return !self.has_called(route);
         }
-        self.list.read().iter().all(|queue| queue.lanes(route).is_empty() || !queue.is_open())
+        self.list.read().iter().all(|queue| queue.is_empty(route) || !queue.is_open())
     }
 
     /// How many tasks that may be taken the lanes of this route hold.
@@ -239,7 +278,7 @@ impl Queues {
     /// How many tasks they hold, whether or not these may be taken just now.
     pub(crate) fn held(&self, route: Route) -> usize {
         let list = self.list.read();
-        list.iter().filter(|queue| queue.is_open()).map(|queue| queue.lanes(route).len()).sum()
+        list.iter().filter(|queue| queue.is_open()).map(|queue| queue.len(route)).sum()
     }
 
     /// Takes the next task of this route.
@@ -247,14 +286,8 @@ impl Queues {
         if self.are_shut_to(route) {
             return self.called.lock().take_if(|(own, _)| *own == route).map(|(_, task)| task);
         }
-        let version = self.version.load(Ordering::Acquire);
-        if view.version != version {
-            view.list = Arc::clone(&self.list.read());
-            view.credits =
-                view.list.iter().map(|queue| (0, i64::from(self.served.place(queue.name).1))).collect();
-            view.version = version;
-        }
-        let take = |queue: &Arc<Queue>| queue.is_open().then(|| queue.lanes(route).pop()).flatten();
+        self.refresh(view);
+        let take = |queue: &Arc<Queue>| queue.is_open().then(|| queue.pop(route)).flatten();
         if let [only] = &*view.list {
             return take(only);
         }
@@ -265,6 +298,37 @@ impl Queues {
         };
         let (before, from) = view.list.split_at(first);
         from.iter().chain(before).find_map(take)
+    }
+
+    /// Takes the next tasks of a route, so many at most: of a loop or of a pool, which take one after the other. Those of a
+    /// queue that is the only one are taken together.
+    pub(crate) fn pop_lot(
+        &self,
+        route: Route,
+        view: &mut View,
+        most: usize,
+        tasks: &mut impl Extend<Arc<Task>>,
+    ) {
+        self.refresh(view);
+        match &*view.list {
+            [only] if !self.are_shut_to(route) => {
+                if only.is_open() {
+                    only.lots(route).pop_many(most, tasks);
+                }
+            }
+            _ => tasks.extend((0..most).map_while(|_| self.pop(route, view))),
+        }
+    }
+
+    /// Has a reader see the queues that there are now.
+    fn refresh(&self, view: &mut View) {
+        let version = self.version.load(Ordering::Acquire);
+        if view.version != version {
+            view.list = Arc::clone(&self.list.read());
+            view.credits =
+                view.list.iter().map(|queue| (0, i64::from(self.served.place(queue.name).1))).collect();
+            view.version = version;
+        }
     }
 
     /// The queues to claim from, the first ones first (none if all alike), and how many tasks at most. By weight, each
@@ -344,7 +408,7 @@ impl Queues {
     /// Takes any task of this route, even from a paused queue: for the end of the engine.
     pub(crate) fn take_any(&self, route: Route) -> Option<Arc<Task>> {
         let list = Arc::clone(&self.list.read());
-        list.iter().find_map(|queue| queue.lanes(route).pop())
+        list.iter().find_map(|queue| queue.pop(route))
     }
 
     /// Takes all that is in a queue.
@@ -352,7 +416,7 @@ impl Queues {
         let queue = self.queue(name);
         let mut all = Vec::new();
         for route in Route::ALL {
-            while let Some(task) = queue.lanes(route).pop() {
+            while let Some(task) = queue.pop(route) {
                 all.push(task);
             }
         }
@@ -437,7 +501,7 @@ mod tests {
         let now = Timestamp::from_micros(1);
         let options = taskloom_model::Options { queue: Some(queue.as_str().into()), ..Default::default() };
         let admission = Admission::new(&options).unwrap();
-        let (spec, row, _) = admit(&admission, id, Name::new("x"), Box::new([]), now).unwrap();
+        let (spec, row, _) = admit(&admission, id, Name::new("x"), Default::default(), now).unwrap();
         Task::new(spec, row, None)
     }
 
@@ -449,7 +513,7 @@ mod tests {
         for name in [b, a] {
             let queue = queues.queue(name);
             for _ in 0..pops {
-                queue.lanes(Route::Blocking).push(1, task(name, 1));
+                queue.push(Route::Blocking, 1, task(name, 1));
             }
         }
         let mut counts = (0, 0);
@@ -476,7 +540,7 @@ mod tests {
         let (a, b) = (Name::new("share-a"), Name::new("share-b"));
         let queues = Queues::new(Served::ByWeight(vec![(a, 1), (b, 1)]));
         let mut view = View::default();
-        let push = |name| queues.queue(name).lanes(Route::Blocking).push(1, task(name, 1));
+        let push = |name| queues.queue(name).push(Route::Blocking, 1, task(name, 1));
         for _ in 0..1_000 {
             push(a);
             assert!(queues.pop(Route::Blocking, &mut view).is_some());
@@ -492,7 +556,7 @@ mod tests {
     fn a_paused_queue_is_as_good_as_empty() {
         let queues = Queues::new(Served::All);
         let name = Name::new("share-paused");
-        queues.queue(name).lanes(Route::Blocking).push(1, task(name, 1));
+        queues.queue(name).push(Route::Blocking, 1, task(name, 1));
         queues.set_paused(name, true);
         assert!(queues.is_empty(Route::Blocking));
         assert_eq!(queues.len(Route::Blocking), 0);
@@ -507,7 +571,7 @@ mod tests {
     fn a_queue_that_is_not_served_is_left_alone() {
         let (mine, other) = (Name::new("share-mine"), Name::new("share-other"));
         let queues = Queues::new(Served::InOrder(vec![mine]));
-        queues.queue(other).lanes(Route::Asynchronous).push(1, task(other, 1));
+        queues.queue(other).push(Route::Asynchronous, 1, task(other, 1));
         assert!(queues.is_empty(Route::Asynchronous));
         assert!(queues.pop(Route::Asynchronous, &mut View::default()).is_none());
         assert!(queues.take_any(Route::Asynchronous).is_some());

@@ -4,6 +4,7 @@
 //! itself; on a durable store the committer makes one transaction of those that are handed in together.
 
 use taskloom_model::{Admission, Result};
+use taskloom_store::Keepsake;
 
 use crate::Engine;
 use crate::answer::Answer;
@@ -32,14 +33,19 @@ impl Engine {
         let mut tasks = tasks.into_iter().peekable();
         if core.capability.resident {
             let submit = |Relayed { entry, admission, payload }: Relayed<'_>| {
-                self.submit(entry, &admission, payload, None, true).map(drop)
+                self.submit(entry, &admission, payload.into(), None, true).map(drop)
             };
             return Ok(tasks.map(submit).collect());
         }
         let mut answers = Vec::new();
         let now = core.clock.now();
         while let Some(Relayed { entry, admission, payload }) = tasks.next() {
-            let built = core.build_at(entry, &admission, NewTask { payload, host: None, key: None }, now);
+            let built = core.build_at(
+                entry,
+                &admission,
+                NewTask { payload: payload.into(), host: Keepsake::NOTHING, key: None },
+                now,
+            );
             answers.push(built.map(|(task, _)| {
                 let (answer, reply) = Answer::new();
                 // Whoever hands in the last one will wait, and may write them all.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use taskloom_model::{
-    Effects, Fence, LogLine, MAX_LOG_LINES, MAX_PAYLOAD, Operation, Progress, Result, State, TaskId,
+    Bytes, Effects, Fence, LogLine, MAX_LOG_LINES, MAX_PAYLOAD, Operation, Progress, Result, State, TaskId,
     Timestamp,
 };
 use taskloom_store::Task;
@@ -128,7 +128,7 @@ impl Core {
         self: &Arc<Self>,
         task: &Arc<Task>,
         fence: Fence,
-        result: &mut Box<[u8]>,
+        result: &mut Bytes,
         now: Timestamp,
         count: impl FnOnce(Option<Count>),
     ) -> Option<Result<()>> {
@@ -136,26 +136,36 @@ impl Core {
             return None;
         }
         let verdict = self.store.succeed_freely(task, fence, result, now)?;
-        match &verdict {
-            Ok(()) => {
-                count(Some(Count::Succeeded));
-                self.room.made();
-                if self.is_end_told() {
-                    let effects = Effects {
-                        from: Some(State::Running),
-                        to: State::Succeeded,
-                        left: Some(fence),
-                        due: None,
-                    };
-                    self.announce(task, &effects, true);
-                }
-            }
-            Err(_) => {
-                count(None);
-                self.count_late_report(task, (Some(fence), "succeed"));
-            }
-        }
+        count(verdict.is_ok().then_some(Count::Succeeded));
+        self.reported_success(task, fence, &verdict);
         Some(verdict)
+    }
+
+    /// The same of many at once, but for what follows: of those that were counted, [`Core::reported_success`] sees to it.
+    pub(crate) fn report_successes<'a>(
+        &self,
+        attempts: impl Iterator<Item = (&'a Arc<Task>, Fence, &'a mut Bytes)>,
+        now: Timestamp,
+    ) -> Vec<Option<Result<()>>> {
+        let are_notes = self.notes.are_there();
+        let mut ends = attempts.map(|(task, fence, result)| {
+            let is_short = result.len() <= MAX_PAYLOAD && !are_notes;
+            (task, fence, is_short.then_some(result))
+        });
+        self.store.succeed_all_freely(&mut ends, now)
+    }
+
+    /// What follows from the report that an attempt went well, by the store's verdict on it.
+    #[inline]
+    pub(crate) fn reported_success(self: &Arc<Self>, task: &Arc<Task>, fence: Fence, verdict: &Result<()>) {
+        if verdict.is_err() {
+            return self.count_late_report(task, (Some(fence), "succeed"));
+        }
+        self.room.made();
+        if self.is_end_told() {
+            let (from, to) = (Some(State::Running), State::Succeeded);
+            self.announce(task, &Effects { from, to, left: Some(fence), due: None }, true);
+        }
     }
 
     /// Gives back a task that was claimed and has not begun. Nobody waits for it.

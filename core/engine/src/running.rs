@@ -1,7 +1,8 @@
 //! What is being run right now: who must be told when an attempt is cancelled or takes too long.
 //!
-//! Every worker thread has a [`Seat`]; every attempt on an event loop has an entry in a table. Both are written when
-//! an attempt begins and when it ends, and read by the timer service. Seats are few, so it looks at all of them. On loops
+//! Every worker thread has a [`Seat`]; every attempt on an event loop has a place in a list, whose number its task keeps
+//! (that of the latest attempt: an earlier one may still run whose time was up, and is found by a table of such).
+//! Both are written when an attempt begins and when it ends, and read by the timer service. Seats are few, so it looks at all of them. On loops
 //! thousands of attempts may be in flight that have no timeout and that nobody calls off; so those that must be looked at
 //! have a line in an agenda, in the order of their times. An attempt that ends takes its line with it: nothing is left
 //! behind by those that end in time. One that does not end although it was called off is *given up*: its thread gets a
@@ -14,18 +15,17 @@
 //!
 //! Whoever begins an attempt looks, once it is written down here, whether it still counts: whoever calls it off changes
 //! the task first and looks here after that. So one of the two sees the other, and no attempt that was called off goes
-//! unnoticed. A worker that claims a plain task writes it down in the moment of the claim, under the task's own lock, and
-//! need not look: who changes the task after that finds the seat taken. (The seat's lock comes before the task's, here as
-//! where the timers look at all seats.)
+//! unnoticed. Who claims a plain task writes it down in the moment of the claim, under the task's own lock, and need not
+//! look: who changes the task after that finds the seat taken, or the place on the loop. (The seat's lock and that of the
+//! list come before the task's, here as where the timers look at all attempts.)
 
 use std::collections::{BTreeSet, HashMap};
-use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 use taskloom_model::{Fence, TaskId, Timestamp};
-use taskloom_store::{IdHasher, Task};
+use taskloom_store::Task;
 
 use crate::stats::RunningStats;
 
@@ -43,14 +43,20 @@ const NEXT_TRY: Duration = Duration::from_secs(1);
 pub(crate) struct Current {
     pub(crate) task: Arc<Task>,
     pub(crate) fence: Fence,
-    /// When it has taken too long, on the monotonic clock.
-    deadline: Option<Duration>,
-    /// Boxed: few attempts are, and each is moved about with what it has.
-    called_off: Option<Box<CalledOff>>,
-    /// Its line in the agenda; of an attempt on a loop.
-    look_at: Option<Duration>,
     /// Whether it has one of the places that a loop has, and others wait for.
     has_place: bool,
+    /// Boxed: few attempts are looked at, and each is moved about with what it has.
+    watch: Option<Box<Watch>>,
+}
+
+/// Of an attempt that is looked at: why, and when.
+#[derive(Default)]
+struct Watch {
+    /// When it has taken too long, on the monotonic clock.
+    deadline: Option<Duration>,
+    called_off: Option<CalledOff>,
+    /// Its line in the agenda; of an attempt on a loop.
+    look_at: Option<Duration>,
 }
 
 struct CalledOff {
@@ -75,7 +81,8 @@ pub(crate) enum Due {
 
 impl Current {
     pub(crate) fn new(task: Arc<Task>, fence: Fence, deadline: Option<Duration>) -> Self {
-        Self { task, fence, deadline, called_off: None, look_at: None, has_place: false }
+        let watch = |deadline| Box::new(Watch { deadline: Some(deadline), ..Watch::default() });
+        Self { task, fence, has_place: false, watch: deadline.map(watch) }
     }
 
     /// The same, in a place that others wait for.
@@ -83,39 +90,39 @@ impl Current {
         Self { has_place, ..self }
     }
 
-    /// Whether its time is limited.
-    pub(crate) fn is_timed(&self) -> bool {
-        self.deadline.is_some()
-    }
-
     /// Whether nobody waits for its end any more.
     fn is_given_up(&self) -> bool {
-        self.called_off.as_ref().is_some_and(|off| off.given_up)
+        self.watch.as_ref().and_then(|watch| watch.called_off.as_ref()).is_some_and(|off| off.given_up)
+    }
+
+    fn watch(&mut self) -> &mut Watch {
+        self.watch.get_or_insert_default()
+    }
+
+    fn called_off(&mut self) -> Option<&mut CalledOff> {
+        self.watch.as_mut()?.called_off.as_mut()
     }
 
     /// Gives it up; whether it was called off and has not been given up yet.
     fn give_up(&mut self) -> bool {
-        self.called_off.as_mut().is_some_and(|off| !std::mem::replace(&mut off.given_up, true))
-    }
-
-    fn key(&self) -> Key {
-        (self.task.id(), self.fence.attempt)
+        self.called_off().is_some_and(|off| !std::mem::replace(&mut off.given_up, true))
     }
 
     fn is(&self, task: &Task, fence: Fence) -> bool {
-        self.task.id() == task.id() && self.fence == fence
+        self.fence == fence && (std::ptr::eq(&raw const *self.task, task) || self.task.id() == task.id())
     }
 
     /// Collects what is due, and returns when to look again.
     fn step(&mut self, monotonic: Duration, on_thread: bool, due: &mut Vec<Due>) -> Option<Duration> {
         let due_for =
             |make: fn(Arc<Task>, Fence) -> Due, task: &Arc<Task>, fence| make(Arc::clone(task), fence);
-        if self.called_off.is_none() && !self.task.is_current(self.fence) {
+        if self.called_off().is_none() && !self.task.is_current(self.fence) {
             let remind_at = monotonic + FIRST_REMINDER;
             let off = CalledOff { since: monotonic, remind_at, pause: FIRST_REMINDER, given_up: false };
-            self.called_off = Some(Box::new(off));
+            self.watch().called_off = Some(off);
         }
-        if let Some(off) = &mut self.called_off {
+        let watch = self.watch.as_mut()?;
+        if let Some(off) = &mut watch.called_off {
             if monotonic >= off.remind_at {
                 due.push(due_for(Due::Remind, &self.task, self.fence));
                 off.pause = (off.pause * 2).min(Duration::from_secs(1));
@@ -132,13 +139,13 @@ impl Current {
             }
             return Some(off.remind_at.min(give_up_at));
         }
-        let deadline = self.deadline?;
+        let deadline = watch.deadline?;
         if monotonic < deadline {
             return Some(deadline);
         }
         due.push(due_for(Due::TimeOut, &self.task, self.fence));
         // If it is committed, the attempt is called off, and the deadline means nothing any more.
-        self.deadline = Some(monotonic + NEXT_TRY);
+        watch.deadline = Some(monotonic + NEXT_TRY);
         Some(monotonic + FIRST_REMINDER)
     }
 }
@@ -178,62 +185,127 @@ impl Seat {
     }
 }
 
-/// Which attempt.
-type Key = (TaskId, u32);
+/// A list that is empty keeps room for so many attempts.
+const ROOM: usize = 4_096;
 
 /// The attempts on event loops.
 #[derive(Default)]
-struct OnLoops {
-    attempts: HashMap<Key, Current, BuildHasherDefault<IdHasher>>,
+pub(crate) struct OnLoops {
+    /// By their places, which are used again.
+    attempts: Vec<Option<Current>>,
+    free: Vec<u32>,
+    /// Of attempts that no longer count and have not ended, while a later one of the same task runs: that has the place
+    /// which the task knows.
+    displaced: HashMap<(TaskId, u32), u32>,
     /// Those that must be looked at, by when. Each line is that of an attempt above, which knows its time.
-    agenda: BTreeSet<(Duration, Key)>,
+    agenda: BTreeSet<(Duration, u32)>,
 }
 
 impl OnLoops {
+    /// Notes an attempt that nobody can have noted before.
+    #[inline]
+    pub(crate) fn note(&mut self, current: Current) -> u32 {
+        let before = current.task.noted_at();
+        if let Some(Some(old)) = self.attempts.get(before as usize)
+            && Arc::ptr_eq(&old.task, &current.task)
+        {
+            self.displaced.insert((old.task.id(), old.fence.attempt), before);
+        }
+        let place = self.free.pop().unwrap_or(self.attempts.len() as u32);
+        current.task.note_at(place);
+        match self.attempts.get_mut(place as usize) {
+            Some(free) => *free = Some(current),
+            None => self.attempts.push(Some(current)),
+        }
+        place
+    }
+
+    /// The place of an attempt, if it is in progress. Whoever asks has the copy of the task by which it was begun: there is
+    /// one in a process, as long as anybody holds it.
+    #[inline]
+    fn find(&self, task: &Task, fence: Fence) -> Option<u32> {
+        let is_at = |place: u32| {
+            let current = self.attempts.get(place as usize).and_then(Option::as_ref);
+            current.is_some_and(|own| own.is(task, fence))
+        };
+        let place = task.noted_at();
+        if is_at(place) {
+            return Some(place);
+        }
+        if self.displaced.is_empty() {
+            return None;
+        }
+        self.displaced.get(&(task.id(), fence.attempt)).copied().filter(|place| is_at(*place))
+    }
+
+    fn get_mut(&mut self, place: u32) -> Option<&mut Current> {
+        self.attempts.get_mut(place as usize)?.as_mut()
+    }
+
     fn begin(&mut self, current: Current) {
-        let (key, deadline) = (current.key(), current.deadline);
-        // One that is handed out twice takes the place, and the line, of what was there.
-        if let Some(Current { look_at: Some(at), .. }) = self.attempts.insert(key, current) {
-            self.agenda.remove(&(at, key));
+        // One that is handed out twice takes the place of what was there.
+        if let Some(before) = self.find(&current.task, current.fence) {
+            self.take(before);
         }
+        let deadline = current.watch.as_ref().and_then(|watch| watch.deadline);
+        let place = self.note(current);
         if let Some(deadline) = deadline {
-            self.plan(key, deadline);
+            self.plan(place, deadline);
         }
+    }
+
+    fn take(&mut self, place: u32) -> Option<Current> {
+        let current = self.attempts.get_mut(place as usize)?.take()?;
+        if !self.displaced.is_empty() {
+            let key = (current.task.id(), current.fence.attempt);
+            if self.displaced.get(&key) == Some(&place) {
+                self.displaced.remove(&key);
+            }
+        }
+        if let Some(at) = current.watch.as_ref().and_then(|watch| watch.look_at) {
+            self.agenda.remove(&(at, place));
+        }
+        self.free.push(place);
+        if self.free.len() == self.attempts.len() && self.attempts.capacity() > ROOM {
+            (self.attempts, self.free) = Default::default();
+        }
+        Some(current)
     }
 
     /// Whether it had been given up.
-    fn end(&mut self, key: Key) -> bool {
-        let Some(current) = self.attempts.remove(&key) else { return false };
-        if let Some(at) = current.look_at {
-            self.agenda.remove(&(at, key));
-        }
-        current.is_given_up()
+    fn end(&mut self, task: &Task, fence: Fence) -> bool {
+        let current = self.find(task, fence).and_then(|place| self.take(place));
+        current.is_some_and(|current| current.is_given_up())
     }
 
-    /// Has an attempt be looked at then, and not at the time that was planned before; whether it is in progress.
-    fn plan(&mut self, key: Key, at: Duration) -> bool {
-        let Some(current) = self.attempts.get_mut(&key) else { return false };
-        if let Some(before) = current.look_at.replace(at) {
-            self.agenda.remove(&(before, key));
+    /// Has an attempt be looked at then, and not at the time that was planned before.
+    fn plan(&mut self, place: u32, at: Duration) {
+        let Some(current) = self.get_mut(place) else { return };
+        if let Some(before) = current.watch().look_at.replace(at) {
+            self.agenda.remove(&(before, place));
         }
-        self.agenda.insert((at, key))
+        self.agenda.insert((at, place));
     }
 
     /// Collects what is due, in the order of its time, and returns when to look again.
     fn step(&mut self, monotonic: Duration, due: &mut Vec<Due>) -> Option<Duration> {
         let mut looked_at = Vec::new();
-        while let Some((at, key)) = self.agenda.first().copied().filter(|(at, _)| *at <= monotonic) {
-            self.agenda.remove(&(at, key));
-            looked_at.push(key);
+        while let Some((at, place)) = self.agenda.first().copied().filter(|(at, _)| *at <= monotonic) {
+            self.agenda.remove(&(at, place));
+            looked_at.push(place);
         }
-        for key in looked_at {
-            let current = self.attempts.get_mut(&key).expect("a line is that of an attempt");
-            current.look_at = None;
+        for place in looked_at {
+            let current = self.get_mut(place).expect("a line is that of an attempt");
+            current.watch().look_at = None;
             if let Some(next) = current.step(monotonic, false, due) {
-                self.plan(key, next);
+                self.plan(place, next);
             }
         }
         self.agenda.first().map(|(at, _)| *at)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Current> {
+        self.attempts.iter().flatten()
     }
 }
 
@@ -259,22 +331,26 @@ impl Running {
         self.on_loops.lock().begin(current);
     }
 
-    /// Writes down many that have no timeout: nobody looks for those before they are here.
-    pub(crate) fn begin_many_on_loop(&self, many: &mut Vec<Current>) {
-        let mut on_loops = self.on_loops.lock();
-        many.drain(..).for_each(|current| on_loops.begin(current));
+    /// The list of attempts on loops, for whoever notes many in the moments of their claims. Under its lock nothing is
+    /// changed but the tasks that are claimed.
+    pub(crate) fn on_loops(&self) -> MutexGuard<'_, OnLoops> {
+        self.on_loops.lock()
     }
 
     /// Attempts on loops have ended: how many of them had been given up.
-    pub(crate) fn end_on_loop(&self, many: impl Iterator<Item = (TaskId, Fence)>) -> usize {
+    pub(crate) fn end_on_loop<'t>(&self, many: impl Iterator<Item = (&'t Arc<Task>, Fence)>) -> usize {
         let mut on_loops = self.on_loops.lock();
-        many.filter(|(id, fence)| on_loops.end((*id, fence.attempt))).count()
+        many.filter(|(task, fence)| on_loops.end(task, *fence)).count()
     }
 
     /// For whoever has called an attempt off: has the next step look at it. Whether it is in progress.
     pub(crate) fn call_off(&self, task: &Task, fence: Fence) -> bool {
-        self.on_loops.lock().plan((task.id(), fence.attempt), Duration::ZERO)
-            || self.is_on_thread(task, fence)
+        let is_on_loop = {
+            let mut on_loops = self.on_loops.lock();
+            let place = on_loops.find(task, fence);
+            place.inspect(|place| on_loops.plan(*place, Duration::ZERO)).is_some()
+        };
+        is_on_loop || self.is_on_thread(task, fence)
     }
 
     /// Collects what is due, and returns when to look again.
@@ -317,16 +393,15 @@ impl Running {
         let mut all: Vec<_> =
             seats.iter().filter_map(|seat| seat.current.lock().as_ref().map(pair)).collect();
         let from = all.len();
-        all.extend(self.on_loops.lock().attempts.values().map(pair));
-        // Not in the order of a hash table: the same run is to have the same releases in the same order.
+        all.extend(self.on_loops.lock().iter().map(pair));
+        // Not in the order of their places, which those have that ended before: the same run is to have the same releases in the same order.
         all[from..].sort_unstable_by_key(|(task, fence)| (task.id(), fence.attempt));
         all
     }
 
     /// Whether this attempt is in progress.
     pub(crate) fn contains(&self, task: &Task, fence: Fence) -> bool {
-        self.on_loops.lock().attempts.contains_key(&(task.id(), fence.attempt))
-            || self.is_on_thread(task, fence)
+        self.on_loops.lock().find(task, fence).is_some() || self.is_on_thread(task, fence)
     }
 
     fn is_on_thread(&self, task: &Task, fence: Fence) -> bool {
@@ -355,7 +430,7 @@ impl Running {
             .iter()
             .filter_map(|seat| seat.current.lock().as_ref().map(|current| about(Some(seat.number), current)));
         let mut all: Vec<_> = on_threads.collect();
-        all.extend(self.on_loops.lock().attempts.values().map(|current| about(None, current)));
+        all.extend(self.on_loops.lock().iter().map(|current| about(None, current)));
         all
     }
 
@@ -369,7 +444,8 @@ impl Running {
     /// called before anybody can see that it has ended.
     pub(crate) fn give_up_place(&self, task: &Task, fence: Fence, note: impl FnOnce()) -> bool {
         let mut on_loops = self.on_loops.lock();
-        let this = on_loops.attempts.get_mut(&(task.id(), fence.attempt));
+        let place = on_loops.find(task, fence);
+        let this = place.and_then(|place| on_loops.get_mut(place));
         let is_new = this.is_some_and(|current| current.has_place && current.give_up());
         if is_new {
             note();
@@ -379,7 +455,7 @@ impl Running {
 
     /// How many attempts on loops were given up and have not ended.
     pub(crate) fn given_up_on_loops(&self) -> usize {
-        self.on_loops.lock().attempts.values().filter(|current| current.is_given_up()).count()
+        self.on_loops.lock().iter().filter(|current| current.is_given_up()).count()
     }
 }
 
@@ -395,7 +471,7 @@ mod tests {
         let id = TaskId::from_bytes([number; 16]);
         let admission = Admission::new(&Options { timeout, ..Options::default() }).expect("they are right");
         let (spec, row, _) =
-            admit(&admission, id, Name::new("work"), Box::default(), now).expect("it is new");
+            admit(&admission, id, Name::new("work"), Default::default(), now).expect("it is new");
         let task = Task::new(spec, row, None);
         let owner = OwnerId::new(7).expect("a number");
         task.apply(Operation::Claim { owner }, now).expect("it is queued");
@@ -423,9 +499,30 @@ mod tests {
         let (task, fence, current) = attempt(1, Some(SECOND));
         running.begin_on_loop(current);
         assert_eq!(step(&running, Duration::ZERO), (vec![], Some(SECOND)));
-        running.end_on_loop([(task.id(), fence)].into_iter());
+        running.end_on_loop([(&task, fence)].into_iter());
         assert_eq!(step(&running, SECOND), (vec![], None));
         assert!(running.on_loops.lock().agenda.is_empty());
+    }
+
+    #[test]
+    fn an_attempt_that_goes_on_beside_a_later_one_of_its_task_is_found_and_ends() {
+        let running = Running::default();
+        let (task, first, current) = attempt(1, None);
+        running.begin_on_loop(current);
+        let later = Timestamp::from_micros(2);
+        task.apply(Operation::Release { fence: first }, later).expect("it runs");
+        task.apply(Operation::Claim { owner: first.owner }, later).expect("it is queued");
+        let (second, _) = task.begin(first.owner).expect("it was claimed");
+        running.begin_on_loop(Current::new(Arc::clone(&task), second, None));
+        assert!(running.contains(&task, first) && running.contains(&task, second));
+        assert!(running.call_off(&task, first));
+        assert_eq!(step(&running, SECOND), (vec![], Some(SECOND + FIRST_REMINDER)));
+        running.end_on_loop([(&task, second)].into_iter());
+        assert!(running.contains(&task, first) && !running.contains(&task, second));
+        assert_eq!(step(&running, SECOND + FIRST_REMINDER).0, ["remind"]);
+        running.end_on_loop([(&task, first)].into_iter());
+        assert_eq!(step(&running, 5 * SECOND), (vec![], None));
+        assert!(running.all().is_empty() && running.on_loops.lock().displaced.is_empty());
     }
 
     #[test]
@@ -459,7 +556,7 @@ mod tests {
         assert_eq!(step(&running, SECOND), (vec![], Some(SECOND + FIRST_REMINDER)));
         let (due, next) = step(&running, SECOND + FIRST_REMINDER);
         assert_eq!((due, next), (vec!["remind"], Some(SECOND + 3 * FIRST_REMINDER)));
-        running.end_on_loop([(task.id(), fence)].into_iter());
+        running.end_on_loop([(&task, fence)].into_iter());
         assert_eq!(step(&running, 5 * SECOND), (vec![], None));
         assert!(!running.call_off(&task, fence));
     }

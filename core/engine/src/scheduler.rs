@@ -87,7 +87,7 @@ impl Core {
         let template = &row.spec.template;
         let admission = Admission::new(&template.options)?;
         let (id, name) = (self.chance.id(now), Name::new(&template.handler));
-        let (mut spec, first, _) = admit(&admission, id, name, template.payload.clone(), now)?;
+        let (mut spec, first, _) = admit(&admission, id, name, template.payload.clone().into(), now)?;
         let scheduled = Scheduled { schedule: row.spec.name.clone(), tick };
         let rare = spec.rare.get_or_insert_default();
         rare.unique =

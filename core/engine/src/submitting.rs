@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use taskloom_model::{Admission, Code, Error, Operation, Parent, Result};
-use taskloom_store::{Batch, Commit, HostData, Insert, Task};
+use taskloom_model::{Admission, Bytes, Code, Effects, Error, Operation, Parent, Result};
+use taskloom_store::{Batch, Commit, HostData, Insert, Keepsake, Task};
 
 use crate::answer::{Answer, Reply};
 use crate::core::{Core, birth};
@@ -14,21 +14,21 @@ use crate::handler::{Attempt, HandlerEntry};
 use crate::{Engine, Handle, driver};
 
 /// A task's payload, and what its language leaves with it.
-pub type Input = (Box<[u8]>, Option<HostData>);
+pub type Input = (Bytes, Option<HostData>);
 
 /// One of many tasks that are submitted at once.
 pub struct NewTask {
     /// Its payload.
-    pub payload: Box<[u8]>,
+    pub payload: Bytes,
     /// What its language leaves with it.
-    pub host: Option<HostData>,
+    pub host: Keepsake,
     /// The key that it has, if that is its own.
     pub key: Option<String>,
 }
 
 impl From<Input> for NewTask {
     fn from((payload, host): Input) -> Self {
-        Self { payload, host, key: None }
+        Self { payload, host: host.into(), key: None }
     }
 }
 
@@ -41,7 +41,7 @@ impl Engine {
         &self,
         entry: &HandlerEntry,
         admission: &Admission,
-        payload: Box<[u8]>,
+        payload: Bytes,
         host: Option<HostData>,
         inside: bool,
     ) -> Result<Handle> {
@@ -65,7 +65,8 @@ impl Engine {
         } else {
             core.check_process()?;
         }
-        let (task, effects) = core.build(entry, admission, NewTask { payload, host, key: None })?;
+        let (task, effects) =
+            core.build(entry, admission, NewTask { payload, host: host.into(), key: None })?;
         if !core.capability.resident {
             let (answer, reply) = Answer::new();
             let bell = core.committer.insert(core, vec![task], true, reply);
@@ -138,39 +139,58 @@ impl Engine {
         reply: Box<dyn FnOnce(Result<Vec<Handle>>) + Send>,
     ) -> Result<()> {
         let core = &self.core;
+        if core.capability.resident {
+            let mut for_ever = || true;
+            let patience = patience.unwrap_or(&mut for_ever);
+            let tasks = self.submit_here_while(entry, admission, payloads, inside, patience)?;
+            reply(Ok(tasks.into_iter().map(|task| Handle::new(task, core)).collect()));
+            return Ok(());
+        }
         core.check_open(inside || self.on_worker())?;
-        let mut effects = Vec::with_capacity(payloads.size_hint().0);
-        let mut tasks = Vec::with_capacity(payloads.size_hint().0);
-        // They come in together, and so at one time.
-        let now = core.clock.now();
-        for new in payloads {
-            let (task, first) = core.build_at(entry, admission, new.into(), now)?;
-            tasks.push(task);
-            effects.push(first);
-        }
+        let (tasks, _) = core.build_all(entry, admission, payloads)?;
         let weak = Arc::downgrade(core);
-        let handles = move |tasks: Vec<Arc<Task>>| -> Vec<Handle> {
-            tasks.into_iter().map(|task| Handle::weak(task, weak.clone())).collect()
+        let handle = move |task| Handle::weak(task, weak.clone());
+        let tell = move |verdict: Result<Vec<Arc<Task>>>| {
+            reply(verdict.map(|tasks| tasks.into_iter().map(handle).collect()));
         };
-        if !core.capability.resident {
-            let tell = Box::new(move |verdict: Result<Vec<Arc<Task>>>| reply(verdict.map(handles)));
-            core.committer.insert(core, tasks, patience.is_some(), Reply::new(tell));
-            return Ok(());
-        }
-        let mut for_ever = || true;
-        let patience = patience.unwrap_or(&mut for_ever);
-        if tasks.iter().any(|task| task.spec().unique().is_some()) {
-            reply(self.insert_here(tasks, inside, patience).map(handles));
-            return Ok(());
-        }
-        let verdict = self.in_its_time(inside, patience, || core.store.insert(&tasks, core.clock.now()));
-        if verdict.is_ok() {
-            for (task, effects) in tasks.iter().zip(effects) {
-                core.accepted(task, effects, entry);
-            }
-        }
-        reply(verdict.map(|()| handles(tasks)));
+        core.committer.insert(core, tasks, patience.is_some(), Reply::new(Box::new(tell)));
         Ok(())
+    }
+
+    /// Submits many tasks to a resident store, as [`Engine::submit_many`] does, and returns them in place of handles, which
+    /// [`Engine::handle_of`] makes where one is wanted.
+    pub fn submit_here(
+        &self,
+        entry: &HandlerEntry,
+        admission: &Admission,
+        payloads: impl Iterator<Item = impl Into<NewTask>>,
+        inside: bool,
+    ) -> Result<Vec<Arc<Task>>> {
+        self.submit_here_while(entry, admission, payloads, inside, &mut || true)
+    }
+
+    fn submit_here_while(
+        &self,
+        entry: &HandlerEntry,
+        admission: &Admission,
+        payloads: impl Iterator<Item = impl Into<NewTask>>,
+        inside: bool,
+        patience: &mut dyn FnMut() -> bool,
+    ) -> Result<Vec<Arc<Task>>> {
+        let core = &self.core;
+        core.check_open(inside || self.on_worker())?;
+        let (tasks, special) = core.build_all(entry, admission, payloads)?;
+        if tasks.iter().any(|task| task.spec().unique().is_some()) {
+            return self.insert_here(tasks, inside, patience);
+        }
+        self.in_its_time(inside, patience, || core.store.insert(&tasks, core.clock.now()))?;
+        core.all_accepted(&tasks, special, entry);
+        Ok(tasks)
+    }
+
+    /// A handle for a task of this engine.
+    pub fn handle_of(&self, task: Arc<Task>) -> Handle {
+        Handle::new(task, &self.core)
     }
 
     /// Inserts tasks that may not be what comes of it into a resident store.
@@ -246,6 +266,26 @@ impl Engine {
 }
 
 impl Core {
+    /// Builds tasks of one handler that come in together, and so at one time; and what came of the admission of those that
+    /// are not plain, by their places.
+    fn build_all(
+        &self,
+        entry: &HandlerEntry,
+        admission: &Admission,
+        payloads: impl Iterator<Item = impl Into<NewTask>>,
+    ) -> Result<(Vec<Arc<Task>>, Vec<(usize, Effects)>)> {
+        let (mut tasks, mut special) = (Vec::with_capacity(payloads.size_hint().0), Vec::new());
+        let now = self.clock.now();
+        for new in payloads {
+            let (task, effects) = self.build_at(entry, admission, new.into(), now)?;
+            if let Some(effects) = effects {
+                special.push((tasks.len(), effects));
+            }
+            tasks.push(task);
+        }
+        Ok((tasks, special))
+    }
+
     /// What follows from the insert of a task whose handler is not at hand.
     fn arrived(self: &Arc<Self>, task: &Arc<Task>) {
         self.follow(task, birth(task), false);
@@ -266,7 +306,7 @@ impl Attempt {
         &self,
         entry: &HandlerEntry,
         admission: &Admission,
-        payload: Box<[u8]>,
+        payload: Bytes,
         host: Option<HostData>,
         detached: bool,
     ) -> Result<Handle> {

@@ -98,13 +98,13 @@ fn inside_a_handler_a_submit_never_waits() {
         let entry = engine.handler("parent").unwrap();
         let payload = || -> Box<[u8]> { (*b"1").into() };
         let codes = [
-            engine.submit(&entry, entry.admission(), payload(), None, false).unwrap_err().code(),
+            engine.submit(&entry, entry.admission(), payload().into(), None, false).unwrap_err().code(),
             many(&engine, &entry, 1).unwrap_err().code(),
-            attempt.submit(&entry, entry.admission(), payload(), None, false).unwrap_err().code(),
+            attempt.submit(&entry, entry.admission(), payload().into(), None, false).unwrap_err().code(),
         ];
         // On another thread too, if it says that it belongs to a handler.
         let elsewhere = std::thread::scope(|scope| {
-            let submit = || engine.submit(&entry, entry.admission(), payload(), None, true);
+            let submit = || engine.submit(&entry, entry.admission(), payload().into(), None, true);
             scope.spawn(submit).join().unwrap().unwrap_err().code()
         });
         Outcome::success(format!("{codes:?} {elsewhere:?}").into_bytes())

@@ -67,7 +67,7 @@ fn a_parent_runs_its_child_on_its_own_stack() {
     let own = log.clone();
     let parent = register(&engine, "parent", move |attempt: &Attempt| {
         own.add("begin");
-        let child = attempt.submit(&child, child.admission(), Box::from(*b"7"), None, false).unwrap();
+        let child = attempt.submit(&child, child.admission(), b"7".into(), None, false).unwrap();
         child.wait(None).unwrap();
         own.add("end");
         Outcome::success(child.outcome().unwrap())

@@ -161,7 +161,8 @@ fn many_submitters_share_a_write() {
     assert_eq!(writes.iter().map(|(inserts, ..)| inserts).sum::<usize>(), SUBMITTERS);
     assert!(writes.len() < SUBMITTERS, "{writes:?}");
     // A batch is one insert, whatever its size.
-    let many = engine.submit_many(&echo, echo.admission(), (0..300).map(|_| (Box::default(), None)), false);
+    let many =
+        engine.submit_many(&echo, echo.admission(), (0..300).map(|_| (Default::default(), None)), false);
     assert_eq!(many.unwrap().len(), 300);
     assert_eq!(disk.writes.all().last().map(|(inserts, ..)| *inserts), Some(1));
 }
@@ -202,7 +203,7 @@ fn who_waits_without_a_thread_joins_as_well() {
     for payload in ["1", "2"] {
         let accepted = accepted.clone();
         let tell = Box::new(move |handles: Result<Vec<Handle>, Error>| accepted.add(handles.unwrap().len()));
-        let one = [(Box::from(payload.as_bytes()), None)];
+        let one = [(payload.as_bytes().into(), None)];
         engine.submit_then(&echo, echo.admission(), one.into_iter(), false, tell).unwrap();
     }
     assert_eq!(accepted.wait_for(2), [1, 1]);
@@ -252,7 +253,7 @@ fn a_batch_is_accepted_or_refused_as_a_whole() {
     let first = submit_with(&engine, &entry, with_id(1), "1");
     assert_eq!(result(&first), "1");
     let admission = engine.admission(&with_id(1)).unwrap();
-    let payloads = [(Box::from(*b"2"), None), (Box::from(*b"3"), None)];
+    let payloads = [(b"2".into(), None), (b"3".into(), None)];
     let error = engine.submit_many(&entry, &admission, payloads.into_iter(), false).unwrap_err();
     assert_eq!(error.code(), Code::DuplicateId);
     assert_eq!(disk.states(), [State::Succeeded]);
@@ -371,7 +372,7 @@ fn a_lane_of_cancelled_tasks_does_not_stop_the_flow() {
     let note = register(&engine, "note", echo);
     submit(&engine, &block.entry, "");
     block.begun.wait_for(1);
-    let payloads = (0..TASKS).map(|_| (Box::from(*b"1"), None));
+    let payloads = (0..TASKS).map(|_| (b"1".into(), None));
     let handles = engine.submit_many(&note, note.admission(), payloads, false).unwrap();
     // All that can be claimed for now is claimed, and called off in the lane.
     let claimed = || handles.iter().filter(|handle| handle.state() == State::Running);
@@ -396,7 +397,7 @@ fn a_full_lane_of_one_kind_does_not_keep_the_committer_busy() {
     submit(&engine, &block.entry, "");
     block.begun.wait_for(1);
     // The lane of the threads is full and the store holds more of them; the loop has nothing to do.
-    let payloads = (0..2_000).map(|_| (Box::from(*b"1"), None));
+    let payloads = (0..2_000).map(|_| (b"1".into(), None));
     engine.submit_many(&block.entry, block.entry.admission(), payloads, false).unwrap();
     let handle = submit(&engine, &on_loop, "1");
     eventually("the loop got its task", || !take(&engine).is_empty());

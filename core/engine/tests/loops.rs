@@ -8,7 +8,7 @@ use std::time::Duration;
 use common::stores::{Place, on_both};
 use common::*;
 use taskloom_engine::{Count, EngineOptions, Outcome, Stop};
-use taskloom_model::{Code, Options, State};
+use taskloom_model::{Code, Options, RetryPolicy, State};
 
 fn with_host(max_in_flight: usize) -> (Arc<taskloom_engine::Engine>, Host) {
     let engine = memory(EngineOptions { max_in_flight, ..options(1) });
@@ -287,6 +287,64 @@ fn what_ran_on_a_loop_that_ends_is_given_back_at_no_cost() {
         assert_eq!(timed.engine.stats().unwrap().in_flight, 0);
         timed.engine.set_loop(None);
     });
+}
+
+#[test]
+fn an_attempt_that_outlasts_its_time_ends_beside_the_next_one_of_its_task() {
+    // Before it counts as one that does not end, and after.
+    for waits in [Duration::ZERO, seconds(1)] {
+        let place = Place::Memory;
+        let timed = place.timed_with(EngineOptions { max_in_flight: 2, ..options(1) }).started();
+        let engine = &timed.engine;
+        engine.set_loop(Some(Arc::new(Host::default())));
+        let retry = Some(RetryPolicy { base: Duration::ZERO, ..RetryPolicy::default() });
+        let limited = Options { timeout: Some(seconds(10)), retries: Some(1), retry, ..Options::default() };
+        let entry = register_async(engine, "async", limited);
+        let handles: Vec<_> = (0..4).map(|_| submit(engine, &entry, "1")).collect();
+        let mut first = take(engine);
+        assert_eq!(first.len(), 2);
+        timed.advance(seconds(10));
+        first.remove(1).completion.complete(done("late"));
+        let outlasts = first.remove(0);
+        // Those that wait come before the next attempts.
+        let mut next = Vec::new();
+        while next.len() < 3 {
+            timed.advance(seconds(1));
+            let taken = take(engine);
+            assert!(engine.stats().unwrap().in_flight <= 3, "two places, and one that was lent");
+            next.extend(taken);
+            if let Some(place) = next.iter().position(|one| one.attempt.task().id() != handles[0].id()) {
+                next.swap_remove(place).completion.complete(done("2"));
+            } else if !next.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(next.len(), 1, "the second attempt of the task whose first goes on");
+        assert_eq!(next[0].attempt.fence().attempt, 2);
+        timed.advance(waits);
+        let told = timed.interrupts.len();
+        timed.advance(seconds(1));
+        assert!(timed.interrupts.len() > told, "the first one is reminded");
+        next.remove(0).completion.complete(done("3"));
+        assert_eq!(result(&handles[0]), "3");
+        outlasts.completion.complete(done("late"));
+        assert!(engine.stats().unwrap().running.is_empty());
+        assert!(engine.health().warnings.is_empty());
+        let told = timed.interrupts.len();
+        timed.advance(seconds(100));
+        assert_eq!(timed.interrupts.len(), told, "nobody is told after the end");
+        // And no place was won or lost.
+        while !take(engine)
+            .into_iter()
+            .map(|one| one.completion.complete(done("4")))
+            .collect::<Vec<_>>()
+            .is_empty()
+        {}
+        let _more: Vec<_> = (0..4).map(|_| submit(engine, &entry, "1")).collect();
+        let taken = take(engine);
+        assert_eq!(taken.len(), 2);
+        taken.into_iter().for_each(|one| one.completion.complete(done("5")));
+    }
 }
 
 #[test]

@@ -49,11 +49,11 @@ fn a_million_tasks_come_and_go() {
     for number in 0..TASKS {
         let payload = number.to_string().into_bytes().into_boxed_slice();
         let host = Some(Box::new(Counted::new()) as _);
-        handles.push(engine.submit(&entry, entry.admission(), payload, host, false).unwrap());
+        handles.push(engine.submit(&entry, entry.admission(), payload.into(), host, false).unwrap());
     }
     assert_eq!(ALIVE.load(Ordering::Relaxed), TASKS);
     assert_eq!(engine.counts().unwrap().get(State::Queued), TASKS as u64);
-    let full = engine.submit(&entry, entry.admission(), Box::new([]), None, false).unwrap_err();
+    let full = engine.submit(&entry, entry.admission(), Default::default(), None, false).unwrap_err();
     assert_eq!(full.code(), taskloom_model::Code::QueueFull);
 
     engine.start().unwrap();

@@ -151,7 +151,7 @@ fn a_queue_that_nobody_could_ever_serve_is_refused() {
     let other = timed.engine.register("other", Options::default(), handler).unwrap();
     let error = try_submit(&timed.engine, &other, Options::default(), "1").unwrap_err();
     assert_eq!(error.code(), Code::InvalidOption);
-    let entry = timed.engine.submit(&other, other.admission(), Box::from(*b"1"), None, false);
+    let entry = timed.engine.submit(&other, other.admission(), b"1".into(), None, false);
     assert_eq!(entry.unwrap_err().code(), Code::InvalidOption);
     timed.engine.start().unwrap();
     assert_eq!(result(&try_submit(&timed.engine, &other, to("mail"), "1").unwrap()), "1");

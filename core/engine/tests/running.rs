@@ -56,7 +56,7 @@ fn many_tasks_from_many_threads_run_once_each() {
 fn submit_many_is_all_or_nothing() {
     let engine = bounded(1, MemoryOptions { capacity: 3, ..MemoryOptions::default() });
     let entry = register(&engine, "echo", echo);
-    let payloads = |count: u8| (0..count).map(|n| (Box::from([b'0' + n]), None));
+    let payloads = |count: u8| (0..count).map(|n| ([b'0' + n].into(), None));
     let error = engine.submit_many(&entry, entry.admission(), payloads(4), false).unwrap_err();
     assert_eq!(error.code(), Code::BatchTooLarge);
     assert_eq!(engine.counts().unwrap().unfinished(), 0);
@@ -326,7 +326,7 @@ fn what_the_submitter_left_with_a_task_is_there_when_it_runs_and_told_when_it_se
         Outcome::success(left.unwrap().0.as_bytes())
     });
     let host: HostData = Box::new(Left("left", Arc::clone(&told)));
-    let handle = engine.submit(&entry, entry.admission(), Box::default(), Some(host), false).unwrap();
+    let handle = engine.submit(&entry, entry.admission(), Default::default(), Some(host), false).unwrap();
     assert_eq!(result(&handle), "left");
     assert_eq!(told.load(Ordering::Relaxed), 1);
     // One that nobody runs is told of too.
@@ -334,7 +334,7 @@ fn what_the_submitter_left_with_a_task_is_there_when_it_runs_and_told_when_it_se
         .admission(&Options { eta: Some(When::In(Duration::from_secs(60))), ..Options::default() })
         .unwrap();
     let host: HostData = Box::new(Left("left", Arc::clone(&told)));
-    let handle = engine.submit(&entry, &delayed, Box::default(), Some(host), false).unwrap();
+    let handle = engine.submit(&entry, &delayed, Default::default(), Some(host), false).unwrap();
     assert!(handle.cancel(None).unwrap());
     assert_eq!(told.load(Ordering::Relaxed), 2);
 }

@@ -29,7 +29,7 @@ fn process(file: &File, meeting: &Arc<Barrier>) -> (Arc<Engine>, Arc<HandlerEntr
 /// All at once.
 fn submit_all(engine: &Engine, entry: &HandlerEntry, payloads: &[u32]) -> Vec<Handle> {
     let payloads = payloads.iter().map(|each| each.to_string().into_bytes().into_boxed_slice());
-    engine.submit_many(entry, entry.admission(), payloads.map(|each| (each, None)), false).unwrap()
+    engine.submit_many(entry, entry.admission(), payloads.map(|each| (each.into(), None)), false).unwrap()
 }
 
 #[test]

@@ -6,8 +6,9 @@ use std::time::Duration;
 use crate::options::{before_start, check_key};
 use crate::planted::{self, Bug};
 use crate::{
-    Code, DEFAULT_MAX_CRASHES, DEFAULT_QUEUE, Effects, Error, KeyLimit, Limit, MAX_PAYLOAD, Name, Options,
-    Priority, Rare, Row, Spec, State, TaskId, Timestamp, Unique, WaitingFor, When, apply::next_due,
+    Bytes, Code, DEFAULT_MAX_CRASHES, DEFAULT_QUEUE, Effects, Error, KeyLimit, Limit, MAX_PAYLOAD, Name,
+    Options, Priority, Rare, Returned, Row, Spec, State, TaskId, Timestamp, Unique, WaitingFor, When,
+    apply::next_due,
 };
 
 /// Options made ready: validated once, so that submitting a task with them costs next to nothing.
@@ -110,7 +111,7 @@ impl Admission {
         self.queue
     }
 
-    fn spec(&self, id: TaskId, name: Name, payload: Box<[u8]>, now: Timestamp) -> Spec {
+    fn spec(&self, id: TaskId, name: Name, payload: Bytes, now: Timestamp) -> Spec {
         let mut rare = self.rare.clone();
         let eta = self.eta.map(|when| when.resolve(now)).filter(|eta| *eta > now);
         if self.expires.is_some() || self.deadline.is_some() {
@@ -168,7 +169,7 @@ pub fn admit(
     admission: &Admission,
     id: TaskId,
     name: Name,
-    payload: Box<[u8]>,
+    payload: Bytes,
     now: Timestamp,
 ) -> Result<(Spec, Row, Effects), Error> {
     if !admission.is_short(&payload) {
@@ -185,7 +186,7 @@ pub fn admit_plain(
     admission: &Admission,
     id: TaskId,
     name: Name,
-    payload: Box<[u8]>,
+    payload: Bytes,
     now: Timestamp,
 ) -> (Spec, Row) {
     let spec = Spec {
@@ -220,7 +221,7 @@ fn first_row(state: State, waiting_for: WaitingFor, unmet: u32, eligible: Timest
         updated: now,
         started: None,
         finished: state.is_terminal().then_some(now),
-        result: None,
+        result: Returned::NOTHING,
         history: None,
     }
 }
@@ -229,7 +230,7 @@ fn admit_any(
     admission: &Admission,
     id: TaskId,
     name: Name,
-    payload: Box<[u8]>,
+    payload: Bytes,
     now: Timestamp,
 ) -> Result<(Spec, Row, Effects), Error> {
     if payload.len() > MAX_PAYLOAD {
@@ -276,7 +277,7 @@ mod tests {
 
     fn admitted(options: Options) -> Result<(Spec, Row, Effects), Error> {
         let admission = Admission::new(&options)?;
-        admit(&admission, TaskId::from_bytes([7; 16]), Name::new("resize"), Box::new(*b"{}"), NOW)
+        admit(&admission, TaskId::from_bytes([7; 16]), Name::new("resize"), b"{}".into(), NOW)
     }
 
     fn seconds(count: u64) -> Option<When> {
@@ -288,7 +289,7 @@ mod tests {
         let admission = Admission::new(&Options { retries: Some(3), ..Options::default() }).unwrap();
         assert!(admission.plain && Admission::default().plain);
         let ways = [admit, admit_any].map(|way| {
-            way(&admission, TaskId::from_bytes([7; 16]), Name::new("f"), Box::new(*b"{}"), NOW).unwrap()
+            way(&admission, TaskId::from_bytes([7; 16]), Name::new("f"), b"{}".into(), NOW).unwrap()
         });
         assert_eq!(ways[0], ways[1]);
         assert!(ways[0].0.is_plain());

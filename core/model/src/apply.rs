@@ -14,7 +14,8 @@ use std::time::Duration;
 use crate::planted::{self, Bug};
 use crate::transition::{Rule, check};
 use crate::{
-    Code, Effects, Error, Failure, Fence, Operation, OwnerId, Row, Spec, State, Timestamp, WaitingFor,
+    Code, Effects, Error, Failure, Fence, Operation, OwnerId, Returned, Row, Spec, State, Timestamp,
+    WaitingFor,
 };
 
 /// Applies one operation to a task at `now`.
@@ -102,7 +103,7 @@ impl Subject<'_> {
             Operation::Claim { owner } => self.claim(owner)?,
             Operation::Succeed { result, metadata, .. } => {
                 self.go(State::Succeeded)?;
-                self.row.result = Some(result);
+                self.row.result = result.into();
                 if metadata.is_some() {
                     self.row.history_mut().result_metadata = metadata;
                 }
@@ -162,7 +163,7 @@ impl Subject<'_> {
             }
             Operation::Resolve { result } => {
                 self.move_to(State::Succeeded, Rule::Operator)?;
-                self.row.result = Some(result);
+                self.row.result = result.into();
             }
             Operation::Replay => self.replay()?,
         }
@@ -384,7 +385,7 @@ impl Subject<'_> {
         self.row.failures = 0;
         self.row.crashes = 0;
         self.row.eligible = self.now;
-        self.row.result = None;
+        self.row.result = Returned::NOTHING;
         let now = self.now;
         let history = self.row.history_mut();
         history.reason = None;

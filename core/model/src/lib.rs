@@ -11,6 +11,7 @@
 mod admit;
 mod apply;
 pub mod by_name;
+mod bytes;
 mod error;
 mod id;
 mod limits;
@@ -31,6 +32,7 @@ mod version;
 
 pub use admit::{Admission, admit, admit_plain};
 pub use apply::{apply, apply_here, next_due};
+pub use bytes::{Bytes, Returned};
 pub use error::{Code, Error, Kind, Result};
 pub use id::TaskId;
 pub use limits::{Gate, GateRow, Limit, LimitFor, LimitRow, Limits, SetBy, WINDOW};

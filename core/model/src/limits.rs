@@ -271,7 +271,8 @@ mod tests {
         let own = limit(3, None);
         let options = Options { key: Some("a".into()), concurrency: Some(3), ..Options::default() };
         let admission = Admission::new(&options).unwrap();
-        let (spec, ..) = admit(&admission, TaskId::from_bytes([1; 16]), name, Box::new([]), at(0)).unwrap();
+        let (spec, ..) =
+            admit(&admission, TaskId::from_bytes([1; 16]), name, Default::default(), at(0)).unwrap();
         let mut limits = Limits::default();
         assert!(limits.concern(&spec));
         assert_eq!(limits.of_key(&spec), Some((Gate::Key("a".into()), own)));

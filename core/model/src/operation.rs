@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::{Failure, LogLine, OwnerId, Progress, State, Timestamp, WaitingFor};
+use crate::{Bytes, Failure, LogLine, OwnerId, Progress, State, Timestamp, WaitingFor};
 
 /// Who reports, and about which attempt. A report whose fence is not the row's is too late and is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,7 +30,7 @@ pub enum Operation {
         /// Whose attempt.
         fence: Fence,
         /// What it returned, encoded.
-        result: Box<[u8]>,
+        result: Bytes,
         /// What it noted beside the result, encoded.
         metadata: Option<Box<[u8]>>,
     },
@@ -148,7 +148,7 @@ pub enum Operation {
     /// An operator gives it a result by hand.
     Resolve {
         /// The result, encoded.
-        result: Box<[u8]>,
+        result: Bytes,
     },
     /// An operator starts it over: a new generation.
     Replay,

@@ -6,7 +6,9 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use crate::{Code, Error, Limit, Name, Priority, RetryPolicy, State, TaskId, Timestamp, WaitingFor};
+use crate::{
+    Bytes, Code, Error, Limit, Name, Priority, RetryPolicy, Returned, State, TaskId, Timestamp, WaitingFor,
+};
 
 /// The queue of tasks that name none.
 pub const DEFAULT_QUEUE: &str = "default";
@@ -26,7 +28,7 @@ pub struct Spec {
     /// When it was accepted.
     pub created: Timestamp,
     /// The arguments, encoded.
-    pub payload: Box<[u8]>,
+    pub payload: Bytes,
     /// Microseconds that an attempt may take.
     pub timeout_micros: Option<NonZeroU64>,
     /// Not before this time. Here, since a million tasks may have one and nothing else.
@@ -305,7 +307,7 @@ pub struct Row {
     /// When it ended.
     pub finished: Option<Timestamp>,
     /// What its handler returned, encoded.
-    pub result: Option<Box<[u8]>>,
+    pub result: Returned,
     /// What few tasks have.
     pub history: Option<Box<History>>,
 }

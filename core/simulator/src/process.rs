@@ -98,7 +98,7 @@ impl Process {
                 for _ in 0..chance.u32(0..3) {
                     let detached = chance.bool();
                     // Refused if the store fails, or if the attempt is over: then it is tried again, or is nobody's.
-                    if attempt.submit(child, child.admission(), Box::default(), None, detached).is_err() {
+                    if attempt.submit(child, child.admission(), Default::default(), None, detached).is_err() {
                         return Outcome::failure("NoChild", "");
                     }
                 }

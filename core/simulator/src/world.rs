@@ -369,7 +369,7 @@ impl World {
         let submitted = process
             .engine
             .admission(&options.over(entry.options()))
-            .and_then(|admission| process.engine.submit(entry, &admission, Box::default(), None, false));
+            .and_then(|admission| process.engine.submit(entry, &admission, Default::default(), None, false));
         if let Ok(handle) = submitted {
             self.checker.lock().acknowledged(handle.id());
             self.acknowledged += 1;

@@ -31,7 +31,7 @@ fn tasks(first: usize, count: usize, now: Timestamp) -> Vec<Arc<Task>> {
         let mut bytes = [0; 10];
         bytes[..8].copy_from_slice(&chance);
         let id = TaskId::from_parts(millis, bytes);
-        let (spec, row, _) = admit(&admission, id, name, Box::new([b'x'; 100]), now).unwrap();
+        let (spec, row, _) = admit(&admission, id, name, [b'x'; 100].into(), now).unwrap();
         Task::new(spec, row, None)
     };
     (first..first + count).map(task).collect()
@@ -62,7 +62,7 @@ fn finish(tasks: Vec<Arc<Task>>, owner: OwnerId) -> Vec<Commit> {
     let succeed = |task: Arc<Task>| {
         let attempt = task.with_row(|row| row.attempt);
         let fence = Fence { owner, attempt };
-        let operation = Operation::Succeed { fence, result: Box::new(*b"null"), metadata: None };
+        let operation = Operation::Succeed { fence, result: b"null".into(), metadata: None };
         Commit { task, operation, spawn: Vec::new() }
     };
     tasks.into_iter().map(succeed).collect()

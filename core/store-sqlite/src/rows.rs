@@ -88,7 +88,7 @@ pub(crate) fn read_row(stored: &Stored<'_>) -> Result<Row, Error> {
         started: column::<Option<i64>>(stored, 10)?.map(time),
         finished: column::<Option<i64>>(stored, 11)?.map(time),
         history: history.map(codec::decode_history).transpose()?.map(Box::new),
-        result: column::<Option<Vec<u8>>>(stored, 13)?.map(Into::into),
+        result: column::<Option<Vec<u8>>>(stored, 13)?.into(),
     })
 }
 
@@ -226,7 +226,7 @@ pub(crate) fn is_plain_insert(spec: &Spec, row: &Row) -> bool {
                 updated: spec.created,
                 started: None,
                 finished: None,
-                result: None,
+                result: Default::default(),
                 history: None,
             }
 }

@@ -63,7 +63,7 @@ impl File {
 fn task_of(number: u32, name: &str, options: &Options) -> Arc<Task> {
     let id = TaskId::from_bytes((u128::from(number) + 1).to_be_bytes());
     let admission = Admission::new(options).unwrap();
-    let (spec, row, _) = admit(&admission, id, Name::new(name), Box::default(), NOW).unwrap();
+    let (spec, row, _) = admit(&admission, id, Name::new(name), Default::default(), NOW).unwrap();
     Task::new(spec, row, None)
 }
 
@@ -348,7 +348,7 @@ fn a_line_goes_on_past_a_name_that_is_no_text() {
     let first = file.claim(9);
     assert_eq!(ids(&first), [tasks[0].id()]);
     let fence = Fence { owner: file.owner, attempt: 1 };
-    let succeed = Operation::Succeed { fence, result: Box::new(*b"null"), metadata: None };
+    let succeed = Operation::Succeed { fence, result: b"null".into(), metadata: None };
     let commit = Commit { task: Arc::clone(&first[0]), operation: succeed, spawn: Vec::new() };
     file.store.commit(commit, &mut Vec::new(), NOW).unwrap();
     assert_eq!(ids(&file.claim(9)), [tasks[2].id()]);

@@ -30,7 +30,7 @@ fn open(path: &Path) -> Result<SqliteStore, Error> {
 fn task(number: u32, payload: Vec<u8>) -> Arc<Task> {
     let id = TaskId::from_bytes((u128::from(number) + 1).to_be_bytes());
     let (spec, row, _) =
-        admit(&Admission::default(), id, Name::new("job"), payload.into_boxed_slice(), NOW).unwrap();
+        admit(&Admission::default(), id, Name::new("job"), payload.into_boxed_slice().into(), NOW).unwrap();
     Task::new(spec, row, None)
 }
 
@@ -44,7 +44,7 @@ fn claim(owner: OwnerId, limit: usize) -> Option<Claim> {
 
 fn succeed(task: &Arc<Task>, owner: OwnerId) -> Commit {
     let fence = Fence { owner, attempt: 1 };
-    let operation = Operation::Succeed { fence, result: Box::new(*b"1"), metadata: None };
+    let operation = Operation::Succeed { fence, result: b"1".into(), metadata: None };
     Commit { task: Arc::clone(task), operation, spawn: Vec::new() }
 }
 
@@ -429,7 +429,7 @@ fn unique(number: u32, on_conflict: OnConflict) -> Arc<Task> {
     let options =
         Options { unique_key: Some("once".into()), on_conflict: Some(on_conflict), ..Options::default() };
     let admission = Admission::new(&options).unwrap();
-    let (spec, row, _) = admit(&admission, id, Name::new("job"), Box::new([]), NOW).unwrap();
+    let (spec, row, _) = admit(&admission, id, Name::new("job"), Default::default(), NOW).unwrap();
     Task::new(spec, row, None)
 }
 

@@ -39,7 +39,7 @@ fn memory(path: &Path) -> PathBuf {
 
 fn task(number: u32) -> Arc<Task> {
     let id = TaskId::from_bytes((u128::from(number) + 1).to_be_bytes());
-    let (spec, row, _) = admit(&Admission::default(), id, Name::new("job"), Box::default(), NOW).unwrap();
+    let (spec, row, _) = admit(&Admission::default(), id, Name::new("job"), Default::default(), NOW).unwrap();
     Task::new(spec, row, None)
 }
 

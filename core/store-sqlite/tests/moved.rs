@@ -12,7 +12,7 @@ const NOW: Timestamp = Timestamp::from_micros(1_767_225_600_000_000);
 
 fn task(number: u32) -> Arc<Task> {
     let id = TaskId::from_bytes((u128::from(number) + 1).to_be_bytes());
-    let (spec, row, _) = admit(&Admission::default(), id, Name::new("job"), Box::default(), NOW).unwrap();
+    let (spec, row, _) = admit(&Admission::default(), id, Name::new("job"), Default::default(), NOW).unwrap();
     Task::new(spec, row, None)
 }
 

@@ -56,8 +56,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use taskloom_model::{
-    Code, Effects, Error, Fence, LimitRow, Name, Operation, OwnerId, ScheduleEffects, ScheduleRow, State,
-    TaskId, Timestamp,
+    Bytes, Code, Effects, Error, Fence, LimitRow, Name, Operation, OwnerId, ScheduleEffects, ScheduleRow,
+    State, TaskId, Timestamp,
 };
 
 pub use self::batch::{Batch, Change, Claim, Commit, Insert};
@@ -119,6 +119,9 @@ pub(crate) fn refuse_unique(tasks: &[Arc<Task>]) -> Result<(), Error> {
         None => Ok(()),
     }
 }
+
+/// A task that has ended well, by which attempt, and its result, if that is known.
+pub type FreeEnd<'a> = (&'a Arc<Task>, Fence, Option<&'a mut Bytes>);
 
 /// Inserts that have come since this was last asked, and what time it is. Called inside a transaction: it must not wait.
 pub type Late<'a> = dyn FnMut() -> (Vec<Insert>, Timestamp) + 'a;
@@ -196,11 +199,20 @@ pub trait Store: Send + Sync {
         &self,
         task: &Arc<Task>,
         fence: Fence,
-        result: &mut Box<[u8]>,
+        result: &mut Bytes,
         now: Timestamp,
     ) -> Option<Result<(), Error>> {
         let _ = (task, fence, result, now);
         None
+    }
+
+    /// The same of many, in their order; each costs less than by itself. Of one without a result nothing is known.
+    fn succeed_all_freely(
+        &self,
+        ended: &mut dyn Iterator<Item = FreeEnd<'_>>,
+        now: Timestamp,
+    ) -> Vec<Option<Result<(), Error>>> {
+        ended.map(|(task, fence, result)| self.succeed_freely(task, fence, result?, now)).collect()
     }
 
     /// Makes one change. A shorter way for a batch of one commit.

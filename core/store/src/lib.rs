@@ -7,14 +7,16 @@
 
 mod contract;
 mod due;
+mod host;
 mod memory;
 mod registry;
 mod task;
 
 pub use contract::{
-    Batch, Capability, Change, Claim, Commit, Counts, DueSchedules, Filter, GateNews, Insert, Late, News,
-    Nobody, Owner, Residents, ScheduleChange, Store, Unserved, struck_off,
+    Batch, Capability, Change, Claim, Commit, Counts, DueSchedules, Filter, FreeEnd, GateNews, Insert, Late,
+    News, Nobody, Owner, Residents, ScheduleChange, Store, Unserved, struck_off,
 };
+pub use host::{Host, HostData, Keeper, Keepsake, Note, keep_notes};
 pub use memory::{MemoryOptions, MemoryStore};
 pub use registry::{IdHasher, Live, Registry};
-pub use task::{Host, HostData, Task};
+pub use task::Task;

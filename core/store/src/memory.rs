@@ -22,19 +22,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
+use std::vec;
 
 use crossbeam_queue::SegQueue;
 use parking_lot::Mutex;
 use taskloom_model::{
-    Code, Effects, Error, Fence, LimitRow, Name, Operation, OwnerId, Parent, Row, ScheduleEffects,
+    Bytes, Code, Effects, Error, Fence, LimitRow, Name, Operation, OwnerId, Parent, Row, ScheduleEffects,
     ScheduleRow, State, TaskId, Timestamp, Unique, apply, next_due,
 };
 
 use crate::contract::{refuse_unique, struck_off};
 use crate::due::Alarms;
 use crate::{
-    Batch, Capability, Change, Commit, Counts, DueSchedules, Filter, GateNews, Owner, Registry, Residents,
-    ScheduleChange, Store, Task,
+    Batch, Capability, Change, Commit, Counts, DueSchedules, Filter, FreeEnd, GateNews, Owner, Registry,
+    Residents, ScheduleChange, Store, Task,
 };
 
 mod claim;
@@ -106,7 +107,16 @@ struct Ended {
     count: AtomicUsize,
     /// The ended tasks that are kept, oldest first: as many as have ended and were not forgotten. Weak, so that a task that
     /// is swept is gone at once; its place in the line stays until its turn comes.
-    kept: SegQueue<Weak<Task>>,
+    kept: SegQueue<Kept>,
+    /// Those of a lot that has been begun.
+    first: Mutex<vec::IntoIter<Weak<Task>>>,
+}
+
+/// What stands in the line of ended tasks.
+enum Kept {
+    One(Weak<Task>),
+    /// Tasks that have ended together, in their order.
+    Lot(Vec<Weak<Task>>),
 }
 
 impl MemoryStore {
@@ -382,10 +392,18 @@ impl Store for MemoryStore {
         &self,
         task: &Arc<Task>,
         fence: Fence,
-        result: &mut Box<[u8]>,
+        result: &mut Bytes,
         now: Timestamp,
     ) -> Option<Result<(), Error>> {
         self.is_free(task).then(|| self.end_free(task, fence, std::mem::take(result), now).map(drop))
+    }
+
+    fn succeed_all_freely(
+        &self,
+        ended: &mut dyn Iterator<Item = FreeEnd<'_>>,
+        now: Timestamp,
+    ) -> Vec<Option<Result<(), Error>>> {
+        self.end_all_free(ended, now)
     }
 
     fn elapse(
@@ -476,7 +494,7 @@ impl Store for MemoryStore {
 
     fn tidy(&self, limit: usize, now: Timestamp) -> bool {
         self.tidied.store(true, Ordering::Relaxed);
-        self.forget_oldest(limit, now)
+        self.recycle_oldest(limit, now)
     }
 
     fn sweep(&self, before: Timestamp, limit: usize) -> Result<usize, Error> {

@@ -67,7 +67,28 @@ impl Registry {
     /// Adds a task unless its id is taken; whether it was added.
     pub fn insert(&self, task: &Arc<Task>) -> bool {
         let (shard, hash) = in_shard(task.id().table_hash());
-        let mut shard = self.0[shard].0.lock();
+        Self::insert_into(&mut self.0[shard].0.lock(), hash, task)
+    }
+
+    /// Adds tasks in their order, until one whose id is taken; how many were added. Neighbours take one lock.
+    pub fn insert_all(&self, tasks: &[Arc<Task>]) -> usize {
+        let place = |number: usize| tasks.get(number).map(|task| in_shard(task.id().table_hash()));
+        let (mut added, mut next) = (0, place(0));
+        while let Some((number, _)) = next {
+            let mut shard = self.0[number].0.lock();
+            while let Some((_, hash)) = next.filter(|(own, _)| *own == number) {
+                if !Self::insert_into(&mut shard, hash, &tasks[added]) {
+                    return added;
+                }
+                added += 1;
+                next = place(added);
+            }
+        }
+        added
+    }
+
+    #[inline]
+    fn insert_into(shard: &mut HashTable<Arc<Task>>, hash: u64, task: &Arc<Task>) -> bool {
         match shard.entry(hash, |other| other.id() == task.id(), Self::hash) {
             hashbrown::hash_table::Entry::Occupied(_) => false,
             hashbrown::hash_table::Entry::Vacant(place) => {

@@ -18,38 +18,26 @@
 //! * A replay never touches the task that ended: it makes a new one with the same id, so older handles keep their outcome.
 //!   The old one is *superseded* from then on: its row stays as it is, settled or not.
 
-use std::any::Any;
 use std::cell::RefCell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 use parking_lot::{Mutex, MutexGuard};
 use taskloom_model::{
-    Code, Effects, Error, Fence, Operation, OwnerId, Row, Spec, State, TaskId, Timestamp, WaitingFor, apply,
-    apply_here,
+    Bytes, Code, Effects, Error, Fence, Operation, OwnerId, Row, Spec, State, TaskId, Timestamp, WaitingFor,
+    apply, apply_here,
 };
-use taskloom_sync::{Blank, Latch, Nursery, Step};
+use taskloom_sync::{Blank, Latch, Nursery, Step, Stock};
 
-/// What a host language keeps with a task until it runs.
-pub trait Host: Any + Send + Sync {
-    /// The task has settled: no attempt will need this any more. Called once, on any thread, before whoever waits
-    /// wakes up; it must not block.
-    fn settled(&self) {}
-
-    /// The same, with whether its task succeeded: what is called, and calls the other unless it is overridden.
-    fn ended(&self, succeeded: bool) {
-        let _ = succeeded;
-        self.settled();
-    }
-}
-
-/// What came with one task.
-pub type HostData = Box<dyn Host>;
+use crate::host::{Host, Keepsake, Note};
 
 type Observer = Box<dyn FnOnce(&Arc<Task>) + Send>;
+
+/// Memory of tasks that were forgotten in lots, for new ones.
+static STOCK: LazyLock<Stock<Task>> = LazyLock::new(Stock::new);
 
 thread_local! {
     /// Memory for the tasks that this thread submits next.
@@ -69,7 +57,9 @@ pub struct Task {
     settled: AtomicBool,
     /// Where the task will lie that its submitter submits next.
     next: Step,
-    host: Option<HostData>,
+    /// See [`Task::noted_at`].
+    noted_at: AtomicU32,
+    left: Keepsake,
 }
 
 struct Cell {
@@ -94,22 +84,22 @@ impl Cell {
 impl Task {
     /// A task as it was admitted, or as a store has read it. One that has ended already is settled.
     #[inline]
-    pub fn new(spec: Spec, row: Row, host: Option<HostData>) -> Arc<Self> {
+    pub fn new(spec: Spec, row: Row, left: impl Into<Keepsake>) -> Arc<Self> {
         let (place, next) = Self::place();
         let ended = row.state.is_terminal();
         let plain = spec.is_plain() && row.state == State::Queued && row.waiting_for == WaitingFor::Nothing;
-        place.fill(Self::of(spec, row, host, ended, plain, next))
+        place.fill(Self::of(spec, row, left.into(), ended, plain, next))
     }
 
     /// The same for one that is eligible from the first and asks for nothing but to be run. Compiled into its caller: where
     /// that makes the parts, they are written where they are to lie.
     #[inline(always)]
-    pub fn plain(spec: Spec, row: Row, host: Option<HostData>) -> Arc<Self> {
+    pub fn plain(spec: Spec, row: Row, left: impl Into<Keepsake>) -> Arc<Self> {
         debug_assert!(
             spec.is_plain() && row.state == State::Queued && row.waiting_for == WaitingFor::Nothing
         );
         let (place, next) = Self::place();
-        place.fill(Self::of(spec, row, host, false, true, next))
+        place.fill(Self::of(spec, row, left.into(), false, true, next))
     }
 
     /// Where a task is to lie, and how far from there the next one will.
@@ -118,7 +108,7 @@ impl Task {
         // At the end of a thread its own may be gone.
         let place = NURSERY.try_with(|nursery| {
             let mut nursery = nursery.borrow_mut();
-            let place = nursery.blank();
+            let place = nursery.blank(&STOCK);
             let next = nursery.upcoming(&place);
             (place, next)
         });
@@ -126,7 +116,7 @@ impl Task {
     }
 
     #[inline(always)]
-    fn of(spec: Spec, row: Row, host: Option<HostData>, ended: bool, plain: bool, next: Step) -> Self {
+    fn of(spec: Spec, row: Row, left: Keepsake, ended: bool, plain: bool, next: Step) -> Self {
         let task = Self {
             spec,
             cell: Mutex::new(Cell { row, observers: None, begun: 0, children: 0 }),
@@ -135,12 +125,25 @@ impl Task {
             superseded: AtomicBool::new(false),
             settled: AtomicBool::new(ended),
             next,
-            host,
+            noted_at: AtomicU32::new(u32::MAX),
+            left,
         };
         if ended {
             task.latch.set();
         }
         task
+    }
+
+    /// Lets go of tasks that a store has forgotten, and has the memory of those that nobody else has used again.
+    pub(crate) fn recycle(gone: impl Iterator<Item = Arc<Self>>) {
+        let mut lot = Vec::with_capacity(Stock::<Self>::LOT);
+        for task in gone {
+            lot.extend(Blank::of(task));
+            if lot.len() == Stock::<Self>::LOT {
+                STOCK.give(std::mem::replace(&mut lot, Vec::with_capacity(Stock::<Self>::LOT)));
+            }
+        }
+        STOCK.give(lot);
     }
 
     /// Whether it was eligible from the first, and asks for nothing but to be run: nothing is to be seen to but its row.
@@ -155,6 +158,19 @@ impl Task {
         self.next.fetch_from(self);
     }
 
+    /// Where the engine that runs it has noted its attempt: a hint, which that engine writes under a lock of its own. Before
+    /// the first one it is a place that nothing has.
+    #[inline]
+    pub fn noted_at(&self) -> u32 {
+        self.noted_at.load(Ordering::Relaxed)
+    }
+
+    /// See [`Task::noted_at`].
+    #[inline]
+    pub fn note_at(&self, place: u32) {
+        self.noted_at.store(place, Ordering::Relaxed);
+    }
+
     /// What was asked for.
     pub fn spec(&self) -> &Spec {
         &self.spec
@@ -165,10 +181,15 @@ impl Task {
         self.spec.id
     }
 
-    /// What the submitting language left with it, if it is of this type.
+    /// What the submitting language left with it, if that is an object of this type.
     pub fn host<T: Host>(&self) -> Option<&T> {
-        let host: &dyn Any = self.host.as_deref()?;
-        host.downcast_ref()
+        self.left.host()
+    }
+
+    /// The note that the submitting language left with it, if that is what it left.
+    #[inline]
+    pub fn note(&self) -> Option<&Note> {
+        self.left.note()
     }
 
     /// Looks at the row as last committed. `look` must be short: it runs under the row's lock.
@@ -253,7 +274,7 @@ impl Task {
     }
 
     /// For stores whose rows live here: ends it as its worker says. The same as [`Task::apply`], only quicker.
-    pub(crate) fn succeed(&self, fence: Fence, result: Box<[u8]>, now: Timestamp) -> Result<Effects, Error> {
+    pub(crate) fn succeed(&self, fence: Fence, result: Bytes, now: Timestamp) -> Result<Effects, Error> {
         let mut cell = self.cell.lock();
         self.check_newest()?;
         let succeed = Operation::Succeed { fence, result, metadata: None };
@@ -323,12 +344,9 @@ impl Task {
                 return;
             }
             self.settled.store(true, Ordering::Relaxed);
-            (cell.observers.take(), cell.row.state == State::Succeeded)
+            (cell.observers.take(), (cell.row.state == State::Succeeded).then_some(cell.row.attempt))
         };
-        if let Some(host) = &self.host {
-            // As with an observer, its panic is its own.
-            let _ = catch_unwind(AssertUnwindSafe(|| host.ended(succeeded)));
-        }
+        self.left.ended(succeeded);
         self.latch.set();
         if let Some(observers) = observers {
             for observer in *observers {
@@ -377,4 +395,4 @@ impl fmt::Debug for Task {
 
 /// With the two counts of its references it fits into four lines of cache. What a pending task takes in all is bounded by
 /// `benches/rust/benches/memory.rs`.
-const _: () = assert!(size_of::<Task>() <= 224);
+const _: () = assert!(size_of::<Task>() <= 232);

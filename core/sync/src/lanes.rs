@@ -68,13 +68,13 @@ use std::fmt;
 use crate::primitive::{Apart, AtomicU8, AtomicUsize, Ordering, Queue, fence};
 
 /// How many lanes there are: one a priority.
-const LANES: usize = 4;
+pub(crate) const LANES: usize = 4;
 
 /// Every so many pops is a floor pop: the lowest lane is served first.
-const FLOOR: usize = 64;
+pub(crate) const FLOOR: usize = 64;
 
 /// Which lane each floor pop in turn tries before it goes by "lowest first".
-const FAVOURED: [usize; 4] = [0, 1, 0, 2];
+pub(crate) const FAVOURED: [usize; 4] = [0, 1, 0, 2];
 
 /// The low bit of a lane: something may be there.
 const fn low(lane: usize) -> u8 {

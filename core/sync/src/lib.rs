@@ -1,13 +1,14 @@
 //! Taskloom's hot path: what a submitter and a worker touch for every task, and nothing else.
 //!
-//! | module       | owns                                                                               |
-//! |--------------|------------------------------------------------------------------------------------|
-//! | [`Lanes`]    | where runnable work waits: four FIFO queues and one byte that says which hold work   |
-//! | [`Sleepers`] | who must be woken for it: at most one worker per burst, the rest by a cascade         |
-//! | [`Latch`]    | how somebody waits for one outcome: a byte, set once                                  |
-//! | [`Bell`]     | how a crowd waits for one event: all are woken at once                                |
-//! | [`Spin`]     | whether to spin a moment before sleeping                                              |
-//! | [`Nursery`]  | memory for what a thread is about to make, fetched ahead of time                      |
+//! | module          | owns                                                                               |
+//! |-----------------|------------------------------------------------------------------------------------|
+//! | [`Lanes`]       | where runnable work waits: four FIFO queues and one byte that says which hold work |
+//! | [`SerialLanes`] | the same for one taker at a time, who fetches in lots                              |
+//! | [`Sleepers`]    | who must be woken for it: at most one worker per burst, the rest by a cascade      |
+//! | [`Latch`]       | how somebody waits for one outcome: a byte, set once                               |
+//! | [`Bell`]        | how a crowd waits for one event: all are woken at once                             |
+//! | [`Spin`]        | whether to spin a moment before sleeping                                           |
+//! | [`Nursery`]     | memory for what a thread is about to make, fetched ahead of time                   |
 //!
 //! They know nothing of each other, of tasks, of Python or of time. They meet in the caller's loop:
 //!
@@ -67,6 +68,7 @@ mod lanes;
 mod latch;
 mod nursery;
 mod primitive;
+mod serial_lanes;
 mod sleepers;
 mod spin;
 #[cfg(not(loom))]
@@ -77,6 +79,7 @@ pub use bell::Bell;
 pub use fork::fork_generation;
 pub use lanes::Lanes;
 pub use latch::Latch;
-pub use nursery::{Blank, Nursery, Step};
+pub use nursery::{Blank, Nursery, Step, Stock};
+pub use serial_lanes::SerialLanes;
 pub use sleepers::{Sleeper, Sleepers};
 pub use spin::Spin;

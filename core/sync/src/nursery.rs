@@ -9,8 +9,13 @@
 //! Since the memory of the next value is known, so can be who takes the values in turn on another core: who has one can
 //! have the next one fetched ([`Nursery::upcoming`], [`Step`]).
 //!
+//! Where one thread makes values and another forgets them, the memory can go back in lots ([`Stock`]). To an allocator each
+//! piece goes by itself, into a list of which the maker has to fetch one piece to find the next; of a lot it has the
+//! addresses.
+//!
 //! # What it owns
-//! At most [`AHEAD`] pieces of memory without a value. They are given back when it is dropped, with its thread.
+//! At most [`AHEAD`] pieces of memory without a value, and what is left of a lot. They are given back when it is dropped,
+//! with its thread.
 //!
 //! # Failure
 //! Allocation failure aborts, as everywhere in Rust. Fetching is a hint: where there is no such instruction nothing is
@@ -24,8 +29,10 @@ use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::Arc;
 
+use crossbeam_queue::ArrayQueue;
+
 /// For so many values memory is kept ready.
-const AHEAD: usize = 4;
+const AHEAD: usize = 8;
 
 /// What is fetched at once.
 const LINE: usize = 64;
@@ -36,13 +43,15 @@ const LINE: usize = 64;
 ///
 /// ```
 /// let mut nursery = taskloom_sync::Nursery::new();
-/// let texts = ["a", "b"].map(|text| nursery.blank().fill(text.to_owned()));
+/// let stock = taskloom_sync::Stock::new();
+/// let texts = ["a", "b"].map(|text| nursery.blank(&stock).fill(text.to_owned()));
 /// assert_eq!(*texts[1], "b");
 /// ```
 #[derive(Debug)]
 pub struct Nursery<T> {
     ready: [Option<Blank<T>>; AHEAD],
     turn: usize,
+    lot: Vec<Blank<T>>,
 }
 
 /// Memory without a value.
@@ -52,13 +61,16 @@ pub struct Blank<T>(Arc<MaybeUninit<T>>);
 impl<T> Nursery<T> {
     /// Creates one with nothing ready.
     pub const fn new() -> Self {
-        Self { ready: [const { None }; AHEAD], turn: 0 }
+        Self { ready: [const { None }; AHEAD], turn: 0, lot: Vec::new() }
     }
 
-    /// Memory for a value; and has that for a later one fetched.
+    /// Memory for a value; and has that for a later one fetched. It comes from the allocator, unless there is some in stock.
     #[inline]
-    pub fn blank(&mut self) -> Blank<T> {
-        let later = Blank::new();
+    pub fn blank(&mut self, stock: &Stock<T>) -> Blank<T> {
+        let later = self.lot.pop().unwrap_or_else(|| {
+            self.lot = stock.take();
+            self.lot.pop().unwrap_or_default()
+        });
         fetch(later.address(), size_of::<T>());
         self.turn = (self.turn + 1) % AHEAD;
         self.ready[self.turn].replace(later).unwrap_or_default()
@@ -85,6 +97,20 @@ impl<T> Blank<T> {
         Self(Arc::new_uninit())
     }
 
+    /// The memory of a value that is of no use any more, unless somebody else has a reference to it, of either kind. The
+    /// value is dropped, or will be with the last reference.
+    #[inline]
+    pub fn of(mut value: Arc<T>) -> Option<Self> {
+        Arc::get_mut(&mut value)?;
+        let place = Arc::into_raw(value).cast_mut();
+        // SAFETY: nobody else has a reference, so nobody looks at the value that is dropped, and nobody can get one. What is
+        // left has the layout of an allocation whose value is still to come. If the drop panics, the memory is lost.
+        unsafe {
+            ptr::drop_in_place(place);
+            Some(Self(Arc::from_raw(place.cast())))
+        }
+    }
+
     /// Puts the value in.
     #[inline(always)]
     pub fn fill(self, value: T) -> Arc<T> {
@@ -104,6 +130,54 @@ impl<T> Blank<T> {
 }
 
 impl<T> Default for Blank<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Memory on its way back from those who forget values to those who make new ones, in lots.
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::Arc;
+/// use taskloom_sync::{Blank, Nursery, Stock};
+///
+/// let (stock, mut nursery) = (Stock::new(), Nursery::new());
+/// let text = nursery.blank(&stock).fill("a".to_owned());
+/// stock.give(Blank::of(text).into_iter().collect());
+/// assert_eq!(*nursery.blank(&stock).fill("b".to_owned()), "b");
+/// ```
+#[derive(Debug)]
+pub struct Stock<T>(ArrayQueue<Vec<Blank<T>>>);
+
+/// So many lots are kept.
+const LOTS: usize = 16;
+
+impl<T> Stock<T> {
+    /// So many pieces make a lot.
+    pub const LOT: usize = 256;
+
+    /// Creates one with nothing in it.
+    pub fn new() -> Self {
+        Self(ArrayQueue::new(LOTS))
+    }
+
+    /// Gives memory back; to the allocator, if there is much of it here.
+    pub fn give(&self, lot: Vec<Blank<T>>) {
+        if !lot.is_empty() {
+            drop(self.0.push(lot));
+        }
+    }
+
+    #[inline]
+    fn take(&self) -> Vec<Blank<T>> {
+        // A pop in vain takes a fence.
+        if self.0.is_empty() { Vec::new() } else { self.0.pop().unwrap_or_default() }
+    }
+}
+
+impl<T> Default for Stock<T> {
     fn default() -> Self {
         Self::new()
     }
@@ -160,7 +234,7 @@ mod tests {
     #[test]
     fn each_value_has_memory_of_its_own() {
         let mut nursery = Nursery::new();
-        let values: Vec<_> = (0..100).map(|number| nursery.blank().fill([number; 40])).collect();
+        let values: Vec<_> = (0..100).map(|number| nursery.blank(&Stock::new()).fill([number; 40])).collect();
         for (number, value) in values.iter().enumerate() {
             assert_eq!(**value, [number; 40]);
             assert_eq!((Arc::strong_count(value), Arc::weak_count(value)), (1, 0));
@@ -177,7 +251,7 @@ mod tests {
         let mut nursery = Nursery::<[u64; 30]>::new();
         let blanks: Vec<_> = (0..20)
             .map(|_| {
-                let blank = nursery.blank();
+                let blank = nursery.blank(&Stock::new());
                 let step = nursery.upcoming(&blank);
                 (blank, step)
             })
@@ -191,10 +265,27 @@ mod tests {
     }
 
     #[test]
+    fn memory_goes_back_when_its_value_is_dropped_and_nobody_else_has_it() {
+        let (witness, stock) = (Arc::new(()), Stock::new());
+        let mut nursery = Nursery::new();
+        let values: Vec<_> = (0..3).map(|_| nursery.blank(&stock).fill(Arc::clone(&witness))).collect();
+        let addresses: Vec<_> = values.iter().map(Arc::as_ptr).collect();
+        let (kept, seen) = (Arc::clone(&values[0]), Arc::downgrade(&values[1]));
+        let lot: Vec<_> = values.into_iter().filter_map(Blank::of).collect();
+        assert_eq!((lot.len(), Arc::strong_count(&witness)), (1, 2), "one is kept");
+        assert!(seen.upgrade().is_none() && Arc::ptr_eq(&*kept, &witness));
+        stock.give(lot);
+        let again: Vec<_> = (0..=AHEAD).map(|_| nursery.blank(&stock).fill(Arc::clone(&witness))).collect();
+        assert!(again.iter().any(|value| Arc::as_ptr(value) == addresses[2]));
+        drop((again, kept));
+        assert_eq!(Arc::strong_count(&witness), 1);
+    }
+
+    #[test]
     fn only_values_are_dropped() {
         let witness = Arc::new(());
         let mut nursery = Nursery::new();
-        let kept: Vec<_> = (0..10).map(|_| nursery.blank().fill(Arc::clone(&witness))).collect();
+        let kept: Vec<_> = (0..10).map(|_| nursery.blank(&Stock::new()).fill(Arc::clone(&witness))).collect();
         drop(nursery);
         assert_eq!(Arc::strong_count(&witness), 11);
         drop(kept);

@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 use taskloom_engine::{Attempt, HandlerEntry, fresh_id};
 use taskloom_model::{
-    Admission, Code, Error, OnConflict, Options, Priority, Rate, Result, RetryPolicy, TaskId, Version, When,
+    Admission, Bytes, Code, Error, OnConflict, Options, Priority, Rate, Result, RetryPolicy, TaskId, Version,
+    When,
 };
 
 use crate::attempts::is_polling;
@@ -41,9 +42,9 @@ impl App {
         let payload = encode_input(name, input)?;
         if self.shared.demands_metadata {
             let admission = self.shared.engine.admission(entry.options())?;
-            return self.insert(&entry, &admission, payload);
+            return self.insert(&entry, &admission, payload.into());
         }
-        self.insert(&entry, entry.admission(), payload)
+        self.insert(&entry, entry.admission(), payload.into())
     }
 
     /// Submits many tasks of one handler: all or none, in one transaction. See [`App::submit`].
@@ -78,7 +79,7 @@ impl App {
         TaskBuilder::new(Ok(self.clone()), name, None)
     }
 
-    fn insert(&self, entry: &HandlerEntry, admission: &Admission, payload: Box<[u8]>) -> Result<Handle> {
+    fn insert(&self, entry: &HandlerEntry, admission: &Admission, payload: Bytes) -> Result<Handle> {
         let engine = &self.shared.engine;
         let inside = is_polling();
         let handle =
@@ -358,9 +359,9 @@ impl TaskBuilder {
     pub fn submit(self) -> Result<Handle> {
         let Ready { app, entry, admission, payload, attempt, detached, .. } = self.ready()?;
         let payload = payload.unwrap_or_else(|| Ok(Box::from(*b"null")))?;
-        let Some(attempt) = attempt else { return app.insert(&entry, &admission, payload) };
+        let Some(attempt) = attempt else { return app.insert(&entry, &admission, payload.into()) };
         let handle = in_place(app.shared.engine.is_durable(), || {
-            attempt.submit(&entry, &admission, payload, None, detached)
+            attempt.submit(&entry, &admission, payload.into(), None, detached)
         })?;
         app.submitted()?;
         Ok(Handle::new(handle, app.downgrade()))
@@ -408,7 +409,7 @@ impl TaskBuilder {
         if attempt.is_some() {
             return Err(Error::new(Code::NotAvailable, "children are submitted one by one in this version"));
         }
-        let payloads = payloads.into_iter().map(|payload| (payload, None));
+        let payloads = payloads.into_iter().map(|payload| (payload.into(), None));
         let engine = &app.shared.engine;
         let inside = is_polling();
         let handles =
@@ -436,7 +437,7 @@ impl TaskBuilder {
             app.shared.engine.submit_then(
                 &entry,
                 &admission,
-                std::iter::once((payload, None)),
+                std::iter::once((payload.into(), None)),
                 inside,
                 Box::new(move |verdict| give.give(verdict)),
             )?;

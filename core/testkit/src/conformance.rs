@@ -95,6 +95,7 @@ macro_rules! conformance {
                 a_refusal_names_the_attempt_and_the_state
             }
             changes {
+                successes_that_are_told_together_are_as_those_told_one_by_one
                 success_keeps_the_result
                 failures_are_retried_and_kept
                 a_permanent_failure_is_the_last

@@ -237,7 +237,7 @@ impl Scene {
     }
 
     pub(crate) fn succeed(&self, attempt: u32) -> Operation {
-        Operation::Succeed { fence: self.fence(attempt), result: Box::new(*b"42"), metadata: None }
+        Operation::Succeed { fence: self.fence(attempt), result: b"42".into(), metadata: None }
     }
 
     /// A task in each state that has an operation which leads to it.

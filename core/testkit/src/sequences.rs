@@ -441,7 +441,7 @@ impl Pair {
             14 => Operation::CloseKey { until },
             15 => Operation::Cancel { reason },
             16 => Operation::Skip { reason },
-            17 => Operation::Resolve { result: Box::new(*b"0") },
+            17 => Operation::Resolve { result: b"0".into() },
             18 => Operation::Replay,
             19..=21 => Operation::Claim { owner: any },
             22 => {
@@ -459,7 +459,7 @@ impl Pair {
                 until: now + Duration::from_secs(1),
             },
             24..=26 => Operation::Spawn { fence, ordinal: wish.child.ordinal },
-            _ => Operation::Succeed { fence, result: Box::new(*b"1"), metadata: Some(Box::new([0xFF])) },
+            _ => Operation::Succeed { fence, result: b"1".into(), metadata: Some(Box::new([0xFF])) },
         }
     }
 }

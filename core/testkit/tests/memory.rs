@@ -31,7 +31,8 @@ fn a_replayed_task_is_kept_while_it_lives() {
     let now = Timestamp::from_micros(1_000_000);
     let make = |number: u8| {
         let id = TaskId::from_bytes([number; 16]);
-        let (spec, row, _) = admit(&Admission::default(), id, Name::new("job"), Box::new([]), now).unwrap();
+        let (spec, row, _) =
+            admit(&Admission::default(), id, Name::new("job"), Default::default(), now).unwrap();
         let task = Task::new(spec, row, None);
         store.insert(&[Arc::clone(&task)], now).unwrap();
         task
@@ -53,7 +54,7 @@ fn a_replayed_task_is_kept_while_it_lives() {
     let fill: Vec<_> = (100..102).map(make).collect();
     assert_eq!(fill.len(), 2, "there is room for exactly two beside it");
     change(&replayed, Operation::Cancel { reason: None });
-    change(&replayed, Operation::Resolve { result: Box::new([]) });
+    change(&replayed, Operation::Resolve { result: Default::default() });
     make(102);
 }
 
@@ -72,7 +73,8 @@ fn finished_tasks_that_are_needed_are_kept_beyond_their_number() {
         let later = now + Duration::from_secs(60);
         let make = |id: TaskId, parent: Option<Parent>, options: &Options| {
             let admission = Admission::new(options).unwrap();
-            let (mut spec, row, _) = admit(&admission, id, Name::new("job"), Box::new([]), now).unwrap();
+            let (mut spec, row, _) =
+                admit(&admission, id, Name::new("job"), Default::default(), now).unwrap();
             if parent.is_some() {
                 spec.rare.get_or_insert_default().parent = parent;
             }
@@ -112,7 +114,7 @@ fn finished_tasks_that_are_needed_are_kept_beyond_their_number() {
         }
         assert!(children.iter().chain([&unique]).all(known));
         // Their time is over; they go as others come, two at a time.
-        change(&parent, Operation::Succeed { fence, result: Box::new([]), metadata: None }, later);
+        change(&parent, Operation::Succeed { fence, result: Default::default(), metadata: None }, later);
         for number in 30..90 {
             cancel(&make(id(number), None, &Options::default()), later);
         }

@@ -10,49 +10,56 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use taskloom_engine::{Attempt, Completion, LentPlace, Outcome};
-use taskloom_model::{Fence, TaskId};
+use taskloom_model::{Bytes, Fence, TaskId};
 
-use super::slots::keeps_result;
 use super::{News, Port};
 use crate::lane::Route;
 use crate::threads::Ticket;
 
 /// An attempt whose handler runs here.
 pub(crate) struct Job {
-    pub(crate) attempt: Attempt,
-    completion: End,
+    end: End,
     pub(crate) route: Route,
     called_off: bool,
-    /// Whether JavaScript runs it with the input that it kept, and will keep its result.
-    has_own: bool,
     /// Its place in flight, while it waits for a child.
     lent: Option<LentPlace>,
 }
 
-/// What is handed to an environment to be run.
-pub(crate) type Dealt = (Attempt, End, Route);
+impl Job {
+    /// The attempt.
+    pub(crate) fn attempt(&self) -> &Attempt {
+        self.end.attempt()
+    }
+}
 
 /// Where the outcome of a job goes, once.
 pub(crate) enum End {
     /// To the engine.
     Loop(Completion),
     /// To the worker that waits for this thread.
-    Thread(Arc<Ticket>),
+    Thread(Arc<Ticket>, Attempt),
 }
 
 impl End {
-    pub(crate) fn complete(self, outcome: Outcome) {
+    fn attempt(&self) -> &Attempt {
         match self {
-            Self::Loop(completion) => completion.complete(outcome),
-            Self::Thread(ticket) => ticket.end(outcome),
+            Self::Loop(completion) => completion.attempt(),
+            Self::Thread(_, attempt) => attempt,
         }
     }
 
-    /// The same for one of many, which are completed together.
-    pub(crate) fn complete_with(self, outcome: Outcome, others: &mut Vec<(Completion, Outcome)>) {
+    pub(crate) fn complete(self, outcome: Outcome) {
         match self {
-            Self::Loop(completion) => others.push((completion, outcome)),
-            Self::Thread(ticket) => ticket.end(outcome),
+            Self::Loop(completion) => completion.complete(outcome),
+            Self::Thread(ticket, _) => ticket.end(outcome),
+        }
+    }
+
+    /// The same of one of many that went well, which are completed together.
+    pub(crate) fn succeed_with(self, result: &[u8], others: &mut Vec<(Completion, Bytes)>) {
+        match self {
+            Self::Loop(completion) => others.push((completion, result.into())),
+            Self::Thread(ticket, _) => ticket.end(Outcome::success(result)),
         }
     }
 
@@ -60,7 +67,7 @@ impl End {
     fn give_back(self) {
         match self {
             Self::Loop(completion) => completion.give_back(),
-            Self::Thread(ticket) => ticket.end(Outcome::GivenBack),
+            Self::Thread(ticket, _) => ticket.end(Outcome::GivenBack),
         }
     }
 
@@ -73,27 +80,15 @@ impl End {
 }
 
 impl Port {
-    /// Has a handler run here.
-    pub(crate) fn begin(&self, attempt: Attempt, completion: End, route: Route) {
-        self.begin_all(&mut vec![(attempt, completion, route)]);
-    }
-
-    /// Has handlers run here: all that is given, which is taken out.
-    pub(crate) fn begin_all(&self, dealt: &mut Vec<Dealt>) {
-        let count = dealt.len();
-        self.in_flight.fetch_add(count, Ordering::Relaxed);
+    /// Has handlers run here: of attempts that come from one place.
+    pub(crate) fn begin_all(&self, ends: impl Iterator<Item = End>, route: Route) {
         let numbers: Vec<u32> = {
             let mut jobs = self.jobs.lock();
-            let job = |(attempt, completion, route)| Job {
-                attempt,
-                completion,
-                route,
-                called_off: false,
-                has_own: false,
-                lent: None,
-            };
-            dealt.drain(..).map(|one| jobs.insert(job(one))).collect()
+            let job = |end| Job { end, route, called_off: false, lent: None };
+            ends.map(|end| jobs.insert(job(end))).collect()
         };
+        let count = numbers.len();
+        self.in_flight.fetch_add(count, Ordering::Relaxed);
         if self.is_closed() {
             // It closed meanwhile, and nobody else will look.
             return numbers.into_iter().filter_map(|number| self.end(number)).for_each(End::give_back);
@@ -114,12 +109,12 @@ impl Port {
 
     /// The attempt of a job that runs.
     pub(crate) fn attempt(&self, job: u32) -> Option<Attempt> {
-        self.with_job(job, |job| job.attempt.clone())
+        self.with_job(job, |job| job.attempt().clone())
     }
 
     /// Takes the jobs to start that come next out of the news, for as long as `tell` says that there is room: it is
     /// asked with nothing first. Each job is told by it. If its task was submitted here, for a slot that is still its
-    /// own, and this is its first attempt: with the slot, where JavaScript has kept the input.
+    /// own, and this is its first attempt: with the slot, where JavaScript has kept the input, and will keep the result.
     pub(crate) fn start_all(
         &self,
         news: &mut VecDeque<News>,
@@ -128,16 +123,15 @@ impl Port {
         if !matches!(news.front(), Some(News::Start(_))) {
             return;
         }
-        let mut jobs = self.jobs.lock();
+        let jobs = self.jobs.lock();
         let slots = self.slots.lock();
         while let Some(News::Start(number)) = news.front()
             && tell(None)
         {
             let number = *number;
             news.pop_front();
-            let Some(job) = jobs.get_mut(number) else { continue };
-            let own = self.own_slot(&job.attempt, &slots);
-            job.has_own = own.is_some();
+            let Some(job) = jobs.get(number) else { continue };
+            let own = self.own_slot(job.attempt(), &slots);
             tell(Some((number, job, own)));
         }
     }
@@ -153,10 +147,7 @@ impl Port {
             let Some(job) = jobs.remove(number) else { continue };
             count += 1;
             lent.extend(job.lent);
-            if job.has_own {
-                keeps_result(job.attempt.task());
-            }
-            end(place, job.completion);
+            end(place, job.end);
         }
         drop(jobs);
         drop(lent);
@@ -165,7 +156,7 @@ impl Port {
 
     /// A job's handler has ended: where its outcome goes.
     pub(crate) fn end(&self, job: u32) -> Option<End> {
-        Some(self.take_job(job)?.completion)
+        Some(self.take_job(job)?.end)
     }
 
     fn take_job(&self, job: u32) -> Option<Job> {
@@ -193,7 +184,7 @@ impl Port {
     /// The environment ends, and no handler comes back.
     pub(super) fn leave_jobs(&self) {
         let jobs = self.jobs.lock().take_all();
-        jobs.into_iter().for_each(|job| job.completion.leave());
+        jobs.into_iter().for_each(|job| job.end.leave());
     }
 
     /// How many handlers run here.
@@ -205,7 +196,7 @@ impl Port {
     pub(crate) fn call_off(&self, id: TaskId, fence: Fence, why: &'static str) -> bool {
         let found = {
             let mut jobs = self.jobs.lock();
-            let own = |job: &Job| job.attempt.task().id() == id && job.attempt.fence() == fence;
+            let own = |job: &Job| job.attempt().task().id() == id && job.attempt().fence() == fence;
             let Some((number, job)) = jobs.iter_mut().find(|(_, job)| own(job)) else { return false };
             (!std::mem::replace(&mut job.called_off, true)).then_some(number)
         };
@@ -219,7 +210,7 @@ impl Port {
     pub(crate) fn in_flight_by_handler(&self) -> Vec<(&'static str, TaskId, u32)> {
         let mut all: Vec<(&'static str, TaskId, u32)> = Vec::new();
         for (_, job) in self.jobs.lock().iter() {
-            let task = job.attempt.task();
+            let task = job.attempt().task();
             if all.iter().all(|(name, ..)| *name != task.spec().name.as_str()) {
                 all.push((task.spec().name.as_str(), task.id(), job.route.app));
             }

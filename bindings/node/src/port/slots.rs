@@ -3,118 +3,97 @@
 //! JavaScript numbers the slots: it has an object in the same place. A slot is given back by the message that tells the
 //! outcome, and only by that.
 //!
-//! A task of a memory store that was submitted for a slot has a note of it ([`Submitted`]). By that its end is told without
+//! A task of a memory store that was submitted for a slot has a [`Note`] of it. By that its end is told without
 //! an observer, and the input and the result of a handler that runs in the same environment stay there: only the slot's
-//! number crosses. The note's marks say who came first, the end or the one who expects it; so one of them tells, once.
+//! number crosses. (A task whose first attempt began at home, and that succeeded by it, has its result there: nothing but that
+//! attempt's own report ends it so.) Nobody but JavaScript hears what is told of a slot, and it does not before the crossing is over in which
+//! it submits: so the end of a task may be told before its slot is filled.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use taskloom_engine::{Attempt, Handle};
-use taskloom_model::State;
-use taskloom_store::{Host, HostData, Task};
+use taskloom_store::{Note, Task};
 
-use super::{Crossing, News, Port};
+use super::{News, Port};
 
 /// A task that is waited for.
 pub(crate) enum Slot {
     /// Nobody waits in this place.
     Free,
-    /// Its outcome is on its way. With it, whether it was submitted for this slot: JavaScript may have kept input and
+    /// The outcome of a task that was submitted for this slot, by an app of this number: JavaScript may have kept input and
     /// result there.
-    Waits(Handle, bool),
+    Own(Arc<Task>, u32),
+    /// That of any other.
+    Waits(Handle),
 }
 
-/// Somebody here expects the outcome.
-const EXPECTED: u8 = 1;
-/// There is one.
-const SETTLED: u8 = 2;
-/// JavaScript has kept the result of the first attempt.
-const KEPT: u8 = 4;
+/// The first attempt runs in the environment that submitted the task, with the input that is kept there, and its result
+/// stays there.
+const AT_HOME: u8 = 1;
+/// The task has succeeded, by its first attempt.
+const SUCCEEDED: u8 = 2;
+/// That the task has ended was told. It never is of one that had ended when it was admitted.
+const TOLD: u8 = 4;
 
-/// What goes with a task of a memory store: which environment submitted it, and for which slot. It spares an observer,
-/// and lets JavaScript keep input and result at home if the handler runs there, too.
-///
-/// The outcome is told by whoever comes second: the end of the task, or the one who expects it.
-struct Submitted {
-    port: Weak<Port>,
-    slot: u32,
-    marks: AtomicU8,
+/// Where the outcome is of a task that was waited for.
+pub(crate) enum Outcome {
+    /// JavaScript has kept it in the slot: a result.
+    Kept,
+    /// With the task.
+    Of(Handle),
 }
 
-impl Host for Submitted {
-    fn settled(&self) {
-        if self.marks.fetch_or(SETTLED, Ordering::SeqCst) & EXPECTED != 0
-            && !Crossing::settled(self.port.as_ptr(), self.slot)
-            && let Some(port) = self.port.upgrade()
-        {
-            port.tell(News::Settled(self.slot));
-        }
-    }
+/// A task has settled that was submitted for a slot; by which attempt it succeeded, if it did.
+pub(super) fn settled(note: &Note, succeeded: Option<u32>) {
+    // Nobody else sets a mark at this time, but who starts the first attempt of a task that is cancelled in that moment:
+    // then it does not matter which of the two marks is kept.
+    note.mark(if succeeded == Some(1) { TOLD | SUCCEEDED } else { TOLD });
 }
 
-/// JavaScript has kept the result of this task's first attempt, in the slot that it was submitted for.
-pub(super) fn keeps_result(task: &Task) {
-    if let Some(own) = task.host::<Submitted>() {
-        own.marks.fetch_or(KEPT, Ordering::SeqCst);
-    }
+/// Whether JavaScript has kept the result of a task that has succeeded, in the slot that it was submitted for.
+fn has_result(task: &Task) -> bool {
+    let both = AT_HOME | SUCCEEDED;
+    task.note().is_some_and(|note| note.marks() & both == both)
 }
 
 impl Port {
+    /// Tasks were accepted that were submitted for these slots, each with its note of that.
+    pub(crate) fn own_accepted(&self, slots: &[u32], app: u32, tasks: Vec<Arc<Task>>) {
+        if self.is_closed() {
+            return;
+        }
+        // First this, so that nothing is heard of a task before it is accepted.
+        let ids = slots.iter().zip(&tasks).map(|(slot, task)| (*slot, task.id()));
+        self.heard.lock().accepted.extend(ids);
+        self.wake();
+        let mut stillborn = Vec::new();
+        let mut all = self.slots.lock();
+        for (slot, task) in slots.iter().zip(tasks) {
+            if task.is_settled() && task.note().is_some_and(|note| note.marks() & TOLD == 0) {
+                stillborn.push(*slot);
+            }
+            fill(&mut all, *slot, Slot::Own(task, app));
+        }
+        drop(all);
+        stillborn.into_iter().for_each(|slot| self.tell(News::Settled(slot)));
+    }
+
     /// Tasks were accepted: their outcomes go to these slots.
     pub(crate) fn accepted(self: &Arc<Self>, slots: &[u32], handles: Vec<Handle>) {
         if self.is_closed() {
             return;
         }
-        // First this, so that nothing is heard of a task before it is accepted.
-        self.heard
-            .lock()
-            .accepted
-            .extend(slots.iter().zip(&handles).map(|(slot, handle)| (*slot, handle.id())));
+        // First this, as above.
+        let ids = slots.iter().zip(&handles).map(|(slot, handle)| (*slot, handle.id()));
+        self.heard.lock().accepted.extend(ids);
         self.wake();
-        let (mut settled, mut others) = (Vec::new(), Vec::new());
-        {
-            let mut all = self.slots.lock();
-            for (slot, handle) in slots.iter().zip(handles) {
-                let marks = self.mark(*slot, &handle);
-                match marks {
-                    Some(true) => settled.push(*slot),
-                    Some(false) => {}
-                    None => others.push((*slot, handle.clone())),
-                }
-                fill(&mut all, *slot, Slot::Waits(handle, marks.is_some()));
-            }
-        }
-        settled.into_iter().for_each(|slot| self.tell(News::Settled(slot)));
-        others.into_iter().for_each(|(slot, handle)| self.observe(slot, &handle));
+        slots.iter().zip(handles).for_each(|(slot, handle)| self.expect(*slot, handle));
     }
 
     /// Has the outcome of a task told to a slot.
     pub(crate) fn expect(self: &Arc<Self>, slot: u32, handle: Handle) {
-        let marks = self.mark(slot, &handle);
-        fill(&mut self.slots.lock(), slot, Slot::Waits(handle.clone(), marks.is_some()));
-        match marks {
-            Some(true) => self.tell(News::Settled(slot)),
-            Some(false) => {}
-            None => self.observe(slot, &handle),
-        }
-    }
-
-    /// Notes that the outcome of a task is expected, if that was submitted for this slot: whether it has one already.
-    fn mark(&self, slot: u32, handle: &Handle) -> Option<bool> {
-        // Who is done before the mark either told its host before, or was never alive.
-        let done = handle.is_done();
-        // The first who expects it is the one who submitted it; whoever comes later may have the slot's number by chance.
-        let own = handle.task().host::<Submitted>()?;
-        if own.slot != slot || own.port.as_ptr() != self.own.as_ptr() {
-            return None;
-        }
-        let marks = own.marks.fetch_or(EXPECTED, Ordering::SeqCst);
-        (marks & EXPECTED == 0).then_some(marks & SETTLED != 0 || done)
-    }
-
-    fn observe(self: &Arc<Self>, slot: u32, handle: &Handle) {
+        fill(&mut self.slots.lock(), slot, Slot::Waits(handle.clone()));
         let port = Arc::downgrade(self);
         handle.observe(move |_| {
             if let Some(port) = port.upgrade() {
@@ -123,38 +102,52 @@ impl Port {
         });
     }
 
-    /// What a task that is submitted from here to a memory store has with it.
-    pub(crate) fn host_for(&self, slot: u32) -> HostData {
-        Box::new(Submitted { port: self.own.clone(), slot, marks: AtomicU8::new(0) })
+    /// The note of a task that is submitted from here to a memory store, if this environment has a number.
+    pub(crate) fn note_for(&self, slot: u32) -> Option<Note> {
+        (self.number != 0).then(|| Note::new(self.number, slot))
     }
 
     /// The task of a slot; `None` if nobody waits there.
     pub(crate) fn slot(&self, slot: u32) -> Option<Handle> {
-        match self.slots.lock().get(slot as usize)? {
+        let (task, app) = match self.slots.lock().get(slot as usize)? {
+            Slot::Free => return None,
+            Slot::Own(task, app) => (Arc::clone(task), *app),
+            Slot::Waits(handle) => return Some(handle.clone()),
+        };
+        Some(self.handle_of(task, app))
+    }
+
+    /// Gives back a slot: the task that it was for, unless JavaScript has its result.
+    pub(crate) fn free_slot(&self, slot: u32) -> Option<Outcome> {
+        let slot = std::mem::replace(self.slots.lock().get_mut(slot as usize)?, Slot::Free);
+        match slot {
             Slot::Free => None,
-            Slot::Waits(handle, _) => Some(handle.clone()),
+            Slot::Own(task, _) if has_result(&task) => Some(Outcome::Kept),
+            Slot::Own(task, app) => Some(Outcome::Of(self.handle_of(task, app))),
+            Slot::Waits(handle) => Some(Outcome::Of(handle)),
         }
     }
 
-    /// Gives back a slot: the task that it was for, and whether that was submitted for it.
-    pub(crate) fn free_slot(&self, slot: u32) -> Option<(Handle, bool)> {
-        match std::mem::replace(self.slots.lock().get_mut(slot as usize)?, Slot::Free) {
-            Slot::Free => None,
-            Slot::Waits(handle, is_own) => Some((handle, is_own)),
+    fn handle_of(&self, task: Arc<Task>, app: u32) -> Handle {
+        let engine = self.app(app).and_then(|seat| seat.current());
+        match engine {
+            Some(engine) => engine.handle_of(task),
+            None => Handle::of_nobody(task),
         }
     }
 
-    /// The slot that the task of an attempt was submitted for here, if that is still its own and this the first attempt.
+    /// The slot that the task of an attempt was submitted for here, if that is still its own and this the first attempt:
+    /// which is told so.
     pub(super) fn own_slot(&self, attempt: &Attempt, slots: &[Slot]) -> Option<u32> {
         if attempt.fence().attempt != 1 {
             return None;
         }
-        let own = attempt.task().host::<Submitted>()?;
-        if own.port.as_ptr() != self.own.as_ptr() {
-            return None;
-        }
-        match slots.get(own.slot as usize)? {
-            Slot::Waits(handle, true) if Arc::ptr_eq(handle.task(), attempt.task()) => Some(own.slot),
+        let note = attempt.task().note().filter(|note| note.whose() == self.number)?;
+        match slots.get(note.number() as usize)? {
+            Slot::Own(task, _) if Arc::ptr_eq(task, attempt.task()) => {
+                note.mark(AT_HOME);
+                Some(note.number())
+            }
             _ => None,
         }
     }
@@ -170,8 +163,8 @@ impl Port {
         let mut slots = self.slots.lock();
         while let Some(News::Settled(slot)) = news.front()
             && let Some(place) = slots.get_mut(*slot as usize)
-            && let Slot::Waits(handle, true) = place
-            && self.has_result(handle)
+            && let Slot::Own(task, _) = place
+            && has_result(task)
             && tell(None)
         {
             tell(Some(*slot));
@@ -179,14 +172,6 @@ impl Port {
             news.pop_front();
         }
         drop(slots);
-    }
-
-    /// Whether JavaScript has kept the result of a task that has succeeded.
-    pub(crate) fn has_result(&self, handle: &Handle) -> bool {
-        let task = handle.task();
-        task.host::<Submitted>().is_some_and(|own| {
-            own.marks.load(Ordering::SeqCst) & KEPT != 0 && own.port.as_ptr() == self.own.as_ptr()
-        }) && task.with_row(|row| row.state == State::Succeeded && row.attempt == 1)
     }
 }
 

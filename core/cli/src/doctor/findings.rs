@@ -343,7 +343,7 @@ mod tests {
         let admission = Admission::new(options).unwrap();
         let created = NOW - Duration::from_secs(ago);
         let id = TaskId::from_parts(7, [7; 10]);
-        let (spec, mut row, _) = admit(&admission, id, Name::new("job"), Box::from(*b"{}"), created).unwrap();
+        let (spec, mut row, _) = admit(&admission, id, Name::new("job"), b"{}".into(), created).unwrap();
         row.state = state;
         if state == State::Running {
             (row.owner, row.started) = (OwnerId::new(1), Some(created));

@@ -168,7 +168,7 @@ mod tests {
     fn task(created: Timestamp) -> (Spec, Row) {
         let id = TaskId::from_parts(7, [7; 10]);
         let admission = Admission::new(&Options::default()).unwrap();
-        let (spec, row, _) = admit(&admission, id, Name::new("job"), Box::from(*b"{}"), created).unwrap();
+        let (spec, row, _) = admit(&admission, id, Name::new("job"), b"{}".into(), created).unwrap();
         (spec, row)
     }
 

@@ -153,8 +153,7 @@ mod tests {
         let options = Options { id: Some(TaskId::from_bytes(bytes)), ..options };
         let admission = Admission::new(&options).unwrap();
         let created = NOW - Duration::from_secs(ago);
-        let admitted =
-            admit(&admission, TaskId::from_bytes(bytes), Name::new(name), Box::from(*b"{}"), created);
+        let admitted = admit(&admission, TaskId::from_bytes(bytes), Name::new(name), b"{}".into(), created);
         let (spec, row, _) = admitted.unwrap();
         (spec, row)
     }

@@ -81,7 +81,7 @@ fn page(spec: &Spec, row: &Row, now: Timestamp, look: Look) -> String {
         }
     }
     page.json("input", &spec.payload);
-    if let Some(result) = &row.result {
+    if let Some(result) = row.result.as_deref() {
         page.json("result", result);
     }
     for error in row.errors() {
@@ -212,11 +212,12 @@ mod tests {
         };
         let mut bytes = [7; 16];
         bytes[6] = 0x70;
-        let payload = Box::from(*br#"{"path":"a.png","width":100}"#);
+        let payload = br#"{"path":"a.png","width":100}"#;
         let admission = Admission::new(&options).unwrap();
         let created = now - Duration::from_secs(60);
         let (spec, mut row, _) =
-            admit(&admission, TaskId::from_bytes(bytes), Name::new("resize"), payload, created).unwrap();
+            admit(&admission, TaskId::from_bytes(bytes), Name::new("resize"), payload.into(), created)
+                .unwrap();
         row.state = State::Failed;
         (row.attempt, row.failures) = (3, 3);
         row.started = Some(now - Duration::from_secs(3));

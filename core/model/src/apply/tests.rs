@@ -12,7 +12,7 @@ const OTHER: OwnerId = OwnerId::new(2).unwrap();
 fn task(options: Options) -> (Spec, Row) {
     let admission = Admission::new(&options).unwrap();
     let (spec, row, _) =
-        admit(&admission, TaskId::from_bytes([7; 16]), Name::new("f"), Box::new(*b"{}"), NOW).unwrap();
+        admit(&admission, TaskId::from_bytes([7; 16]), Name::new("f"), b"{}".into(), NOW).unwrap();
     (spec, row)
 }
 
@@ -41,7 +41,7 @@ fn fail(attempt: u32) -> Operation {
 }
 
 fn succeed(attempt: u32) -> Operation {
-    Operation::Succeed { fence: fence(attempt), result: Box::new(*b"1"), metadata: None }
+    Operation::Succeed { fence: fence(attempt), result: b"1".into(), metadata: None }
 }
 
 /// A task in each state, its attempt being 1 where it has run.
@@ -99,7 +99,7 @@ fn every_operation() -> Vec<Operation> {
         Operation::DependencyEnded { state: State::Succeeded },
         Operation::Cancel { reason: Some("no need".into()) },
         Operation::Skip { reason: None },
-        Operation::Resolve { result: Box::new(*b"2") },
+        Operation::Resolve { result: b"2".into() },
         Operation::Replay,
     ]
 }
@@ -142,7 +142,7 @@ fn every_operation_in_every_state_obeys_the_table_or_changes_nothing() {
 fn reports_need_the_fence_of_the_running_attempt() {
     let (spec, mut row) = in_state(State::Running);
     for wrong in [Fence { owner: OTHER, attempt: 1 }, Fence { owner: ME, attempt: 2 }] {
-        let report = Operation::Succeed { fence: wrong, result: Box::new([]), metadata: None };
+        let report = Operation::Succeed { fence: wrong, result: Default::default(), metadata: None };
         let error = apply(report, &spec, &mut row, NOW).unwrap_err();
         assert_eq!(error.code(), Code::LeaseLost);
     }

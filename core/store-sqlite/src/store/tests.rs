@@ -50,7 +50,7 @@ fn a_full_disk_fails_the_batch_and_nothing_else() {
     let pages = pragma(&store.writer.lock(), "page_count");
     store.writer.lock().pragma_update_and_check(None, "max_page_count", pages + 2, |_| Ok(())).unwrap();
     let fence = Fence { owner, attempt: 1 };
-    let operation = Operation::Succeed { fence, result: Box::new(*b"1"), metadata: None };
+    let operation = Operation::Succeed { fence, result: b"1".into(), metadata: None };
     let mut batch = Batch {
         inserts: [(2, 10), (3, 1 << 20)]
             .map(|(number, payload)| Insert { tasks: vec![task(number, payload)], verdict: None })

@@ -21,7 +21,8 @@ const LONG: Duration = Duration::from_secs(60);
 fn task(number: u8) -> Arc<Task> {
     let admission = Admission::default();
     let (spec, row, _) =
-        admit(&admission, TaskId::from_bytes([number; 16]), Name::new("job"), Box::default(), NOW).unwrap();
+        admit(&admission, TaskId::from_bytes([number; 16]), Name::new("job"), Default::default(), NOW)
+            .unwrap();
     Task::new(spec, row, None)
 }
 

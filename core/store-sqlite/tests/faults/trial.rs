@@ -254,6 +254,6 @@ impl Run<'_> {
 fn probe() -> Arc<Task> {
     let now = Timestamp::from_micros(1_767_225_600_000_000);
     let id = TaskId::from_bytes([0xFF; 16]);
-    let (spec, row, _) = admit(&Admission::default(), id, Name::new(JOB), Box::new([]), now).unwrap();
+    let (spec, row, _) = admit(&Admission::default(), id, Name::new(JOB), Default::default(), now).unwrap();
     Task::new(spec, row, None)
 }

@@ -82,7 +82,7 @@ fn impossible(row: &Row, owners: &[OwnerId]) -> Option<&'static str> {
         Some("runs and was never claimed")
     } else if row.state.is_terminal() != row.finished.is_some() {
         Some("has ended at no time, or not ended at a time")
-    } else if row.state == State::Succeeded && row.result.is_none() {
+    } else if row.state == State::Succeeded && row.result.as_deref().is_none() {
         Some("succeeded without a result")
     } else if row.state == State::Queued && row.waiting_for != WaitingFor::Nothing {
         Some("is queued and waits")

@@ -119,7 +119,7 @@ fn open(path: &Path, contents: &[Content], bounds: Bounds) -> Found {
 fn works_on(path: &Path) -> Result<(), String> {
     let now = Timestamp::from_micros(1_767_225_600_000_000);
     let id = TaskId::from_bytes([0xFF; 16]);
-    let (spec, row, _) = admit(&Admission::default(), id, Name::new(JOB), Box::new([]), now)
+    let (spec, row, _) = admit(&Admission::default(), id, Name::new(JOB), Default::default(), now)
         .map_err(|error| error.to_string())?;
     let task = Task::new(spec, row, None);
     let work = || {

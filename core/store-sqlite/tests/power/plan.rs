@@ -149,7 +149,7 @@ impl Planner {
         let operation = match self.chance.below(20) {
             0..9 => {
                 let result = vec![b'1'; self.size() + 1].into_boxed_slice();
-                Operation::Succeed { fence, result, metadata: None }
+                Operation::Succeed { fence, result: result.into(), metadata: None }
             }
             9..13 => {
                 let failure = Box::new(Failure {

@@ -108,7 +108,7 @@ impl Held {
         let make = || {
             let admission = Admission::new(&new.options).unwrap();
             let payload = vec![b'p'; new.payload].into_boxed_slice();
-            let (mut spec, row, _) = admit(&admission, new.id, Name::new(JOB), payload, now).unwrap();
+            let (mut spec, row, _) = admit(&admission, new.id, Name::new(JOB), payload.into(), now).unwrap();
             if let Some(parent) = &new.parent {
                 spec.rare.get_or_insert_default().parent = Some(parent.clone());
             }

@@ -79,12 +79,11 @@ impl MemoryStore {
             }
         }
         self.reserve(tasks.len())?;
-        for (index, task) in tasks.iter().enumerate() {
-            if !self.tasks.insert(task) {
-                self.take_back(&tasks[..index]);
-                self.submitters.0.count.fetch_sub(tasks.len() - index, Ordering::Relaxed);
-                return Err(exists(task));
-            }
+        let added = self.tasks.insert_all(tasks);
+        if let Some(task) = tasks.get(added) {
+            self.take_back(&tasks[..added]);
+            self.submitters.0.count.fetch_sub(tasks.len() - added, Ordering::Relaxed);
+            return Err(exists(task));
         }
         Ok(noted)
     }

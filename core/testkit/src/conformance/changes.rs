@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use taskloom_model::{
-    Code, Effects, MAX_LOG_LINES, MAX_PROGRESS, Operation, Options, Progress, RetryPolicy, State, Timestamp,
-    WaitingFor,
+    Bytes, Code, Effects, MAX_LOG_LINES, MAX_PROGRESS, Operation, Options, Progress, RetryPolicy, State,
+    Timestamp, WaitingFor,
 };
 
 use taskloom_store::{Batch, Commit};
@@ -12,13 +12,57 @@ use taskloom_store::{Batch, Commit};
 use super::Harness;
 use crate::scene::{JOB, Scene, commit, ids, moves};
 
+/// What a store takes the short way, of many at once, leaves what each success by itself does; what it does not take so is as
+/// it was.
+pub fn successes_that_are_told_together_are_as_those_told_one_by_one(harness: &dyn Harness) {
+    let scene = Scene::new(harness);
+    let tagged = Options { tags: vec!["a".into()], ..Options::default() };
+    let timed = Options { timeout: Some(Duration::from_secs(60)), ..Options::default() };
+    let tasks: Vec<_> =
+        [Options::default(), tagged, Options::default(), timed, Options::default(), Options::default()]
+            .map(|options| scene.run(options))
+            .into();
+    // One was given back meanwhile, and of one nothing is known.
+    let (late, unknown) = (4, 2);
+    scene.commit(&tasks[late], Operation::Release { fence: scene.fence(1) }).unwrap();
+    let now = scene.pass(1);
+    let mut results: Vec<_> =
+        (0..tasks.len()).map(|place| Bytes::from(vec![b'0' + place as u8; 5 * place])).collect();
+    let fence = scene.fence(1);
+    let told = |(place, (task, result))| (task, fence, Some(result).filter(|_| place != unknown));
+    let mut ends = tasks.iter().zip(&mut results).enumerate().map(told);
+    let verdicts = scene.store.succeed_all_freely(&mut ends, now);
+    drop(ends);
+    assert_eq!(verdicts.len(), tasks.len());
+    assert!(verdicts[unknown].is_none());
+    for (place, verdict) in verdicts.into_iter().enumerate() {
+        let (task, result) = (&tasks[place], Bytes::from(vec![b'0' + place as u8; 5 * place]));
+        let verdict = match verdict {
+            Some(verdict) => verdict.map_err(|error| error.code()),
+            None => {
+                assert_eq!(results[place], result, "it is left");
+                let succeed = Operation::Succeed { fence, result: result.clone(), metadata: None };
+                scene.commit(task, succeed).map(drop).map_err(|error| error.code())
+            }
+        };
+        assert_eq!(verdict, if place == late { Err(Code::LeaseLost) } else { Ok(()) });
+        let row = scene.row(task);
+        if place == late {
+            assert_eq!((row.state, row.result.as_deref()), (State::Queued, None));
+        } else {
+            assert_eq!((row.state, row.finished), (State::Succeeded, Some(now)));
+            assert_eq!((row.owner, row.result.as_deref()), (None, Some(&*result)));
+        }
+    }
+}
+
 /// The result of a success is kept with the task, and what was noted beside it.
 pub fn success_keeps_the_result(harness: &dyn Harness) {
     let scene = Scene::new(harness);
     for metadata in [None, Some(Box::from(*b"{\"rows\": 3}"))] {
         let task = scene.run(Options::default());
         let now = scene.pass(1);
-        let (fence, result) = (scene.fence(1), Box::from(*b"[1]"));
+        let (fence, result) = (scene.fence(1), b"[1]".into());
         scene.commit(&task, Operation::Succeed { fence, result, metadata: metadata.clone() }).unwrap();
         let row = scene.row(&task);
         assert_eq!((row.state, row.owner, row.finished), (State::Succeeded, None, Some(now)));
@@ -271,7 +315,7 @@ pub fn a_closed_key_sends_a_task_back(harness: &dyn Harness) {
 /// By hand, a task that has not succeeded can be given a result, or be skipped.
 pub fn an_operator_may_skip_and_resolve(harness: &dyn Harness) {
     let scene = Scene::new(harness);
-    let resolve = || Operation::Resolve { result: Box::new(*b"7") };
+    let resolve = || Operation::Resolve { result: b"7".into() };
     for state in [State::Pending, State::Failed, State::TimedOut, State::Cancelled, State::Expired] {
         let task = scene.in_state(state);
         assert_eq!(scene.commit(&task, resolve()).unwrap().to, State::Succeeded);

@@ -64,7 +64,7 @@ pub fn limits_hold_between_openings(harness: &dyn Harness) {
     assert_eq!(ids(&other.claim(1)), [tasks[0].id()]);
     assert_eq!(ids(&scene.claim(9)), [others[0].id()], "one slot is taken there, and the key");
     let attempt = Fence { owner: other.me, attempt: 1 };
-    let done = Operation::Succeed { fence: attempt, result: Box::new(*b"1"), metadata: None };
+    let done = Operation::Succeed { fence: attempt, result: b"1".into(), metadata: None };
     other.commit(&other.copy(tasks[0].id()), done).unwrap();
     let Scene { store, clock, .. } = scene;
     drop((store, other));
@@ -163,7 +163,7 @@ pub fn the_running_tasks_of_the_dead_go_to_the_living(harness: &dyn Harness) {
     let claimed = scene.claim(1).remove(0);
     assert_eq!((claimed.id(), claimed.spec()), (task.id(), task.spec()));
     let fence = Fence { owner: dead, attempt: 1 };
-    let late = Operation::Succeed { fence, result: Box::new(*b"0"), metadata: None };
+    let late = Operation::Succeed { fence, result: b"0".into(), metadata: None };
     assert_eq!(scene.commit(&task, late).unwrap_err().code(), Code::LeaseLost);
     scene.commit(&claimed, scene.succeed(2)).unwrap();
 }

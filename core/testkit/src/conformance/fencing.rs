@@ -11,7 +11,7 @@ use crate::scene::{Scene, commit};
 /// One report of each kind.
 fn reports(scene: &Scene, fence: Fence) -> Vec<Operation> {
     vec![
-        Operation::Succeed { fence, result: Box::new(*b"1"), metadata: None },
+        Operation::Succeed { fence, result: b"1".into(), metadata: None },
         Operation::Fail {
             fence,
             failure: scene.failure(fence.attempt),
@@ -82,7 +82,7 @@ pub fn the_stores_row_decides_and_not_the_callers(harness: &dyn Harness) {
     let error = scene.commit(&two, scene.succeed(1)).unwrap_err();
     assert_eq!(error.code(), Code::LeaseLost);
     let row = scene.row(&task);
-    assert_eq!((row.state, row.result), (State::Cancelled, None));
+    assert_eq!((row.state, row.result.as_deref()), (State::Cancelled, None));
     assert_eq!(two.state(), State::Cancelled, "the copy shows what the store said");
 }
 

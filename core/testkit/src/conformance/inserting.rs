@@ -184,10 +184,11 @@ pub fn results_survive_byte_for_byte(harness: &dyn Harness) {
         let task = scene.run(Options::default());
         let metadata = Some(noise(length.min(70_000)).into_boxed_slice());
         let (fence, result) = (scene.fence(1), noise(length).into_boxed_slice());
-        let operation = Operation::Succeed { fence, result: result.clone(), metadata: metadata.clone() };
+        let operation =
+            Operation::Succeed { fence, result: result.clone().into(), metadata: metadata.clone() };
         scene.commit(&task, operation).unwrap();
         let row = scene.row(&task);
-        assert!(row.result == Some(result), "{length} bytes of result");
+        assert!(row.result.as_deref() == Some(&*result), "{length} bytes of result");
         assert!(row.history.unwrap().result_metadata == metadata, "{length} bytes of metadata");
     }
 }

@@ -144,7 +144,7 @@ pub fn a_late_report_of_a_buried_owner_is_refused(harness: &dyn Harness) {
     let late = scene.copy(task.id());
     let report = || {
         let fence = Fence { owner: slow, attempt: 1 };
-        Operation::Succeed { fence, result: Box::new(*b"\"late\""), metadata: None }
+        Operation::Succeed { fence, result: b"\"late\"".into(), metadata: None }
     };
     scene.bury(slow);
     assert_eq!(scene.commit(&late, report()).unwrap_err().code(), Code::LeaseLost);
