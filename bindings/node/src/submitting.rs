@@ -170,7 +170,7 @@ fn submit(
     let task =
         |input: &Input<'_>, host| NewTask { payload: input.payload.into(), host, key: input.key.clone() };
     if engine.is_durable() {
-        let inputs = inputs.iter().map(|input| task(input, Keepsake::NOTHING));
+        let inputs = inputs.iter().map(|input| task(input, Keepsake::nothing()));
         let (own, slots) = (Arc::clone(port), slots.to_vec());
         let reply = Box::new(move |verdict: Result<Vec<Handle>>| match verdict {
             Ok(handles) => own.accepted(&slots, handles),
@@ -182,13 +182,12 @@ fn submit(
     // In memory all has happened when it returns.
     if admission.has_unique_key() || port.note_for(0).is_none() {
         // What comes of it may be another task, which has no note of this slot.
-        let inputs = inputs.iter().map(|input| task(input, Keepsake::NOTHING));
+        let inputs = inputs.iter().map(|input| task(input, Keepsake::nothing()));
         port.accepted(slots, engine.submit_many(entry, admission, inputs, true)?);
     } else {
-        let inputs = inputs
-            .iter()
-            .zip(slots)
-            .map(|(input, slot)| task(input, port.note_for(*slot).map_or(Keepsake::NOTHING, Keepsake::from)));
+        let inputs = inputs.iter().zip(slots).map(|(input, slot)| {
+            task(input, port.note_for(*slot).map_or_else(Keepsake::nothing, Keepsake::from))
+        });
         port.own_accepted(slots, app, engine.submit_here(entry, admission, inputs, true)?);
     }
     Ok(())

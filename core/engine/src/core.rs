@@ -409,7 +409,7 @@ impl Core {
     pub(crate) fn all_accepted(
         self: &Arc<Self>,
         tasks: &[Arc<Task>],
-        special: Vec<(usize, Effects)>,
+        special: Special,
         entry: &HandlerEntry,
     ) {
         let Some(first) = tasks.first() else { return };
@@ -588,6 +588,9 @@ impl Core {
         self.store.get(id, &self.live)
     }
 }
+
+/// What came of the admission of those of many tasks that are not plain, by their places.
+pub(crate) type Special = Vec<(usize, Effects)>;
 
 /// What came of the admission of a task that asks for nothing but to be run.
 const PLAIN_BIRTH: Effects = Effects { from: None, to: State::Queued, left: None, due: None };

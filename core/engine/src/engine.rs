@@ -9,7 +9,6 @@ use taskloom_store::{Counts, Store, Task};
 use crate::admitting::admission_of;
 use crate::announce::Hook;
 use crate::aside::Aside;
-use crate::completion::Completion;
 use crate::core::{Core, Parts};
 use crate::driver::{Drive, Driver};
 use crate::edge::{self, Clock, SystemClock};
@@ -21,6 +20,7 @@ use crate::queues::Served;
 use crate::registry::RegistryStats;
 use crate::runtime::{Native, Runtime};
 use crate::shutdown::{self, Stop};
+use crate::taking::Deal;
 use crate::{Handle, leases, timers, worker};
 
 /// What an engine is made with.
@@ -400,7 +400,7 @@ impl Engine {
 
     /// The same without a list: `each` is handed a handler, and those of its tasks that follow each other: of each where its
     /// outcome goes, which knows the attempt. What it leaves is lost, as what is dropped.
-    pub fn take_each(&self, each: &mut dyn FnMut(&Arc<HandlerEntry>, &mut dyn Iterator<Item = Completion>)) {
+    pub fn take_each(&self, each: &mut Deal<'_>) {
         self.core.loops.take(&self.core, &self.home, each);
     }
 

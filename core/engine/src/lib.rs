@@ -118,6 +118,7 @@ pub use runtime::{Native, Runtime};
 pub use shutdown::Stop;
 pub use stats::{HandlerStats, Health, QueueStats, RunningStats, Stats};
 pub use submitting::{Input, NewTask};
+pub use taking::Deal;
 pub use taskloom_model::{Error, Result};
 pub use taskloom_sync::fork_generation;
 pub use virtual_clock::VirtualClock;

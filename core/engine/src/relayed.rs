@@ -43,7 +43,7 @@ impl Engine {
             let built = core.build_at(
                 entry,
                 &admission,
-                NewTask { payload: payload.into(), host: Keepsake::NOTHING, key: None },
+                NewTask { payload: payload.into(), host: Keepsake::nothing(), key: None },
                 now,
             );
             answers.push(built.map(|(task, _)| {

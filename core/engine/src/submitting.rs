@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 
-use taskloom_model::{Admission, Bytes, Code, Effects, Error, Operation, Parent, Result};
+use taskloom_model::{Admission, Bytes, Code, Error, Operation, Parent, Result};
 use taskloom_store::{Batch, Commit, HostData, Insert, Keepsake, Task};
 
 use crate::answer::{Answer, Reply};
-use crate::core::{Core, birth};
+use crate::core::{Core, Special, birth};
 use crate::handler::{Attempt, HandlerEntry};
 use crate::{Engine, Handle, driver};
 
@@ -273,7 +273,7 @@ impl Core {
         entry: &HandlerEntry,
         admission: &Admission,
         payloads: impl Iterator<Item = impl Into<NewTask>>,
-    ) -> Result<(Vec<Arc<Task>>, Vec<(usize, Effects)>)> {
+    ) -> Result<(Vec<Arc<Task>>, Special)> {
         let (mut tasks, mut special) = (Vec::with_capacity(payloads.size_hint().0), Vec::new());
         let now = self.clock.now();
         for new in payloads {

@@ -27,15 +27,13 @@ const LOT: usize = 256;
 /// Room for so many tasks is kept from one take to the next.
 const MOST_KEPT: usize = 4_096;
 
+/// Whoever is handed what a loop has taken: a handler, and those of its tasks that follow each other.
+pub type Deal<'d> = dyn FnMut(&Arc<HandlerEntry>, &mut dyn Iterator<Item = Completion>) + 'd;
+
 impl Loops {
     /// Takes tasks for the loop, at most as many as there is room for, and hands out those of one handler that follow each
     /// other. What is said once of all of them is written once.
-    pub(crate) fn take(
-        &self,
-        core: &Arc<Core>,
-        home: &Arc<Home>,
-        each: &mut dyn FnMut(&Arc<HandlerEntry>, &mut dyn Iterator<Item = Completion>),
-    ) {
+    pub(crate) fn take(&self, core: &Arc<Core>, home: &Arc<Home>, each: &mut Deal<'_>) {
         self.look();
         let mut taker = self.taker.lock();
         let mut stretch = std::mem::take(&mut taker.stretch);

@@ -112,7 +112,9 @@ impl std::fmt::Debug for Kind {
 
 impl Keepsake {
     /// Nothing.
-    pub const NOTHING: Self = Self(Kind::Noted(Note { number: 0, whose: AtomicU32::new(0) }));
+    pub const fn nothing() -> Self {
+        Self(Kind::Noted(Note { number: 0, whose: AtomicU32::new(0) }))
+    }
 
     /// The object, if that is what was left, and of this type.
     pub(crate) fn host<T: Host>(&self) -> Option<&T> {
@@ -149,7 +151,7 @@ impl Keepsake {
 impl From<Option<HostData>> for Keepsake {
     #[inline]
     fn from(host: Option<HostData>) -> Self {
-        host.map_or(Self::NOTHING, |host| Self(Kind::Boxed(host)))
+        host.map_or_else(Self::nothing, |host| Self(Kind::Boxed(host)))
     }
 }
 

@@ -141,7 +141,7 @@ impl<T> Inner<T> {
     fn pop(&mut self) -> Option<T> {
         let mut busy = (0..LANES).filter(|lane| !self.lanes[*lane].is_empty());
         let lowest = busy.next()?;
-        let lane = match busy.last() {
+        let lane = match busy.next_back() {
             None => lowest,
             Some(highest) => {
                 let nth = self.pops;
