@@ -188,7 +188,7 @@ fn submit(
         let inputs = inputs.iter().zip(slots).map(|(input, slot)| {
             task(input, port.note_for(*slot).map_or_else(Keepsake::nothing, Keepsake::from))
         });
-        port.own_accepted(slots, app, engine.submit_here(entry, admission, inputs, true)?);
+        port.own_accepted(slots, app, engine.submit_here(entry, admission, inputs, true, &mut || true)?);
     }
     Ok(())
 }

@@ -106,9 +106,12 @@ impl Engine {
         inside: bool,
         patience: &mut dyn FnMut() -> bool,
     ) -> Result<Vec<Handle>> {
+        if self.core.capability.resident {
+            return Ok(self.handles_of(self.submit_here(entry, admission, payloads, inside, patience)?));
+        }
         let (answer, reply) = Answer::new();
         let reply = Box::new(move |verdict| reply.give(verdict));
-        self.submit_all(entry, admission, payloads, inside, Some(patience), reply)?;
+        self.hand_over(entry, admission, payloads, inside, true, reply)?;
         answer.wait()
     }
 
@@ -125,27 +128,25 @@ impl Engine {
         inside: bool,
         reply: Box<dyn FnOnce(Result<Vec<Handle>>) + Send>,
     ) -> Result<()> {
-        self.submit_all(entry, admission, payloads, inside, None, reply)
+        if self.core.capability.resident {
+            let tasks = self.submit_here(entry, admission, payloads, inside, &mut || true)?;
+            reply(Ok(self.handles_of(tasks)));
+            return Ok(());
+        }
+        self.hand_over(entry, admission, payloads, inside, false, reply)
     }
 
-    /// `patience`: the calling thread waits for the reply, and for room as long as this says so.
-    fn submit_all(
+    /// Hands tasks to the committer. `waits`: the calling thread waits for the reply.
+    fn hand_over(
         &self,
         entry: &HandlerEntry,
         admission: &Admission,
         payloads: impl Iterator<Item = impl Into<NewTask>>,
         inside: bool,
-        patience: Option<&mut dyn FnMut() -> bool>,
+        waits: bool,
         reply: Box<dyn FnOnce(Result<Vec<Handle>>) + Send>,
     ) -> Result<()> {
         let core = &self.core;
-        if core.capability.resident {
-            let mut for_ever = || true;
-            let patience = patience.unwrap_or(&mut for_ever);
-            let tasks = self.submit_here_while(entry, admission, payloads, inside, patience)?;
-            reply(Ok(tasks.into_iter().map(|task| Handle::new(task, core)).collect()));
-            return Ok(());
-        }
         core.check_open(inside || self.on_worker())?;
         let (tasks, _) = core.build_all(entry, admission, payloads)?;
         let weak = Arc::downgrade(core);
@@ -153,23 +154,13 @@ impl Engine {
         let tell = move |verdict: Result<Vec<Arc<Task>>>| {
             reply(verdict.map(|tasks| tasks.into_iter().map(handle).collect()));
         };
-        core.committer.insert(core, tasks, patience.is_some(), Reply::new(Box::new(tell)));
+        core.committer.insert(core, tasks, waits, Reply::new(Box::new(tell)));
         Ok(())
     }
 
-    /// Submits many tasks to a resident store, as [`Engine::submit_many`] does, and returns them in place of handles, which
-    /// [`Engine::handle_of`] makes where one is wanted.
+    /// Submits many tasks to a resident store, as [`Engine::submit_many_while`] does, and returns them in place of handles,
+    /// which [`Engine::handle_of`] makes where one is wanted.
     pub fn submit_here(
-        &self,
-        entry: &HandlerEntry,
-        admission: &Admission,
-        payloads: impl Iterator<Item = impl Into<NewTask>>,
-        inside: bool,
-    ) -> Result<Vec<Arc<Task>>> {
-        self.submit_here_while(entry, admission, payloads, inside, &mut || true)
-    }
-
-    fn submit_here_while(
         &self,
         entry: &HandlerEntry,
         admission: &Admission,
@@ -191,6 +182,10 @@ impl Engine {
     /// A handle for a task of this engine.
     pub fn handle_of(&self, task: Arc<Task>) -> Handle {
         Handle::new(task, &self.core)
+    }
+
+    fn handles_of(&self, tasks: Vec<Arc<Task>>) -> Vec<Handle> {
+        tasks.into_iter().map(|task| self.handle_of(task)).collect()
     }
 
     /// Inserts tasks that may not be what comes of it into a resident store.
