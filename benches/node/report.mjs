@@ -12,9 +12,9 @@ export function median(values) {
   return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
-/** The median of what taskloom was, round by round, beside a peer. */
-export function ratio(figures, measure, peer) {
-  return median(figures[measure][peer].map((value, round) => figures[measure].taskloom[round] / value));
+/** The median of what taskloom was, round by round, beside a peer; in the form that is measured, or in another one. */
+export function ratio(figures, measure, peer, form = 'taskloom') {
+  return median(figures[measure][peer].map((value, round) => figures[measure][form][round] / value));
 }
 
 function number(value) {
@@ -39,7 +39,7 @@ export function text(figures, floors, rounds) {
     for (const [name, values] of Object.entries(all)) {
       const spread = `${number(Math.min(...values))}–${number(Math.max(...values))}`;
       const beside = `taskloom is ${ratio(figures, measure, name).toFixed(2)}×`;
-      lines.push(`  ${name.padEnd(14)} ${number(median(values)).padStart(12)}  (${spread}); ${beside}`);
+      lines.push(`  ${name.padEnd(20)} ${number(median(values)).padStart(12)}  (${spread}); ${beside}`);
     }
   }
   lines.push('');

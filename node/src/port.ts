@@ -189,6 +189,27 @@ export class Port {
     }
   }
 
+  /** Submits many tasks, all or none, whose payloads stand one after the other where they are to be. */
+  submitManyPlain(app: App, handles: TaskHandle[], handler: number, sizes: number[], inputs: unknown[]): void {
+    const count = handles.length;
+    // Not by `reserve`, which may cross and take with it what has been written.
+    if (this.used + 4 + 2 * count > this.asked.length) this.lengthen(4 + 2 * count);
+    this.credit -= count;
+    this.say(Command.submitManyPlain, app._number, handler, count);
+    const asked = this.asked;
+    let at = this.used;
+    for (let place = 0; place < count; place++) {
+      const slot = this.slots.add(handles[place]);
+      handles[place]._slot = slot;
+      if (app._isLocal) this.values[slot] = inputs[place];
+      asked[at++] = slot;
+      asked[at++] = sizes[place];
+    }
+    this.used = at;
+    this.busy += count;
+    if (app._asyncContext) this.scopes.submit(handles);
+  }
+
   /** Submits a child of the task that a handler runs; the handler's number is that of the app. */
   submitChild(job: number, app: App, handle: TaskHandle, handler: number, name: string | undefined, options: string | undefined, payload: string): void {
     this.reserve(6);

@@ -131,6 +131,14 @@ export class Submitting {
     if (typeof (inputs as Partial<Iterable<unknown>> | null)?.[Symbol.iterator] !== 'function' || typeof inputs === 'string') {
       throw new InvalidPayload(`submitMany was given ${shown(inputs)}; it takes an array of inputs`);
     }
+    if (line === undefined && keys === undefined && handler.schema === undefined && !this.waits) {
+      // All of them first: what makes them may submit something of its own.
+      const all = [...inputs];
+      if (all.length === 0) return [];
+      const submitted = this.manyPlain(handler, all);
+      if (submitted !== undefined) return await submitted;
+      inputs = all;
+    }
     const payloads: string[] = [];
     const given: unknown[] = [];
     for (const input of inputs) {
@@ -159,6 +167,28 @@ export class Submitting {
         port().submitMany(this.app, together.handles, handler.number, line, keys, payloads, given);
       });
       send();
+    });
+  }
+
+  /** Submits many tasks whose inputs JSON says as they are; nothing if one of them asks for a closer look. */
+  private manyPlain(handler: Handler, inputs: unknown[]): Promise<TaskHandle[]> | undefined {
+    const own = port();
+    own.reserve(0);
+    const start = plain.length;
+    const [sizes, given]: [number[], unknown[]] = [[], []];
+    for (const input of inputs) {
+      const from = plain.length;
+      if (!plain.writePlain(input)) {
+        plain.takeBack(start);
+        return undefined;
+      }
+      sizes.push(plain.length - from);
+      given.push(plain.written);
+    }
+    return new Promise((resolve, reject) => {
+      const together: Together = { handles: [], left: inputs.length, resolve, reject };
+      together.handles = inputs.map(() => new TaskHandle(this.app, handler.name, undefined, together));
+      own.submitManyPlain(this.app, together.handles, handler.number, sizes, given);
     });
   }
 

@@ -13,9 +13,9 @@ export const Command = {
   failed: 4,
   request: 5,
   submitChild: 6,
-  forget: 7,
-  submitPlain: 8,
-  succeededPlain: 9,
+  submitPlain: 7,
+  succeededPlain: 8,
+  submitManyPlain: 9,
 } as const;
 
 /** Which lines a submit has besides its payload; `keys`: before each payload of many its key in JSON, or nothing. */

@@ -34,15 +34,41 @@ for (const [kind, url] of STORES) {
 
   test(`many at once, one by one and together: ${kind}`, async (t) => {
     const [, double] = await started(t, { store: url(t) }, (app) => app.task('double', (n) => n * 2));
-    const numbers = Array.from({ length: 3_000 }, (_, n) => n);
+    const numbers = Array.from({ length: 5_000 }, (_, n) => n);
     const one = await Promise.all(numbers.map((n) => double.submit(n)));
     const many = await double.submitMany(numbers);
     for (const handles of [one, many]) {
       const results = await Promise.all(handles.map((handle) => handle.result()));
       assert.deepEqual(results, numbers.map((n) => n * 2));
     }
-    assert.equal(new Set([...one, ...many].map((handle) => handle.id)).size, 6_000);
+    assert.equal(new Set([...one, ...many].map((handle) => handle.id)).size, 10_000);
     assert.deepEqual(await double.submitMany([]), []);
+  });
+
+  test(`many together, whatever they are made of: ${kind}`, async (t) => {
+    let others = [];
+    const [, echo] = await started(t, { store: url(t) }, (app) => app.task('echo', (x) => x));
+    // What makes the inputs may submit, too; and what some are made of is told by a closer look at all.
+    function* made() {
+      others.push(echo.submit('from the generator'));
+      yield { n: 1, text: 'wörld ✓\n', list: [1, [2]], none: undefined };
+      others.push(echo.submitMany(['from', 'within']).then((handles) => handles[1]));
+      yield 'x'.repeat(100_000);
+      yield -0;
+    }
+    const plain = await echo.submitMany(made());
+    const asks = {
+      get n() {
+        others.push(echo.submit('from a getter'), echo.submitMany([{}, 'all', 'the more']).then((handles) => handles[2]));
+        return 7;
+      },
+    };
+    const clearer = await echo.submitMany(new Set([1, asks, new Date(0), null]));
+    const results = (handles) => Promise.all(handles.map((handle) => handle.result()));
+    assert.deepEqual(await results(plain), [{ n: 1, text: 'wörld ✓\n', list: [1, [2]] }, 'x'.repeat(100_000), 0]);
+    assert.deepEqual(await results(clearer), [1, { n: 7 }, '1970-01-01T00:00:00.000Z', null]);
+    const told = new Set(await results(await Promise.all(others)));
+    assert.deepEqual(told, new Set(['from the generator', 'within', 'from a getter', 'the more']));
   });
 
   test(`a result larger than one crossing holds comes whole: ${kind}`, async (t) => {

@@ -35,10 +35,15 @@ fn hear_one(port: &Arc<Inner>, reader: &mut Reader<'_>, kind: u32) -> Option<()>
                     Some(Input { key: serde_json::from_str(key).ok(), payload: reader.line()?.as_bytes() })
                 })
                 .collect::<Option<_>>()?;
-            match port.app(app) {
-                Some(seat) => submit.together(port, &seat, slots, &inputs),
-                None => slots.iter().for_each(|slot| port.tell(News::Refused(*slot, no_app()))),
-            }
+            submit_together(port, app, &submit, slots, &inputs);
+        }
+        command::SUBMIT_MANY_PLAIN => {
+            let [app, handler, count] = reader.words()?;
+            let (each, _) = reader.slice(count.checked_mul(2)?)?.as_chunks();
+            let slots: Vec<u32> = each.iter().map(|[slot, _]| *slot).collect();
+            let input = |[_, size]: &[u32; 2]| reader.bytes(*size).map(Input::of);
+            let inputs: Vec<Input<'_>> = each.iter().map(input).collect::<Option<_>>()?;
+            submit_together(port, app, &Submit::plain(handler), &slots, &inputs);
         }
         command::SUBMIT_CHILD => {
             let [job, slot, app, handler, flags] = reader.words()?;
@@ -63,7 +68,6 @@ fn hear_one(port: &Arc<Inner>, reader: &mut Reader<'_>, kind: u32) -> Option<()>
                 None => port.tell(News::Answer(number, Err(no_app()))),
             }
         }
-        command::FORGET => drop(port.free_slot(reader.word()?)),
         _ => return None,
     }
     Some(())
@@ -108,6 +112,13 @@ fn submit_plain(port: &Arc<Inner>, reader: &mut Reader<'_>) -> Option<()> {
 fn submit_each(port: &Arc<Inner>, app: u32, submit: &Submit<'_>, slots: &[u32], inputs: &[Input<'_>]) {
     match port.app(app) {
         Some(seat) => submit.each(port, &seat, slots, inputs),
+        None => slots.iter().for_each(|slot| port.tell(News::Refused(*slot, no_app()))),
+    }
+}
+
+fn submit_together(port: &Arc<Inner>, app: u32, submit: &Submit<'_>, slots: &[u32], inputs: &[Input<'_>]) {
+    match port.app(app) {
+        Some(seat) => submit.together(port, &seat, slots, inputs),
         None => slots.iter().for_each(|slot| port.tell(News::Refused(*slot, no_app()))),
     }
 }

@@ -38,8 +38,7 @@ mod slots;
 
 pub(crate) use jobs::End;
 use jobs::Job;
-pub(crate) use slots::Outcome;
-use slots::Slot;
+use slots::{OwnEnd, Slot};
 
 /// A task that was accepted, by its slot.
 pub(crate) type Accepted = (u32, TaskId);
@@ -48,7 +47,7 @@ pub(crate) type Accepted = (u32, TaskId);
 #[derive(Default)]
 pub(crate) struct Heard {
     /// Told first: of a task that is not known to be accepted nothing else is told.
-    accepted: Vec<Accepted>,
+    accepted: VecDeque<Accepted>,
     news: VecDeque<News>,
 }
 
@@ -58,7 +57,9 @@ pub(crate) enum News {
     Refused(u32, Error),
     /// A handler is to run.
     Start(u32),
-    /// A task has an outcome here.
+    /// A task that was submitted for a slot has an outcome.
+    OwnSettled(OwnEnd),
+    /// Any other that is waited for has one.
     Settled(u32),
     /// An attempt no longer counts.
     CallOff(u32, &'static str),
@@ -86,7 +87,7 @@ pub(crate) struct Told {
 struct Crossing {
     /// The number of the environment whose it is; zero if there is no crossing.
     port: u32,
-    settled: Vec<u32>,
+    settled: Vec<OwnEnd>,
 }
 
 thread_local! {
@@ -95,18 +96,18 @@ thread_local! {
 }
 
 impl Crossing {
-    /// A task of a slot has settled; whether this thread is in a crossing of its port, and will tell of it.
-    fn settled(port: u32, slot: u32) -> bool {
+    /// A task of a slot has settled: if this thread is in a crossing of its port, it will tell of that; otherwise it is
+    /// still to be told.
+    fn settled(port: u32, end: OwnEnd) -> Option<OwnEnd> {
+        let mut end = Some(end);
         // A thread that ends may drop what settles tasks after its own variables.
-        let note = |crossing: &RefCell<Self>| {
+        let _ = CROSSING.try_with(|crossing| {
             let mut crossing = crossing.borrow_mut();
-            let is_it = crossing.port == port;
-            if is_it {
-                crossing.settled.push(slot);
+            if crossing.port == port {
+                crossing.settled.extend(end.take());
             }
-            is_it
-        };
-        CROSSING.try_with(note).unwrap_or(false)
+        });
+        end
     }
 }
 
@@ -206,7 +207,7 @@ impl Port {
     pub(crate) fn tell_settled(&self) {
         CROSSING.with_borrow_mut(|crossing| {
             if !crossing.settled.is_empty() {
-                self.heard.lock().news.extend(crossing.settled.drain(..).map(News::Settled));
+                self.heard.lock().news.extend(crossing.settled.drain(..).map(News::OwnSettled));
             }
         });
     }
@@ -240,7 +241,7 @@ impl Port {
         &self,
         spare: &mut Heard,
         writer: &mut W,
-        accept: impl FnOnce(&mut W, &mut Vec<Accepted>),
+        accept: impl FnOnce(&mut W, &mut VecDeque<Accepted>),
         mut write: impl FnMut(&mut W, &mut VecDeque<News>) -> bool,
     ) {
         self.tell_settled();

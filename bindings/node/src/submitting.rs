@@ -188,7 +188,8 @@ fn submit(
         let inputs = inputs.iter().zip(slots).map(|(input, slot)| {
             task(input, port.note_for(*slot).map_or_else(Keepsake::nothing, Keepsake::from))
         });
-        port.own_accepted(slots, app, engine.submit_here(entry, admission, inputs, true, &mut || true)?);
+        let accepted = |tasks: &[_]| port.own_accepted(slots, app, tasks);
+        engine.submit_here(entry, admission, inputs, true, &mut || true, accepted)?;
     }
     Ok(())
 }

@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 
 use serde_json::{Value, json};
-use taskloom_engine::Moment;
+use taskloom_engine::{Handle, Moment};
 
 use crate::failures::{error_json, outcome_json};
-use crate::port::{Accepted, News, Outcome, Port as Inner};
+use crate::port::{Accepted, News, Port as Inner};
 use crate::threads::Errand;
 use crate::wire::{Writer, news};
 
@@ -17,7 +17,7 @@ const LONGEST: usize = 10;
 const EVENTS: usize = 256;
 
 /// Writes down what was accepted, as much as there is room for; that much is taken out.
-pub(crate) fn accept(writer: &mut Writer<'_>, accepted: &mut Vec<Accepted>) {
+pub(crate) fn accept(writer: &mut Writer<'_>, accepted: &mut VecDeque<Accepted>) {
     if accepted.is_empty() || !writer.has_room(2 + 5) {
         return;
     }
@@ -75,23 +75,11 @@ fn write_one(port: &Inner, writer: &mut Writer<'_>, news: News) -> Option<News> 
         }
         // They are told together.
         News::Start(_) => return Some(news),
-        News::Settled(slot) => {
-            let handle = match port.free_slot(slot)? {
-                Outcome::Kept => {
-                    writer.words(&[news::SUCCEEDED_OWN, slot]);
-                    return None;
-                }
-                Outcome::Of(handle) => handle,
-            };
-            let start = writer.mark();
-            writer.words(&[news::SUCCEEDED, slot]);
-            let outcome = writer.line_with(|text| handle.read_outcome(text));
-            if let Err(error) = outcome {
-                writer.take_back(start);
-                writer.words(&[news::ENDED, slot]);
-                line(writer, &outcome_json(&handle, &error));
-            }
-        }
+        News::OwnSettled(end) => match port.free_own_slot(end)? {
+            (slot, Some(handle)) => outcome(writer, slot, &handle),
+            (slot, None) => writer.words(&[news::SUCCEEDED_OWN, slot]),
+        },
+        News::Settled(slot) => outcome(writer, slot, &port.free_slot(slot)?),
         News::CallOff(job, why) => {
             writer.words(&[news::CALL_OFF, job]);
             writer.line(why.as_bytes());
@@ -151,6 +139,18 @@ fn write_one(port: &Inner, writer: &mut Writer<'_>, news: News) -> Option<News> 
         }
     }
     None
+}
+
+/// What came of a task, for whoever waits in a slot.
+fn outcome(writer: &mut Writer<'_>, slot: u32, handle: &Handle) {
+    let start = writer.mark();
+    writer.words(&[news::SUCCEEDED, slot]);
+    let outcome = writer.line_with(|text| handle.read_outcome(text));
+    if let Err(error) = outcome {
+        writer.take_back(start);
+        writer.words(&[news::ENDED, slot]);
+        line(writer, &outcome_json(handle, &error));
+    }
 }
 
 fn line(writer: &mut Writer<'_>, value: &Value) {

@@ -24,12 +24,12 @@ pub(crate) mod command {
     pub(crate) const REQUEST: u32 = 5;
     /// `job, slot, app, handler, flags`; lines as with `SUBMIT`.
     pub(crate) const SUBMIT_CHILD: u32 = 6;
-    /// `slot`: its outcome is no longer wanted.
-    pub(crate) const FORGET: u32 = 7;
     /// `app, slot, handler, size`; so many bytes: the payload.
-    pub(crate) const SUBMIT_PLAIN: u32 = 8;
+    pub(crate) const SUBMIT_PLAIN: u32 = 7;
     /// `job, size`; so many bytes: the result.
-    pub(crate) const SUCCEEDED_PLAIN: u32 = 9;
+    pub(crate) const SUCCEEDED_PLAIN: u32 = 8;
+    /// `app, handler, count`, and so many times `slot, size`; so many bytes for each: its payload.
+    pub(crate) const SUBMIT_MANY_PLAIN: u32 = 9;
 }
 
 /// Flags of a submit: which lines it has.

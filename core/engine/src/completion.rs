@@ -92,7 +92,7 @@ impl Completion {
                     (Some(verdict), Some(Attempt { task, fence, .. })) => {
                         core.reported_success(&task, fence, &verdict);
                         if verdict.is_ok() {
-                            task.settle();
+                            task.settle_as(Some(fence.attempt));
                         }
                     }
                     _ => ends.next().into_iter().for_each(End::settle),
@@ -217,9 +217,12 @@ impl End {
 
 impl Drop for Completion {
     fn drop(&mut self) {
-        self.end(Outcome::failure(
-            "HandlerLost",
-            "the handler went away without an outcome (its event loop was closed, or its future dropped)",
-        ));
+        // Nearly all have ended by then, and need no memory for these words.
+        if self.attempt.is_some() {
+            self.end(Outcome::failure(
+                "HandlerLost",
+                "the handler went away without an outcome (its event loop was closed, or its future dropped)",
+            ));
+        }
     }
 }

@@ -54,7 +54,7 @@ use crate::reports::{Crashes, Told};
 use crate::room::Room;
 use crate::running::Running;
 use crate::runtime::Runtime;
-use crate::shutdown::Stopping;
+use crate::shutdown::{self, Stopping};
 use crate::submitting::NewTask;
 use crate::timers::Timers;
 use crate::trials::Trials;
@@ -408,7 +408,7 @@ impl Core {
     /// The same of many that came together, with what came of the admission of those that are not plain, by their places.
     pub(crate) fn all_accepted(
         self: &Arc<Self>,
-        tasks: &[Arc<Task>],
+        tasks: Vec<Arc<Task>>,
         special: Special,
         entry: &HandlerEntry,
     ) {
@@ -435,7 +435,8 @@ impl Core {
             Route::Blocking | Route::Asynchronous => self.loops.wake(),
         }
         if self.is_stopped() {
-            tasks.iter().for_each(|task| task.settle());
+            // The end may not have seen them.
+            shutdown::settle_the_rest(self);
         }
     }
 

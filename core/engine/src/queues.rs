@@ -138,10 +138,9 @@ impl Queue {
     }
 
     /// The same for many at once.
-    pub(crate) fn push_all(&self, route: Route, priority: u8, tasks: &[Arc<Task>]) {
-        let tasks = tasks.iter().cloned();
+    pub(crate) fn push_all(&self, route: Route, priority: u8, tasks: Vec<Arc<Task>>) {
         match route {
-            Route::Blocking => tasks.for_each(|task| self.blocking.push(priority, task)),
+            Route::Blocking => tasks.into_iter().for_each(|task| self.blocking.push(priority, task)),
             Route::Asynchronous | Route::Pooled => self.lots(route).push_all(priority, tasks),
         }
     }

@@ -75,8 +75,7 @@ impl Engine {
             return Ok(Handle::new(task, core));
         }
         if task.spec().unique().is_some() {
-            let task =
-                self.insert_here(vec![task], inside, patience)?.pop().expect("an insert keeps its length");
+            let task = self.insert_here(vec![task], inside, patience, |tasks| Arc::clone(&tasks[0]))?;
             return Ok(Handle::new(task, core));
         }
         self.in_its_time(inside, patience, || {
@@ -107,7 +106,8 @@ impl Engine {
         patience: &mut dyn FnMut() -> bool,
     ) -> Result<Vec<Handle>> {
         if self.core.capability.resident {
-            return Ok(self.handles_of(self.submit_here(entry, admission, payloads, inside, patience)?));
+            return self
+                .submit_here(entry, admission, payloads, inside, patience, |tasks| self.handles_of(tasks));
         }
         let (answer, reply) = Answer::new();
         let reply = Box::new(move |verdict| reply.give(verdict));
@@ -129,8 +129,8 @@ impl Engine {
         reply: Box<dyn FnOnce(Result<Vec<Handle>>) + Send>,
     ) -> Result<()> {
         if self.core.capability.resident {
-            let tasks = self.submit_here(entry, admission, payloads, inside, &mut || true)?;
-            reply(Ok(self.handles_of(tasks)));
+            let handles = |tasks: &_| self.handles_of(tasks);
+            reply(Ok(self.submit_here(entry, admission, payloads, inside, &mut || true, handles)?));
             return Ok(());
         }
         self.hand_over(entry, admission, payloads, inside, false, reply)
@@ -158,25 +158,28 @@ impl Engine {
         Ok(())
     }
 
-    /// Submits many tasks to a resident store, as [`Engine::submit_many_while`] does, and returns them in place of handles,
-    /// which [`Engine::handle_of`] makes where one is wanted.
-    pub fn submit_here(
+    /// Submits many tasks to a resident store, as [`Engine::submit_many_while`] does. What came of it is shown to `accepted`
+    /// in place of handles ([`Engine::handle_of`] makes them where they are wanted): when that is settled, and before anybody
+    /// runs one of them.
+    pub fn submit_here<T>(
         &self,
         entry: &HandlerEntry,
         admission: &Admission,
         payloads: impl Iterator<Item = impl Into<NewTask>>,
         inside: bool,
         patience: &mut dyn FnMut() -> bool,
-    ) -> Result<Vec<Arc<Task>>> {
+        accepted: impl FnOnce(&[Arc<Task>]) -> T,
+    ) -> Result<T> {
         let core = &self.core;
         core.check_open(inside || self.on_worker())?;
         let (tasks, special) = core.build_all(entry, admission, payloads)?;
         if tasks.iter().any(|task| task.spec().unique().is_some()) {
-            return self.insert_here(tasks, inside, patience);
+            return self.insert_here(tasks, inside, patience, accepted);
         }
         self.in_its_time(inside, patience, || core.store.insert(&tasks, core.clock.now()))?;
-        core.all_accepted(&tasks, special, entry);
-        Ok(tasks)
+        let shown = accepted(&tasks);
+        core.all_accepted(tasks, special, entry);
+        Ok(shown)
     }
 
     /// A handle for a task of this engine.
@@ -184,17 +187,18 @@ impl Engine {
         Handle::new(task, &self.core)
     }
 
-    fn handles_of(&self, tasks: Vec<Arc<Task>>) -> Vec<Handle> {
-        tasks.into_iter().map(|task| self.handle_of(task)).collect()
+    fn handles_of(&self, tasks: &[Arc<Task>]) -> Vec<Handle> {
+        tasks.iter().map(|task| self.handle_of(Arc::clone(task))).collect()
     }
 
     /// Inserts tasks that may not be what comes of it into a resident store.
-    fn insert_here(
+    fn insert_here<T>(
         &self,
         mut tasks: Vec<Arc<Task>>,
         inside: bool,
         patience: &mut dyn FnMut() -> bool,
-    ) -> Result<Vec<Arc<Task>>> {
+        accepted: impl FnOnce(&[Arc<Task>]) -> T,
+    ) -> Result<T> {
         let core = &self.core;
         let meant = tasks.clone();
         let mut consequences = Vec::new();
@@ -210,12 +214,13 @@ impl Engine {
         })?;
         // First those whose key was taken away: who waits for one hears of it before its successor runs.
         core.follow_all(&mut consequences);
+        let shown = accepted(&tasks);
         for (task, meant) in tasks.iter().zip(&meant) {
             if Arc::ptr_eq(task, meant) {
                 core.arrived(task);
             }
         }
-        Ok(tasks)
+        Ok(shown)
     }
 
     /// Makes an insert; where the store is full, when there is room, if this engine waits for that. What an empty store

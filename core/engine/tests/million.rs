@@ -70,5 +70,6 @@ fn a_million_tasks_come_and_go() {
     // No worker has one in its hands any more.
     assert_eq!(ALIVE.load(Ordering::Relaxed), KEPT);
     drop((entry, engine));
-    assert_eq!(ALIVE.load(Ordering::Relaxed), 0);
+    // A thread that has left may let go of the engine a moment later.
+    eventually("nobody holds the store", || ALIVE.load(Ordering::Relaxed) == 0);
 }

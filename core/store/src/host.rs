@@ -11,8 +11,10 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use crate::Task;
 
 /// What a host language keeps with a task until it runs.
 pub trait Host: Any + Send + Sync {
@@ -80,7 +82,7 @@ impl Note {
 /// Who hears of the ends of tasks with notes.
 pub trait Keeper: Sync {
     /// The task of a note has settled; with the attempt by which it succeeded, if it did. It must not block.
-    fn ended(&self, note: &Note, succeeded: Option<u32>);
+    fn ended(&self, note: &Note, task: &Arc<Task>, succeeded: Option<u32>);
 }
 
 static KEEPER: OnceLock<&'static dyn Keeper> = OnceLock::new();
@@ -134,13 +136,13 @@ impl Keepsake {
 
     /// Tells whoever has left it that the task has settled.
     #[inline]
-    pub(crate) fn ended(&self, succeeded: Option<u32>) {
+    pub(crate) fn ended(&self, task: &Arc<Task>, succeeded: Option<u32>) {
         // A panic has been printed, and is the host's own: it must not take the settling thread with it.
         let _ = match &self.0 {
             Kind::Boxed(host) => catch_unwind(AssertUnwindSafe(|| host.ended(succeeded))),
             Kind::Noted(note) => match KEEPER.get() {
                 Some(keeper) if note.whose() > 0 => {
-                    catch_unwind(AssertUnwindSafe(|| keeper.ended(note, succeeded)))
+                    catch_unwind(AssertUnwindSafe(|| keeper.ended(note, task, succeeded)))
                 }
                 _ => Ok(()),
             },
@@ -169,7 +171,16 @@ mod tests {
     use std::sync::Mutex;
     use std::sync::atomic::AtomicBool;
 
+    use taskloom_model::{Admission, Name, TaskId, Timestamp, admit};
+
     use super::*;
+
+    fn task() -> Arc<Task> {
+        let (id, now) = (TaskId::from_bytes([1; 16]), Timestamp::from_micros(0));
+        let (spec, row, _) =
+            admit(&Admission::default(), id, Name::new("f"), Default::default(), now).expect("it is small");
+        Task::new(spec, row, None)
+    }
 
     struct Object(AtomicBool);
 
@@ -191,9 +202,9 @@ mod tests {
     fn an_object_is_found_by_its_type_and_hears_of_the_end() {
         let left = Keepsake::from(Some(Box::new(Object(AtomicBool::new(false))) as HostData));
         assert!(left.host::<Other>().is_none() && left.note().is_none());
-        left.ended(None);
+        left.ended(&task(), None);
         assert!(left.host::<Object>().expect("it was left").0.load(Ordering::Relaxed));
-        Keepsake::from(Some(Box::new(Other) as HostData)).ended(Some(1));
+        Keepsake::from(Some(Box::new(Other) as HostData)).ended(&task(), Some(1));
     }
 
     #[test]
@@ -201,7 +212,7 @@ mod tests {
         static TOLD: Mutex<Vec<(u32, u32, Option<u32>)>> = Mutex::new(Vec::new());
         struct Own;
         impl Keeper for Own {
-            fn ended(&self, note: &Note, succeeded: Option<u32>) {
+            fn ended(&self, note: &Note, _: &Arc<Task>, succeeded: Option<u32>) {
                 TOLD.lock().unwrap().push((note.whose(), note.number(), succeeded));
             }
         }
@@ -212,10 +223,10 @@ mod tests {
         note.mark(1);
         note.mark(128);
         assert_eq!((note.whose(), note.marks()), (Note::MOST, 129));
-        left.ended(Some(2));
+        left.ended(&task(), Some(2));
         let nothing = Keepsake::from(None::<HostData>);
         assert!(nothing.note().is_none() && nothing.host::<Object>().is_none());
-        nothing.ended(None);
+        nothing.ended(&task(), None);
         assert_eq!(*TOLD.lock().unwrap(), [(Note::MOST, u32::MAX, Some(2))]);
     }
 }

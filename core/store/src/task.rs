@@ -13,8 +13,8 @@
 //! * The row's lock is held for a few instructions, never across a user's code: observers are taken out under the
 //!   lock and called without it.
 //! * `settle` is called after the commit that ended the task, so whoever sees the latch set finds the outcome.
-//! * An observer is called exactly once: `settled` changes under the same lock under which observers are added. If it
-//!   panics, only it ends.
+//! * An observer is called exactly once, see [`Ending`]: it is added under the row's lock, which whoever settles the task
+//!   takes if there may be one. If it panics, only it ends.
 //! * A replay never touches the task that ended: it makes a new one with the same id, so older handles keep their outcome.
 //!   The old one is *superseded* from then on: its row stays as it is, settled or not.
 
@@ -25,12 +25,12 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use taskloom_model::{
     Bytes, Code, Effects, Error, Fence, Operation, OwnerId, Row, Spec, State, TaskId, Timestamp, WaitingFor,
     apply, apply_here,
 };
-use taskloom_sync::{Blank, Latch, Nursery, Step, Stock};
+use taskloom_sync::{Blank, Ending, Latch, Nursery, Step, Stock};
 
 use crate::host::{Host, Keepsake, Note};
 
@@ -51,10 +51,10 @@ pub struct Task {
     latch: Latch,
     /// It was eligible from the first and asks for nothing but to be run.
     plain: bool,
-    /// Written under the cell's lock.
+    /// Written under the cell's lock. It is not in the cell, where it would take a word.
     superseded: AtomicBool,
-    /// The same. It is not in the cell, where it would take a word.
-    settled: AtomicBool,
+    /// Comes a moment before the latch is set.
+    end: Ending,
     /// Where the task will lie that its submitter submits next.
     next: Step,
     /// See [`Task::noted_at`].
@@ -123,12 +123,13 @@ impl Task {
             latch: Latch::new(),
             plain,
             superseded: AtomicBool::new(false),
-            settled: AtomicBool::new(ended),
+            end: Ending::new(),
             next,
             noted_at: AtomicU32::new(u32::MAX),
             left,
         };
         if ended {
+            task.end.end();
             task.latch.set();
         }
         task
@@ -321,7 +322,7 @@ impl Task {
     /// it has settled, it shows that already, or what its handles were told.)
     pub fn supersede(&self, last: Row) {
         let mut cell = self.cell.lock();
-        if !self.superseded.swap(true, Ordering::AcqRel) && !self.settled.load(Ordering::Relaxed) {
+        if !self.superseded.swap(true, Ordering::AcqRel) && !self.end.has_come() {
             cell.row = last;
         }
     }
@@ -338,21 +339,27 @@ impl Task {
 
     /// Lets everybody know that nothing more will happen to the task here. The first call counts.
     pub fn settle(self: &Arc<Self>) {
-        let (observers, succeeded) = {
-            let mut cell = self.cell.lock();
-            if self.settled.load(Ordering::Relaxed) {
-                return;
-            }
-            self.settled.store(true, Ordering::Relaxed);
-            (cell.observers.take(), (cell.row.state == State::Succeeded).then_some(cell.row.attempt))
-        };
-        self.left.ended(succeeded);
+        let succeeded = self.with_row(|row| (row.state == State::Succeeded).then_some(row.attempt));
+        self.settle_as(succeeded);
+    }
+
+    /// The same for whoever knows by which attempt it has succeeded, if it has.
+    #[inline]
+    pub fn settle_as(self: &Arc<Self>, succeeded: Option<u32>) {
+        let Some(watched) = self.end.end() else { return };
+        self.left.ended(self, succeeded);
         self.latch.set();
-        if let Some(observers) = observers {
-            for observer in *observers {
-                // Its panic has been printed, and is its own: it must not take the settling thread with it.
-                let _ = catch_unwind(AssertUnwindSafe(|| observer(self)));
-            }
+        if watched {
+            self.tell_observers();
+        }
+    }
+
+    #[cold]
+    fn tell_observers(self: &Arc<Self>) {
+        let observers = self.cell.lock().observers.take();
+        for observer in observers.into_iter().flat_map(|all| *all) {
+            // Its panic has been printed, and is its own: it must not take the settling thread with it.
+            let _ = catch_unwind(AssertUnwindSafe(|| observer(self)));
         }
     }
 
@@ -375,13 +382,13 @@ impl Task {
     /// block.
     pub fn observe(self: &Arc<Self>, observer: impl FnOnce(&Arc<Self>) + Send + 'static) {
         {
-            let mut cell: MutexGuard<'_, Cell> = self.cell.lock();
-            if !self.settled.load(Ordering::Relaxed) {
+            let mut cell = self.cell.lock();
+            if self.end.watch() {
                 cell.observers.get_or_insert_default().push(Box::new(observer));
                 return;
             }
         }
-        // `settled` is set a moment before the latch is; whoever is called finds both.
+        // Whoever is called finds it settled.
         self.latch.wait();
         observer(self);
     }

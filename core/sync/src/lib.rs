@@ -7,6 +7,7 @@
 //! | [`Sleepers`]    | who must be woken for it: at most one worker per burst, the rest by a cascade      |
 //! | [`Latch`]       | how somebody waits for one outcome: a byte, set once                               |
 //! | [`Bell`]        | how a crowd waits for one event: all are woken at once                             |
+//! | [`Ending`]      | whether anybody has left word for an end, without a lock if nobody has             |
 //! | [`Spin`]        | whether to spin a moment before sleeping                                           |
 //! | [`Nursery`]     | memory for what a thread is about to make, fetched ahead of time                   |
 //!
@@ -60,6 +61,7 @@
 //! ```
 
 mod bell;
+mod ending;
 #[cfg(not(loom))]
 mod fork;
 #[cfg(not(loom))]
@@ -75,6 +77,7 @@ mod spin;
 mod spot;
 
 pub use bell::Bell;
+pub use ending::Ending;
 #[cfg(not(loom))]
 pub use fork::fork_generation;
 pub use lanes::Lanes;

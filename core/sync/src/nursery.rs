@@ -152,7 +152,7 @@ impl<T> Default for Blank<T> {
 pub struct Stock<T>(ArrayQueue<Vec<Blank<T>>>);
 
 /// So many lots are kept.
-const LOTS: usize = 16;
+const LOTS: usize = 64;
 
 impl<T> Stock<T> {
     /// So many pieces make a lot.

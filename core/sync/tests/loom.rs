@@ -12,10 +12,10 @@
 
 #![cfg(loom)]
 
-use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use loom::sync::{Arc, Mutex};
 use loom::thread;
-use taskloom_sync::{Bell, Lanes, Latch, Sleeper, Sleepers};
+use taskloom_sync::{Bell, Ending, Lanes, Latch, Sleeper, Sleepers};
 
 /// Every interleaving with at most `preemptions` involuntary switches; all of them if `None`.
 fn model(preemptions: Option<usize>, run: impl Fn() + Sync + Send + 'static) {
@@ -340,6 +340,43 @@ fn latch_wakes_its_waiters_and_publishes() {
         shared.1.store(7, Ordering::Relaxed);
         shared.0.set();
         waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
+    });
+}
+
+#[test]
+fn word_that_is_left_for_an_end_is_found_once() {
+    model(None, || {
+        let shared = Arc::new((Ending::new(), Mutex::new(0), AtomicUsize::new(0), AtomicUsize::new(0)));
+        let watcher = {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                let (ending, words, _, told) = &*shared;
+                let mut words = words.lock().unwrap();
+                if ending.watch() {
+                    *words += 1;
+                } else {
+                    told.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        };
+        let end = |(ending, words, ends, told): &(Ending, Mutex<usize>, AtomicUsize, AtomicUsize)| {
+            let Some(watched) = ending.end() else { return };
+            ends.fetch_add(1, Ordering::Relaxed);
+            if watched {
+                told.fetch_add(std::mem::take(&mut *words.lock().unwrap()), Ordering::Relaxed);
+            }
+        };
+        let other = {
+            let shared = shared.clone();
+            thread::spawn(move || end(&shared))
+        };
+        end(&shared);
+        watcher.join().unwrap();
+        other.join().unwrap();
+        let (ending, words, ends, told) = &*shared;
+        assert!(ending.has_come() && ending.end().is_none());
+        assert_eq!((ends.load(Ordering::Relaxed), told.load(Ordering::Relaxed)), (1, 1));
+        assert_eq!(*words.lock().unwrap(), 0, "nothing is left that nobody looks for");
     });
 }
 

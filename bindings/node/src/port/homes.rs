@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::RwLock;
-use taskloom_store::{Keeper, Note, keep_notes};
+use taskloom_store::{Keeper, Note, Task, keep_notes};
 
 use super::slots::settled;
 use super::{Crossing, News, Port};
@@ -48,15 +48,13 @@ pub(super) fn leave(number: u32) {
 struct AtHome;
 
 impl Keeper for AtHome {
-    fn ended(&self, note: &Note, succeeded: Option<u32>) {
-        settled(note, succeeded);
+    fn ended(&self, note: &Note, task: &Arc<Task>, succeeded: Option<u32>) {
+        let end = settled(note, task, succeeded);
         // Most tasks end in a crossing of the environment that has submitted them.
-        if Crossing::settled(note.whose(), note.number()) {
-            return;
-        }
+        let Some(end) = Crossing::settled(note.whose(), end) else { return };
         let port = open().read().get(&note.whose()).and_then(Weak::upgrade);
         if let Some(port) = port {
-            port.tell(News::Settled(note.number()));
+            port.tell(News::OwnSettled(end));
         }
     }
 }
