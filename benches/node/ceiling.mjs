@@ -64,6 +64,15 @@
 // known (an allocator's list has to be walked, through memory that another core has written); and the thread that forgets is
 // woken eight times less often. What is left has no large part any more.
 //
+// Then two allocations and two frees for each task were found that nothing asked for (a completion that was dropped after its
+// end made the words of an error first; `core/engine/tests/allocations.rs` counts them now), and four atomic instructions:
+// a task's end takes no lock unless somebody has left word for it (`taskloom_sync::Ending`), and a slot of JavaScript's holds
+// no task. Together 7 % of the main thread's time with ten thousand under way in one series, 15 % in another. `submitMany` went through strings until then;
+// now its inputs are bytes from the first, a quarter less.
+//
+// Nothing came of leaving out the weak references by which ended tasks stand in line, nor of linking all as one piece (`lto =
+// "fat"`), nor of fields that classes do not define before they set them.
+//
 // Nothing that could be told from chance came of ids that are told by the crossing and not by the task, so that no handle is
 // touched when its submit is heard of, with starts of five words and not ten; and of fewer handlers started in one crossing
 // (64 to 512 in the place of 1,000), for the processor's caches.

@@ -267,13 +267,16 @@ impl Subject<'_> {
             self.queue()?;
         } else {
             self.go(State::Failed)?;
+            let died = match crashes {
+                1 => "its worker process died while it ran this task".to_owned(),
+                _ => format!("its worker process died {crashes} times while it ran this task"),
+            };
             let failure = Failure {
                 kind: "HandlerLost".into(),
-                message: match cause {
-                    None => format!("its worker process died {crashes} times while it ran this task"),
-                    Some(cause) => format!(
-                        "its worker process died {crashes} times while it ran this task; the last one {cause}"
-                    ),
+                message: match (cause, crashes) {
+                    (None, _) => died,
+                    (Some(cause), 1) => format!("{died}: it {cause}"),
+                    (Some(cause), _) => format!("{died}; the last one {cause}"),
                 },
                 backtrace: String::new(),
                 attempt: self.row.attempt,

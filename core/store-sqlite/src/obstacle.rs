@@ -19,6 +19,13 @@ pub(crate) fn at(path: &Path) -> Option<Obstacle> {
             hint: format!("name a file in it, such as sqlite:{}", file.display()),
         });
     }
+    if path.metadata().is_ok_and(|found| !found.is_file()) {
+        // To open a pipe would wait for whoever writes into it.
+        return Some(Obstacle {
+            why: "it is no file, but a pipe, a socket or a device".into(),
+            hint: "name a file of the store's own".into(),
+        });
+    }
     let directory = path.parent()?;
     if !directory.is_dir() {
         return Some(Obstacle {
@@ -65,6 +72,25 @@ mod tests {
         let obstacle = at(&inner.join("tasks.db")).unwrap();
         assert_eq!(obstacle.why, format!("{} is not a directory", inner.display()));
         assert!(at(&inner).is_none(), "there can be one");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn nor_is_a_pipe_a_socket_or_a_device() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("socket");
+        let _bound = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let pipe = folder.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        for path in [&socket, &pipe, Path::new("/dev/null")] {
+            let obstacle = at(path).unwrap();
+            assert_eq!(obstacle.why, "it is no file, but a pipe, a socket or a device", "{path:?}");
+        }
+        // One that a link leads to is a file.
+        let (file, link) = (folder.path().join("file"), folder.path().join("link"));
+        std::fs::write(&file, "").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        assert!(at(&link).is_none() && at(&file).is_none());
     }
 
     /// The directories of this machine that are mounted read-only.

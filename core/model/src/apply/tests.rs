@@ -231,6 +231,21 @@ fn a_worker_that_dies_alone_counts_as_a_lost_one_and_says_what_of() {
 }
 
 #[test]
+fn a_worker_that_may_die_once_is_not_counted() {
+    for (cause, said) in [(None, ""), (Some("was killed by signal 9"), ": it was killed by signal 9")] {
+        let (spec, mut row) = task(Options { max_crashes: Some(1), ..Options::default() });
+        apply(Operation::Claim { owner: ME }, &spec, &mut row, NOW).unwrap();
+        let died = match cause {
+            Some(cause) => Operation::Crash { fence: fence(1), cause: cause.into() },
+            None => Operation::Lose { owner: ME },
+        };
+        apply(died, &spec, &mut row, NOW).unwrap();
+        let message = format!("its worker process died while it ran this task{said}");
+        assert_eq!(&*row.errors()[0].message, message);
+    }
+}
+
+#[test]
 fn suspending_and_releasing_cost_nothing_but_the_attempt() {
     let (spec, mut row) = in_state(State::Running);
     apply(Operation::Release { fence: fence(1) }, &spec, &mut row, NOW).unwrap();
