@@ -80,6 +80,7 @@ UNSAFE = {
     "bindings/python/src/current.rs": "borrows the attempt that a thread runs",
     "bindings/node/src/words.rs": "writes into the typed array that JavaScript lends, looks at its word, makes strings of ASCII",
     "benches/rust/benches/memory.rs": "counts allocations, as a global allocator",
+    "core/engine/tests/allocations.rs": "counts allocations, as a global allocator",
 }
 """The modules that may contain `unsafe`, and what for. Each explains itself at its top."""
 

@@ -26,6 +26,7 @@ const LARGE = 1 << 20;
 const UNCLEAR = Symbol('unclear');
 
 const encoder = new TextEncoder();
+const decoder = new TextDecoder();
 const hasOwn = Object.prototype.hasOwnProperty;
 
 /** What was written since it was handed over last. */
@@ -56,6 +57,14 @@ export function writePlain(value: unknown): boolean {
     if (!isWritten) length = start;
   }
   return isWritten;
+}
+
+/** What was written from there on, of so many bytes each, as texts. */
+export function* texts(start: number, sizes: Iterable<number>): Iterable<string> {
+  for (const size of sizes) {
+    yield decoder.decode(bytes.subarray(start, start + size));
+    start += size;
+  }
 }
 
 /** Takes back what was written from there on. */

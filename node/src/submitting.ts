@@ -131,16 +131,15 @@ export class Submitting {
     if (typeof (inputs as Partial<Iterable<unknown>> | null)?.[Symbol.iterator] !== 'function' || typeof inputs === 'string') {
       throw new InvalidPayload(`submitMany was given ${shown(inputs)}; it takes an array of inputs`);
     }
-    if (line === undefined && keys === undefined && handler.schema === undefined && !this.waits) {
-      // All of them first: what makes them may submit something of its own.
-      const all = [...inputs];
-      if (all.length === 0) return [];
-      const submitted = this.manyPlain(handler, all);
-      if (submitted !== undefined) return await submitted;
-      inputs = all;
-    }
     const payloads: string[] = [];
     const given: unknown[] = [];
+    // Of an array only: what else makes inputs may submit something of its own, or use one object for all of them.
+    if (Array.isArray(inputs) && inputs.length > 0 && line === undefined && keys === undefined && handler.schema === undefined && !this.waits) {
+      const all: unknown[] = [...inputs];
+      const submitted = this.manyPlain(handler, all, payloads, given);
+      if (submitted !== undefined) return await submitted;
+      inputs = all.slice(payloads.length);
+    }
     for (const input of inputs) {
       const payload = encode(input, `inputs[${payloads.length}]`);
       const own = copied;
@@ -170,15 +169,19 @@ export class Submitting {
     });
   }
 
-  /** Submits many tasks whose inputs JSON says as they are; nothing if one of them asks for a closer look. */
-  private manyPlain(handler: Handler, inputs: unknown[]): Promise<TaskHandle[]> | undefined {
+  /**
+   * Submits many tasks whose inputs JSON says as they are. Nothing if one of them asks for a closer look: then those before
+   * it are in `payloads` and `given`, since to read them again might read something else.
+   */
+  private manyPlain(handler: Handler, inputs: unknown[], payloads: string[], given: unknown[]): Promise<TaskHandle[]> | undefined {
     const own = port();
     own.reserve(0);
     const start = plain.length;
-    const [sizes, given]: [number[], unknown[]] = [[], []];
+    const sizes: number[] = [];
     for (const input of inputs) {
       const from = plain.length;
       if (!plain.writePlain(input)) {
+        for (const text of plain.texts(start, sizes)) payloads.push(text);
         plain.takeBack(start);
         return undefined;
       }

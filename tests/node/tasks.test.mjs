@@ -57,16 +57,25 @@ for (const [kind, url] of STORES) {
       yield -0;
     }
     const plain = await echo.submitMany(made());
+    let asked = 0;
     const asks = {
       get n() {
+        asked += 1;
         others.push(echo.submit('from a getter'), echo.submitMany([{}, 'all', 'the more']).then((handles) => handles[2]));
         return 7;
       },
     };
-    const clearer = await echo.submitMany(new Set([1, asks, new Date(0), null]));
+    const clearer = await echo.submitMany([1, asks, 'ä', new Date(0), null]);
+    assert.equal(asked, 1, 'what has been read is not read again for the sake of another');
+    function* one() {
+      const row = { n: 0 };
+      for (; row.n < 3; row.n += 1) yield row;
+    }
+    const reused = await echo.submitMany(one());
     const results = (handles) => Promise.all(handles.map((handle) => handle.result()));
     assert.deepEqual(await results(plain), [{ n: 1, text: 'wörld ✓\n', list: [1, [2]] }, 'x'.repeat(100_000), 0]);
-    assert.deepEqual(await results(clearer), [1, { n: 7 }, '1970-01-01T00:00:00.000Z', null]);
+    assert.deepEqual(await results(clearer), [1, { n: 7 }, 'ä', '1970-01-01T00:00:00.000Z', null]);
+    assert.deepEqual(await results(reused), [{ n: 0 }, { n: 1 }, { n: 2 }]);
     const told = new Set(await results(await Promise.all(others)));
     assert.deepEqual(told, new Set(['from the generator', 'within', 'from a getter', 'the more']));
   });

@@ -11,6 +11,9 @@ use crate::requests::request;
 use crate::submitting::{Input, Submit};
 use crate::wire::{Reader, command, flag};
 
+/// Room is made for so many messages of a kind at once; a crossing seldom has more.
+const MANY: usize = 4_096;
+
 /// Lets happen what JavaScript asks.
 pub(crate) fn listen(port: &Arc<Inner>, reader: &mut Reader<'_>) {
     while let Some(kind) = reader.word() {
@@ -94,7 +97,7 @@ fn submit(port: &Arc<Inner>, reader: &mut Reader<'_>) -> Option<()> {
 fn submit_plain(port: &Arc<Inner>, reader: &mut Reader<'_>) -> Option<()> {
     let [app, slot, handler, size] = reader.words()?;
     // Most often all that follows is of the kind.
-    let most = 1 + reader.left(5);
+    let most = 1 + reader.left(5).min(MANY);
     let (mut slots, mut inputs) = (Vec::with_capacity(most), Vec::with_capacity(most));
     slots.push(slot);
     inputs.push(Input::of(reader.bytes(size)?));
@@ -125,7 +128,7 @@ fn submit_together(port: &Arc<Inner>, app: u32, submit: &Submit<'_>, slots: &[u3
 
 /// A handler has returned, and those have that follow it.
 fn succeeded(port: &Arc<Inner>, reader: &mut Reader<'_>, first: u32) -> Option<()> {
-    let most = 1 + reader.left(3);
+    let most = 1 + reader.left(3).min(MANY);
     let (mut jobs, mut results, mut kind) = (Vec::with_capacity(most), Vec::with_capacity(most), first);
     loop {
         jobs.push(reader.word()?);

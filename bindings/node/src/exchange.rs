@@ -192,7 +192,7 @@ impl Port {
     /// The state of the task in a slot, as last heard here; `null` if nobody waits there.
     #[napi]
     pub fn state(&self, slot: u32) -> Option<&'static str> {
-        Some(self.inner.slot(slot)?.state().as_str())
+        Some(self.inner.state(slot)?.as_str())
     }
 
     /// Whether a submit may be waiting for a disk.

@@ -54,7 +54,7 @@ use crate::reports::{Crashes, Told};
 use crate::room::Room;
 use crate::running::Running;
 use crate::runtime::Runtime;
-use crate::shutdown::{self, Stopping};
+use crate::shutdown::Stopping;
 use crate::submitting::NewTask;
 use crate::timers::Timers;
 use crate::trials::Trials;
@@ -406,13 +406,15 @@ impl Core {
     }
 
     /// The same of many that came together, with what came of the admission of those that are not plain, by their places.
-    pub(crate) fn all_accepted(
+    /// They are shown to `show` before they are given away.
+    pub(crate) fn all_accepted<T>(
         self: &Arc<Self>,
         tasks: Vec<Arc<Task>>,
         special: Special,
         entry: &HandlerEntry,
-    ) {
-        let Some(first) = tasks.first() else { return };
+        show: impl FnOnce(&[Arc<Task>]) -> T,
+    ) -> T {
+        let Some(first) = tasks.first() else { return show(&tasks) };
         let (route, queue) = (route_of(entry), first.spec().queue);
         // One by one to threads: each of them is woken for one.
         if !special.is_empty()
@@ -426,7 +428,12 @@ impl Core {
                     special.next_if(|(of, _)| *of == place).map_or(PLAIN_BIRTH, |(_, effects)| effects);
                 self.accepted(task, effects, entry);
             }
-            return;
+            return show(&tasks);
+        }
+        let shown = show(&tasks);
+        if self.is_stopped() {
+            // The end may not have seen them. If it comes later, it finds them in the store.
+            tasks.iter().for_each(|task| task.settle());
         }
         // They have one admission, and so one queue and one priority.
         entry.queue.push_all(route, first.spec().priority.number(), tasks);
@@ -434,10 +441,7 @@ impl Core {
             Route::Pooled => self.pooled.wake(),
             Route::Blocking | Route::Asynchronous => self.loops.wake(),
         }
-        if self.is_stopped() {
-            // The end may not have seen them.
-            shutdown::settle_the_rest(self);
-        }
+        shown
     }
 
     /// Settles a task that became known while the engine ended, which may not have seen it.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use taskloom_model::{Admission, Name, Operation, Options, Result, TaskId, Version, check_name};
+use taskloom_model::{Admission, Name, Operation, Options, Result, State, TaskId, Version, check_name};
 use taskloom_store::{Counts, Store, Task};
 
 use crate::admitting::admission_of;
@@ -331,6 +331,12 @@ impl Engine {
         }
         let operation = Operation::Cancel { reason: reason.map(Into::into) };
         self.core.change(task, operation).map(|effects| effects.moved())
+    }
+
+    /// The state of a task, as it is known here.
+    pub fn state_of(&self, id: TaskId) -> Result<Option<State>> {
+        self.core.check_process()?;
+        Ok(self.core.find(id)?.map(|task| task.state()))
     }
 
     /// A handle for a task, from its id.

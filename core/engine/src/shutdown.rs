@@ -230,7 +230,7 @@ fn give_back_the_rest(core: &Arc<Core>) {
 }
 
 /// Lets everybody know that nothing more will happen.
-pub(crate) fn settle_the_rest(core: &Core) {
+fn settle_the_rest(core: &Core) {
     if core.capability.resident {
         let all = Filter { limit: usize::MAX, ..Filter::default() };
         for task in core.store.list(&all, &core.live).unwrap_or_default() {

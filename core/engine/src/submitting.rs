@@ -159,8 +159,7 @@ impl Engine {
     }
 
     /// Submits many tasks to a resident store, as [`Engine::submit_many_while`] does. What came of it is shown to `accepted`
-    /// in place of handles ([`Engine::handle_of`] makes them where they are wanted): when that is settled, and before anybody
-    /// runs one of them.
+    /// in place of handles ([`Engine::handle_of`] makes them where they are wanted). Some of them may run by then.
     pub fn submit_here<T>(
         &self,
         entry: &HandlerEntry,
@@ -177,9 +176,7 @@ impl Engine {
             return self.insert_here(tasks, inside, patience, accepted);
         }
         self.in_its_time(inside, patience, || core.store.insert(&tasks, core.clock.now()))?;
-        let shown = accepted(&tasks);
-        core.all_accepted(tasks, special, entry);
-        Ok(shown)
+        Ok(core.all_accepted(tasks, special, entry, accepted))
     }
 
     /// A handle for a task of this engine.
@@ -214,13 +211,12 @@ impl Engine {
         })?;
         // First those whose key was taken away: who waits for one hears of it before its successor runs.
         core.follow_all(&mut consequences);
-        let shown = accepted(&tasks);
         for (task, meant) in tasks.iter().zip(&meant) {
             if Arc::ptr_eq(task, meant) {
                 core.arrived(task);
             }
         }
-        Ok(shown)
+        Ok(accepted(&tasks))
     }
 
     /// Makes an insert; where the store is full, when there is room, if this engine waits for that. What an empty store

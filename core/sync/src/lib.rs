@@ -43,9 +43,9 @@
 //! });
 //! ```
 //!
-//! # The one idea behind all three
+//! # The one idea
 //!
-//! Each protocol here is a Dekker handshake: *I write mine, then read yours; you write yours, then read mine*. With
+//! Each protocol by which somebody waits for work or for an outcome is a Dekker handshake: *I write mine, then read yours; you write yours, then read mine*. With
 //! a `SeqCst` fence between the write and the read on either side, one of the two must see the other. That is what
 //! lets the common path be a fence and a load instead of a lock. Every module says what is written, what is read,
 //! and which fence stands between. We use fences and not `SeqCst` accesses, because the argument then needs only

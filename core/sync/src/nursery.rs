@@ -151,7 +151,7 @@ impl<T> Default for Blank<T> {
 #[derive(Debug)]
 pub struct Stock<T>(ArrayQueue<Vec<Blank<T>>>);
 
-/// So many lots are kept.
+/// So many lots are kept: of tasks, four megabytes at most.
 const LOTS: usize = 64;
 
 impl<T> Stock<T> {

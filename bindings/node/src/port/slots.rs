@@ -7,13 +7,14 @@
 //! an observer, and the input and the result of a handler that runs in the same environment stay there: only the slot's
 //! number crosses. (A task whose first attempt began at home, and that succeeded by it, has its result there: nothing but that
 //! attempt's own report ends it so.) Any other end brings the task along, so the slot need not hold it: to count who holds a
-//! task takes as long as much else that is done with it.
+//! task takes as long as much else that is done with it. Nobody but JavaScript hears what is told of a slot, and it does not
+//! before the crossing is over in which it submits: so the end of a task may be told before its slot is filled.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use taskloom_engine::{Attempt, Handle};
-use taskloom_model::TaskId;
+use taskloom_engine::{Attempt, Engine, Handle};
+use taskloom_model::{State, TaskId};
 use taskloom_store::{Note, Task};
 
 use super::{News, Port};
@@ -27,6 +28,13 @@ pub(crate) enum Slot {
     Own(TaskId, u32),
     /// That of any other.
     Waits(Handle),
+}
+
+/// A task that is waited for, as it can be asked.
+enum Awaited {
+    Handle(Handle),
+    /// By its id, of an engine, if that is still there.
+    Id(TaskId, Option<Arc<Engine>>),
 }
 
 /// The end of a task that was submitted for a slot.
@@ -52,7 +60,7 @@ pub(super) fn settled(note: &Note, task: &Arc<Task>, succeeded: Option<u32>) -> 
 }
 
 impl Port {
-    /// Tasks were accepted that were submitted for these slots, each with its note of that. Nobody runs them yet.
+    /// Tasks were accepted that were submitted for these slots, each with its note of that.
     pub(crate) fn own_accepted(&self, slots: &[u32], app: u32, tasks: &[Arc<Task>]) {
         if self.is_closed() {
             return;
@@ -101,23 +109,55 @@ impl Port {
         (self.number != 0).then(|| Note::new(self.number, slot))
     }
 
-    /// The task of a slot; `None` if nobody waits there, or its store has forgotten it.
+    /// The task of a slot; `None` if nobody waits there, or its store has forgotten it, as it only does after its end.
     pub(crate) fn slot(&self, slot: u32) -> Option<Handle> {
+        match self.awaited(slot)? {
+            Awaited::Handle(handle) => Some(handle),
+            Awaited::Id(id, engine) => engine?.get(id).ok()?,
+        }
+    }
+
+    /// The state of the task of a slot; `None` if nobody waits there. To ask changes nothing.
+    pub(crate) fn state(&self, slot: u32) -> Option<State> {
+        match self.awaited(slot)? {
+            Awaited::Handle(handle) => Some(handle.state()),
+            Awaited::Id(id, engine) => {
+                let stored = engine.and_then(|engine| engine.state_of(id).ok()?);
+                stored.or_else(|| self.end_to_hear(slot))
+            }
+        }
+    }
+
+    fn awaited(&self, slot: u32) -> Option<Awaited> {
         let (id, app) = match self.slots.lock().get(slot as usize)? {
             Slot::Free => return None,
             Slot::Own(id, app) => (*id, *app),
-            Slot::Waits(handle) => return Some(handle.clone()),
+            Slot::Waits(handle) => return Some(Awaited::Handle(handle.clone())),
         };
-        self.app(app)?.current()?.get(id).ok()?
+        Some(Awaited::Id(id, self.app(app).and_then(|seat| seat.current())))
+    }
+
+    /// How the task of a slot has ended, if that is still to be heard: its store may have forgotten it since.
+    fn end_to_hear(&self, slot: u32) -> Option<State> {
+        let heard = self.heard.lock();
+        heard.news.iter().find_map(|news| match news {
+            News::OwnSettled(end) if end.slot == slot => {
+                Some(end.task.as_ref().map_or(State::Succeeded, |task| task.state()))
+            }
+            _ => None,
+        })
     }
 
     /// Gives back a slot whose task has settled: the task.
     pub(crate) fn free_slot(&self, slot: u32) -> Option<Handle> {
         let mut slots = self.slots.lock();
-        let place = slots.get_mut(slot as usize).filter(|place| matches!(place, Slot::Waits(_)))?;
+        let place = slots.get_mut(slot as usize)?;
         match std::mem::replace(place, Slot::Free) {
             Slot::Waits(handle) => Some(handle),
-            _ => None,
+            other => {
+                *place = other;
+                None
+            }
         }
     }
 
