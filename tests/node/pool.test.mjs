@@ -308,3 +308,17 @@ test('an app that nobody holds is collected, with its threads', async () => {
   `, { ...ENV, args: ['--expose-gc'] });
   assert.equal(stdout, 'undefined\n');
 });
+
+test('a handle shows how its task has ended, though its store has forgotten that before this thread heard of it', async (t) => {
+  const [, [double]] = await pool(t, 1, ['default']);
+  // The thread is there from now on: to start one is for this thread to do, which does not listen.
+  await (await double.submit(0)).result();
+  // More than an app keeps.
+  const handles = await double.submitMany(Array.from({ length: 14_000 }, (_, n) => n));
+  for (let looks = 0; handles.at(-1).state !== 'succeeded'; looks += 1) assert.ok(looks < 2e7, 'they never end');
+  const states = new Set(handles.map((handle) => handle.state));
+  // The one before the last may be about to end.
+  states.delete('running');
+  assert.deepEqual(states, new Set(['succeeded']));
+  assert.equal(await handles[0].result(), 0);
+});
