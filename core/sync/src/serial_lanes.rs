@@ -13,7 +13,7 @@
 //! A push writes it before it lets go of the lock, so whoever knows of the push finds it in the count, unless it was taken.
 //! That is the promise of [`SerialLanes::is_empty`]. A push ends with a `SeqCst` fence, as one of `Lanes` does: whoever
 //! pushes and then looks at a flag, and whoever writes that flag, passes such a fence and then looks here, cannot both miss
-//! the other.
+//! the other (`tests/loom.rs` tries it).
 //!
 //! # Failure
 //! Allocation failure aborts. No code of a user's runs under the lock: items are dropped by whoever takes them.

@@ -12,10 +12,10 @@
 
 #![cfg(loom)]
 
-use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use loom::sync::{Arc, Mutex};
 use loom::thread;
-use taskloom_sync::{Bell, Ending, Lanes, Latch, Sleeper, Sleepers};
+use taskloom_sync::{Bell, Ending, Lanes, Latch, SerialLanes, Sleeper, Sleepers};
 
 /// Every interleaving with at most `preemptions` involuntary switches; all of them if `None`.
 fn model(preemptions: Option<usize>, run: impl Fn() + Sync + Send + 'static) {
@@ -210,6 +210,49 @@ fn lanes_a_completed_push_is_visible() {
             assert_eq!(lanes.pop(), Some(2));
         }
         assert_eq!(lanes.pop(), None);
+        assert!(lanes.is_empty());
+    });
+}
+
+/// Who pushes and then looks whether somebody rests, and who says so and then looks for work, cannot both miss the other.
+#[test]
+fn serial_lanes_call_a_taker_that_rests() {
+    model(None, || {
+        let shared = Arc::new((SerialLanes::new(), AtomicBool::new(false)));
+        let pusher = {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                shared.0.push_all(1, [7]);
+                shared.1.load(Ordering::Relaxed)
+            })
+        };
+        let (lanes, rests) = &*shared;
+        rests.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        let found = !lanes.is_empty();
+        let called = pusher.join().unwrap();
+        assert!(found || called, "the item waits for a taker that nobody calls");
+        assert_eq!((lanes.pop(), lanes.pop()), (Some(7), None));
+    });
+}
+
+/// While one takes a lot another pushes: nothing is lost, taken twice, or hidden by the count.
+#[test]
+fn serial_lanes_forget_nothing() {
+    model(None, || {
+        let lanes = Arc::new(SerialLanes::new());
+        lanes.push_all(0, [1]);
+        let pusher = {
+            let lanes = lanes.clone();
+            thread::spawn(move || lanes.push_all(0, [2, 3]))
+        };
+        let mut got = Vec::new();
+        lanes.pop_many(2, &mut got);
+        assert!(!got.is_empty(), "the first was there before");
+        pusher.join().unwrap();
+        assert_eq!(lanes.len(), 3 - got.len());
+        lanes.pop_many(3, &mut got);
+        assert_eq!(got, [1, 2, 3]);
         assert!(lanes.is_empty());
     });
 }

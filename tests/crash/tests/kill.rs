@@ -8,7 +8,7 @@
     reason = "processes are killed at moments of real time, and waited for with a real limit"
 )]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -124,6 +124,15 @@ impl Scene {
         found.collect::<Result<_, _>>().unwrap()
     }
 
+    /// Those that have failed because three processes died while they ran them, and for no other reason.
+    fn poisonous(&self) -> HashSet<String> {
+        let conn = self.read();
+        let sql = "SELECT id FROM taskloom_tasks WHERE state = 'failed' AND crashes = 3";
+        let mut statement = conn.prepare(sql).unwrap();
+        let found = statement.query_map([], |stored| stored.get(0)).unwrap();
+        found.collect::<Result<_, _>>().unwrap()
+    }
+
     fn unfinished(&self) -> i64 {
         let sql = "SELECT count(*) FROM taskloom_tasks \
                    WHERE state IN ('pending', 'queued', 'running', 'retrying')";
@@ -198,17 +207,18 @@ fn nothing_acknowledged_is_lost() {
     for (id, end) in &ended {
         assert_eq!(all.get(id), Some(end), "task {id} ended twice; seed {seed}");
     }
+    let poisonous = scene.poisonous();
     for id in &acknowledged {
         let (state, _, _) =
             all.get(id).unwrap_or_else(|| panic!("task {id} was acknowledged and is lost; seed {seed}"));
-        assert_eq!(state, "succeeded", "task {id}; seed {seed}");
+        let is_right = state == "succeeded" || poisonous.contains(id);
+        assert!(is_right, "task {id} is {state}; seed {seed}");
     }
+    // Now and then one is under way at three kills. It is tried alone before the third, so that is seldom.
+    assert!(poisonous.len() as u64 <= 1 + kills / 1_000, "{poisonous:?} died three times; seed {seed}");
     let conn = scene.read();
-    let wrong: i64 = conn
-        .query_row("SELECT count(*) FROM taskloom_tasks WHERE result IS NOT payload", [], |stored| {
-            stored.get(0)
-        })
-        .unwrap();
+    let sql = "SELECT count(*) FROM taskloom_tasks WHERE state = 'succeeded' AND result IS NOT payload";
+    let wrong: i64 = conn.query_row(sql, [], |stored| stored.get(0)).unwrap();
     assert_eq!(wrong, 0, "seed {seed}");
     let intact: String = conn.query_row("PRAGMA integrity_check", [], |stored| stored.get(0)).unwrap();
     assert_eq!(intact, "ok", "seed {seed}");
