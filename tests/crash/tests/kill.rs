@@ -198,16 +198,17 @@ fn nothing_acknowledged_is_lost() {
 
     let acknowledged = scene.acknowledged();
     let all = scene.ended();
+    let poisonous = scene.poisonous();
     println!(
-        "{kills} kills ({by_itself} at failpoints), {} tasks acknowledged, {} in the file",
+        "{kills} kills ({by_itself} at failpoints), {} tasks acknowledged, {} in the file, {} died three times",
         acknowledged.len(),
-        all.len()
+        all.len(),
+        poisonous.len()
     );
     assert!(acknowledged.len() as u64 > kills, "hardly anything happened; seed {seed}");
     for (id, end) in &ended {
         assert_eq!(all.get(id), Some(end), "task {id} ended twice; seed {seed}");
     }
-    let poisonous = scene.poisonous();
     for id in &acknowledged {
         let (state, _, _) =
             all.get(id).unwrap_or_else(|| panic!("task {id} was acknowledged and is lost; seed {seed}"));
