@@ -14,11 +14,17 @@ const IN_FLIGHT = 64;
 
 const HANDLERS = { noop: () => null, echo: (input) => input };
 
+/** A started app, and its tasks by what they do. */
+async function started() {
+  const app = new App();
+  const tasks = Object.fromEntries(Object.entries(HANDLERS).map(([kind, run]) => [kind, app.task(kind, run)]));
+  await app.start();
+  return [app, tasks];
+}
+
 export const CONTENDERS = {
   async taskloom() {
-    const app = new App();
-    const tasks = Object.fromEntries(Object.entries(HANDLERS).map(([kind, run]) => [kind, app.task(kind, run)]));
-    await app.start();
+    const [app, tasks] = await started();
     return {
       run: async (kind, input) => (await tasks[kind].submit(input)).result(),
       // First all submits, then all results.
@@ -38,9 +44,7 @@ export const CONTENDERS = {
 
   // The same in one call for all of them.
   async 'taskloom, submitMany'() {
-    const app = new App();
-    const tasks = Object.fromEntries(Object.entries(HANDLERS).map(([kind, run]) => [kind, app.task(kind, run)]));
-    await app.start();
+    const [app, tasks] = await started();
     const all = async (kind, input, count) => {
       const handles = await tasks[kind].submitMany(Array.from({ length: count }, () => input));
       return await Promise.all(handles.map((handle) => handle.result()));

@@ -87,14 +87,12 @@ function typed(path: string, object: object): void {
 /** What the last call of {@link encode} has encoded, as whoever decodes it finds it. @internal */
 export let copied: unknown;
 
-const decoder = new TextDecoder();
-
 /** Encodes what JSON says as it is; nothing if that asks for a closer look. */
 function encodePlain(value: unknown): string | undefined {
   const start = plain.length;
   if (!plain.writePlain(value)) return undefined;
   copied = plain.written;
-  const text = decoder.decode(plain.bytes.subarray(start, plain.length));
+  const text = plain.text(start, plain.length - start);
   plain.takeBack(start);
   return text;
 }

@@ -59,12 +59,9 @@ export function writePlain(value: unknown): boolean {
   return isWritten;
 }
 
-/** What was written from there on, of so many bytes each, as texts. */
-export function* texts(start: number, sizes: Iterable<number>): Iterable<string> {
-  for (const size of sizes) {
-    yield decoder.decode(bytes.subarray(start, start + size));
-    start += size;
-  }
+/** So many bytes of what was written, as text. */
+export function text(start: number, size: number): string {
+  return decoder.decode(bytes.subarray(start, start + size));
 }
 
 /** Takes back what was written from there on. */

@@ -181,7 +181,11 @@ export class Submitting {
     for (const input of inputs) {
       const from = plain.length;
       if (!plain.writePlain(input)) {
-        for (const text of plain.texts(start, sizes)) payloads.push(text);
+        let at = start;
+        for (const size of sizes) {
+          payloads.push(plain.text(at, size));
+          at += size;
+        }
         plain.takeBack(start);
         return undefined;
       }

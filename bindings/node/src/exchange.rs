@@ -189,7 +189,7 @@ impl Port {
         schedules::firings(&expression, &tz, start, count).map_err(thrown)
     }
 
-    /// The state of the task in a slot, as last heard here; `null` if nobody waits there.
+    /// The state of the task in a slot, as it is known here; `null` if nobody waits there, or nobody knows it any more.
     #[napi]
     pub fn state(&self, slot: u32) -> Option<&'static str> {
         Some(self.inner.state(slot)?.as_str())
