@@ -5,7 +5,10 @@
 //! of. So after an event the file is looked at on a short ladder, from 50 µs to 20 ms. Most commits are seen on one of its
 //! first rungs. A disk may take longer than all of them for the sync in between. But whoever commits holds the lock on the
 //! file until that is over: so at the end of the ladder the lock is tried, and as long as somebody has it, the looks go on
-//! ([`LATE`] apart). Had nobody, then what was written is either seen now or was given up.
+//! ([`LATE`] apart). Had nobody, then all that events have told of is either seen now or was given up: it is *clear*.
+//!
+//! Until it is clear, no wait sleeps for the next event ([`News::unclear`]). A commit that is seen is no reason to: the
+//! event may have been that of the next one, whose sync has just begun.
 //!
 //! Our own commits cause events too. What tells them apart is SQLite's `data_version`, as the connection that writes has
 //! it: it changes when another connection has committed. Since it is asked of that connection, which one thread at a
@@ -59,7 +62,7 @@ pub(crate) struct News {
     /// Transactions of ours so far, and when a wait last looked.
     written: AtomicU64,
     seen: AtomicU64,
-    /// A wait has ended before it was clear what an event had been about.
+    /// An event has been read, and what it was about may yet be committed.
     unclear: AtomicBool,
     watch: Box<dyn Watch>,
 }
@@ -124,52 +127,67 @@ impl News {
     /// Waits until there is news, somebody ends the wait, or for so long.
     pub(crate) fn wait(&self, writer: &Mutex<Connection>, limit: Duration) -> Heard {
         let unclear = self.unclear.swap(false, Ordering::AcqRel);
-        let event = self.watch.wait(if unclear { Duration::ZERO } else { limit });
+        let event = self.watch.wait(if unclear { Duration::ZERO } else { limit }, true);
         let mut heard = Heard { changes: self.changed.swap(false, Ordering::AcqRel), deaths: event.owners };
-        if !(event.log || unclear) || heard.changes {
-            return heard;
+        if !self.watch.is_told() {
+            // It will look again soon, whatever it sees now.
+            self.look_if_free(writer);
+            heard.changes |= self.changed.swap(false, Ordering::AcqRel);
+        } else if unclear || event.log {
+            let clear = !heard.changes && !event.roused && self.climb(writer, limit, &mut heard);
+            self.unclear.store(!clear, Ordering::Release);
         }
-        let mut written = self.seen.load(Ordering::Relaxed);
+        heard
+    }
+
+    /// Goes up the ladder until there is news, it is clear, somebody ends the wait, or for so long; whether it is clear.
+    fn climb(&self, writer: &Mutex<Connection>, limit: Duration, heard: &mut Heard) -> bool {
         let mut rungs = LADDER.iter();
         let mut late = Duration::ZERO;
         loop {
-            let rung = rungs.next();
             // A transaction of ours has looked at its beginning, and the next rung makes sure; so nobody who writes finds
             // the connection taken.
-            let ours = self.written.load(Ordering::Relaxed);
-            let quiet = ours == written;
-            written = ours;
-            let conn = if quiet || rung.is_none() { writer.try_lock() } else { None };
-            // A file that cannot be read is the concern of whoever reads it next. And if somebody here is writing, or about
-            // to, it is clear: what came before them they see themselves.
-            let clear = match (rung, conn) {
-                (Some(_), Some(conn)) => self.look(&conn).is_ok(),
-                (None, Some(conn)) => self.is_clear(&conn).unwrap_or(true),
-                (_, None) => true,
-            };
+            let written = self.written.load(Ordering::Relaxed);
+            let quiet = self.seen.swap(written, Ordering::Relaxed) == written;
+            let rung = rungs.next();
+            let mut clear = false;
+            if rung.is_none() {
+                match writer.try_lock() {
+                    // A file that cannot be read is the concern of whoever reads it next.
+                    Some(conn) => clear = self.is_clear(&conn).unwrap_or(true),
+                    // Somebody here is writing, and sees what came before.
+                    None => rungs = LADDER.iter(),
+                }
+            } else if quiet {
+                self.look_if_free(writer);
+            }
             if self.changed.swap(false, Ordering::AcqRel) {
                 heard.changes = true;
-                break;
+                return clear;
             }
-            if rung.is_none() && (clear || late >= limit) {
-                self.unclear.store(!clear, Ordering::Release);
-                break;
+            if clear || late >= limit {
+                return clear;
             }
-            let pause = rung.copied().unwrap_or(LATE);
+            let pause = rung.copied().unwrap_or(LATE).min(limit - late);
             late += pause;
-            let meanwhile = self.watch.wait_on(pause, quiet);
+            let meanwhile = self.watch.wait(pause, quiet);
             heard.deaths |= meanwhile.owners;
             if meanwhile.roused || heard.deaths {
-                self.unclear.store(true, Ordering::Release);
-                break;
+                return false;
             }
             // From the foot again, unless it was we who wrote.
             if meanwhile.log && self.written.load(Ordering::Relaxed) == written {
                 rungs = LADDER.iter();
             }
         }
-        self.seen.store(written, Ordering::Relaxed);
-        heard
+    }
+
+    /// Whoever has the connection has looked, or will.
+    fn look_if_free(&self, writer: &Mutex<Connection>) {
+        if let Some(conn) = writer.try_lock() {
+            // A file that cannot be read is the concern of whoever reads it next.
+            let _ = self.look(&conn);
+        }
     }
 }
 
@@ -186,11 +204,11 @@ trait Watch: std::fmt::Debug + Send + Sync {
     /// Ends a wait, now or the next one.
     fn rouse(&self);
 
-    /// Waits for an event, for so long at most.
-    fn wait(&self, limit: Duration) -> Event;
+    /// Waits for an event, for so long at most; it may leave the log's events for later.
+    fn wait(&self, limit: Duration, log: bool) -> Event;
 
-    /// The same, between two looks; it may leave the log's events for later.
-    fn wait_on(&self, limit: Duration, log: bool) -> Event;
+    /// Whether there are events of the log. If not, each wait is short.
+    fn is_told(&self) -> bool;
 }
 
 #[cfg(target_os = "linux")]
@@ -210,3 +228,6 @@ fn watch(_: &Path, _: &Path) -> Box<dyn Watch> {
 #[cfg(target_os = "linux")]
 mod inotify;
 mod polling;
+
+#[cfg(test)]
+mod tests;

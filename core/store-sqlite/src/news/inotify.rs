@@ -71,11 +71,11 @@ impl Watch for Events {
         let _ = rustix::io::write(&self.rouse, &1u64.to_ne_bytes());
     }
 
-    fn wait(&self, limit: Duration) -> Event {
-        self.poll(limit, true)
+    fn wait(&self, limit: Duration, log: bool) -> Event {
+        self.poll(limit, log)
     }
 
-    fn wait_on(&self, limit: Duration, log: bool) -> Event {
-        self.poll(limit, log)
+    fn is_told(&self) -> bool {
+        true
     }
 }

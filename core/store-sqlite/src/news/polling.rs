@@ -9,7 +9,7 @@ use super::{Event, Watch};
 /// How often.
 const EVERY: Duration = Duration::from_millis(20);
 
-/// Every wait is short, and ends as if there had been an event.
+/// Every wait is short.
 #[derive(Debug, Default)]
 pub(super) struct Polling {
     roused: Mutex<bool>,
@@ -22,17 +22,15 @@ impl Watch for Polling {
         self.changed.notify_all();
     }
 
-    fn wait(&self, limit: Duration) -> Event {
+    fn wait(&self, limit: Duration, _: bool) -> Event {
         let mut roused = self.roused.lock();
         if !*roused {
             self.changed.wait_for(&mut roused, limit.min(EVERY));
         }
-        let roused = std::mem::take(&mut *roused);
-        Event { log: !roused, owners: true, roused }
+        Event { log: false, owners: true, roused: std::mem::take(&mut *roused) }
     }
 
-    /// The ladder ends after its first rung: the next wait is the next one.
-    fn wait_on(&self, _: Duration, _: bool) -> Event {
-        Event { roused: true, ..Event::default() }
+    fn is_told(&self) -> bool {
+        false
     }
 }
