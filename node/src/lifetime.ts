@@ -102,7 +102,7 @@ export class Lifetime {
     const rows = await Promise.all(names.map((name) => port().request<Row | null>(this.app, 'schedule', { name })));
     const now = Date.now();
     const coming = rows.filter((row): row is Row => row !== null && !isOver(row, now));
-        if (coming.length > 0) return Math.max(...coming.map((row) => row.at ?? row.end ?? Infinity)) - now;
+    if (coming.length > 0) return Math.max(...coming.map((row) => row.at ?? row.end ?? Infinity)) - now;
     return (await this.areLeft([...this.said.values()].map(({ handler }) => handler))) ? 0 : undefined;
   }
 

@@ -251,8 +251,9 @@ fn follow(
 /// The copy of a claimed task that everybody here shows: another reader may have been faster.
 fn shown(core: &Core, task: Arc<Task>) -> Arc<Task> {
     let shown = core.live.adopt(Arc::clone(&task));
-    if !Arc::ptr_eq(&shown, &task) {
-        shown.replace_row(task.with_row(Clone::clone));
+    if Arc::ptr_eq(&shown, &task) || shown.replace_row(task.with_row(Clone::clone)).is_none() {
+        return shown;
     }
-    shown
+    // It has settled in between.
+    core.live.adopt(task)
 }

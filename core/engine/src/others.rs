@@ -208,9 +208,9 @@ fn look_at(core: &Arc<Core>, task: &Arc<Task>) {
 
 /// Has a task show what is stored; if that is its end, or if it was forgotten after it, it settles.
 ///
-/// Of an end that this process has written itself the committer tells first, and then settles the task. That was so if
-/// the task shows its end already; and if it ran here, it may have been so: then the committer settles it when it has
-/// told all that it has written.
+/// Of an end that this process has written itself the committer tells first, and then settles the task. That may be so if
+/// it ran here, and if the task shows its end already (or somebody has looked at the store since another process ended
+/// it): then the committer settles it when it has told all that it has written.
 pub(crate) fn refresh(core: &Arc<Core>, task: &Arc<Task>) {
     if core.capability.resident || task.is_settled() {
         return;
@@ -218,6 +218,7 @@ pub(crate) fn refresh(core: &Arc<Core>, task: &Arc<Task>) {
     let (ended, own) =
         task.with_row(|row| (row.state.is_terminal(), row.owner.is_some_and(|owner| owner == core.owner())));
     if ended {
+        core.committer.settle_in_turn(core, Arc::clone(task));
         return;
     }
     let gone = match core.store.get(task.id(), &core.live) {

@@ -275,6 +275,24 @@ fn one_that_another_process_ended_is_replayed_and_its_waiters_hear_of_the_end() 
 }
 
 #[test]
+fn an_end_elsewhere_that_a_list_has_shown_already_is_heard_of_by_who_waits() {
+    let (file, clock) = (File::new(), HandClock::new());
+    let here = file.timed(&clock, options(1));
+    let (entry, _) = fragile(&here.engine, Options::default());
+    let listed = submit(&here.engine, &entry, "5");
+    let asked = submit(&here.engine, &entry, "6");
+    let there = file.timed(&clock, options(1)).started();
+    fragile(&there.engine, Options::default());
+    for handle in [&listed, &asked] {
+        failed(&there.engine.get(handle.id()).unwrap().unwrap());
+    }
+    assert_eq!(here.engine.get(asked.id()).unwrap().unwrap().state(), State::Failed);
+    failed(&asked);
+    assert_eq!(here.engine.list(&all()).unwrap().len(), 2);
+    failed(&listed);
+}
+
+#[test]
 fn a_dead_letter_outlives_its_process() {
     let place = Place::File(File::new());
     let id = {

@@ -47,7 +47,8 @@ impl<'a> Copies<'a> {
             let shown = copy.with_row(|row| (row.state, row.attempt, row.generation));
             shown == row.with_row(|row| (row.state, row.attempt, row.generation))
         };
-        let shows = |copy: &Arc<Task>| !copy.is_superseded() && (!copy.is_settled() || same(copy));
+        let generation = row.with_row(|row| row.generation);
+        let shows = |copy: &Arc<Task>| !copy.is_superseded() && (copy.may_show(generation) || same(copy));
         if let Some(copy) = held.into_iter().chain(known).find(shows) {
             show(row, &copy);
             return copy;

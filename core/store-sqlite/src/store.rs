@@ -211,11 +211,10 @@ impl SqliteStore {
                 if held.with_row(|shown| *shown == row) {
                     return Ok(Ok(Arc::clone(&held)));
                 }
-                if !held.is_final() {
-                    held.replace_row(row);
-                    return Ok(Ok(Arc::clone(&held)));
+                match held.replace_row(row) {
+                    None => Ok(Ok(Arc::clone(&held))),
+                    Some(row) => Ok(rows::read_spec(id, stored).map(|spec| Task::new(spec, row, None))),
                 }
-                Ok(rows::read_spec(id, stored).map(|spec| Task::new(spec, row, None)))
             })
             .optional()?;
         found.transpose().map_err(|error| Fault::Task(id, error))

@@ -198,11 +198,12 @@ impl Live {
     /// Makes a task findable unless another one with its id is, which may still change; the one that is found from
     /// now on.
     pub fn adopt(&self, task: Arc<Task>) -> Arc<Task> {
+        let generation = task.with_row(|row| row.generation);
         // Whichever of the two dies, it is not under the lock: it takes its host's data with it.
         let (held, keep) = {
             let mut shard = self.0[shard_of(task.id())].0.lock();
             let held = shard.tasks.get(&task.id()).and_then(Weak::upgrade);
-            let keep = held.as_ref().is_some_and(|held| !held.is_final());
+            let keep = held.as_ref().is_some_and(|held| held.may_show(generation));
             if !keep {
                 shard.insert(&task);
             }

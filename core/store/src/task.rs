@@ -16,7 +16,8 @@
 //! * An observer is called exactly once, see [`Ending`]: it is added under the row's lock, which whoever settles the task
 //!   takes if there may be one. If it panics, only it ends.
 //! * A replay never touches the task that ended: it makes a new one with the same id, so older handles keep their outcome.
-//!   The old one is *superseded* from then on: its row stays as it is, settled or not.
+//!   The old one is *superseded* from then on: its row stays as it is, settled or not. One that another process replays
+//!   before it has settled here takes over no row of the new generation ([`Task::replace_row`]).
 
 use std::cell::RefCell;
 use std::fmt;
@@ -307,15 +308,28 @@ impl Task {
         Error::new(Code::IllegalTransition, message).hint("ask for the task by its id to get the newest")
     }
 
-    /// For stores whose rows live elsewhere: takes over the row that was committed there, unless this one's stays as it
-    /// is ([`Task::is_final`]).
-    pub fn replace_row(&self, row: Row) {
+    /// For stores whose rows live elsewhere: takes over the row that was committed there; or returns it, if this one's
+    /// stays as it is.
+    pub fn replace_row(&self, row: Row) -> Option<Row> {
         let mut cell = self.cell.lock();
-        if !self.is_superseded() {
-            let old = std::mem::replace(&mut cell.row, row);
-            drop(cell);
-            drop(old);
+        if !self.may_become(&cell, row.generation) {
+            return Some(row);
         }
+        let old = std::mem::replace(&mut cell.row, row);
+        drop(cell);
+        drop(old);
+        None
+    }
+
+    /// Whether it can take over a row of this generation.
+    pub fn may_show(&self, generation: u16) -> bool {
+        self.may_become(&self.cell.lock(), generation)
+    }
+
+    /// Of one that has ended, a later generation is another task, also if the end has not been told here yet.
+    fn may_become(&self, cell: &Cell, generation: u16) -> bool {
+        let ended = cell.row.state.is_terminal() && cell.row.generation != generation;
+        !(ended || self.is_superseded() || self.end.has_come())
     }
 
     /// For stores whose rows live elsewhere: the task was started over, and the last row of its generation was this. (If

@@ -52,10 +52,10 @@ impl Writing<'_> {
                     }
                     new
                 }
-                Home::Held(task) => {
-                    replace(&task, touched.row, superseded);
-                    task
-                }
+                Home::Held(task) => match replace(&task, touched.row, superseded) {
+                    None => task,
+                    Some(row) => Task::new(task.spec().clone(), row, None),
+                },
                 Home::Read(spec) => {
                     let task = Task::new(*spec, touched.row.clone(), None);
                     if superseded {
@@ -83,11 +83,13 @@ fn tell(told: Vec<(Told, Effects)>, tasks: &[Arc<Task>], changes: &mut Vec<Chang
     changes.extend(told.into_iter().map(change));
 }
 
-/// A task that has settled, or was started over, keeps the outcome that its handles are told.
-fn replace(task: &Task, row: Row, superseded: bool) {
+/// A task that has settled, or was started over, keeps the outcome that its handles are told. What another one is to show
+/// is returned.
+fn replace(task: &Task, row: Row, superseded: bool) -> Option<Row> {
     if superseded {
         task.supersede(row);
     } else if !task.is_final() {
-        task.replace_row(row);
+        return task.replace_row(row);
     }
+    None
 }
