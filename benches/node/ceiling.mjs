@@ -83,6 +83,7 @@ import { fileURLToPath } from 'node:url';
 
 import { PAYLOAD } from './payload.mjs';
 import { median } from './report.mjs';
+import { times } from './times.mjs';
 
 const quick = process.argv.includes('--quick');
 const ROUNDS = quick ? 2 : 9;
@@ -140,7 +141,7 @@ function twoPromises({ say, hear }) {
   };
   return {
     all: async (kind, input, count) => {
-      const handles = await Promise.all(Array.from({ length: count }, () => submit(kind, input)));
+      const handles = await Promise.all(times(count, () => submit(kind, input)));
       return await Promise.all(handles.map((handle) => handle.result()));
     },
     close: async () => {},
@@ -189,7 +190,7 @@ async function contend(name) {
     const [before, start] = [ran(), performance.now()];
     for (let left = TASKS; left > 0; left -= UNDER_WAY) {
       const count = Math.min(UNDER_WAY, left);
-      if (all === undefined) await Promise.all(Array.from({ length: count }, () => run(kind, input)));
+      if (all === undefined) await Promise.all(times(count, () => run(kind, input)));
       else await all(kind, input, count);
     }
     const clock = ((performance.now() - start) * 1e3) / TASKS;

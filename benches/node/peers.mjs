@@ -8,6 +8,7 @@ import PQueue from 'p-queue';
 import { Piscina } from 'piscina';
 
 import { App } from '../../node/index.mjs';
+import { times } from './times.mjs';
 
 /** How many each may have in flight. */
 const IN_FLIGHT = 64;
@@ -29,7 +30,7 @@ export const CONTENDERS = {
       run: async (kind, input) => (await tasks[kind].submit(input)).result(),
       // First all submits, then all results.
       all: async (kind, input, count) => {
-        const handles = await Promise.all(Array.from({ length: count }, () => tasks[kind].submit(input)));
+        const handles = await Promise.all(times(count, () => tasks[kind].submit(input)));
         return await Promise.all(handles.map((handle) => handle.result()));
       },
       close: () => app.stop(),
@@ -46,7 +47,7 @@ export const CONTENDERS = {
   async 'taskloom, submitMany'() {
     const [app, tasks] = await started();
     const all = async (kind, input, count) => {
-      const handles = await tasks[kind].submitMany(Array.from({ length: count }, () => input));
+      const handles = await tasks[kind].submitMany(times(count, () => input));
       return await Promise.all(handles.map((handle) => handle.result()));
     };
     return { run: async (kind, input) => (await all(kind, input, 1))[0], all, close: () => app.stop() };

@@ -15,6 +15,7 @@ import { outbox } from './outbox.mjs';
 import { PAYLOAD } from './payload.mjs';
 import { CONTENDERS } from './peers.mjs';
 import { median, ratio, text, writePage } from './report.mjs';
+import { times } from './times.mjs';
 
 const quick = process.argv.includes('--quick');
 const ROUNDS = quick ? 2 : 7;
@@ -36,7 +37,7 @@ async function throughput(contender, kind, input, underWay) {
   const start = performance.now();
   for (let left = TASKS; left > 0; left -= underWay) {
     const count = Math.min(underWay, left);
-    if (contender.all === undefined) await Promise.all(Array.from({ length: count }, () => contender.run(kind, input)));
+    if (contender.all === undefined) await Promise.all(times(count, () => contender.run(kind, input)));
     else await contender.all(kind, input, count);
   }
   return TASKS / ((performance.now() - start) / 1e3);

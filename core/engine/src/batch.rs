@@ -250,10 +250,15 @@ fn follow(
 
 /// The copy of a claimed task that everybody here shows: another reader may have been faster.
 fn shown(core: &Core, task: Arc<Task>) -> Arc<Task> {
+    let shows = |shown: &Arc<Task>| {
+        Arc::ptr_eq(shown, &task) || shown.replace_row(task.with_row(Clone::clone)).is_none()
+    };
     let shown = core.live.adopt(Arc::clone(&task));
-    if Arc::ptr_eq(&shown, &task) || shown.replace_row(task.with_row(Clone::clone)).is_none() {
+    if shows(&shown) {
         return shown;
     }
     // It has settled in between.
-    core.live.adopt(task)
+    let shown = core.live.adopt(Arc::clone(&task));
+    shows(&shown);
+    shown
 }

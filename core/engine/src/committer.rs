@@ -261,6 +261,14 @@ impl Committer {
 
     /// Settles a task that another process has ended, after all that this one has written is told.
     pub(crate) fn settle_in_turn(&self, core: &Arc<Core>, task: Arc<Task>) {
+        if self.is_here(core) {
+            // In the midst of a turn, whose end may be to tell of this one; after it, it is looked whether there is more.
+            let mut inbox = self.inbox.lock();
+            if !inbox.stopping {
+                inbox.ended.push(task);
+                return;
+            }
+        }
         if let Err(refused) = self.hand_in(core, Waits::Nobody, |inbox| inbox.ended.push(task)) {
             refused.1.ended.iter().for_each(Task::settle);
         }
@@ -290,7 +298,7 @@ impl Committer {
                     let calls = inbox.calls();
                     drop(inbox);
                     if self.is_here(core) {
-                        self.turn(core, false);
+                        self.turn(core, Turn::Within);
                     } else if core.driver.is_some() {
                         // The rest is written as the driver comes to it.
                         if waits {
@@ -314,7 +322,7 @@ impl Committer {
     fn write_driven(&self, core: &Arc<Core>) -> bool {
         let _writing = self.writing.lock();
         let _here = Here::new(core);
-        self.turn(core, false)
+        self.turn(core, Turn::Prompt)
     }
 
     /// For an engine that is driven: writes what there is, and says how long it may be until it is to try again.
@@ -397,7 +405,7 @@ impl Committer {
         let mut pause = Duration::ZERO;
         while self.wait(core, pause) {
             let writing = self.writing.lock();
-            let healthy = self.turn(core, true);
+            let healthy = self.turn(core, Turn::Patient);
             drop(writing);
             pause = match healthy {
                 true => Duration::ZERO,
@@ -429,8 +437,8 @@ impl Committer {
         }
     }
 
-    /// Writes what is there now; whether the store did its part. `patient`: the thread may wait for others to join.
-    pub(crate) fn turn(&self, core: &Arc<Core>, patient: bool) -> bool {
+    /// Writes what is there now; whether the store did its part.
+    pub(crate) fn turn(&self, core: &Arc<Core>, turn: Turn) -> bool {
         let (work, ended, group) = {
             let mut inbox = self.inbox.lock();
             let room = room(core, inbox.more);
@@ -446,8 +454,9 @@ impl Committer {
                 last_try: inbox.stopping,
                 is_open: true,
             };
-            inbox.begin(patient && work.commits.is_empty());
-            (work, std::mem::take(&mut inbox.ended), inbox.close())
+            inbox.begin(turn == Turn::Patient && work.commits.is_empty());
+            let ended = if turn == Turn::Within { Vec::new() } else { std::mem::take(&mut inbox.ended) };
+            (work, ended, inbox.close())
         };
         self.company.store(work.inserts.len() + work.commits.len(), Ordering::Relaxed);
         let began = core.clock.monotonic();
@@ -466,6 +475,18 @@ impl Committer {
         inbox.commits.extend(arrived);
         left.healthy
     }
+}
+
+/// How a turn of the committer comes about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// The thread may wait for others to join.
+    Patient,
+    /// Somebody waits for it.
+    Prompt,
+    /// Within another turn, by somebody who is told of what that one has written. Tasks that are to settle after all has
+    /// been told are left to the outer one's successor.
+    Within,
 }
 
 /// Ends everything if the committer's thread panics: without it nothing would ever be answered.

@@ -326,7 +326,7 @@ impl Engine {
     /// Cancels a task that is at hand.
     pub fn cancel_task(&self, task: &Arc<Task>, reason: Option<&str>) -> Result<bool> {
         self.core.check_process()?;
-        if self.core.is_stopped() || task.is_settled() {
+        if self.core.is_stopped() || task.is_settled() || task.state().is_terminal() {
             return Ok(false);
         }
         let operation = Operation::Cancel { reason: reason.map(Into::into) };

@@ -204,7 +204,8 @@ impl Handle {
     pub fn cancel(&self, reason: Option<&str>) -> Result<bool> {
         let Some(core) = self.core.upgrade() else { return Ok(false) };
         core.check_process()?;
-        if core.is_stopped() || self.task.is_settled() {
+        // Of one that has ended there may be a later generation, which is not this handle's.
+        if core.is_stopped() || self.task.is_settled() || self.task.state().is_terminal() {
             return Ok(false);
         }
         let operation = Operation::Cancel { reason: reason.map(Into::into) };

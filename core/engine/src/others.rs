@@ -7,7 +7,7 @@
 //!
 //! # What it owns
 //! The list of awaited tasks: those that somebody waits for or observes and that have not settled. It holds them
-//! weakly. A task is put in *before* it is looked at once more, so its end is seen by that look, or is news after it.
+//! weakly, each by itself: there may be two with one id, of which the older has ended, and was started over elsewhere. A task is put in *before* it is looked at once more, so its end is seen by that look, or is news after it.
 //!
 //! # Bounds
 //! Each piece of news costs a read for each awaited and each running task. However many there are, at most a quarter of
@@ -24,7 +24,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use taskloom_model::{Code, Error, Result, TaskId};
+use taskloom_model::{Code, Error, Result};
 use taskloom_store::{News, Task};
 
 use crate::core::Core;
@@ -35,7 +35,8 @@ const SAFETY: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
 pub(crate) struct Others {
-    awaited: Mutex<HashMap<TaskId, Weak<Task>>>,
+    /// By where they lie, which nobody else does before they are out of here.
+    awaited: Mutex<HashMap<usize, Weak<Task>>>,
     life: Mutex<Life>,
     thread: Mutex<Option<JoinHandle<()>>>,
     /// Where there is no thread: what it would remember.
@@ -67,10 +68,13 @@ struct Life {
 impl Others {
     /// Somebody waits for this task, and will hear of its end whoever runs it.
     pub(crate) fn expect(&self, core: &Arc<Core>, task: &Arc<Task>) {
-        if core.capability.resident || task.is_settled() || core.is_stopped() {
+        if core.capability.resident || task.is_settled() {
             return;
         }
-        self.awaited.lock().insert(task.id(), Arc::downgrade(task));
+        if core.is_stopped() {
+            return core.settle_if_stopped(task);
+        }
+        self.awaited.lock().insert(Arc::as_ptr(task).addr(), Arc::downgrade(task));
         // Without the thread, nobody hears of others; the tasks of this process are settled all the same.
         let _ = self.start(core);
         if core.absence.lost().is_some() {
@@ -80,7 +84,7 @@ impl Others {
         look_at(core, task);
     }
 
-    /// The store has gone: nobody here will hear of any end.
+    /// The store has gone, or the engine ends: nobody here will hear of any end.
     pub(crate) fn give_up(&self) {
         let awaited = std::mem::take(&mut *self.awaited.lock());
         awaited.into_values().filter_map(|task| task.upgrade()).for_each(|task| task.settle());
@@ -182,7 +186,7 @@ impl Others {
             task.is_some()
         });
         // Not in the order of a hash table.
-        awaited.sort_unstable_by_key(|task| task.id());
+        awaited.sort_by_cached_key(|task| (task.id(), task.with_row(|row| row.generation)));
         for task in awaited {
             look_at(core, &task);
         }
@@ -208,9 +212,10 @@ fn look_at(core: &Arc<Core>, task: &Arc<Task>) {
 
 /// Has a task show what is stored; if that is its end, or if it was forgotten after it, it settles.
 ///
-/// Of an end that this process has written itself the committer tells first, and then settles the task. That may be so if
-/// it ran here, and if the task shows its end already (or somebody has looked at the store since another process ended
-/// it): then the committer settles it when it has told all that it has written.
+/// Of an end that its committer has written this process tells first, and settles the task then. That may be so if it ran
+/// here, and if the task shows its end already (or somebody has looked at the store since another process ended it): then
+/// the committer settles it when it has told all that it has written. Of what the timers have ended the same moment
+/// (expired tasks, those of dead owners) the one or the other may be first.
 pub(crate) fn refresh(core: &Arc<Core>, task: &Arc<Task>) {
     if core.capability.resident || task.is_settled() {
         return;

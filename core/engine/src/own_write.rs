@@ -17,7 +17,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::committer::{Committer, Here, die};
+use crate::committer::{Committer, Here, Turn, die};
 use crate::core::Core;
 use crate::queues::Route;
 
@@ -36,7 +36,7 @@ impl Committer {
         let Some(writing) = self.writing.try_lock() else { return false };
         let here = Here::new(core);
         // Its panic has been printed, and is the service's: the caller hears that the engine has ended.
-        let died = catch_unwind(AssertUnwindSafe(|| self.turn(core, false))).is_err();
+        let died = catch_unwind(AssertUnwindSafe(|| self.turn(core, Turn::Prompt))).is_err();
         drop((here, writing));
         if died {
             die(core);

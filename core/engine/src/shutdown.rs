@@ -238,6 +238,8 @@ fn settle_the_rest(core: &Core) {
         }
     } else {
         core.live.all().iter().for_each(|task| task.settle());
+        // Those of older generations.
+        core.others.give_up();
     }
 }
 

@@ -292,6 +292,78 @@ fn an_end_elsewhere_that_a_list_has_shown_already_is_heard_of_by_who_waits() {
     failed(&listed);
 }
 
+/// One process knows two generations: of the older it has seen the end without having waited for it.
+struct Generations {
+    here: Arc<Engine>,
+    _there: Engine,
+    old: Handle,
+    new: Handle,
+    /// Lets the new one end.
+    gate: Gate,
+    _file: File,
+}
+
+impl Generations {
+    fn new() -> Self {
+        let (file, clock) = (File::new(), HandClock::new());
+        let engine = |workers| {
+            let clock = Arc::clone(&clock) as Arc<dyn Clock>;
+            Engine::new(file.store(), EngineOptions { clock, ..options(workers) }).unwrap()
+        };
+        let (here, there) = (Arc::new(engine(1)), engine(1));
+        let (entry, _) = fragile(&here, Options::default());
+        let gate = Gate::default();
+        let own = gate.clone();
+        register(&there, "fragile", move |attempt: &Attempt| {
+            if attempt.fence().attempt == 1 {
+                return Outcome::failure("Broken", "not yet");
+            }
+            own.pass();
+            echo(attempt)
+        });
+        let old = submit(&here, &entry, "5");
+        there.start().unwrap();
+        failed(&there.get(old.id()).unwrap().unwrap());
+        assert_eq!(here.list(&all()).unwrap()[0].state(), State::Failed);
+        there.replay(old.id()).unwrap();
+        let new = here.get(old.id()).unwrap().unwrap();
+        assert!(!new.state().is_terminal());
+        Self { here, _there: there, old, new, gate, _file: file }
+    }
+}
+
+#[test]
+fn whoever_waits_for_two_generations_hears_of_both_ends() {
+    let Generations { old, new, gate, here, .. } = &Generations::new();
+    let heard = Log::default();
+    for handle in [new, old] {
+        let heard = heard.clone();
+        handle.observe(move |task| heard.add(task.with_row(|row| (row.generation, row.state))));
+    }
+    assert_eq!(heard.wait_for(1), [(0, State::Failed)]);
+    // Whoever asks anew does not take the place of who waits.
+    assert!(old.wait(Some(LONG)).unwrap());
+    gate.open();
+    assert_eq!(heard.wait_for(2)[1], (1, State::Succeeded));
+    assert_eq!(result(&here.get(old.id()).unwrap().unwrap()), "5");
+}
+
+#[test]
+fn an_older_generation_that_has_ended_cancels_no_newer_one() {
+    let Generations { old, new, gate, .. } = &Generations::new();
+    assert!(!old.cancel(None).unwrap());
+    gate.open();
+    assert_eq!(result(new), "5");
+}
+
+#[test]
+fn whoever_waits_for_an_older_generation_is_answered_after_the_end_of_the_engine() {
+    let Generations { here, old, gate, .. } = Generations::new();
+    gate.open();
+    here.stop(Stop::Finish);
+    failed(&old);
+}
+
 #[test]
 fn a_dead_letter_outlives_its_process() {
     let place = Place::File(File::new());

@@ -124,7 +124,7 @@ impl News {
         }
     }
 
-    /// Waits until there is news, somebody ends the wait, or for so long.
+    /// Waits until there is news, an event has turned out to be none, somebody ends the wait, or for about so long.
     pub(crate) fn wait(&self, writer: &Mutex<Connection>, limit: Duration) -> Heard {
         let unclear = self.unclear.swap(false, Ordering::AcqRel);
         let event = self.watch.wait(if unclear { Duration::ZERO } else { limit }, true);

@@ -203,7 +203,8 @@ impl Live {
         let (held, keep) = {
             let mut shard = self.0[shard_of(task.id())].0.lock();
             let held = shard.tasks.get(&task.id()).and_then(Weak::upgrade);
-            let keep = held.as_ref().is_some_and(|held| held.may_show(generation));
+            let keep =
+                held.as_ref().is_some_and(|held| held.may_show(generation) || held.is_later_than(generation));
             if !keep {
                 shard.insert(&task);
             }

@@ -16,8 +16,9 @@
 //! * An observer is called exactly once, see [`Ending`]: it is added under the row's lock, which whoever settles the task
 //!   takes if there may be one. If it panics, only it ends.
 //! * A replay never touches the task that ended: it makes a new one with the same id, so older handles keep their outcome.
-//!   The old one is *superseded* from then on: its row stays as it is, settled or not. One that another process replays
-//!   before it has settled here takes over no row of the new generation ([`Task::replace_row`]).
+//!   The old one is *superseded* from then on: its row stays as it is, settled or not. One that shows its end when another
+//!   process replays it takes over no row of the new generation ([`Task::replace_row`]). Of one whose end and replay are
+//!   both unheard of, whoever waits hears of the new generation's end.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -312,7 +313,9 @@ impl Task {
     /// stays as it is.
     pub fn replace_row(&self, row: Row) -> Option<Row> {
         let mut cell = self.cell.lock();
-        if !self.may_become(&cell, row.generation) {
+        let revives =
+            row.generation == cell.row.generation && cell.row.state.is_terminal() && !row.state.is_terminal();
+        if revives || !self.may_become(&cell, row.generation) {
             return Some(row);
         }
         let old = std::mem::replace(&mut cell.row, row);
@@ -326,17 +329,24 @@ impl Task {
         self.may_become(&self.cell.lock(), generation)
     }
 
+    /// Whether it is of a later generation than that, and may still change.
+    pub fn is_later_than(&self, generation: u16) -> bool {
+        !self.is_final() && is_later(self.cell.lock().row.generation, generation)
+    }
+
     /// Of one that has ended, a later generation is another task, also if the end has not been told here yet.
     fn may_become(&self, cell: &Cell, generation: u16) -> bool {
-        let ended = cell.row.state.is_terminal() && cell.row.generation != generation;
-        !(ended || self.is_superseded() || self.end.has_come())
+        let own = cell.row.generation;
+        let other = is_later(own, generation) || cell.row.state.is_terminal() && own != generation;
+        !(other || self.is_superseded() || self.end.has_come())
     }
 
     /// For stores whose rows live elsewhere: the task was started over, and the last row of its generation was this. (If
     /// it has settled, it shows that already, or what its handles were told.)
     pub fn supersede(&self, last: Row) {
         let mut cell = self.cell.lock();
-        if !self.superseded.swap(true, Ordering::AcqRel) && !self.end.has_come() {
+        let another = cell.row.state.is_terminal() && cell.row.generation != last.generation;
+        if !self.superseded.swap(true, Ordering::AcqRel) && !self.end.has_come() && !another {
             cell.row = last;
         }
     }
@@ -406,6 +416,11 @@ impl Task {
         self.latch.wait();
         observer(self);
     }
+}
+
+/// Generations are counted round and round.
+fn is_later(generation: u16, than: u16) -> bool {
+    matches!(generation.wrapping_sub(than), 1..=0x7fff)
 }
 
 impl fmt::Debug for Task {

@@ -42,14 +42,12 @@ impl Writing<'_> {
             }
             match touched.home {
                 // Nothing more happens to it there.
-                Home::Held(task) if task.is_final() && task.with_row(|row| *row != touched.row) => {
-                    if superseded {
-                        task.supersede(touched.row.clone());
-                    }
+                Home::Held(task)
+                    if superseded && task.is_final() && task.with_row(|row| *row != touched.row) =>
+                {
+                    task.supersede(touched.row.clone());
                     let new = Task::new(task.spec().clone(), touched.row.clone(), None);
-                    if superseded {
-                        new.supersede(touched.row);
-                    }
+                    new.supersede(touched.row);
                     new
                 }
                 Home::Held(task) => match replace(&task, touched.row, superseded) {
@@ -88,7 +86,7 @@ fn tell(told: Vec<(Told, Effects)>, tasks: &[Arc<Task>], changes: &mut Vec<Chang
 fn replace(task: &Task, row: Row, superseded: bool) -> Option<Row> {
     if superseded {
         task.supersede(row);
-    } else if !task.is_final() {
+    } else if task.with_row(|shown| *shown != row) {
         return task.replace_row(row);
     }
     None
