@@ -142,9 +142,6 @@ def submits_by_itself() -> None:
     double.submit(1)
 
 
-loop_forever_left = "left"
-
-
 def loop_forever(path: str, ctx: Context) -> None:
     """Can be interrupted, and says so."""
     try:
@@ -152,8 +149,17 @@ def loop_forever(path: str, ctx: Context) -> None:
         while True:
             pass
     finally:
+        leave_word(path, ctx)
+
+
+def leave_word(path: str, ctx: Context) -> None:
+    """Who is called off is interrupted at intervals, also while it cleans up: then it begins anew."""
+    try:
         with open(path, "w") as file:
-            file.write(f"{loop_forever_left} {ctx.cancelled}")
+            file.write(f"left {ctx.cancelled}")
+    except BaseException:
+        leave_word(path, ctx)
+        raise
 
 
 def polite(ctx: Context) -> None:
