@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use taskloom_model::{Admission, Name, Operation, Options, Result, State, TaskId, Version, check_name};
+use taskloom_model::{Admission, Name, Options, Result, State, TaskId, Version, check_name};
 use taskloom_store::{Counts, Store, Task};
 
 use crate::admitting::admission_of;
@@ -325,12 +325,7 @@ impl Engine {
 
     /// Cancels a task that is at hand.
     pub fn cancel_task(&self, task: &Arc<Task>, reason: Option<&str>) -> Result<bool> {
-        self.core.check_process()?;
-        if self.core.is_stopped() || task.is_settled() || task.state().is_terminal() {
-            return Ok(false);
-        }
-        let operation = Operation::Cancel { reason: reason.map(Into::into) };
-        self.core.change(task, operation).map(|effects| effects.moved())
+        self.core.cancel_at_hand(task, reason)
     }
 
     /// The state of a task, as it is known here.

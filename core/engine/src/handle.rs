@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use taskloom_model::{Code, Error, Operation, Result, State, TaskId};
+use taskloom_model::{Code, Error, Result, State, TaskId};
 use taskloom_store::Task;
 use taskloom_sync::Spin;
 
@@ -203,13 +203,7 @@ impl Handle {
     /// Errors: `StoreFailed` if the store cannot be written.
     pub fn cancel(&self, reason: Option<&str>) -> Result<bool> {
         let Some(core) = self.core.upgrade() else { return Ok(false) };
-        core.check_process()?;
-        // Of one that has ended there may be a later generation, which is not this handle's.
-        if core.is_stopped() || self.task.is_settled() || self.task.state().is_terminal() {
-            return Ok(false);
-        }
-        let operation = Operation::Cancel { reason: reason.map(Into::into) };
-        core.change(&self.task, operation).map(|effects| effects.moved())
+        core.cancel_at_hand(&self.task, reason)
     }
 
     /// What came of the task, if it has ended.

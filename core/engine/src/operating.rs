@@ -234,6 +234,17 @@ impl Handle {
 }
 
 impl Core {
+    /// Cancels a task that is at hand; whether it was or will be. Of one that has ended there may be a later generation,
+    /// which is not meant.
+    pub(crate) fn cancel_at_hand(self: &Arc<Self>, task: &Arc<Task>, reason: Option<&str>) -> Result<bool> {
+        self.check_process()?;
+        if self.is_stopped() || task.is_settled() || task.state().is_terminal() {
+            return Ok(false);
+        }
+        let operation = Operation::Cancel { reason: reason.map(Into::into) };
+        self.change(task, operation).map(|effects| effects.moved())
+    }
+
     pub(crate) fn children(self: &Arc<Self>, task: &Task) -> Result<Vec<Handle>> {
         let count = task.with_row(|row| row.history.as_ref().map_or(0, |history| history.children));
         let mut children = Vec::new();

@@ -7,7 +7,8 @@
 //!
 //! # What it owns
 //! The list of awaited tasks: those that somebody waits for or observes and that have not settled. It holds them
-//! weakly, each by itself: there may be two with one id, of which the older has ended, and was started over elsewhere. A task is put in *before* it is looked at once more, so its end is seen by that look, or is news after it.
+//! weakly, each by itself: there may be two with one id, of which the older has ended, and was started over elsewhere. A
+//! task is put in *before* it is looked at once more, so its end is seen by that look, or is news after it.
 //!
 //! # Bounds
 //! Each piece of news costs a read for each awaited and each running task. However many there are, at most a quarter of
@@ -72,7 +73,7 @@ impl Others {
             return;
         }
         if core.is_stopped() {
-            return core.settle_if_stopped(task);
+            return task.settle();
         }
         self.awaited.lock().insert(Arc::as_ptr(task).addr(), Arc::downgrade(task));
         // Without the thread, nobody hears of others; the tasks of this process are settled all the same.
@@ -212,10 +213,10 @@ fn look_at(core: &Arc<Core>, task: &Arc<Task>) {
 
 /// Has a task show what is stored; if that is its end, or if it was forgotten after it, it settles.
 ///
-/// Of an end that its committer has written this process tells first, and settles the task then. That may be so if it ran
-/// here, and if the task shows its end already (or somebody has looked at the store since another process ended it): then
-/// the committer settles it when it has told all that it has written. Of what the timers have ended the same moment
-/// (expired tasks, those of dead owners) the one or the other may be first.
+/// Of an end that our own committer has written it tells first, and settles the task then. It may have written this one if
+/// the task ran here, or shows its end already (unless somebody has looked at the store since another process ended it):
+/// then the task is left to it, to settle when it has told all. What our timers have ended (expired tasks, those of dead
+/// owners) may settle a moment before they tell of it.
 pub(crate) fn refresh(core: &Arc<Core>, task: &Arc<Task>) {
     if core.capability.resident || task.is_settled() {
         return;

@@ -72,13 +72,17 @@ impl News {
     pub(crate) fn of(store: &Path, owners: &Path) -> Self {
         let mut log = store.as_os_str().to_owned();
         log.push("-wal");
+        Self::told_by(watch(Path::new(&log), owners))
+    }
+
+    fn told_by(watch: Box<dyn Watch>) -> Self {
         Self {
             version: AtomicI64::new(0),
             changed: AtomicBool::new(false),
             written: AtomicU64::new(0),
             seen: AtomicU64::new(0),
             unclear: AtomicBool::new(false),
-            watch: watch(Path::new(&log), owners),
+            watch,
         }
     }
 

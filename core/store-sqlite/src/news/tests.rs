@@ -1,5 +1,4 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -33,14 +32,7 @@ fn scene() -> (News, Untold, Mutex<Connection>, Connection, TempDir) {
     here.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (x)").unwrap();
     let there = Connection::open(&path).unwrap();
     let untold = Untold::default();
-    let news = News {
-        version: AtomicI64::new(0),
-        changed: AtomicBool::new(false),
-        written: AtomicU64::new(0),
-        seen: AtomicU64::new(0),
-        unclear: AtomicBool::new(false),
-        watch: Box::new(untold.clone()),
-    };
+    let news = News::told_by(Box::new(untold.clone()));
     (news, untold, Mutex::new(here), there, folder)
 }
 
